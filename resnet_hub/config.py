@@ -1,0 +1,220 @@
+"""What a network is, as data: frozen, validated dataclasses.
+
+The one description that builds the network, is written into `config.json` and feeds every formula about
+it. Knows nothing of torch, of files or of the Hub, so a hostile configuration is refused before a single
+tensor is made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any, get_args, get_type_hints
+from typing import Literal as OneOf
+
+BOUNDS = {  # (least, most) a number may be; the upper ends keep a hostile config.json from filling the memory
+    "num_classes": (0, 100_000),
+    "in_chans": (1, 64),
+    "input_size": (1, 4096),
+    "depths": (1, 200),
+    "widths": (1, 4096),
+    "strides": (1, 8),
+    "stem_width": (1, 4096),
+    "base_width": (1, 1024),
+    "drop_rate": (0.0, 0.95),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What every network has.
+
+    Args:
+        name: the registry name this configuration started from.
+        num_classes: outputs of the classifier; 0 builds a headless network that returns pooled features.
+        in_chans: channels of the input picture.
+        input_size: (height, width) in pixels the network is meant for; an int means a square.
+        drop_rate: probability of dropping an activation while training.
+
+    Raises:
+        ValueError: with the value seen and the values allowed.
+    """
+
+    name: str
+    num_classes: int = 1000
+    in_chans: int = 3
+    input_size: tuple[int, int] = (224, 224)
+    drop_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.input_size, int):
+            object.__setattr__(self, "input_size", (self.input_size, self.input_size))
+        for name, kind in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, _checked(self.name, name, kind, getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, JSON-ready."""
+        return asdict(self)
+
+    def override(self, **overrides: Any) -> ModelConfig:
+        """A copy with some fields changed.
+
+        Raises:
+            ValueError: for a field this network does not have, or one that would change nothing on it.
+        """
+        allowed = {field.name for field in fields(self)} - self.fixed_fields() - self.idle_fields()
+        for name in overrides:
+            if name not in allowed:
+                raise ValueError(
+                    f"{self.name}: {name}={overrides[name]!r} has no effect on this network; "
+                    f"it takes {', '.join(sorted(allowed))}"
+                )
+        return replace(self, **overrides)
+
+    def fixed_fields(self) -> set[str]:
+        """Fields that make the network what its name says; another name has another value."""
+        return {"name"}
+
+    def idle_fields(self) -> set[str]:
+        """Fields that would change nothing on this network."""
+        return set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(ModelConfig):
+    """A residual network; the defaults are ResNet-18 with the ImageNet stem (arXiv 1512.03385, table 1).
+
+    Args:
+        block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1) or "preact" (BN-ReLU-conv, arXiv 1605.07146).
+        depths: blocks in each stage.
+        widths: channels of each stage before the block's expansion (4 for the bottleneck, else 1).
+        stem_width: channels leaving the stem.
+        base_width: inner width of a bottleneck in 64ths of its stage's; 128 is `wide_resnet50_2`.
+        stem: "imagenet" 7x7 stride 2, "cifar" 3x3 stride 1, "deep" three 3x3, the first with stride 2.
+        maxpool: 3x3 stride 2 after the stem; None means yes, unless the stem is "cifar".
+        strides: stride of each stage's first block.
+        shortcut: "projection" (1x1 conv + BN where shapes change), "zeropad" (option A), "none" (plain net).
+        stride_in: which convolution of a bottleneck strides: "3x3" (v1.5) or "1x1" (v1, the paper).
+        zero_init_residual: start every block as the identity (last batch-norm weight 0).
+        global_pool: "avg" or "max" over the last feature map.
+    """
+
+    block: OneOf["basic", "bottleneck", "preact"] = "basic"
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    stem_width: int = 64
+    base_width: int = 64
+    stem: OneOf["imagenet", "cifar", "deep"] = "imagenet"
+    maxpool: bool | None = None
+    strides: tuple[int, ...] = (1, 2, 2, 2)
+    shortcut: OneOf["projection", "zeropad", "none"] = "projection"
+    stride_in: OneOf["3x3", "1x1"] = "3x3"
+    zero_init_residual: bool = False
+    global_pool: OneOf["avg", "max"] = "avg"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("widths", "strides"):
+            if len(getattr(self, name)) != len(self.depths):
+                raise ValueError(
+                    f"{self.name}: {name}={getattr(self, name)} has {len(getattr(self, name))} entries, "
+                    f"but the network has {len(self.depths)} stages; give one for each"
+                )
+        if self.stem == "deep" and self.stem_width < 2:
+            raise ValueError(f"{self.name}: stem='deep' halves stem_width={self.stem_width}; give 2 or more")
+        if self.zero_init_residual and "zero_init_residual" in self.idle_fields():
+            raise ValueError(
+                f"{self.name}: zero_init_residual=True needs a shortcut and a batch norm at the end of each "
+                f"block; this one has shortcut={self.shortcut!r} and block={self.block!r}"
+            )
+
+    @property
+    def expansion(self) -> int:
+        """Output channels of a block divided by its stage's width."""
+        return 4 if self.block == "bottleneck" else 1
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last feature map."""
+        return self.widths[-1] * self.expansion
+
+    @property
+    def has_maxpool(self) -> bool:
+        """Whether a 3x3 stride-2 max pooling follows the stem."""
+        return self.stem != "cifar" if self.maxpool is None else self.maxpool
+
+    def fixed_fields(self) -> set[str]:
+        return super().fixed_fields() | {"block", "depths", "widths", "stem_width", "base_width"}
+
+    def idle_fields(self) -> set[str]:
+        idle = set() if self.block == "bottleneck" else {"stride_in"}
+        if self.block == "preact" or self.shortcut == "none":
+            idle.add("zero_init_residual")
+        return idle
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineConfig(ModelConfig):
+    """One of the course's networks before and beside ResNet.
+
+    Args:
+        kind: which one; the layers are in `models/baselines.py`.
+    """
+
+    kind: OneOf["lenet5", "alexnet", "vgg16", "vgg_cifar", "simple_resnet", "cifar10net"]
+
+    def fixed_fields(self) -> set[str]:
+        return super().fixed_fields() | {"kind"}
+
+    def idle_fields(self) -> set[str]:
+        return {"drop_rate"} if self.kind in ("lenet5", "vgg_cifar", "simple_resnet") else set()
+
+
+def config_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """The inverse of `to_dict`, for values nobody has checked.
+
+    Raises:
+        ValueError: naming an unknown or missing field, or a value out of bounds.
+    """
+    kind = BaselineConfig if "kind" in values else ResNetConfig
+    known = {field.name: field for field in fields(kind)}
+    unknown = sorted(set(values) - set(known))
+    missing = sorted(n for n, f in known.items() if f.default is MISSING and n not in values)
+    if unknown or missing:
+        raise ValueError(f"network configuration: unknown fields {unknown}, missing fields {missing}")
+    return kind(**values)
+
+
+def _checked(net: str, name: str, kind: Any, value: Any) -> Any:
+    """`value`, with lists turned into tuples, or a ValueError that says what is allowed."""
+    choices = get_args(kind)
+    if kind is str:
+        ok, allowed = isinstance(value, str) and 0 < len(value) <= 96, "a short text"
+    elif choices and all(isinstance(choice, str) for choice in choices):
+        ok, allowed = isinstance(value, str) and value in choices, f"one of {', '.join(choices)}"
+    elif kind is bool or bool in choices:
+        ok = isinstance(value, bool) or (value is None and bool in choices)
+        allowed = "True or False"
+    else:
+        return _checked_numbers(net, name, kind, value)
+    if not ok:
+        raise ValueError(f"{net}: {name}={value!r} is not allowed; give {allowed}")
+    return value
+
+
+def _checked_numbers(net: str, name: str, kind: Any, value: Any) -> Any:
+    least, most = BOUNDS[name]
+    many = bool(get_args(kind))
+    number = (int, float) if kind is float else int
+    entries = tuple(value) if many and isinstance(value, (list, tuple)) else (value,)
+    length_ok = not many or (isinstance(value, (list, tuple)) and 1 <= len(value) <= 8)
+    if name == "input_size":
+        length_ok = length_ok and len(entries) == 2
+    for entry in entries:
+        whole = isinstance(entry, number) and not isinstance(entry, bool) and math.isfinite(entry)
+        if not (length_ok and whole and least <= entry <= most):
+            shape = {True: "two numbers" if name == "input_size" else "a list of numbers", False: "a number"}
+            raise ValueError(
+                f"{net}: {name}={value!r} is not allowed; give {shape[many]} from {least} to {most}"
+            )
+    return entries if many else value

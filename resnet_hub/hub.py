@@ -1,0 +1,351 @@
+"""Checkpoints: the base class of every network, saved to and loaded from a directory or a Hub repository.
+
+A checkpoint is `config.json` (timm's format, plus one `resnet_hub` object), `model.safetensors` and
+`README.md` (the card). Nothing else in a repository is read and no code from it is ever run. Knows nothing
+of particular networks: it is told how to build one from a configuration.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi, PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import HFValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from resnet_hub.config import ModelConfig, config_from_dict
+from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.preprocess import Preprocess
+
+CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+SHIPPED = Path(__file__).parent / "weights"
+MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 5 << 20}
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be had or used; one line naming repository or directory, file and cause."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on held-out pictures so that the probabilities mean what they say.
+
+    Args:
+        temperature: logits are divided by it before the softmax (arXiv 1706.04599).
+        energy_threshold: a picture whose logsumexp(logits) is below it is called unfamiliar
+            (arXiv 2010.03759); None where nobody measured one.
+        false_alarms: share of familiar test pictures the threshold calls unfamiliar.
+        detections: [what, number of pictures, share called unfamiliar] for pictures of other things.
+    """
+
+    temperature: float = 1.0
+    energy_threshold: float | None = None
+    false_alarms: float | None = None
+    detections: tuple = ()
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Calibration":
+        known = {field.name for field in fields(cls)}
+        calibration = cls(**{k: v for k, v in values.items() if k in known})
+        numbers = [calibration.energy_threshold or 0.0, calibration.false_alarms or 0.0]
+        if not all(isinstance(n, (int, float)) for n in [calibration.temperature, *numbers]):
+            raise ValueError(f"calibration: {values} holds something that is not a number")
+        if not 0.01 <= calibration.temperature <= 100:
+            raise ValueError(f"calibration: temperature={calibration.temperature} is not within 0.01 and 100")
+        return calibration
+
+
+def default_preprocess(config: ModelConfig) -> Preprocess:
+    """ImageNet's usual evaluation pipeline, or the whole picture with CIFAR-10's statistics below 64 pixels."""
+    size = (config.in_chans, *config.input_size)
+    if config.in_chans not in (1, 3):
+        return Preprocess(input_size=(3, *config.input_size))
+    if config.in_chans == 1:
+        return Preprocess(input_size=size, crop_pct=1.0, mean=(0.5,), std=(0.5,))
+    if max(config.input_size) <= 64:
+        return Preprocess(input_size=size, crop_pct=1.0, mean=CIFAR_MEAN, std=CIFAR_STD)
+    return Preprocess(input_size=size)
+
+
+class HubModel(nn.Module, PyTorchModelHubMixin):
+    """Base of every network: a module that knows its configuration, labels, preprocessing and revision.
+
+    Attributes:
+        config: the `ModelConfig` it was built from.
+        labels: class names, `num_classes` of them (numbers as text until some are given).
+        preprocess: how a picture becomes its input.
+        calibration: temperature and threshold fitted on held-out pictures.
+        revision: commit the weights come from, "shipped" or "local", None for fresh random weights.
+        source: repository id or directory it was loaded from.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.labels: tuple[str, ...] = tuple(str(i) for i in range(config.num_classes))
+        self.preprocess = default_preprocess(config)
+        self.calibration = Calibration()
+        self.revision: str | None = None
+        self.source: str | None = None
+
+    def predict(self, images, top_k: int = 5) -> list[list[tuple[str, float]]]:
+        """Class probabilities of pictures.
+
+        Args:
+            images: a path, PIL image, bytes or open file, or a list of them.
+            top_k: how many classes to return for each, most probable first.
+
+        Returns:
+            One list of (label, calibrated probability) for each image, also for a single image.
+
+        Raises:
+            ImageError: for a picture that cannot be read.
+        """
+        from resnet_hub.predict import classify
+
+        images = images if isinstance(images, (list, tuple)) else [images]
+        return [prediction.top for prediction in classify(self, images, top_k=top_k)]
+
+    def to_config_json(self) -> dict[str, Any]:
+        """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
+        config = self.config
+        stock = config.name in list_models() and config == model_config(config.name).override(
+            num_classes=config.num_classes
+        )
+        return {
+            "architecture": config.name if stock else "resnet_hub_custom",
+            "num_classes": config.num_classes,
+            "label_names": list(self.labels),
+            "pretrained_cfg": self.preprocess.to_pretrained_cfg()
+            | {"num_classes": config.num_classes, "fixed_input_size": False, "classifier": "fc"},
+            "resnet_hub": {
+                "format": 1,
+                "config": config.to_dict(),
+                "calibration": asdict(self.calibration),
+            },
+        }
+
+    def save_pretrained(self, save_directory: str | Path, *, card: str | None = None) -> None:
+        """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one from what is known)."""
+        from resnet_hub.card import render_card
+
+        directory = Path(save_directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
+        save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+        text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
+        (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+        (directory / CARD_FILE).write_text(card or render_card(self), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, repo_id_or_dir: str | Path, **kwargs) -> "HubModel":
+        """`resnet_hub.from_pretrained`, refusing a checkpoint of another class."""
+        from resnet_hub import from_pretrained
+
+        model = from_pretrained(str(repo_id_or_dir), **kwargs)
+        if not isinstance(model, cls):
+            raise CheckpointError(f"{repo_id_or_dir} holds a {type(model).__name__}, not a {cls.__name__}")
+        return model
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+        """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address."""
+        from tempfile import TemporaryDirectory
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            commit = api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message="Upload checkpoint"
+            )
+        return str(commit.commit_url)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint's files on this disk and where they came from."""
+
+    source: str
+    revision: str
+    config: Path
+    weights: Path
+    card: Path | None
+
+
+def fetch_checkpoint(
+    repo_id_or_dir: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+    tqdm_class: type | None = None,
+) -> Checkpoint:
+    """Find a checkpoint on disk or download it; all files come from one commit.
+
+    Raises:
+        CheckpointError: when it cannot be had.
+    """
+    shipped = SHIPPED / repo_id_or_dir
+    if re.fullmatch(r"\w+", repo_id_or_dir) and shipped.is_dir():
+        return _local_checkpoint(shipped, repo_id_or_dir, "shipped")
+    if Path(repo_id_or_dir).is_dir():
+        return _local_checkpoint(Path(repo_id_or_dir), repo_id_or_dir, "local")
+    common = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
+    if tqdm_class is not None:
+        common["tqdm_class"] = tqdm_class
+    file = CONFIG_FILE
+    try:
+        if not local_files_only:
+            info = HfApi(token=token).model_info(
+                repo_id_or_dir, revision=revision, files_metadata=True, timeout=10
+            )
+            revision = info.sha
+            _refuse_large(repo_id_or_dir, {s.rfilename: s.size or 0 for s in info.siblings})
+        config = Path(hf_hub_download(repo_id_or_dir, file, revision=revision, **common))
+        file = WEIGHTS_FILE
+        weights = Path(hf_hub_download(repo_id_or_dir, file, revision=revision, **common))
+    except CheckpointError:
+        raise
+    except Exception as error:  # huggingface_hub lets its own, httpx's and the system's errors through
+        raise CheckpointError(f"{repo_id_or_dir}: {file}: {_why(error)}") from error
+    return Checkpoint(repo_id_or_dir, config.parent.name, config, weights, None)
+
+
+def _local_checkpoint(directory: Path, source: str, revision: str) -> Checkpoint:
+    for file in (CONFIG_FILE, WEIGHTS_FILE):
+        if not (directory / file).is_file():
+            raise CheckpointError(f"{directory}: {file} is missing; a checkpoint directory holds it")
+    card = directory / CARD_FILE
+    return Checkpoint(
+        source, revision, directory / CONFIG_FILE, directory / WEIGHTS_FILE, card if card.is_file() else None
+    )
+
+
+def _refuse_large(repo_id: str, sizes: dict[str, int]) -> None:
+    for file, most in MOST_BYTES.items():
+        if sizes.get(file, 0) > most:
+            raise CheckpointError(
+                f"{repo_id}: {file} has {sizes[file]:,} bytes; {most:,} is the most that is loaded"
+            )
+    if WEIGHTS_FILE not in sizes and any(f.endswith((".bin", ".pt", ".pth", ".ckpt")) for f in sizes):
+        raise CheckpointError(
+            f"{repo_id}: holds only pickled weights, which can run code when loaded; "
+            f"ask its owner for {WEIGHTS_FILE}"
+        )
+
+
+def _why(error: Exception) -> str:
+    """One line on what went wrong and what to do."""
+    reasons = [
+        (GatedRepoError, "access is gated; accept its terms on the Hub and log in with `hf auth login`"),
+        (RevisionNotFoundError, "no such branch, tag or commit"),
+        (RepositoryNotFoundError, "no such repository on the Hub, or it is private and no valid token was given"),
+        (LocalEntryNotFoundError, "not in the local cache and the Hub could not be reached; check the connection"),
+        (EntryNotFoundError, "the repository does not hold this file"),
+        (HFValidationError, "neither a directory here nor a repository id like owner/name"),
+    ]  # fmt: skip
+    for kind, reason in reasons:
+        if isinstance(error, kind):
+            return reason
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return f"the Hub answered with status {error.response.status_code}; try again later"
+    detail = (str(error).splitlines() or [""])[0][:200]
+    return f"the Hub could not be reached ({type(error).__name__}: {detail}); check the connection"
+
+
+def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubModel]) -> HubModel:
+    """Build the network a checkpoint describes and fill it with its weights, in eval mode.
+
+    Raises:
+        CheckpointError: for a bad configuration, or weights that do not fit it key by key.
+    """
+    try:
+        if checkpoint.config.stat().st_size > MOST_BYTES[CONFIG_FILE]:
+            raise ValueError(f"more than {MOST_BYTES[CONFIG_FILE]:,} bytes")
+        values = json.loads(checkpoint.config.read_text(encoding="utf-8"))
+        config = read_config(values)
+        preprocess = read_preprocess(values, config)
+        labels = read_labels(values, config)
+        calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
+    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise CheckpointError(f"{checkpoint.source}: {CONFIG_FILE}: {error}") from error
+    with torch.device("meta"):
+        model = build(config)
+    try:
+        model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
+    except (ValueError, SafetensorError, OSError) as error:
+        raise CheckpointError(f"{checkpoint.source}: {WEIGHTS_FILE}: {error}") from error
+    model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
+    model.source, model.revision = checkpoint.source, checkpoint.revision
+    return model.eval()
+
+
+def read_config(values: dict) -> ModelConfig:
+    """The network a `config.json` describes: ours in full, or a timm ResNet by its architecture name."""
+    if "resnet_hub" in values:
+        return config_from_dict(values["resnet_hub"]["config"])
+    name = str(values.get("architecture"))
+    if name not in list_models():
+        raise ValueError(f"architecture {name!r} is not one of {', '.join(list_models())}")
+    return model_config(name, num_classes=values.get("num_classes", 1000))
+
+
+def read_preprocess(values: dict, config: ModelConfig) -> Preprocess:
+    """The checkpoint's own preprocessing."""
+    preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg", {}))
+    if preprocess.input_size[0] != config.in_chans:
+        raise ValueError(f"input_size {preprocess.input_size} does not have {config.in_chans} channels")
+    return preprocess
+
+
+def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
+    """One distinct name a class; ImageNet's own where a 1000-class checkpoint names none."""
+    names = values.get("label_names")
+    if names is None and config.num_classes == 1000:
+        from timm.data import ImageNetInfo
+
+        info = ImageNetInfo()
+        names = [info.index_to_description(i) for i in range(1000)]
+        names = [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    names = [str(i) for i in range(config.num_classes)] if names is None else list(names)
+    if len(names) != config.num_classes or len(set(map(str, names))) != len(names):
+        raise ValueError(f"{len(names)} label_names for {config.num_classes} classes; one distinct name each")
+    return tuple(str(name)[:200] for name in names)
+
+
+def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, checked by name, shape and finiteness before they are used."""
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        problems = [
+            *(f"missing {k}" for k in wanted.keys() - found.keys() if not k.endswith("num_batches_tracked")),
+            *(f"unexpected {k}" for k in found.keys() - wanted.keys()),
+            *(f"{k} is {found[k]}, expected {wanted[k]}" for k in wanted.keys() & found.keys()
+              if wanted[k] != found[k]),
+        ]  # fmt: skip
+        if problems:
+            raise ValueError("; ".join(sorted(problems)[:10]) + (" ..." if len(problems) > 10 else ""))
+        tensors = {key: file.get_tensor(key) for key in found}
+    for key, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{key} holds NaN or infinity")
+    for key in wanted.keys() - tensors.keys():
+        tensors[key] = torch.zeros((), dtype=torch.long)
+    return {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}

@@ -1,0 +1,174 @@
+"""The course's networks before and beside ResNet: one table of layers and one class that builds it.
+
+LeNet-5, AlexNet, VGG-16, a VGG for 32x32 pictures and CIFAR10Net. (SimpleResNet is a residual network and
+stands in `registry.py` with the others.) Every operation is a module, and no ReLU works in place, so forward
+hooks see each layer and what it gave. Knows nothing of files, the Hub or pictures.
+"""
+
+from itertools import count
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from resnet_hub.config import BaselineConfig
+from resnet_hub.hub import HubModel
+from resnet_hub.models.resnet import kaiming_fan_out
+
+
+class Conv(NamedTuple):
+    """One convolution; the defaults are VGG's, which keep the size."""
+
+    out: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int = 1
+
+
+class Plan(NamedTuple):
+    """What one network is.
+
+    Args:
+        stages: the convolutions of each stage; a pooling with stride 2 follows it.
+        hidden: widths of the fully connected layers before the classifier.
+        pool: kernel of the pooling.
+        batch_norm: batch norm after each convolution, which then has no bias.
+        average_tanh: LeNet's average pooling and tanh instead of max pooling and ReLU.
+        global_pool: average the last stage's map instead of pooling it, so that any picture size fits.
+    """
+
+    stages: tuple[tuple[Conv, ...], ...]
+    hidden: tuple[int, ...] = ()
+    pool: int = 2
+    batch_norm: bool = False
+    average_tanh: bool = False
+    global_pool: bool = False
+
+
+def convs_3x3(*stages: tuple[int, ...]) -> tuple[tuple[Conv, ...], ...]:
+    """Stages of VGG's convolutions, from their channels."""
+    return tuple(tuple(Conv(out) for out in stage) for stage in stages)
+
+
+VGG16 = convs_3x3((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+PLANS = {
+    # LeCun et al. 1998, without its trained poolings, partly connected maps and RBF outputs.
+    "lenet5": Plan(
+        stages=((Conv(6, 5, padding=0),), (Conv(16, 5, padding=0),)), hidden=(120, 84), average_tanh=True
+    ),
+    # Krizhevsky et al. 2012 as if on one GPU: no groups, and no local response normalisation, which later
+    # networks dropped. torchvision's and timm's nets starting with 64 channels are arXiv 1404.5997's.
+    "alexnet": Plan(
+        stages=(
+            (Conv(96, 11, stride=4, padding=2),),
+            (Conv(256, 5, padding=2),),
+            (Conv(384), Conv(384), Conv(256)),
+        ),
+        hidden=(4096, 4096),
+        pool=3,
+    ),
+    # Simonyan and Zisserman, arXiv 1409.1556, configuration D; keys are torchvision's.
+    "vgg16": Plan(stages=VGG16, hidden=(4096, 4096)),
+    "vgg_cifar": Plan(stages=VGG16, batch_norm=True),
+    "cifar10net": Plan(
+        stages=convs_3x3((64, 128), (256, 256), (512, 512)), batch_norm=True, global_pool=True
+    ),
+}
+
+
+def feature_layers(plan: Plan, channels: int) -> list[nn.Module]:
+    """Convolution, batch norm, activation, ..., pooling: all that comes before the head."""
+    layers: list[nn.Module] = []
+    for stage in plan.stages:
+        for conv in stage:
+            bias = not plan.batch_norm  # the batch norm's shift is the bias
+            layers.append(nn.Conv2d(channels, conv.out, conv.kernel, conv.stride, conv.padding, bias=bias))
+            if plan.batch_norm:
+                layers.append(nn.BatchNorm2d(conv.out))
+            layers.append(nn.Tanh() if plan.average_tanh else nn.ReLU())
+            channels = conv.out
+        layers.append((nn.AvgPool2d if plan.average_tanh else nn.MaxPool2d)(plan.pool, stride=2))
+    return layers[:-1] if plan.global_pool else layers
+
+
+def hidden_layers(plan: Plan, features: int, drop_rate: float | None) -> list[nn.Module]:
+    """Linear, activation and, unless `drop_rate` is None, dropout, for each hidden width."""
+    layers: list[nn.Module] = []
+    for width in plan.hidden:
+        layers += [nn.Linear(features, width), nn.Tanh() if plan.average_tanh else nn.ReLU()]
+        if drop_rate is not None:
+            layers.append(nn.Dropout(drop_rate))
+        features = width
+    return layers
+
+
+def last_length(plan: Plan, length: int) -> int:
+    """Rows (or columns) of the last feature map for a picture of `length` rows; below 1 where none is left."""
+    for i, stage in enumerate(plan.stages, 1):
+        for conv in stage:
+            length = (length + 2 * conv.padding - conv.kernel) // conv.stride + 1
+        if not (plan.global_pool and i == len(plan.stages)):
+            length = (length - plan.pool) // 2 + 1
+        if length < 1:
+            break
+    return length
+
+
+def last_size(plan: Plan, name: str, size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the last feature map for a picture of `size`.
+
+    Raises:
+        ValueError: where a convolution or pooling has nothing left to work on.
+    """
+    height, width = (last_length(plan, length) for length in size)
+    if min(height, width) < 1:
+        least = next(length for length in count(1) if last_length(plan, length) >= 1)
+        raise ValueError(
+            f"{name}: a {size[0]}x{size[1]} picture is pooled down to nothing; "
+            f"use {least}x{least} or larger (create_model({name!r}, input_size={least}))"
+        )
+    return height, width
+
+
+class Stages(nn.Sequential):
+    """Layers in a row that return the map leaving each stage, not only the last one.
+
+    So `net.features(x)` is the list every network here gives, under torchvision's keys `features.0.weight`.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__(*layers)
+        pools = (nn.MaxPool2d, nn.AvgPool2d)
+        self.ends = [i for i, x in enumerate(layers) if isinstance(x, pools) or i == len(layers) - 1]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = []
+        for i, layer in enumerate(self):
+            x = layer(x)
+            if i in self.ends:
+                maps.append(x)
+        return maps
+
+
+class Baseline(HubModel):
+    """One network of `PLANS`: (N, in_chans, H, W) -> (N, num_classes).
+
+    The last layer is `classifier[-1]` where hidden layers come before it, otherwise `fc`. With
+    `num_classes=0` it is the identity, and the network returns what would have entered it.
+
+    Raises:
+        ValueError: for an `input_size` that the poolings bring down to nothing.
+    """
+
+    def __init__(self, config: BaselineConfig) -> None:
+        super().__init__(config)
+        self.plan = plan = PLANS[config.kind]
+        height, width = last_size(plan, config.name, config.input_size)
+        drop_rate = None if "drop_rate" in config.idle_fields() else config.drop_rate
+        channels = plan.stages[-1][-1].out
+        num_features = plan.hidden[-1] if plan.hidden else channels
+        self.features = Stages(*feature_layers(plan, config.in_chans))
+        if plan.global_pool:
+            self.global_pool = nn.AdaptiveAvgPool2d(1)
+        ...

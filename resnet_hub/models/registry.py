@@ -1,0 +1,148 @@
+"""One literal table: every network's name and what it is.
+
+The table is data and needs no torch; the classes behind it are imported when a network is built.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
+
+IMAGENET = {"num_classes": 1000, "input_size": (224, 224)}
+CIFAR = {"num_classes": 10, "input_size": (32, 32), "stem": "cifar"}
+# 6n+2 layers, three stages of n blocks, shortcut option A (arXiv 1512.03385 section 4.2)
+PAPER = CIFAR | {
+    "widths": (16, 32, 64),
+    "stem_width": 16,
+    "strides": (1, 2, 2),
+    "shortcut": "zeropad",
+}
+WIDE = CIFAR | {"block": "preact", "stem_width": 16, "strides": (1, 2, 2)}
+BOTTLENECK = {"block": "bottleneck"}
+PLAIN = {"shortcut": "none"}
+
+_RESNETS: dict[str, dict[str, Any]] = {
+    "resnet18": IMAGENET | {"depths": (2, 2, 2, 2)},
+    "resnet34": IMAGENET | {"depths": (3, 4, 6, 3)},
+    "resnet50": IMAGENET | BOTTLENECK | {"depths": (3, 4, 6, 3)},
+    "resnet101": IMAGENET | BOTTLENECK | {"depths": (3, 4, 23, 3)},
+    "resnet152": IMAGENET | BOTTLENECK | {"depths": (3, 8, 36, 3)},
+    "wide_resnet50_2": IMAGENET | BOTTLENECK | {"depths": (3, 4, 6, 3), "base_width": 128},
+    "plain18": IMAGENET | PLAIN | {"depths": (2, 2, 2, 2)},
+    "plain34": IMAGENET | PLAIN | {"depths": (3, 4, 6, 3)},
+    "resnet18_cifar": CIFAR | {"depths": (2, 2, 2, 2)},
+    "resnet34_cifar": CIFAR | {"depths": (3, 4, 6, 3)},
+    "resnet50_cifar": CIFAR | BOTTLENECK | {"depths": (3, 4, 6, 3)},
+    "resnet101_cifar": CIFAR | BOTTLENECK | {"depths": (3, 4, 23, 3)},
+    "resnet20_cifar": PAPER | {"depths": (3, 3, 3)},
+    "resnet32_cifar": PAPER | {"depths": (5, 5, 5)},
+    "resnet44_cifar": PAPER | {"depths": (7, 7, 7)},
+    "resnet56_cifar": PAPER | {"depths": (9, 9, 9)},
+    "resnet110_cifar": PAPER | {"depths": (18, 18, 18)},
+    "plain20_cifar": PAPER | PLAIN | {"depths": (3, 3, 3)},
+    "plain56_cifar": PAPER | PLAIN | {"depths": (9, 9, 9)},
+    "wrn16_4_cifar": WIDE | {"depths": (2, 2, 2), "widths": (64, 128, 256)},
+    "wrn28_10_cifar": WIDE | {"depths": (4, 4, 4), "widths": (160, 320, 640)},
+}
+_BASELINES: dict[str, dict[str, Any]] = {
+    "lenet5": {"num_classes": 10, "in_chans": 1, "input_size": (28, 28)},
+    "alexnet": IMAGENET | {"drop_rate": 0.5},
+    "vgg16": IMAGENET | {"drop_rate": 0.5},
+    "vgg_cifar": {"num_classes": 10, "input_size": (32, 32)},
+    "simple_resnet": {"num_classes": 10, "input_size": (32, 32)},
+    "cifar10net": {"num_classes": 10, "input_size": (32, 32), "drop_rate": 0.5},
+}
+
+
+@cache
+def _table() -> dict[str, ModelConfig]:
+    resnets = {name: ResNetConfig(name=name, **fields) for name, fields in _RESNETS.items()}
+    return resnets | {name: BaselineConfig(name=name, kind=name, **f) for name, f in _BASELINES.items()}
+
+
+def list_models() -> list[str]:
+    """Every network's name, in the order of the table."""
+    return [*_RESNETS, *_BASELINES]
+
+
+def model_config(name: str, *, num_classes: int | None = None, **overrides: Any) -> ModelConfig:
+    """The configuration of a named network, with overrides.
+
+    Raises:
+        ValueError: for an unknown name (with the nearest known ones) or an override that is not allowed.
+    """
+    if name not in _table():
+        near = difflib.get_close_matches(str(name), list_models(), n=3) or list_models()
+        raise ValueError(f"unknown network {name!r}; did you mean {', '.join(near)}? list_models() names all")
+    if num_classes is not None:
+        overrides["num_classes"] = num_classes
+    return _table()[name].override(**overrides)
+
+
+def network_class(config: ModelConfig) -> type:
+    """The class that builds `config`."""
+    if isinstance(config, BaselineConfig):
+        return import_module("resnet_hub.models.baselines").Baseline
+    if config.block == "preact":
+        return import_module("resnet_hub.models.wide_resnet").WideResNet
+    return import_module("resnet_hub.models.resnet").ResNet
+
+
+def create_model(name: str, *, num_classes: int | None = None, **overrides: Any):
+    """Build a network with fresh random weights.
+
+    Args:
+        name: one of `list_models()`.
+        num_classes: outputs; None keeps the table's (1000 for ImageNet nets, else 10), 0 drops the head.
+        **overrides: fields of the network's configuration, e.g. `stem="cifar"`, `strides=(1, 2, 2, 2)`,
+            `shortcut="zeropad"`, `drop_rate=0.2`.
+
+    Returns:
+        A `HubModel` in training mode that maps (N, in_chans, H, W) to logits (N, num_classes).
+
+    Raises:
+        ValueError: for an unknown name, or an override that is not allowed or has no effect.
+    """
+    config = model_config(name, num_classes=num_classes, **overrides)
+    return network_class(config)(config)
+
+
+def from_pretrained(
+    repo_id_or_dir: str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+):
+    """Load a checkpoint from a Hub repository (`owner/name`) or a directory.
+
+    timm's own ResNet repositories load too, e.g. `timm/resnet18.a1_in1k`. `resnet20_cifar10` names the
+    checkpoint that ships with this package.
+
+    Args:
+        revision: branch, tag or commit; the commit it resolves to is in `model.revision`.
+        token: for private and gated repositories; None uses the one `hf auth login` stored.
+        cache_dir: where downloads are kept; None means the Hugging Face cache.
+        local_files_only: never touch the network.
+
+    Returns:
+        A `HubModel` in eval mode.
+
+    Raises:
+        resnet_hub.hub.CheckpointError: naming the repository or directory, the file and the cause.
+    """
+    from resnet_hub.hub import fetch_checkpoint, load_checkpoint
+
+    checkpoint = fetch_checkpoint(
+        repo_id_or_dir,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    return load_checkpoint(checkpoint, lambda config: network_class(config)(config))

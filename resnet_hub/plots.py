@@ -1,0 +1,37 @@
+"""Numbers -> matplotlib figures. Never pyplot: a figure belongs to its call and is freed with it."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
+BLUE, ORANGE = "#0072B2", "#D55E00"
+
+
+def curves(history: list[dict]) -> Figure:
+    """Loss and accuracy of the training and held-out pictures by epoch; lines of a run's `history.jsonl`."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, what, unit in zip(figure.subplots(1, 2), ("loss", "acc"), ("nats", "share right"), strict=True):
+        epochs = [line["epoch"] for line in history]
+        axes.plot(epochs, [line[f"train_{what}"] for line in history], color=BLUE, label="training, augmented")
+        axes.plot(epochs, [line[f"val_{what}"] for line in history], color=ORANGE, label="held out")
+        axes.set(xlabel="epoch", ylabel=f"{ {'loss': 'cross entropy', 'acc': 'accuracy'}[what] } ({unit})")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
+    """Counts by true class (rows) and predicted class (columns)."""
+    side = 2.5 + 0.45 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    most = max(map(max, matrix))
+    axes.imshow(matrix, cmap="cividis")
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    for i, row in enumerate(matrix) if len(classes) <= 20 else ():
+        for j, count in enumerate(row):
+            axes.text(j, i, count, ha="center", va="center", color="black" if count > most / 2 else "white")
+    return figure

@@ -1,0 +1,202 @@
+"""Pictures -> labelled probabilities: the one path the library, the command line and the app share.
+
+    python -m resnet_hub.predict photo.jpg --model resnet20_cifar10 --top-k 3
+
+Knows nothing of particular networks: a model is anything with `config`, `labels`, `preprocess` and
+`calibration` (see `hub.HubModel`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from PIL import Image
+
+from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.preprocess import ImageError, load_image
+
+DEFAULT_MODEL = "resnet20_cifar10"
+BATCH = 64  # pictures through the network at once
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture.
+
+    Args:
+        top: (label, calibrated probability) of the most probable classes, best first.
+        class_indices: their positions in `model.labels`.
+        energy: logsumexp of the logits; low for pictures unlike the training data (arXiv 2010.03759).
+        unfamiliar: whether `energy` is under the model's threshold; None where it has none.
+        seen: the picture the network saw: resized and cropped to its input size, not yet normalised.
+        seconds: time in the network for the picture's batch, divided by the pictures in it.
+    """
+
+    top: list[tuple[str, float]]
+    class_indices: list[int]
+    energy: float
+    unfamiliar: bool | None
+    seen: Image.Image
+    seconds: float
+
+
+@contextmanager
+def evaluation(model) -> Iterator[None]:
+    """Run in eval mode without gradients; a model that was training goes on training afterwards."""
+    import torch
+
+    was_training = model.training
+    if was_training:
+        model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        if was_training:
+            model.train()
+
+
+def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
+    """Classify pictures in batches.
+
+    Args:
+        model: a `HubModel` with at least one class.
+        images: paths, PIL images, bytes or open binary files.
+        top_k: classes to return for each, capped at the number of classes.
+
+    Raises:
+        ImageError: for the first picture that cannot be read; nothing is computed then.
+        ValueError: for a headless model, or top_k below 1.
+    """
+    if not model.labels:
+        raise ValueError(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
+    if top_k < 1:
+        raise ValueError(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
+    seen = [model.preprocess.crop(load_image(image)) for image in images]
+    predictions = []
+    for start in range(0, len(seen), BATCH):
+        predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
+    return predictions
+
+
+def _classify_crops(model, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+    import torch
+
+    device = next(model.parameters()).device
+    pixels = torch.stack([model.preprocess.normalise(crop) for crop in crops])
+    with evaluation(model):
+        started = time.perf_counter()
+        logits = model(pixels.to(device)).float().cpu()  # (N, num_classes)
+        seconds = (time.perf_counter() - started) / len(crops)
+        probabilities = (logits / model.calibration.temperature).softmax(1)
+        best = probabilities.topk(min(top_k, len(model.labels)))
+        energies = logits.logsumexp(1).tolist()
+    threshold = model.calibration.energy_threshold
+    return [
+        Prediction(
+            top=[(model.labels[i], p) for i, p in zip(indices, values, strict=True)],
+            class_indices=indices,
+            energy=energy,
+            unfamiliar=None if threshold is None else energy < threshold,
+            seen=crop,
+            seconds=seconds,
+        )
+        for indices, values, energy, crop in zip(
+            best.indices.tolist(), best.values.tolist(), energies, crops, strict=True
+        )
+    ]
+
+
+def saliency(model, crop: Image.Image, class_index: int):
+    """Grad-CAM: where the last feature map speaks for a class (Selvaraju et al., arXiv 1610.02391).
+
+    Args:
+        crop: the picture the network sees, `Prediction.seen`.
+        class_index: position of the class in `model.labels`.
+
+    Returns:
+        float32 array (h, w) of the last feature map's size, 0 to 1; all zeros where nothing speaks for it.
+    """
+    import torch
+
+    device = next(model.parameters()).device
+    pixels = model.preprocess.normalise(crop)[None].to(device)
+    with evaluation(model):
+        feature_map = model.features(pixels)[-1]
+    feature_map = feature_map.clone().requires_grad_()  # leaves inference mode; only the head is differentiated
+    score = model.head(feature_map)[0, class_index]
+    (gradient,) = torch.autograd.grad(score, feature_map)
+    weights = gradient.mean((2, 3), keepdim=True)  # (1, C, 1, 1)
+    cam = (weights * feature_map).sum(1)[0].relu().detach()
+    return (cam / cam.max().clamp(min=1e-8)).cpu().numpy()
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m resnet_hub.predict", description="Classify pictures.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="REPO_OR_DIR",
+        help=f"Hub repository, checkpoint directory or shipped checkpoint (default: {DEFAULT_MODEL})",
+    )
+    parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_device_flags(parser, precision=False)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 when every picture was classified, 2 when one could not be or the model is not to be had."""
+    options = parse_arguments(arguments)
+    results, errors = [], []
+    try:
+        from resnet_hub import from_pretrained
+
+        model = from_pretrained(options.model).to(pick_device(options.device))
+        for path in options.images:
+            try:
+                results.append((path, classify(model, [path], top_k=options.top_k)[0]))
+            except ImageError as error:
+                errors.append((path, str(error)))
+    except ValueError as error:
+        print(f"resnet_hub.predict: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
+    for path, prediction in results if not options.json else []:
+        mark = "   (unlike the training pictures: do not trust this)" if prediction.unfamiliar else ""
+        print(f"{path}{mark}")
+        for label, probability in prediction.top:
+            print(f"  {probability:7.2%}  {label}")
+    for path, message in errors:
+        print(f"resnet_hub.predict: {path}: {message}", file=sys.stderr)
+    return 2 if errors else 0
+
+
+def _as_json(model, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]) -> dict:
+    return {
+        "model": model.source,
+        "revision": model.revision,
+        "predictions": [
+            {
+                "image": path,
+                "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top],
+                "unfamiliar": prediction.unfamiliar,
+                "energy": round(prediction.energy, 4),
+                "seconds": round(prediction.seconds, 5),
+            }
+            for path, prediction in results
+        ],
+        "errors": [{"image": path, "message": message} for path, message in errors],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

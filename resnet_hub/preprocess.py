@@ -1,0 +1,289 @@
+"""The one way from a picture file to the tensor a network sees, for training, the app, the card and parity.
+
+`load_image` turns any usable picture into an upright RGB image; `Preprocess` resizes, crops and normalises
+it exactly as timm's evaluation transform does. Knows PIL, numpy and, only where tensors are made, torch;
+may not know about torchvision, timm, models or weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    import torch
+
+CROP_MODES = ("center", "squash", "border")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # names of Image.Resampling
+MAX_SIDE = 4096
+# Up to here (4 bytes a pixel: 256 MiB) the whole picture is resized, as timm does: any aspect ratio up to
+# 1024 for a 224 crop. Beyond it only the part that the crop shows is.
+MAX_RESIZED_PIXELS = 2**26
+
+# Plain raster formats only: PIL's EPS reader starts Ghostscript, and the rare formats are the least tested.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+# A phone's 50-megapixel picture (8192 x 6144) passes; PIL decodes to 4 bytes a pixel, 256 MB at the limit.
+MAX_PIXELS = 64_000_000
+MAX_BYTES = 30_000_000
+
+
+class ImageError(ValueError):
+    """A picture that cannot be used; the message is one line for a person.
+
+    `code` is one of "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image",
+    "no_pixels", "too_many_pixels", "truncated"; with `facts` (path, max_bytes, max_pixels, formats) a user
+    interface can say the same in another language.
+    """
+
+    # Pickle and DataLoader workers rebuild an exception from its message alone, so the rest has defaults.
+    def __init__(self, message: str, code: str = "unusable", **facts: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.facts = facts
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes network input; fields and results are those of timm's data config.
+
+    `input_size` is (channels, height, width), 1 or 3 channels, sides 1 to 4096 pixels; `crop_pct`, in (0, 1],
+    is crop side / resized side; `mean` and `std`, one per channel, are in units of pixel value / 255.
+    Raises ValueError for anything else. Source: `timm.data.create_transform(..., is_training=False)`.
+    """
+
+    input_size: tuple[int, int, int] = (3, 224, 224)
+    interpolation: str = "bicubic"
+    crop_pct: float = 0.875
+    crop_mode: str = "center"
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        for name in ("input_size", "mean", "std"):
+            value = getattr(self, name)
+            _require(isinstance(value, (list, tuple)), name, value, "a list of numbers")
+            object.__setattr__(self, name, tuple(value))
+        _require(_is_input_size(self.input_size), "input_size", self.input_size,
+                 f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})")
+        _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, INTERPOLATIONS)
+        _require(self.crop_mode in CROP_MODES, "crop_mode", self.crop_mode, CROP_MODES)
+        _require(_are_finite([self.crop_pct]) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct,
+                 "a number above 0 and at most 1")
+        channels = self.input_size[0]
+        _require(_are_finite(self.mean) and len(self.mean) == channels, "mean", self.mean,
+                 f"{channels} finite number(s), one per channel")
+        _require(_are_finite(self.std) and len(self.std) == channels and min(self.std) > 0, "std", self.std,
+                 f"{channels} finite number(s) above 0, one per channel")
+
+    @classmethod
+    def from_pretrained_cfg(cls, cfg: dict[str, Any]) -> Preprocess:
+        """Read timm's `pretrained_cfg`: other keys are ignored, missing or None ones take timm's defaults."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: cfg[name] for name in names if cfg.get(name) is not None})
+
+    def to_pretrained_cfg(self) -> dict[str, Any]:
+        """Write the keys that `from_pretrained_cfg` reads, as plain JSON values."""
+        values = asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def crop(self, image: Image.Image) -> Image.Image:
+        """The picture the network sees, before normalisation: mode "RGB" or "L", exactly height x width."""
+        channels, height, width = self.input_size
+        image = image.convert("L" if channels == 1 else "RGB")
+        resized = self._resized_size(*image.size)
+        left, top = _centered(resized[0], width), _centered(resized[1], height)
+        window = (max(left, 0), max(top, 0), min(left + width, resized[0]), min(top + height, resized[1]))
+        seen = _resize_window(image, resized, window, Image.Resampling[self.interpolation.upper()])
+        # Only "border" leaves part of the canvas uncovered; timm paints it in the mean colour.
+        canvas = Image.new(image.mode, (width, height), tuple(round(255 * value) for value in self.mean))
+        canvas.paste(seen, (max(-left, 0), max(-top, 0)))
+        return canvas
+
+    def tensor(self, image: Image.Image) -> torch.Tensor:
+        """One picture, cropped and normalised: float32 (C, H, W)."""
+        return self.normalise(self.crop(image))
+
+    def normalise(self, crop: Image.Image) -> torch.Tensor:
+        """What `crop` gave, as float32 (C, H, W): (value / 255 - mean) / std."""
+        import torch
+
+        channels, height, width = self.input_size
+        pixels = torch.from_numpy(np.array(crop)).view(height, width, channels)
+        values = pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
+        mean, std = (torch.tensor(stat, dtype=torch.float32).view(-1, 1, 1) for stat in (self.mean, self.std))
+        return values.sub(mean).div(std)
+
+    def batch(self, images: Iterable[Image.Image]) -> torch.Tensor:
+        """At least one picture, normalised and stacked: float32 (N, C, H, W)."""
+        import torch
+
+        return torch.stack([self.tensor(image) for image in images])
+
+    def _resized_size(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) after resizing, before the crop. Source: timm's transforms_imagenet_eval."""
+        target_height, target_width = (math.floor(side / self.crop_pct) for side in self.input_size[1:])
+        if self.crop_mode == "squash":
+            return target_width, target_height
+        if self.crop_mode == "center" and target_width == target_height:
+            # timm takes torchvision's Resize for squares, which truncates; its own ResizeKeepRatio rounds.
+            short = min(width, height)
+            return int(target_width * width / short), int(target_height * height / short)
+        ratios = width / target_width, height / target_height
+        ratio = max(ratios) if self.crop_mode == "border" else min(ratios)
+        # timm rounds the short side of a very elongated picture to 0 and fails; one pixel of it is kept here.
+        return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def load_image(
+    source: str | Path | bytes | BinaryIO | Image.Image,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_bytes: int = MAX_BYTES,
+) -> Image.Image:
+    """Read a picture as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
+
+    Grey pictures of more than 8 bits are scaled, not clipped (see `_to_8_bit`). `max_pixels` is checked on
+    the header, before anything is decoded; PIL's own guard, `Image.MAX_IMAGE_PIXELS`, stays in force above.
+    A file object is read from where it stands. Raises ImageError, and no exception of PIL's, for a picture
+    that cannot be used.
+    """
+    image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes), max_pixels)
+    _check_pixels(image, max_pixels)
+    # Hostile files make PIL raise nearly anything (SyntaxError, struct.error, OverflowError, EOFError, ...).
+    try:
+        return _to_rgb(_upright(image))
+    except Exception as error:
+        message = "The picture is cut short or damaged; save or send it again."
+        raise ImageError(message, "truncated") from error
+
+
+def _require(ok: bool, name: str, value: object, allowed: object) -> None:
+    if not ok:
+        raise ValueError(f"Preprocess: {name} is {value!r}; allowed: {allowed}. Correct the data config.")
+
+
+def _is_input_size(size: tuple) -> bool:
+    if len(size) != 3 or not all(isinstance(number, int) for number in size):
+        return False
+    return size[0] in (1, 3) and all(1 <= side <= MAX_SIDE for side in size[1:])
+
+
+def _are_finite(numbers: Iterable[Any]) -> bool:
+    return all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers)
+
+
+def _centered(have: int, want: int) -> int:
+    """Where a centred crop starts; below 0 it is padding. Rounding as in torchvision's center_crop."""
+    return round((have - want) / 2) if have >= want else -((want - have) // 2)
+
+
+def _resize_window(
+    image: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int], resample: Image.Resampling
+) -> Image.Image:
+    """The `window` (left, top, right, bottom) of `image` resized to `size`, in bounded memory.
+
+    Beyond MAX_RESIZED_PIXELS (a 1 x 20000 picture would become 256 x 5120000) only the window is computed.
+    PIL keeps its box in float32, so that pixels may then differ from the full resize by rounding: 1/255, or
+    with "nearest" and "box" the neighbouring source pixel where two are equally near.
+    """
+    if size[0] * size[1] <= MAX_RESIZED_PIXELS:
+        return image.resize(size, resample).crop(window)
+    old, new = np.array(image.size * 2, dtype=float), np.array(size * 2, dtype=float)
+    box = window * old / new
+    # Cutting the source first, with more than the widest filter's reach (Lanczos, 3 pixels), keeps the
+    # float32 coordinates small, and PIL from swapping its two passes as it does for very tall images.
+    reach = np.ceil(4 * np.maximum(1, old / new))
+    cut = np.clip(np.concatenate([np.floor(box[:2]) - reach[:2], np.ceil(box[2:]) + reach[2:]]), 0, old)
+    box = box - np.tile(cut[:2], 2)
+    return image.crop(cut).resize((window[2] - window[0], window[3] - window[1]), resample, box=tuple(box))
+
+
+def _read(source: str | Path | bytes | BinaryIO, max_bytes: int) -> bytes:
+    if isinstance(source, (str, Path)):
+        return _read_path(Path(source), max_bytes)
+    data = source if isinstance(source, bytes) else source.read(max_bytes + 1)
+    _check_bytes(len(data), max_bytes)
+    return data
+
+
+def _read_path(path: Path, max_bytes: int) -> bytes:
+    name = str(path)
+    try:
+        if path.is_file():
+            _check_bytes(path.stat().st_size, max_bytes)
+            return path.read_bytes()
+        if path.exists():
+            message = f"{name!r} is not a file; give the path of one picture."
+            raise ImageError(message, "not_a_file", path=name)
+    except OSError as error:
+        raise ImageError(f"{name!r} cannot be read: {error.strerror}.", "unreadable", path=name) from error
+    raise ImageError(f"There is no file {name!r}; check the path.", "missing", path=name)
+
+
+def _check_bytes(count: int, max_bytes: int) -> None:
+    if count == 0:
+        raise ImageError("The file is empty; save or send the picture again.", "empty")
+    if count > max_bytes:
+        message = f"The file has at least {count:,} bytes; at most {max_bytes:,} are accepted. Shrink it."
+        raise ImageError(message, "file_too_large", max_bytes=max_bytes)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    try:
+        return Image.open(BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_many_pixels("far too many", max_pixels) from error
+    except Exception as error:
+        message = f"This is not a readable picture; accepted formats: {', '.join(FORMATS)}."
+        raise ImageError(message, "not_an_image", formats=FORMATS) from error
+
+
+def _check_pixels(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise ImageError(f"The picture has {width} x {height} pixels; it needs at least 1 x 1.", "no_pixels")
+    if width * height > max_pixels:
+        raise _too_many_pixels(f"{width:,} x {height:,}", max_pixels)
+
+
+def _too_many_pixels(seen: str, max_pixels: int) -> ImageError:
+    message = f"The picture has {seen} pixels; at most {max_pixels:,} are accepted. Make it smaller."
+    return ImageError(message, "too_many_pixels", max_pixels=max_pixels)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    image = image.copy()  # a caller's picture stays as it is
+    # A broken EXIF block spoils no picture; in place, PIL turns the pixels before it rewrites the block.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _to_8_bit(image).convert("RGB")
+    if image.has_transparency_data:
+        picture = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale modes I, I;16 and F to L. Black is 0, or the lowest value if that is below; white is 65535 for
+    integers, for floats the first of 1, 255, 65535 that no value exceeds, else the highest value. NaN and
+    infinity count as 0.
+    """
+    values = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0, posinf=0, neginf=0)
+    black, highest = min(0.0, float(values.min())), float(values.max())
+    whites = (1, 255, 65535) if image.mode == "F" else (65535,)
+    scale = 255 / (next((white for white in whites if highest <= white), highest) - black)
+    return Image.fromarray((values * scale - black * scale).round().clip(0, 255).astype(np.uint8))

@@ -1,0 +1,407 @@
+"""The promises of `resnet_hub.preprocess`: any picture becomes upright RGB or one clear ImageError, and what
+the network sees equals timm's evaluation transform. Oracles: timm, and pictures whose pixels are known."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnet_hub import preprocess
+from resnet_hub.preprocess import CROP_MODES, INTERPOLATIONS, ImageError, Preprocess, load_image
+
+INPUT_SIZES = [(3, 32, 32), (3, 33, 33), (3, 28, 45), (3, 45, 28), (1, 24, 24)]
+SHAPES = [(1, 1), (7, 5), (20, 20), (36, 36), (64, 48), (97, 33), (33, 98)]  # (width, height)
+ELONGATED = [(1, 300), (300, 1), (2, 151)]
+ORIENTATION = 0x0112  # EXIF tag
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options) -> bytes:
+    file = BytesIO()
+    image.save(file, image_format, **options)
+    return file.getvalue()
+
+
+def timm_tensor(config: Preprocess, image: Image.Image) -> torch.Tensor:
+    from timm.data import create_transform
+
+    return create_transform(**config.to_pretrained_cfg(), is_training=False)(image)
+
+
+def config_for(input_size: tuple[int, int, int], **fields) -> Preprocess:
+    if input_size[0] == 1:
+        fields |= {"mean": (0.1307,), "std": (0.3081,)}
+    return Preprocess(input_size=input_size, **fields)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = b"IDAT" + zlib.compress(b"\0" * 64)
+    chunks = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in (header, pixels))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def error_of(source, **limits) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        load_image(source, **limits)
+    return caught.value
+
+
+def assert_shows(image: Image.Image, expected, tolerance: int = 0) -> None:
+    """`expected`: a picture or one colour. PIL's own `==` would compare the metadata too."""
+    assert image.mode == "RGB"
+    if isinstance(expected, Image.Image):
+        assert image.size == expected.size
+    assert np.abs(np.asarray(image, dtype=int) - np.asarray(expected)).max() <= tolerance
+
+
+# What the network sees
+
+
+@pytest.mark.parametrize("crop_pct", [1.0, 0.95, 0.875])
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("input_size", INPUT_SIZES, ids=str)
+def test_tensor_is_exactly_timms(input_size, interpolation, crop_mode, crop_pct):
+    config = config_for(input_size, interpolation=interpolation, crop_mode=crop_mode, crop_pct=crop_pct)
+    # Where "border" rounds the short side of an elongated picture to 0, timm fails: no oracle.
+    for width, height in SHAPES if crop_mode == "border" else SHAPES + ELONGATED:
+        image = noise(width, height)
+        oracle = timm_tensor(config, image.convert("L") if input_size[0] == 1 else image)
+        assert torch.equal(config.tensor(load_image(image)), oracle), (width, height)
+
+
+def test_default_tensor_of_a_photograph_sized_picture_is_exactly_timms():
+    image = noise(640, 427)
+    assert torch.equal(Preprocess().tensor(load_image(encoded(image))), timm_tensor(Preprocess(), image))
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
+def test_tensor_of_a_very_elongated_picture_is_exactly_timms(shape):
+    config = Preprocess(input_size=(3, 32, 32))
+    assert torch.equal(config.tensor(noise(*shape)), timm_tensor(config, noise(*shape)))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "hamming", "bicubic", "lanczos"])
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (2, 301), (3, 500), (500, 3)], ids=str)
+def test_resizing_only_the_window_differs_by_rounding(monkeypatch, shape, interpolation):
+    config = Preprocess(input_size=(3, 33, 64), interpolation=interpolation)
+    whole = np.asarray(config.crop(noise(*shape)), dtype=int)
+    monkeypatch.setattr(preprocess, "MAX_RESIZED_PIXELS", 0)
+    window = np.asarray(config.crop(noise(*shape)), dtype=int)
+    assert np.abs(whole - window).max() <= 1
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0)], ids=["wide", "tall"])
+def test_a_picture_too_elongated_to_resize_whole_shows_its_centre(axes):
+    pixels = np.asarray(noise(20_000, 1)).transpose(*axes, 2)
+    centre = pixels[:, 9_900:10_100] if axes == (0, 1) else pixels[9_900:10_100]
+    seen, oracle = (Preprocess().tensor(Image.fromarray(part)) for part in (pixels, centre))
+    assert torch.allclose(seen, oracle, atol=1.01 / 255 / min(Preprocess().std))
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
+def test_border_mode_keeps_one_pixel_of_a_very_elongated_picture(shape):
+    config = Preprocess(input_size=(3, 32, 32), crop_mode="border", crop_pct=1.0, mean=(0, 0, 0))
+    seen = np.asarray(config.crop(Image.new("RGB", shape, WHITE)))
+    assert (seen == 255).all(axis=2).sum() == 32
+
+
+@pytest.mark.parametrize("input_size, mode", [((3, 33, 50), "RGB"), ((1, 24, 31), "L")])
+def test_crop_is_the_picture_behind_the_tensor(input_size, mode):
+    config = config_for(input_size)
+    crop = config.crop(noise(70, 60))
+    assert (crop.mode, crop.size) == (mode, input_size[:0:-1])
+    pixels = torch.from_numpy(np.array(crop)).view(*input_size[1:], -1).permute(2, 0, 1) / 255
+    mean, std = (torch.tensor(stat).view(-1, 1, 1) for stat in (config.mean, config.std))
+    assert torch.equal(config.tensor(noise(70, 60)), (pixels - mean) / std)
+
+
+def test_batch_stacks_tensors():
+    images = [noise(40, 30), noise(5, 90)]
+    batch = Preprocess().batch(images)
+    assert batch.shape == (2, 3, 224, 224) and batch.dtype == torch.float32
+    assert all(torch.equal(row, Preprocess().tensor(image)) for row, image in zip(batch, images, strict=True))
+
+
+# The data config
+
+
+@pytest.mark.parametrize("cfg", [
+    {},
+    {"input_size": None, "mean": None, "architecture": "resnet50", "num_classes": 1000},
+    {"input_size": [3, 288, 288], "crop_pct": 0.95, "crop_mode": "squash", "interpolation": "bilinear"},
+])  # fmt: skip
+def test_pretrained_cfg_means_what_it_means_to_timm(cfg):
+    from timm.data import resolve_data_config
+
+    expected = resolve_data_config(pretrained_cfg=cfg or {"mean": None})
+    expected["input_size"] = tuple(expected["input_size"])
+    assert vars(Preprocess.from_pretrained_cfg(cfg)) == expected
+
+
+def test_pretrained_cfg_survives_json():
+    config = config_for((1, 28, 31), crop_mode="border", crop_pct=0.9)
+    assert Preprocess.from_pretrained_cfg(json.loads(json.dumps(config.to_pretrained_cfg()))) == config
+
+
+@pytest.mark.parametrize("field, value", [
+    ("input_size", 224), ("input_size", (224, 224)), ("input_size", (4, 224, 224)),
+    ("input_size", (3, 0, 224)), ("input_size", (3, 224, 4097)), ("input_size", (3, 224.0, 224)),
+    ("input_size", (1, 224, 224)),  # three means are left for one channel
+    ("interpolation", "random"), ("interpolation", None), ("crop_mode", "middle"),
+    ("crop_pct", 0), ("crop_pct", 1.01), ("crop_pct", float("nan")), ("crop_pct", "0.9"),
+    ("mean", (0.5, 0.5)), ("mean", (0.5, 0.5, float("inf"))), ("mean", None), ("mean", (0.5, 0.5, "0.5")),
+    ("std", (0.5, 0.5, 0.0)), ("std", (0.5, 0.5, -1)), ("std", ()), ("std", (0.5, 0.5, float("nan"))),
+])  # fmt: skip
+def test_an_impossible_config_is_refused(field, value):
+    with pytest.raises(ValueError, match=r"is .*; allowed: .*\. Correct"):
+        Preprocess(**{field: value})
+
+
+# Reading pictures
+
+
+@pytest.mark.parametrize("kind", ["path", "str", "bytes", "file", "PIL"])
+def test_every_kind_of_source_reads_the_same(tmp_path, kind):
+    data = encoded(noise(9, 7))
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    sources = {"path": path, "str": str(path), "bytes": data, "file": BytesIO(data), "PIL": noise(9, 7)}
+    assert_shows(load_image(sources[kind]), noise(9, 7))
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG", "AVIF"])
+def test_every_accepted_format_is_read(image_format):
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    image = load_image(encoded(Image.new("RGB", (16, 8), RED), image_format, **options))
+    assert image.size == (16, 8)
+    assert_shows(image, RED, tolerance=3)  # lossy formats
+
+
+STORED_AS = {  # EXIF orientation: how an upright picture is turned into the stored one
+    1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("orientation", STORED_AS)
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "TIFF"])
+def test_exif_orientation_is_applied(image_format, orientation):
+    upright = Image.new("RGB", (32, 16))
+    upright.paste(WHITE, (0, 0, 8, 8))
+    turn = STORED_AS[orientation]
+    stored = upright.transpose(Image.Transpose[turn]) if turn else upright
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    assert_shows(load_image(encoded(stored, image_format, exif=exif.tobytes())), upright, tolerance=3)
+
+
+def test_a_broken_exif_block_does_not_spoil_a_picture():
+    assert_shows(load_image(encoded(noise(9, 7), exif=b"Exif\0\0not an EXIF block")), noise(9, 7))
+
+
+def test_orientation_is_applied_even_if_the_rest_of_the_exif_block_is_broken():
+    camera_as_a_fraction = struct.pack("<HHIIHHIHH", 0x010F, 5, 1, 38, ORIENTATION, 3, 1, 6, 0)
+    block = b"II*\0" + struct.pack("<IH", 8, 2) + camera_as_a_fraction + struct.pack("<III", 0, 1, 1)
+    image = load_image(encoded(noise(9, 7), exif=block))
+    assert_shows(image, noise(9, 7).transpose(Image.Transpose.ROTATE_270))
+
+
+def test_a_callers_picture_is_left_as_it_is():
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    source = Image.open(BytesIO(encoded(noise(9, 7), exif=exif.tobytes())))
+    assert_shows(load_image(source), noise(9, 7).transpose(Image.Transpose.ROTATE_270))
+    assert source.getexif()[ORIENTATION] == 6
+    assert_shows(source, noise(9, 7))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "HSV", "RGBA"])
+def test_colours_survive_every_mode(mode):
+    colour = WHITE if mode in ("1", "L") else RED
+    assert_shows(load_image(Image.new("RGB", (4, 3), colour).convert(mode)), colour, tolerance=2)
+
+
+def test_a_cmyk_jpeg_keeps_its_colours():
+    data = encoded(Image.new("RGB", (16, 16), RED).convert("CMYK"), "JPEG", quality=100)
+    assert_shows(load_image(data), RED, tolerance=6)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_alpha_is_laid_on_white(mode):
+    image = Image.new(mode, (2, 1))
+    image.putalpha(Image.fromarray(np.array([[0, 255]], dtype=np.uint8)))
+    assert [load_image(image).getpixel((x, 0)) for x in (0, 1)] == [WHITE, (0, 0, 0)]
+
+
+def test_half_transparent_red_becomes_pink():
+    assert load_image(encoded(Image.new("RGBA", (1, 1), (*RED, 128)))).getpixel((0, 0)) == (255, 127, 127)
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 255])], ids=["index", "table"])
+def test_palette_transparency_is_laid_on_white(transparency):
+    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8), "L").convert("P")
+    image.putpalette([0, 0, 255, *RED])
+    loaded = load_image(encoded(image, transparency=transparency))
+    assert [loaded.getpixel((x, 0)) for x in (0, 1)] == [WHITE, RED]
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_by_257(image_format):
+    gradient = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    image = load_image(encoded(Image.fromarray(gradient * 257), image_format))
+    assert np.array_equal(np.asarray(image)[..., 0], gradient)
+
+
+@pytest.mark.parametrize("values, expected", [
+    ([0, 257 * 100, 65535], [0, 100, 255]),
+    ([0, 100_000, 200_000], [0, 128, 255]),
+    ([-100, 0, 65535], [0, 0, 255]),
+])  # fmt: skip
+def test_32_bit_integers_are_scaled_by_their_range(values, expected):
+    image = load_image(encoded(Image.fromarray(np.array([values], dtype=np.int32)), "TIFF"))
+    assert np.asarray(image)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("values, expected", [
+    ([0, 0.4, 1], [0, 102, 255]),
+    ([0, 102, 255], [0, 102, 255]),
+    ([0, 257 * 102, 65535], [0, 102, 255]),
+    ([-3e38, 0, 3e38], [0, 128, 255]),
+    ([float("nan"), float("inf"), 1], [0, 0, 255]),
+])  # fmt: skip
+def test_floats_are_scaled_by_their_range(values, expected):
+    image = load_image(encoded(Image.fromarray(np.array([values], dtype=np.float32)), "TIFF"))
+    assert np.asarray(image)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP"])
+def test_an_animation_is_its_first_frame(image_format):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, (0, 0, 255))]
+    data = encoded(frames[0], image_format, save_all=True, append_images=frames[1:], duration=50)
+    assert Image.open(BytesIO(data)).n_frames == 2
+    assert_shows(load_image(data), RED, tolerance=3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1)], ids=str)
+def test_extreme_shapes_are_read(shape):
+    assert_shows(load_image(encoded(noise(*shape))), noise(*shape))
+
+
+# Refusing what is not a picture
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF"])
+def test_a_truncated_file_is_refused(image_format):
+    data = encoded(noise(64, 64), image_format)
+    assert error_of(data[: len(data) // 2]).code in ("truncated", "not_an_image")
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_a_truncated_photograph_is_called_truncated(image_format):
+    data = encoded(noise(64, 64), image_format)
+    assert error_of(data[: len(data) // 2]).code == "truncated"
+
+
+def test_files_that_are_not_pictures_are_told_apart(tmp_path):
+    (tmp_path / "text.jpg").write_text("this is a text file")
+    (tmp_path / "empty.png").touch()
+    names = {"text.jpg": "not_an_image", "empty.png": "empty", "none.png": "missing", "": "not_a_file"}
+    assert {name: error_of(tmp_path / name).code for name in names} == names
+
+
+def test_a_path_the_system_refuses_is_unreadable():
+    assert error_of("x" * 5000).code == "unreadable"
+
+
+def test_formats_that_run_programs_are_refused():
+    assert error_of(encoded(noise(9, 7), "EPS")).code == "not_an_image"
+
+
+@pytest.mark.parametrize("side", [8_001, 12_000, 60_000])
+def test_a_header_that_claims_too_many_pixels_is_refused_before_decoding(side, recwarn):
+    error = error_of(png_claiming(side, side))  # decoding these few bytes would say "truncated"
+    assert (error.code, error.facts) == ("too_many_pixels", {"max_pixels": preprocess.MAX_PIXELS})
+
+
+def test_pixel_limit_holds_for_opened_pictures_too():
+    assert load_image(noise(10, 10), max_pixels=100).size == (10, 10)
+    assert error_of(noise(10, 11), max_pixels=100).code == "too_many_pixels"
+
+
+def test_a_picture_without_pixels_is_refused():
+    assert error_of(Image.new("RGB", (0, 5))).code == "no_pixels"
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "file"])
+def test_a_file_over_the_byte_limit_is_refused(tmp_path, kind):
+    data = encoded(noise(9, 7))
+    path = tmp_path / "picture.png"
+    path.write_bytes(data)
+    source = {"path": path, "bytes": data, "file": BytesIO(data)}[kind]
+    error = error_of(source, max_bytes=len(data) - 1)
+    assert (error.code, error.facts) == ("file_too_large", {"max_bytes": len(data) - 1})
+
+
+def test_a_file_at_the_byte_limit_is_read():
+    data = encoded(noise(9, 7))
+    assert_shows(load_image(data, max_bytes=len(data)), noise(9, 7))
+
+
+def test_a_large_file_is_refused_without_reading_it(tmp_path, monkeypatch):
+    path = tmp_path / "large.png"
+    path.touch()
+    os.truncate(path, preprocess.MAX_BYTES + 1)
+    monkeypatch.delattr(Path, "read_bytes")
+    assert error_of(path).code == "file_too_large"
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF"])
+@pytest.mark.filterwarnings("ignore")  # PIL's own, on damaged metadata
+def test_damaged_bytes_give_a_picture_or_an_image_error(image_format):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = np.frombuffer(encoded(noise(16, 16), image_format, exif=exif.tobytes()), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = data.copy()
+        damaged[rng.integers(0, min(len(data), 200), 3)] = rng.integers(0, 256, 3)
+        try:
+            assert load_image(damaged.tobytes(), max_pixels=10**6).mode == "RGB"
+        except ImageError as error:
+            assert error.code in ("not_an_image", "truncated", "too_many_pixels", "no_pixels")
+
+
+@pytest.mark.parametrize("source", [b"", b"text", "no\nsuch\nfile", png_claiming(9_000, 9_000)], ids=range(4))
+def test_an_error_is_one_line(source):
+    message = str(error_of(source))
+    assert message.endswith(".") and "\n" not in message
+
+
+def test_an_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(error_of(noise(10, 11), max_pixels=100)))
+    assert (error.code, error.facts) == ("too_many_pixels", {"max_pixels": 100})
+
+
+def test_importing_stays_cheap():
+    code = "import sys, resnet_hub.preprocess; print({'torch', 'torchvision', 'timm'} & set(sys.modules))"
+    printed = subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[1], text=True)
+    assert printed.strip() == "set()"

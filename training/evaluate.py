@@ -1,0 +1,209 @@
+"""`python -m training.evaluate REPO_OR_DIR --data DIR`: every figure of a card, from weights and data.
+
+Also what a trainer calls at its end: calibrate on held-out pictures, measure the test part once, write the
+run directory. Exits 1 when a card and the measurement differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnet_hub import from_pretrained
+from resnet_hub.card import card_results, render_card
+from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.hub import SHIPPED, Calibration
+from training.data import DataError, ImageSet, load_data, load_pictures
+from training.engine import Trainer, predict_logits, write_json
+
+FAMILIAR_SHARE = 0.95  # share of held-out pictures the energy threshold calls familiar
+TOLERANCE = 2e-4  # two of 10,000 pictures may fall either way between two processors
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599)."""
+    log_temperature = torch.zeros((), requires_grad=True)
+    optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(logits / log_temperature.exp(), labels)
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return log_temperature.exp().item()
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error: |confidence - accuracy| over equal-width confidence bins, weighted by count."""
+    confidence, predicted = probabilities.max(1)
+    correct = (predicted == labels).float()
+    which = (confidence * bins).long().clamp(max=bins - 1)
+    gaps = torch.zeros(bins).index_add_(0, which, confidence - correct)
+    return (gaps.abs().sum() / len(labels)).item()
+
+
+def calibrate(model, held_out: ImageSet) -> Calibration:
+    """Temperature and unfamiliarity threshold from held-out pictures alone."""
+    logits = predict_logits(model, held_out, model.preprocess)
+    threshold = logits.logsumexp(1).quantile(1 - FAMILIAR_SHARE).item()
+    return Calibration(
+        temperature=round(fit_temperature(logits, held_out.labels), 4), energy_threshold=round(threshold, 4)
+    )
+
+
+def test_results(model, test: ImageSet) -> dict:
+    """Every figure a card gives, measured on `test`; shares and errors are 0 to 1."""
+    logits = predict_logits(model, test, model.preprocess)
+    mirrored = predict_logits(model, test, model.preprocess, flip=True)
+    scaled = logits / model.calibration.temperature
+    right = logits.argmax(1) == test.labels
+    classes = len(test.classes)
+    confusion = torch.bincount(test.labels * classes + logits.argmax(1), minlength=classes**2)
+    confusion = confusion.view(classes, classes)
+    results = {
+        "images": len(test),
+        "top1": right.float().mean().item(),
+        "top5": _in_top(logits, test.labels, min(5, classes)),
+        "top1_flip_tta": ((logits + mirrored).argmax(1) == test.labels).float().mean().item(),
+        "loss": F.cross_entropy(scaled, test.labels).item(),
+        "calibration_error": calibration_error(scaled.softmax(1), test.labels),
+        "calibration_error_uncalibrated": calibration_error(logits.softmax(1), test.labels),
+        "per_class": (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist(),
+        "confusion": confusion.tolist(),
+    }
+    if model.calibration.energy_threshold is not None:
+        results["false_alarms"] = unfamiliar_share(model, logits)
+    return results
+
+
+def unfamiliar_share(model, logits: Tensor) -> float:
+    """Share of pictures whose energy is under the model's threshold."""
+    return (logits.logsumexp(1) < model.calibration.energy_threshold).float().mean().item()
+
+
+def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
+    return (logits.topk(k).indices == labels[:, None]).any(1).float().mean().item()
+
+
+def finish_run(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) -> None:
+    """Calibrate the best weights, measure them on the test part and write the whole run directory."""
+    from resnet_hub.plots import confusion, curves
+
+    run: Path = options.out
+    model = trainer.model
+    model.load_state_dict(trainer.best["weights"])
+    model.eval()
+    model.calibration = calibrate(model, held_out)
+    test = load_data(options.data, "test", tuple(held_out.images.shape[-2:]))
+    results = test_results(model, test)
+    model.calibration = replace(
+        model.calibration,
+        false_alarms=round(results["false_alarms"], 4),
+        detections=tuple(_detection(model, folder) for folder in options.unfamiliar),
+    )
+    facts = run_facts(trainer, train, held_out, options) | {"results": results}
+    model.save_pretrained(run, card=render_card(model, facts))
+    curves(trainer.history).savefig(run / "curves.png", dpi=110)
+    confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+    write_json(run / "run.json", facts)
+    print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
+
+
+def _detection(model, folder: str) -> tuple[str, int, float]:
+    """(what, pictures, share called unfamiliar) for pictures of things the network was not trained on."""
+    name, _, place = folder.rpartition("=")
+    pictures = load_pictures(Path(place), model.config.input_size)
+    logits = predict_logits(model, pictures, model.preprocess)
+    return name or Path(place).name, len(pictures), round(unfamiliar_share(model, logits), 4)
+
+
+def run_facts(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) -> dict:
+    """What a card says of how a run was made."""
+    history = trainer.history
+    last = history[trainer.best["epoch"] - 1]
+    return {
+        "name": options.out.name,
+        "command": options.command,
+        "data": options.data_name or train.source,
+        "train_images": len(train),
+        "held_out_images": len(held_out),
+        "recipe": {"name": options.recipe} | asdict(trainer.recipe),
+        "seed": options.seed,
+        "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
+        "epochs_run": len(history),
+        "best_epoch": trainer.best["epoch"],
+        "train_loss": last["train_loss"],
+        "train_acc": last["train_acc"],
+        "val_loss": last["val_loss"],
+        "val_acc": last["val_acc"],
+        "seconds": sum(line["seconds"] for line in history),
+        "pflops": sum(line["pflops"] for line in history),
+        "hardware": hardware(trainer.device),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }
+
+
+def hardware(device: torch.device) -> str:
+    """The processor a run was made on, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    names = [
+        line.split(":")[1].strip()
+        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m training.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
+    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    parser.add_argument("--tta", action="store_true", help="print the flip test-time augmentation figure too")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_device_flags(parser, precision=False)
+    options = parser.parse_args(arguments)
+    try:
+        model = from_pretrained(options.checkpoint).to(pick_device(options.device))
+        test = load_data(options.data, "test", model.config.input_size)
+        if test.classes != model.labels:
+            raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
+    except (DataError, ValueError) as error:
+        print(f"training.evaluate: {error}", file=sys.stderr)
+        return 2
+    results = test_results(model, test)
+    differences = card_differences(options.checkpoint, results)
+    if options.json:
+        print(json.dumps(results | {"differs_from_card": differences}, indent=2))
+    else:
+        shown = ["top1", "top5", "calibration_error", "loss"] + ["top1_flip_tta"] * options.tta
+        print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
+    for name, (card, measured) in differences.items():
+        print(f"the card says {name} {card}, measured {measured:.4f}", file=sys.stderr)
+    return 1 if differences else 0
+
+
+def card_differences(checkpoint: str, results: dict) -> dict[str, tuple[float, float]]:
+    """{figure: (on the card, measured)} wherever they are further apart than two processors make them."""
+    directory = SHIPPED / checkpoint if (SHIPPED / checkpoint).is_dir() else Path(checkpoint)
+    on_card = card_results(directory / "README.md") if directory.is_dir() else {}
+    return {
+        name: (value, results[name])
+        for name, value in on_card.items()
+        if abs(value - results[name]) > TOLERANCE
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
