@@ -15,6 +15,7 @@ _HOME_OF = {
     "Preprocess": "preprocess",
     "ImageError": "preprocess",
     "load_image": "preprocess",
+    "trace": "geometry",
     "Prediction": "predict",
     "HubModel": "hub",
     "list_models": "models.registry",

@@ -18,11 +18,12 @@ METRICS = {  # figure in `results` -> (metric type of the Hub, name on the card)
 }
 
 
-def render_card(model, facts: dict | None = None) -> str:
+def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
     """The model card of a `HubModel`.
 
     Args:
         facts: what a run recorded (its `run.json`); None for a network that was not trained here.
+        load_from: repository or directory for the card's loading example.
 
     Returns:
         Markdown with YAML front matter that `huggingface_hub.ModelCard` parses.
@@ -39,7 +40,7 @@ def render_card(model, facts: dict | None = None) -> str:
         per_class_table=facts and _per_class_table(model.labels, facts["results"]["per_class"]),
         confusion_table=facts and _confusion_table(model.labels, facts["results"]["confusion"]),
         optimizer_words=facts and _optimizer_words(facts["recipe"]),
-        load_from=model.source or (facts or {}).get("name") or "OWNER/NAME",
+        load_from=load_from,
         input_words=_input_words(model.preprocess),
         classes_words=", ".join(model.labels) if len(model.labels) <= 20 else f"{len(model.labels)}",
         limits=_limits(model, facts),
@@ -64,7 +65,7 @@ def _front_matter(model, facts: dict | None) -> ModelCardData:
         tags=["resnet", "image-classification", "pytorch"],
     )
     if facts:
-        data.model_name = facts.get("name") or model.config.name
+        data.model_name = facts["name"]
         data.datasets = ["cifar10"] if "CIFAR-10" in facts["data"] else None
         data.metrics = ["accuracy"]
         data.eval_results = [
@@ -107,7 +108,9 @@ def _confusion_table(labels: tuple[str, ...], confusion: list[list[int]]) -> str
 def _optimizer_words(recipe: dict) -> str:
     sgd = f"SGD with Nesterov momentum 0.9, peak rate {recipe['lr']}, weight decay {recipe['weight_decay']}"
     where = " (none on norms and biases)"
-    schedule = f"; rates rise for {100 * recipe['warmup']:.0f} % of the run, then fall to 0 in a straight line"
+    schedule = (
+        f"; rates rise for {100 * recipe['warmup']:.0f} % of the run, then fall to 0 in a straight line"
+    )
     if recipe["optimizer"] == "muon":
         convs = f"Muon on every convolution but the first, peak rate {recipe['muon_lr']}; on the rest "
         return f"{convs}{sgd}{where}{schedule}"
@@ -116,9 +119,8 @@ def _optimizer_words(recipe: dict) -> str:
 
 def _input_words(preprocess) -> str:
     channels, height, width = preprocess.input_size
-    return (
-        f"{height}x{width} pixels, {channels} channels; short side resized ({preprocess.interpolation}), centre crop"
-    )
+    how = f"short side resized ({preprocess.interpolation}), centre crop"
+    return f"{height}x{width} pixels, {channels} channels; {how}"
 
 
 def _limits(model, facts: dict | None) -> str:

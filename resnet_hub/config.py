@@ -161,13 +161,13 @@ class BaselineConfig(ModelConfig):
         kind: which one; the layers are in `models/baselines.py`.
     """
 
-    kind: OneOf["lenet5", "alexnet", "vgg16", "vgg_cifar", "simple_resnet", "cifar10net"]
+    kind: OneOf["lenet5", "alexnet", "vgg16", "vgg_cifar", "cifar10net"]
 
     def fixed_fields(self) -> set[str]:
         return super().fixed_fields() | {"kind"}
 
     def idle_fields(self) -> set[str]:
-        return {"drop_rate"} if self.kind in ("lenet5", "vgg_cifar", "simple_resnet") else set()
+        return {"drop_rate"} if self.kind in ("lenet5", "vgg_cifar") else set()
 
 
 def config_from_dict(values: dict[str, Any]) -> ModelConfig:

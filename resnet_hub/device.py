@@ -29,7 +29,7 @@ def pick_device(name: str = "auto"):
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, is_there in has.items() if is_there)
-    if not has[name]:
+    if not has.get(name):
         there = ", ".join(kind for kind, is_there in has.items() if is_there)
         raise ValueError(f"--device {name} is not on this machine; it has {there}")
     return torch.device(name)

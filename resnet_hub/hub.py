@@ -6,10 +6,13 @@ of particular networks: it is told how to build one from a configuration.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,10 +25,10 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import HFValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.models.registry import list_models, model_config
@@ -61,10 +64,15 @@ class Calibration:
     @classmethod
     def from_dict(cls, values: dict) -> "Calibration":
         known = {field.name for field in fields(cls)}
-        calibration = cls(**{k: v for k, v in values.items() if k in known})
-        numbers = [calibration.energy_threshold or 0.0, calibration.false_alarms or 0.0]
-        if not all(isinstance(n, (int, float)) for n in [calibration.temperature, *numbers]):
-            raise ValueError(f"calibration: {values} holds something that is not a number")
+        values = {k: v for k, v in values.items() if k in known}
+        values["detections"] = tuple(
+            (str(what), count, share) for what, count, share in values.get("detections", ())
+        )
+        calibration = cls(**values)
+        numbers = [calibration.temperature, calibration.energy_threshold or 0, calibration.false_alarms or 0]
+        numbers += [number for _, *pair in calibration.detections for number in pair]
+        if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+            raise ValueError(f"calibration: {values} holds something that is not a finite number")
         if not 0.01 <= calibration.temperature <= 100:
             raise ValueError(f"calibration: temperature={calibration.temperature} is not within 0.01 and 100")
         return calibration
@@ -150,7 +158,9 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
         text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
         (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-        (directory / CARD_FILE).write_text(card or render_card(self), encoding="utf-8")
+        (directory / CARD_FILE).write_text(
+            card or render_card(self, load_from=self.source or directory.name), encoding="utf-8"
+        )
 
     @classmethod
     def from_pretrained(cls, repo_id_or_dir: str | Path, **kwargs) -> "HubModel":
@@ -164,12 +174,12 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
         """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address."""
-        from tempfile import TemporaryDirectory
+        from resnet_hub.card import render_card
 
         api = HfApi(token=token)
         api.create_repo(repo_id, private=private, exist_ok=True)
         with TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self.save_pretrained(folder, card=render_card(self, load_from=repo_id))
             commit = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, commit_message="Upload checkpoint"
             )
@@ -188,7 +198,7 @@ class Checkpoint:
 
 
 def fetch_checkpoint(
-    repo_id_or_dir: str,
+    repo_id_or_dir: str | Path,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
@@ -198,14 +208,23 @@ def fetch_checkpoint(
 ) -> Checkpoint:
     """Find a checkpoint on disk or download it; all files come from one commit.
 
+    Where the Hub cannot be reached, what was downloaded before is used.
+
     Raises:
         CheckpointError: when it cannot be had.
     """
+    repo_id_or_dir = str(repo_id_or_dir)
     shipped = SHIPPED / repo_id_or_dir
     if re.fullmatch(r"\w+", repo_id_or_dir) and shipped.is_dir():
         return _local_checkpoint(shipped, repo_id_or_dir, "shipped")
     if Path(repo_id_or_dir).is_dir():
         return _local_checkpoint(Path(repo_id_or_dir), repo_id_or_dir, "local")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id_or_dir):
+        shipped_names = ", ".join(sorted(d.name for d in SHIPPED.iterdir() if d.is_dir()))
+        raise CheckpointError(
+            f"{repo_id_or_dir!r} is no directory here; "
+            f"give one, a Hub repository (owner/name), or a checkpoint shipped with this package: {shipped_names}"
+        )
     common = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     if tqdm_class is not None:
         common["tqdm_class"] = tqdm_class
@@ -223,6 +242,11 @@ def fetch_checkpoint(
     except CheckpointError:
         raise
     except Exception as error:  # huggingface_hub lets its own, httpx's and the system's errors through
+        if not (local_files_only or isinstance(error, HfHubHTTPError)):
+            with suppress(CheckpointError):
+                return fetch_checkpoint(
+                    repo_id_or_dir, revision=revision, cache_dir=cache_dir, local_files_only=True
+                )
         raise CheckpointError(f"{repo_id_or_dir}: {file}: {_why(error)}") from error
     return Checkpoint(repo_id_or_dir, config.parent.name, config, weights, None)
 
@@ -258,7 +282,6 @@ def _why(error: Exception) -> str:
         (RepositoryNotFoundError, "no such repository on the Hub, or it is private and no valid token was given"),
         (LocalEntryNotFoundError, "not in the local cache and the Hub could not be reached; check the connection"),
         (EntryNotFoundError, "the repository does not hold this file"),
-        (HFValidationError, "neither a directory here nor a repository id like owner/name"),
     ]  # fmt: skip
     for kind, reason in reasons:
         if isinstance(error, kind):
@@ -267,6 +290,20 @@ def _why(error: Exception) -> str:
         return f"the Hub answered with status {error.response.status_code}; try again later"
     detail = (str(error).splitlines() or [""])[0][:200]
     return f"the Hub could not be reached ({type(error).__name__}: {detail}); check the connection"
+
+
+class SkipRandomFill(TorchFunctionMode):
+    """Build a network without drawing the random weights that a checkpoint is about to replace.
+
+    The meta device would do, but its first use imports 900 modules: 1.5 s of a first click.
+    """
+
+    SKIPPED = {Tensor.normal_, Tensor.uniform_, nn.init.kaiming_uniform_, nn.init.kaiming_normal_}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in self.SKIPPED:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubModel]) -> HubModel:
@@ -279,17 +316,19 @@ def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubMo
         if checkpoint.config.stat().st_size > MOST_BYTES[CONFIG_FILE]:
             raise ValueError(f"more than {MOST_BYTES[CONFIG_FILE]:,} bytes")
         values = json.loads(checkpoint.config.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError(f"holds a JSON {type(values).__name__}; a configuration is an object")
         config = read_config(values)
         preprocess = read_preprocess(values, config)
         labels = read_labels(values, config)
         calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
     except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise CheckpointError(f"{checkpoint.source}: {CONFIG_FILE}: {error}") from error
-    with torch.device("meta"):
-        model = build(config)
     try:
+        with SkipRandomFill():
+            model = build(config)
         model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
-    except (ValueError, SafetensorError, OSError) as error:
+    except (ValueError, SafetensorError, OSError, RuntimeError, MemoryError) as error:
         raise CheckpointError(f"{checkpoint.source}: {WEIGHTS_FILE}: {error}") from error
     model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
     model.source, model.revision = checkpoint.source, checkpoint.revision
@@ -299,17 +338,24 @@ def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubMo
 def read_config(values: dict) -> ModelConfig:
     """The network a `config.json` describes: ours in full, or a timm ResNet by its architecture name."""
     if "resnet_hub" in values:
-        return config_from_dict(values["resnet_hub"]["config"])
+        fields_of_ours = values["resnet_hub"].get("config")
+        if not isinstance(fields_of_ours, dict):
+            raise ValueError("resnet_hub.config is not there; it describes the network")
+        return config_from_dict(fields_of_ours)
     name = str(values.get("architecture"))
     if name not in list_models():
         raise ValueError(f"architecture {name!r} is not one of {', '.join(list_models())}")
-    return model_config(name, num_classes=values.get("num_classes", 1000))
+    overrides = {"num_classes": values.get("num_classes", 1000)} | (values.get("model_args") or {})
+    foreign = sorted(overrides.keys() - {"num_classes", "in_chans", "global_pool"})
+    if foreign:  # output_stride, say, would load and answer wrongly
+        raise ValueError(f"model_args {', '.join(foreign)} make another network than timm's {name}")
+    return model_config(name, **overrides)
 
 
 def read_preprocess(values: dict, config: ModelConfig) -> Preprocess:
     """The checkpoint's own preprocessing."""
     preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg", {}))
-    if preprocess.input_size[0] != config.in_chans:
+    if config.in_chans in (1, 3) and preprocess.input_size[0] != config.in_chans:
         raise ValueError(f"input_size {preprocess.input_size} does not have {config.in_chans} channels")
     return preprocess
 
@@ -323,19 +369,27 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
         info = ImageNetInfo()
         names = [info.index_to_description(i) for i in range(1000)]
         names = [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    names = [str(i) for i in range(config.num_classes)] if names is None else list(names)
-    if len(names) != config.num_classes or len(set(map(str, names))) != len(names):
-        raise ValueError(f"{len(names)} label_names for {config.num_classes} classes; one distinct name each")
-    return tuple(str(name)[:200] for name in names)
+    if names is None:
+        names = range(config.num_classes)
+    elif isinstance(names, dict):  # timm allows {class: name}
+        names = names.values()
+    labels = tuple(str(name)[:200] for name in names)
+    if len(labels) != config.num_classes or len(set(labels)) != len(labels):
+        raise ValueError(
+            f"{len(labels)} label_names, {len(set(labels))} of them distinct, for {config.num_classes} classes; "
+            "give each class a name of its own"
+        )
+    return labels
 
 
 def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Tensors of a safetensors file, checked by name, shape and finiteness before they are used."""
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    counts = {key for key in wanted if key.endswith("num_batches_tracked")}
     with safe_open(path, framework="pt") as file:
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         problems = [
-            *(f"missing {k}" for k in wanted.keys() - found.keys() if not k.endswith("num_batches_tracked")),
+            *(f"missing {k}" for k in wanted.keys() - found.keys() - counts),
             *(f"unexpected {k}" for k in found.keys() - wanted.keys()),
             *(f"{k} is {found[k]}, expected {wanted[k]}" for k in wanted.keys() & found.keys()
               if wanted[k] != found[k]),
@@ -344,6 +398,8 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
             raise ValueError("; ".join(sorted(problems)[:10]) + (" ..." if len(problems) > 10 else ""))
         tensors = {key: file.get_tensor(key) for key in found}
     for key, tensor in tensors.items():
+        if tensor.is_floating_point() == (key in counts):
+            raise ValueError(f"{key} is of type {tensor.dtype}")
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{key} holds NaN or infinity")
     for key in wanted.keys() - tensors.keys():

@@ -13,7 +13,9 @@ def curves(history: list[dict]) -> Figure:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, what, unit in zip(figure.subplots(1, 2), ("loss", "acc"), ("nats", "share right"), strict=True):
         epochs = [line["epoch"] for line in history]
-        axes.plot(epochs, [line[f"train_{what}"] for line in history], color=BLUE, label="training, augmented")
+        axes.plot(
+            epochs, [line[f"train_{what}"] for line in history], color=BLUE, label="training, augmented"
+        )
         axes.plot(epochs, [line[f"val_{what}"] for line in history], color=ORANGE, label="held out")
         axes.set(xlabel="epoch", ylabel=f"{ {'loss': 'cross entropy', 'acc': 'accuracy'}[what] } ({unit})")
         axes.grid(alpha=0.3)

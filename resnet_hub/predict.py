@@ -48,18 +48,18 @@ class Prediction:
 
 @contextmanager
 def evaluation(model) -> Iterator[None]:
-    """Run in eval mode without gradients; a model that was training goes on training afterwards."""
+    """Run in eval mode without gradients; modules that were training go on training afterwards."""
     import torch
 
-    was_training = model.training
-    if was_training:
+    training = [module for module in model.modules() if module.training]  # frozen layers are not
+    if training:
         model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        if was_training:
-            model.train()
+        for module in training:
+            module.training = True
 
 
 def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
@@ -129,9 +129,10 @@ def saliency(model, crop: Image.Image, class_index: int):
     pixels = model.preprocess.normalise(crop)[None].to(device)
     with evaluation(model):
         feature_map = model.features(pixels)[-1]
-    feature_map = feature_map.clone().requires_grad_()  # leaves inference mode; only the head is differentiated
-    score = model.head(feature_map)[0, class_index]
-    (gradient,) = torch.autograd.grad(score, feature_map)
+        with torch.inference_mode(False):  # a copy made here can be differentiated
+            feature_map = feature_map.clone().requires_grad_()
+            score = model.head(feature_map)[0, class_index]
+            (gradient,) = torch.autograd.grad(score, feature_map)
     weights = gradient.mean((2, 3), keepdim=True)  # (1, C, 1, 1)
     cam = (weights * feature_map).sum(1)[0].relu().detach()
     return (cam / cam.max().clamp(min=1e-8)).cpu().numpy()
@@ -153,7 +154,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when every picture was classified, 2 when one could not be or the model is not to be had."""
+    """The command; 0 when every picture was classified, 2 when one, or the model, could not be had."""
     options = parse_arguments(arguments)
     results, errors = [], []
     try:

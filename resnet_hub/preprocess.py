@@ -71,17 +71,33 @@ class Preprocess:
             value = getattr(self, name)
             _require(isinstance(value, (list, tuple)), name, value, "a list of numbers")
             object.__setattr__(self, name, tuple(value))
-        _require(_is_input_size(self.input_size), "input_size", self.input_size,
-                 f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})")
+        _require(
+            _is_input_size(self.input_size),
+            "input_size",
+            self.input_size,
+            f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})",
+        )
         _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, INTERPOLATIONS)
         _require(self.crop_mode in CROP_MODES, "crop_mode", self.crop_mode, CROP_MODES)
-        _require(_are_finite([self.crop_pct]) and 0 < self.crop_pct <= 1, "crop_pct", self.crop_pct,
-                 "a number above 0 and at most 1")
+        _require(
+            _are_finite([self.crop_pct]) and 0 < self.crop_pct <= 1,
+            "crop_pct",
+            self.crop_pct,
+            "a number above 0 and at most 1",
+        )
         channels = self.input_size[0]
-        _require(_are_finite(self.mean) and len(self.mean) == channels, "mean", self.mean,
-                 f"{channels} finite number(s), one per channel")
-        _require(_are_finite(self.std) and len(self.std) == channels and min(self.std) > 0, "std", self.std,
-                 f"{channels} finite number(s) above 0, one per channel")
+        _require(
+            _are_finite(self.mean) and len(self.mean) == channels,
+            "mean",
+            self.mean,
+            f"{channels} finite number(s), one per channel",
+        )
+        _require(
+            _are_finite(self.std) and len(self.std) == channels and min(self.std) > 0,
+            "std",
+            self.std,
+            f"{channels} finite number(s) above 0, one per channel",
+        )
 
     @classmethod
     def from_pretrained_cfg(cls, cfg: dict[str, Any]) -> Preprocess:

@@ -206,7 +206,7 @@ class Trainer:
         self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
 def predict_logits(
     model: nn.Module, data: ImageSet, preprocess: Preprocess, *, flip: bool = False, batch_size: int = 250
 ) -> Tensor:

@@ -45,7 +45,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error: |confidence - accuracy| over equal-width confidence bins, weighted by count."""
+    """Expected calibration error: |confidence - accuracy| in bins of confidence, weighted by count."""
     confidence, predicted = probabilities.max(1)
     correct = (predicted == labels).float()
     which = (confidence * bins).long().clamp(max=bins - 1)
@@ -113,7 +113,7 @@ def finish_run(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) -
         detections=tuple(_detection(model, folder) for folder in options.unfamiliar),
     )
     facts = run_facts(trainer, train, held_out, options) | {"results": results}
-    model.save_pretrained(run, card=render_card(model, facts))
+    model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
     curves(trainer.history).savefig(run / "curves.png", dpi=110)
     confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
     write_json(run / "run.json", facts)

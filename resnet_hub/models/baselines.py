@@ -104,7 +104,7 @@ def hidden_layers(plan: Plan, features: int, drop_rate: float | None) -> list[nn
 
 
 def last_length(plan: Plan, length: int) -> int:
-    """Rows (or columns) of the last feature map for a picture of `length` rows; below 1 where none is left."""
+    """Rows (or columns) of the last feature map for `length` rows of picture; below 1 where none are left."""
     for i, stage in enumerate(plan.stages, 1):
         for conv in stage:
             length = (length + 2 * conv.padding - conv.kernel) // conv.stride + 1
@@ -165,10 +165,58 @@ class Baseline(HubModel):
         super().__init__(config)
         self.plan = plan = PLANS[config.kind]
         height, width = last_size(plan, config.name, config.input_size)
-        drop_rate = None if "drop_rate" in config.idle_fields() else config.drop_rate
         channels = plan.stages[-1][-1].out
-        num_features = plan.hidden[-1] if plan.hidden else channels
+        drop_rate = None if "drop_rate" in config.idle_fields() else config.drop_rate
         self.features = Stages(*feature_layers(plan, config.in_chans))
-        if plan.global_pool:
-            self.global_pool = nn.AdaptiveAvgPool2d(1)
-        ...
+        self.global_pool = nn.AdaptiveAvgPool2d(1) if plan.global_pool else nn.Identity()
+        features = channels if plan.global_pool else channels * height * width
+        if plan.hidden:
+            self.classifier = nn.Sequential(*hidden_layers(plan, features, drop_rate))
+            self.classifier.append(last_layer(plan.hidden[-1], config.num_classes))
+        else:
+            self.dropout = nn.Identity() if drop_rate is None else nn.Dropout(drop_rate)
+            self.fc = last_layer(features, config.num_classes)
+        if not plan.average_tanh:  # torch's own initialisation loses the signal on VGG's way down
+            self.apply(kaiming_fan_out)
+
+    @property
+    def feature_info(self) -> list[dict]:
+        """For each map of `features`: the module it leaves, its channels and its stride to the input."""
+        info, stride = [], 1
+        for end, stage in zip(self.features.ends, self.plan.stages, strict=True):
+            for conv in stage:
+                stride *= conv.stride
+            if not isinstance(self.features[end], nn.ReLU):  # the stage ends in a pooling
+                stride *= 2
+            info.append({"module": f"features.{end}", "num_chs": stage[-1].out, "reduction": stride})
+        return info
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.check_shape(x)
+        return self.head(self.features(x)[-1])
+
+    def head(self, x: Tensor) -> Tensor:
+        """Last feature map (N, C, h, w) -> logits (N, num_classes)"""
+        x = torch.flatten(self.global_pool(x), 1)  # (N, C * h * w), or (N, C) after global pooling
+        return self.classifier(x) if self.plan.hidden else self.fc(self.dropout(x))
+
+    def check_shape(self, x: Tensor) -> None:
+        """Refuse a batch the layers cannot take, with the way out.
+
+        Raises:
+            ValueError: for another number of channels, or another size where the head depends on it.
+        """
+        config = self.config
+        any_size = self.plan.global_pool
+        if x.ndim != 4 or x.shape[1] != config.in_chans or not (any_size or x.shape[2:] == config.input_size):
+            size = "HxW" if any_size else "x".join(map(str, config.input_size))
+            raise ValueError(
+                f"{config.name}: got a batch of shape {tuple(x.shape)}, expected Nx{config.in_chans}x{size}; "
+                f"resize the pictures or build create_model({config.name!r}, input_size=(H, W), in_chans=C)"
+            )
+        last_size(self.plan, config.name, x.shape[2:])
+
+
+def last_layer(features: int, num_classes: int) -> nn.Module:
+    """The classifier, or the identity on a headless network."""
+    return nn.Linear(features, num_classes) if num_classes else nn.Identity()

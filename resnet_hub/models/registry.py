@@ -47,13 +47,13 @@ _RESNETS: dict[str, dict[str, Any]] = {
     "plain56_cifar": PAPER | PLAIN | {"depths": (9, 9, 9)},
     "wrn16_4_cifar": WIDE | {"depths": (2, 2, 2), "widths": (64, 128, 256)},
     "wrn28_10_cifar": WIDE | {"depths": (4, 4, 4), "widths": (160, 320, 640)},
+    "simple_resnet": CIFAR | {"depths": (2, 2, 2), "widths": (64, 128, 256), "strides": (1, 2, 2)},
 }
 _BASELINES: dict[str, dict[str, Any]] = {
     "lenet5": {"num_classes": 10, "in_chans": 1, "input_size": (28, 28)},
     "alexnet": IMAGENET | {"drop_rate": 0.5},
     "vgg16": IMAGENET | {"drop_rate": 0.5},
     "vgg_cifar": {"num_classes": 10, "input_size": (32, 32)},
-    "simple_resnet": {"num_classes": 10, "input_size": (32, 32)},
     "cifar10net": {"num_classes": 10, "input_size": (32, 32), "drop_rate": 0.5},
 }
 

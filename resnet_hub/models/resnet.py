@@ -15,7 +15,7 @@ from resnet_hub.hub import HubModel
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    """A convolution padded to keep the size at stride 1; no bias, since a batch norm's shift follows."""
+    """A convolution that keeps the size at stride 1; no bias, since a batch norm's shift follows."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
 
 
