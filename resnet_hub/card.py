@@ -126,8 +126,8 @@ def _input_words(preprocess) -> str:
 def _limits(model, facts: dict | None) -> str:
     lines = [
         "It answers with one of its classes whatever it is shown, and was not tested for any decision about "
-        "people, safety or health. It was trained on small, centred pictures; a thing that fills a corner of a "
-        "photo is seen badly."
+        "people, safety or health. It was trained on small, centred pictures; a thing that fills a corner of "
+        "a photo is seen badly."
         if facts and max(model.config.input_size) <= 64
         else "It answers with one of its classes whatever it is shown."
     ]

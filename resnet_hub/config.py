@@ -158,7 +158,7 @@ class BaselineConfig(ModelConfig):
     """One of the course's networks before and beside ResNet.
 
     Args:
-        kind: which one; the layers are in `models/baselines.py`.
+        kind: which one; the layers are in `models/plans.py`.
     """
 
     kind: OneOf["lenet5", "alexnet", "vgg16", "vgg_cifar", "cifar10net"]

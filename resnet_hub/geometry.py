@@ -13,12 +13,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import count, groupby
 from typing import Any, NamedTuple
 
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
+from resnet_hub.models.plans import PLANS, Conv, Plan
 from resnet_hub.models.registry import model_config
 
 BYTES = 4  # of an fp32 value
@@ -88,7 +89,7 @@ class Stage:
 
 
 class Layer(NamedTuple):
-    """A leaf module before it meets a map; `out_channels=None` keeps its channels, `kernel=None` reads it all."""
+    """A leaf module that has no map yet; `out_channels=None` keeps the channels, `kernel=None` reads all."""
 
     name: str
     op: str
@@ -127,13 +128,12 @@ def trace(
     return rows
 
 
-def totals(rows: Iterable[Row]) -> Totals:
+def totals(rows: list[Row]) -> Totals:
     """Parameters, multiply-adds and fp32 bytes of all rows together."""
-    columns = [(row.params, row.macs, row.activation_bytes) for row in rows]
-    return Totals(*map(sum, zip(*columns, strict=True)))
+    return Totals(*(sum(getattr(row, column) for row in rows) for column in Totals._fields))
 
 
-def stages(rows: Iterable[Row]) -> list[Stage]:
+def stages(rows: list[Row]) -> list[Stage]:
     """The rows summed up by stage, in order."""
     return [_summed(name, list(group)) for name, group in groupby(rows, key=lambda row: row.stage)]
 
@@ -165,6 +165,11 @@ def padding_share(size: tuple[int, int], kernel: int, stride: int, padding: int)
     if padding == 0:
         return 0.0
     return 1 - math.prod(share_inside(length, kernel, stride, padding) for length in size)
+
+
+def conv_weights(in_channels: int, out_channels: int, window: tuple[int, int]) -> int:
+    """Weights of a convolution without its bias; each is multiplied once for every position of the map."""
+    return in_channels * out_channels * math.prod(window)
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -274,7 +279,7 @@ def _residual_head(config: ResNetConfig) -> Iterator[Layer]:
 
 
 def _baseline(config: BaselineConfig, picture: Row) -> Walk:
-    plan, names, x = _plan(config), _numbered("features"), picture
+    plan, names, x = PLANS[config.kind], _numbered("features"), picture
     for i, convs in enumerate(plan.stages, 1):
         x = yield from _through(x, f"stage{i}", _convs(plan, convs, names))
         if not (plan.global_pool and i == len(plan.stages)):
@@ -283,7 +288,7 @@ def _baseline(config: BaselineConfig, picture: Row) -> Walk:
     return (yield from _through(x, "head", _baseline_head(config)))
 
 
-def _convs(plan, convs: Iterable, names: Iterator[str]) -> Iterator[Layer]:
+def _convs(plan: Plan, convs: Iterable[Conv], names: Iterator[str]) -> Iterator[Layer]:
     for conv in convs:
         bias = not plan.batch_norm
         yield Layer(next(names), "conv", conv.out, conv.kernel, conv.stride, conv.padding, bias)
@@ -293,7 +298,7 @@ def _convs(plan, convs: Iterable, names: Iterator[str]) -> Iterator[Layer]:
 
 
 def _baseline_head(config: BaselineConfig) -> Iterator[Layer]:
-    plan, names = _plan(config), _numbered("classifier")
+    plan, names = PLANS[config.kind], _numbered("classifier")
     drops = "drop_rate" not in config.idle_fields()
     if plan.global_pool:
         yield Layer("global_pool", "global_avg_pool", kernel=None)
@@ -306,12 +311,6 @@ def _baseline_head(config: BaselineConfig) -> Iterator[Layer]:
         yield Layer("dropout", "dropout")
     if config.num_classes:
         yield _linear(next(names) if plan.hidden else "fc", config.num_classes)
-
-
-def _plan(config: BaselineConfig):
-    from resnet_hub.models.baselines import PLANS
-
-    return PLANS[config.kind]
 
 
 def _numbered(name: str) -> Iterator[str]:
@@ -342,9 +341,9 @@ def _measured(x: Row, stage: str, layer: Layer) -> Row:
     size = tuple(
         out_length(n, k, layer.stride, layer.padding) for n, k in zip(x.out_size, window, strict=True)
     )
-    weights = x.out_channels * out * math.prod(window) if layer.op in ("conv", "linear") else 0
-    shift_and_scale = 2 * out if layer.op == "batch_norm" else out * layer.bias
-    reads_all = layer.kernel is None
+    weights = conv_weights(x.out_channels, out, window) if layer.op in ("conv", "linear") else 0
+    scale_and_shift = 2 * out if layer.op == "batch_norm" else out * layer.bias
+    seen = 1 if layer.kernel is None else layer.kernel  # what reads a whole map repeats the map's field
     return Row(
         name=layer.name,
         op=layer.op,
@@ -353,9 +352,9 @@ def _measured(x: Row, stage: str, layer: Layer) -> Row:
         padding=layer.padding,
         out_channels=out,
         out_size=size,
-        receptive_field=receptive_field(x.receptive_field, x.jump, 1 if reads_all else layer.kernel),
+        receptive_field=receptive_field(x.receptive_field, x.jump, seen),
         jump=x.jump * layer.stride,
-        params=weights + shift_and_scale,
+        params=weights + scale_and_shift,
         macs=weights * math.prod(size),
         padding_share=padding_share(x.out_size, window[0], layer.stride, layer.padding),
         activation_bytes=out * math.prod(size) * BYTES,
@@ -380,7 +379,7 @@ def _configured(name_or_config: str | ModelConfig, size: dict, overrides: dict) 
 
 
 def _check_any_size(config: BaselineConfig, size: tuple[int, int]) -> None:
-    plan = _plan(config)
+    plan = PLANS[config.kind]
     if not plan.global_pool:
         layer = "classifier.0" if plan.hidden else "fc"
         raise ValueError(
@@ -414,53 +413,40 @@ def _summed(name: str, rows: list[Row]) -> Stage:
     )
 
 
-def _times(size: tuple[int, int]) -> str:
+def _times(size: tuple[int, ...]) -> str:
     return "x".join(map(str, size))
 
 
-COLUMNS = (
-    "layer",
-    "op",
-    "kernel",
-    "stride",
-    "padding",
-    "output",
-    "field",
-    "jump",
-    "pad %",
-    "params",
-    "MACs",
-    "KiB",
-)
+COLUMNS: dict[str, Callable[[Row], str]] = {
+    "layer": lambda row: row.name,
+    "op": lambda row: row.op,
+    "kernel": lambda row: str(row.kernel) if isinstance(row.kernel, int) else _times(row.kernel),
+    "stride": lambda row: str(row.stride),
+    "padding": lambda row: str(row.padding),
+    "output": lambda row: _times((row.out_channels, *row.out_size)),
+    "field": lambda row: str(row.receptive_field),
+    "jump": lambda row: str(row.jump),
+    "padded": lambda row: f"{row.padding_share:.1%}",
+    "params": lambda row: f"{row.params:,}",
+    "MACs": lambda row: f"{row.macs:,}",
+    "KiB": lambda row: f"{row.activation_bytes / 1024:,.1f}",
+}
 
 
 def table(rows: list[Row]) -> str:
     """The rows and their totals as aligned text."""
     total = totals(rows)
-    last = [
-        "total",
-        *[""] * 8,
-        f"{total.params:,}",
-        f"{total.macs:,}",
-        f"{total.activation_bytes / 1024:,.1f}",
-    ]
-    cells = [list(COLUMNS), *map(_cells, rows), last]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for line in cells:
-        words = [word.ljust(w) for word, w in zip(line[:2], widths, strict=False)]
-        numbers = [word.rjust(w) for word, w in zip(line[2:], widths[2:], strict=True)]
-        lines.append("  ".join(words + numbers))
-    return "\n".join(lines)
+    sums = [f"{total.params:,}", f"{total.macs:,}", f"{total.activation_bytes / 1024:,.1f}"]
+    last = ["total", *[""] * (len(COLUMNS) - 1 - len(sums)), *sums]
+    lines = [list(COLUMNS), *([cell(row) for cell in COLUMNS.values()] for row in rows), last]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_aligned(line, widths) for line in lines)
 
 
-def _cells(row: Row) -> list[str]:
-    kernel = str(row.kernel) if isinstance(row.kernel, int) else _times(row.kernel)
-    out = _times((row.out_channels, *row.out_size))
-    window = [kernel, str(row.stride), str(row.padding)]
-    sight = [str(row.receptive_field), str(row.jump), f"{row.padding_share:.1%}"]
-    cost = [f"{row.params:,}", f"{row.macs:,}", f"{row.activation_bytes / 1024:,.1f}"]
-    return [row.name, row.op, *window, out, *sight, *cost]
+def _aligned(cells: list[str], widths: list[int]) -> str:
+    """The layer and its op from the left, everything else, being numbers, from the right."""
+    sides = [str.ljust] * 2 + [str.rjust] * (len(cells) - 2)
+    return "  ".join(side(cell, width) for side, cell, width in zip(sides, cells, widths, strict=True))
 
 
 def document(config: ModelConfig, rows: list[Row]) -> dict[str, Any]:

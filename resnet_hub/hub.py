@@ -37,6 +37,7 @@ from resnet_hub.preprocess import Preprocess
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 SHIPPED = Path(__file__).parent / "weights"
 MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 5 << 20}
+TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -79,7 +80,7 @@ class Calibration:
 
 
 def default_preprocess(config: ModelConfig) -> Preprocess:
-    """ImageNet's usual evaluation pipeline, or the whole picture with CIFAR-10's statistics below 64 pixels."""
+    """ImageNet's evaluation pipeline; up to 64 pixels, the whole picture with CIFAR-10's statistics."""
     size = (config.in_chans, *config.input_size)
     if config.in_chans not in (1, 3):
         return Preprocess(input_size=(3, *config.input_size))
@@ -222,8 +223,8 @@ def fetch_checkpoint(
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id_or_dir):
         shipped_names = ", ".join(sorted(d.name for d in SHIPPED.iterdir() if d.is_dir()))
         raise CheckpointError(
-            f"{repo_id_or_dir!r} is no directory here; "
-            f"give one, a Hub repository (owner/name), or a checkpoint shipped with this package: {shipped_names}"
+            f"{repo_id_or_dir!r} is no directory here; give one, a Hub repository (owner/name), "
+            f"or a checkpoint shipped with this package: {shipped_names}"
         )
     common = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
     if tqdm_class is not None:
@@ -279,8 +280,8 @@ def _why(error: Exception) -> str:
     reasons = [
         (GatedRepoError, "access is gated; accept its terms on the Hub and log in with `hf auth login`"),
         (RevisionNotFoundError, "no such branch, tag or commit"),
-        (RepositoryNotFoundError, "no such repository on the Hub, or it is private and no valid token was given"),
-        (LocalEntryNotFoundError, "not in the local cache and the Hub could not be reached; check the connection"),
+        (RepositoryNotFoundError, "no such repository on the Hub, or a private one and no valid token"),
+        (LocalEntryNotFoundError, "not in the cache, and the Hub could not be reached; check the connection"),
         (EntryNotFoundError, "the repository does not hold this file"),
     ]  # fmt: skip
     for kind, reason in reasons:
@@ -298,7 +299,10 @@ class SkipRandomFill(TorchFunctionMode):
     The meta device would do, but its first use imports 900 modules: 1.5 s of a first click.
     """
 
-    SKIPPED = {Tensor.normal_, Tensor.uniform_, nn.init.kaiming_uniform_, nn.init.kaiming_normal_}
+    SKIPPED = {
+        Tensor.normal_, Tensor.uniform_,
+        nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_,
+    }  # fmt: skip
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func in self.SKIPPED:
@@ -346,10 +350,10 @@ def read_config(values: dict) -> ModelConfig:
     if name not in list_models():
         raise ValueError(f"architecture {name!r} is not one of {', '.join(list_models())}")
     overrides = {"num_classes": values.get("num_classes", 1000)} | (values.get("model_args") or {})
-    foreign = sorted(overrides.keys() - {"num_classes", "in_chans", "global_pool"})
+    foreign = sorted(overrides.keys() - {"num_classes", "in_chans", "global_pool"} - TIMM_TRAINING_ARGS)
     if foreign:  # output_stride, say, would load and answer wrongly
         raise ValueError(f"model_args {', '.join(foreign)} make another network than timm's {name}")
-    return model_config(name, **overrides)
+    return model_config(name, **{k: v for k, v in overrides.items() if k not in TIMM_TRAINING_ARGS})
 
 
 def read_preprocess(values: dict, config: ModelConfig) -> Preprocess:
@@ -376,8 +380,8 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
     labels = tuple(str(name)[:200] for name in names)
     if len(labels) != config.num_classes or len(set(labels)) != len(labels):
         raise ValueError(
-            f"{len(labels)} label_names, {len(set(labels))} of them distinct, for {config.num_classes} classes; "
-            "give each class a name of its own"
+            f"{len(labels)} label_names, {len(set(labels))} of them distinct, "
+            f"for {config.num_classes} classes; give each class a name of its own"
         )
     return labels
 

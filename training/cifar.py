@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from resnet_hub import create_model, list_models
+from resnet_hub import create_model, list_models, model_config
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.preprocess import Preprocess
 from training.data import DataError, ImageSet, load_data, split_held_out
@@ -71,9 +71,8 @@ def train(options: argparse.Namespace) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     keep_freed_memory()
-    torch.manual_seed(options.seed)
     device = pick_device(options.device)
-    size = create_model(options.model).config.input_size
+    size = model_config(options.model).input_size
     data = load_data(options.data, "train", size)
     kept, held_out = split_held_out(data.labels, options.held_out, options.seed)
     training, held_out = data.subset(kept), data.subset(held_out)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import time
 from contextlib import suppress
@@ -99,6 +100,7 @@ class Trainer:
         """One pass over `data`; returns this epoch's line of the history, without validation."""
         batches = EpochBatches(data, self.recipe.batch_size, self.seed, self.epoch)
         side = self.sides()[self.epoch]
+        torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout, too, is the same after a resume
         self.model.train()
         total_loss = total_correct = images = 0
         started = time.perf_counter()
@@ -131,12 +133,7 @@ class Trainer:
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             logits = self.model(x)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        value = loss.item()
-        if value != value or value == float("inf"):
-            raise TrainingError(
-                f"the loss became {value} in epoch {self.epoch + 1}; the state of the epoch before is kept. "
-                "Lower the rates in the recipe, or train with --precision fp32"
-            )
+        value = self.checked("loss", loss.item())
         loss.backward()
         for optimizer in self.optimizers:
             optimizer.step()
@@ -144,12 +141,21 @@ class Trainer:
         self.averaged.update_parameters(self.model)
         return value, int((logits.argmax(1) == labels).sum())
 
+    def checked(self, what: str, value: float) -> float:
+        """`value`, unless it is no number any more; then training stops before anything is written."""
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the {what} became {value} in epoch {self.epoch + 1}; what was saved before it is kept. "
+                "Lower the rates in the recipe, or train with --precision fp32"
+            )
+        return value
+
     def fit(self, train: ImageSet, held_out: ImageSet, run: Path) -> None:
         """Train the epochs that are left; after each one write `last.ckpt` and `history.jsonl`."""
         while self.epoch < self.recipe.epochs:
             line = self.train_epoch(train)
             logits = predict_logits(self.averaged.module, held_out, self.preprocess)
-            line["val_loss"] = F.cross_entropy(logits, held_out.labels).item()
+            line["val_loss"] = self.checked("held-out loss", F.cross_entropy(logits, held_out.labels).item())
             line["val_acc"] = (logits.argmax(1) == held_out.labels).float().mean().item()
             self.epoch += 1
             self.history.append(line)

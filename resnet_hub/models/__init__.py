@@ -1,1 +1,1 @@
-"""The networks: `resnet.py`, `wide_resnet.py`, the course's `baselines.py`, and `registry.py`, their names."""
+"""The networks: `resnet.py`, `wide_resnet.py`, `baselines.py`; `registry.py` is the table of their names."""

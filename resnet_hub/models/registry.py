@@ -118,6 +118,7 @@ def from_pretrained(
     token: str | bool | None = None,
     cache_dir: str | None = None,
     local_files_only: bool = False,
+    tqdm_class: type | None = None,
 ):
     """Load a checkpoint from a Hub repository (`owner/name`) or a directory.
 
@@ -129,6 +130,7 @@ def from_pretrained(
         token: for private and gated repositories; None uses the one `hf auth login` stored.
         cache_dir: where downloads are kept; None means the Hugging Face cache.
         local_files_only: never touch the network.
+        tqdm_class: progress bar for downloads instead of the console's.
 
     Returns:
         A `HubModel` in eval mode.
@@ -144,5 +146,6 @@ def from_pretrained(
         token=token,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
+        tqdm_class=tqdm_class,
     )
     return load_checkpoint(checkpoint, lambda config: network_class(config)(config))

@@ -20,7 +20,7 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> n
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A of the paper: every s-th pixel, missing channels filled with zeros, half before, half after."""
+    """Option A of the paper: every s-th pixel, missing channels zero, half before, half after."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()

@@ -1,0 +1,116 @@
+"""`python app.py`: assemble the tabs, parse the flags, serve the page.
+
+Nothing here or in `resnet_hub/ui` imports torch before the page answers; a thread loads it, and the shipped
+model, right after.
+"""
+
+import argparse
+import os
+import sys
+import threading
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Serve the resnet_hub app.")
+    parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
+    parser.add_argument("--port", type=int, default=None, help="default: GRADIO_SERVER_PORT, or 7860 and up")
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="REPO_OR_DIR",
+        help="offer this Hub repository or checkpoint directory too; may be repeated",
+    )
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
+    options = parser.parse_args(arguments)
+    for model in options.model:
+        is_repository_id = model.count("/") == 1 and not model.startswith((".", "/"))
+        if not Path(model, "config.json").is_file() and not is_repository_id:
+            parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
+    return options
+
+
+def build_app(shelf, uploads_kept: tuple[int, int]):
+    """The page: title, language switch, tabs.
+
+    Args:
+        shelf: the models on offer, a `resnet_hub.ui.models.Shelf`.
+        uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
+    """
+    import gradio as gr
+
+    from resnet_hub.ui import classify
+    from resnet_hub.ui.text import LANGUAGES, language_of, say
+
+    with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
+        with gr.Row(elem_classes="title"):
+            gr.Markdown("# resnet_hub")
+            language = gr.Radio(
+                [(name, code) for code, name in LANGUAGES.items()],
+                value="en",
+                show_label=False,
+                container=False,
+                elem_id="language",
+            )
+        intro = gr.Markdown(say("en", "intro"))
+        with gr.Tab(say("en", "tab_classify")) as classify_tab:
+            relabel, relabelled = classify.build(shelf, language)
+        privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
+
+        def translate(chosen: str) -> list:
+            page = [
+                say(chosen, "intro"),
+                gr.update(label=say(chosen, "tab_classify")),
+                say(chosen, "privacy"),
+            ]
+            return [*page, *relabel(chosen)]
+
+        def first_language(request: gr.Request) -> str:
+            return language_of(request.headers.get("accept-language"))
+
+        quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+        demo.load(first_language, None, language, **quiet)
+        language.change(translate, language, [intro, classify_tab, privacy, *relabelled], **quiet)
+    return demo
+
+
+def warm_up(shelf) -> None:
+    """Import torch and load the shipped model, so that a first click finds both there."""
+    from resnet_hub.predict import DEFAULT_MODEL
+
+    threading.Thread(target=shelf.get, args=(DEFAULT_MODEL,), daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    import gradio as gr
+
+    from resnet_hub.ui.models import Shelf
+
+    shelf = Shelf(tuple(options.model), options.device)
+    demo = build_app(shelf, UPLOADS_KEPT)
+    system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
+    demo.queue(default_concurrency_limit=4).launch(
+        server_name=options.host,
+        server_port=options.port,
+        share=options.share,
+        max_file_size="30mb",
+        theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
+        css_paths=Path(__file__).parent / "resnet_hub" / "ui" / "style.css",
+        footer_links=["api", "settings"],
+        ssr_mode=False,
+        prevent_thread_lock=True,
+    )
+    warm_up(shelf)
+    demo.block_thread()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

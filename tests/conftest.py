@@ -1,0 +1,87 @@
+"""What several test files share: the app served by its own command, and pictures made on the spot."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(command: list[str], folder: Path, seconds: float = 120):
+    """Run a server command with its uploads and caches under `folder`; yields its address."""
+    port = free_port()
+    closed = free_port()  # nobody listens there: the Hub is out of reach, as on a machine without network
+    env = os.environ | {
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder / "uploads"),
+        "HF_HOME": str(folder / "hub"),
+        "HF_ENDPOINT": f"http://127.0.0.1:{closed}",
+        "OMP_NUM_THREADS": "2",
+    }
+    log = folder / "log.txt"
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+    address, until = f"http://127.0.0.1:{port}/", time.monotonic() + seconds
+    try:
+        while True:
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"the app did not start:\n{log.read_text()}")
+            try:
+                if urlopen(address, timeout=10).status == 200:
+                    break
+            except (URLError, OSError):
+                time.sleep(0.1)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def app_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("app")
+
+
+@pytest.fixture(scope="session")
+def app_url(app_folder):
+    """`python app.py` with one more model, a wider network with random weights."""
+    import torch
+
+    import resnet_hub
+
+    torch.manual_seed(1)
+    resnet_hub.create_model("wrn16_4_cifar").save_pretrained(app_folder / "other")
+    command = [sys.executable, "app.py", "--model", str(app_folder / "other")]
+    with served(command, app_folder) as address:
+        yield address
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    """A smooth coloured picture, 90x60."""
+    path = tmp_path / "photo.png"
+    picture(0).save(path)
+    return path
+
+
+def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
+    """A smooth random picture of (width, height)."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)

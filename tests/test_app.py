@@ -1,0 +1,201 @@
+"""The running app through its API, as another program uses it."""
+
+import io
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from conftest import ROOT, picture, served
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import resnet_hub
+
+
+@pytest.fixture(scope="module")
+def client(app_url, tmp_path_factory):
+    return Client(app_url, verbose=False, download_files=str(tmp_path_factory.mktemp("client")))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return resnet_hub.from_pretrained("resnet20_cifar10")
+
+
+def confidences(answer) -> dict[str, float]:
+    return {c["label"]: c["confidence"] for c in answer[0]["confidences"]}
+
+
+def test_classify_gives_the_library_s_own_answer(client, model, photo):
+    expected = dict(model.predict(photo)[0])
+    answer = confidences(client.predict(handle_file(str(photo)), api_name="/classify"))
+    assert list(answer) == list(expected)
+    assert answer == pytest.approx(expected, abs=1e-6)
+
+
+def test_classify_takes_another_offered_model(client, app_folder, photo):
+    other = str(app_folder / "other")
+    expected = dict(resnet_hub.from_pretrained(other).predict(photo)[0])
+    answer = confidences(client.predict(handle_file(str(photo)), other, api_name="/classify"))
+    assert answer == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_panel_speaks_the_language_asked_for(client, photo):
+    english = client.predict(handle_file(str(photo)), "resnet20_cifar10", "en", api_name="/classify")[1]
+    japanese = client.predict(handle_file(str(photo)), "resnet20_cifar10", "ja", api_name="/classify")[1]
+    assert "What the network saw: 32×32 pixels" in english
+    assert "ネットワークに見えている画像：32×32 画素" in japanese
+
+
+def encoded(image: Image.Image, kind: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes whose header claims 60000x60000 pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
+
+
+BAD = {
+    "empty.png": (lambda: b"", "empty"),
+    "text.jpg": (lambda: b"this is not a picture", "not a picture"),
+    "truncated.jpg": (lambda: encoded(picture(1, (400, 300)), "jpeg")[:2000], "breaks off"),
+    "bomb.png": (bomb, "million pixels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_gets_one_clear_line_and_the_service_goes_on(client, photo, tmp_path, name):
+    make, expected = BAD[name]
+    (tmp_path / name).write_bytes(make())
+    with pytest.raises(AppError) as error:
+        client.predict(handle_file(str(tmp_path / name)), api_name="/classify")
+    assert expected in str(error.value) and "\n" not in str(error.value)
+    assert confidences(client.predict(handle_file(str(photo)), api_name="/classify"))
+
+
+def test_a_file_over_the_limit_is_refused_and_the_service_goes_on(client, photo, tmp_path):
+    (tmp_path / "large.png").write_bytes(os.urandom(31_000_000))
+    with pytest.raises(Exception, match="(?i)size|large|413"):
+        client.predict(handle_file(str(tmp_path / "large.png")), api_name="/classify")
+    assert confidences(client.predict(handle_file(str(photo)), api_name="/classify"))
+
+
+ODD = {
+    "animated.gif": lambda: encoded(
+        picture(1), "gif", save_all=True, append_images=[picture(2), picture(3)], duration=50
+    ),
+    "cmyk.jpg": lambda: encoded(picture(2).convert("CMYK"), "jpeg"),
+    "deep.png": lambda: encoded(
+        Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)), "png"
+    ),
+    "pixel.png": lambda: encoded(picture(3, (1, 1)), "png"),
+    "thread.png": lambda: encoded(picture(4, (3000, 1)), "png"),
+    "glass.png": lambda: encoded(picture(5).convert("RGBA"), "png"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_picture_is_answered_as_the_library_answers_it(client, model, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(ODD[name]())
+    answer = confidences(client.predict(handle_file(str(path)), api_name="/classify"))
+    assert answer == pytest.approx(dict(model.predict(path)[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("source", ["/etc", "../other", "someone/else"])
+def test_only_offered_models_are_loaded(client, photo, source):
+    with pytest.raises(AppError, match="not"):
+        client.predict(handle_file(str(photo)), source, api_name="/classify")
+
+
+def test_a_model_out_of_reach_ends_in_one_line_soon(client, photo):
+    started = time.monotonic()
+    with pytest.raises(AppError, match="could not be loaded.*timm/resnet18.a1_in1k") as error:
+        client.predict(handle_file(str(photo)), "timm/resnet18.a1_in1k", api_name="/classify")
+    assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
+    assert time.monotonic() - started < 20
+
+
+def test_thirty_two_clients_at_once_each_get_their_own_answer(app_url, model, tmp_path):
+    paths = [tmp_path / f"{seed}.png" for seed in range(32)]
+    for seed, path in enumerate(paths):
+        picture(seed).save(path)
+    expected = [dict(answer) for answer in model.predict(paths)]
+    assert len({max(answer.values()) for answer in expected}) == 32, (
+        "the pictures must differ to tell answers apart"
+    )
+
+    def ask(path):
+        one = Client(app_url, verbose=False, httpx_kwargs={"timeout": 120})
+        return confidences(one.predict(handle_file(str(path)), api_name="/classify"))
+
+    with ThreadPoolExecutor(32) as pool:
+        answers = list(pool.map(ask, paths))
+    for answer, wanted in zip(answers, expected, strict=True):
+        assert answer == pytest.approx(wanted, abs=1e-5)
+
+
+def test_uploads_are_gone_after_their_age(tmp_path):
+    script = tmp_path / "short_lived.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "import app\napp.UPLOADS_KEPT = (1, 2)\napp.main([])\n"
+    )
+    path = tmp_path / "photo.png"
+    picture(0).save(path)
+    with served([sys.executable, str(script)], tmp_path) as address:
+        client = Client(address, verbose=False)
+        client.predict(handle_file(str(path)), api_name="/classify")
+        uploads = tmp_path / "uploads"
+        assert [p for p in uploads.rglob("*") if p.is_file()], "the upload was on disk while it was used"
+        until = time.monotonic() + 30
+        while [p for p in uploads.rglob("*") if p.is_file()] and time.monotonic() < until:
+            time.sleep(0.5)
+        assert not [p for p in uploads.rglob("*") if p.is_file()]
+
+
+def test_help_does_not_wait_for_gradio():
+    code = (
+        "import sys, app\n"
+        "try: app.main(['--help'])\n"
+        "except SystemExit as end: print(end.code, 'gradio' in sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert out.stdout.splitlines()[-1] == "0 False"
+
+
+def test_a_model_that_is_not_there_ends_with_one_line_and_2():
+    out = subprocess.run(
+        [sys.executable, "app.py", "--model", "/nowhere/at/all"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert out.returncode == 2
+    assert "/nowhere/at/all" in out.stderr.splitlines()[-1] and "Traceback" not in out.stderr
+
+
+def test_the_interface_imports_no_torch_before_it_is_used():
+    code = (
+        "import sys, app\nfrom resnet_hub.ui.models import Shelf\napp.build_app(Shelf(), app.UPLOADS_KEPT)\n"
+        "print([m for m in ('torch', 'timm', 'torchvision', 'matplotlib') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert out.stdout.strip() == "[]", out.stderr

@@ -1,0 +1,127 @@
+"""The page in a real browser: headless Chromium, at desktop and phone width."""
+
+import re
+import shutil
+from urllib.parse import urlparse
+
+import pytest
+from conftest import picture
+
+import resnet_hub
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+expect = playwright.expect
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+]
+PATIENCE = 60_000  # milliseconds; a busy 2-core machine is slow to paint
+
+
+@pytest.fixture(scope="session")
+def browser():
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, app_url):
+    """open_page(**context options) -> a loaded page that records the hosts it asks, in `page.hosts`."""
+    expect.set_options(timeout=PATIENCE)
+    contexts = []
+
+    def open_(**options):
+        context = browser.new_context(
+            **({"locale": "en-US", "viewport": {"width": 1280, "height": 900}} | options)
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.hosts = set()
+        page.on("request", lambda request: page.hosts.add(urlparse(request.url).hostname))
+        page.goto(app_url)
+        expect(page.locator("#panel")).to_be_visible()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+def upload(page, path):
+    page.locator("#photo input[type=file]").first.set_input_files(str(path))
+
+
+def test_an_uploaded_photo_is_classified_and_no_request_leaves_the_machine(open_page, photo):
+    page = open_page()
+    upload(page, photo)
+    best = resnet_hub.from_pretrained("resnet20_cifar10").predict(photo)[0][0][0]
+    expect(page.locator("#panel .verdict")).to_contain_text(best)
+    expect(page.locator("#result")).to_contain_text(best)
+    width = page.locator("#panel img.seen").evaluate("image => image.naturalWidth")
+    assert width == 32
+    assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_switching_the_model_answers_again(open_page, photo, app_folder):
+    page = open_page()
+    upload(page, photo)
+    expect(page.locator("#panel .facts")).to_contain_text("resnet20_cifar10")
+    page.locator("#model input").click()
+    page.get_by_role("option", name=str(app_folder / "other")).click()
+    expect(page.locator("#panel .facts")).to_contain_text(str(app_folder / "other"))
+
+
+def test_the_browser_s_language_is_used_and_can_be_switched_with_the_result_on_the_page(open_page, photo):
+    page = open_page(locale="ja-JP")
+    expect(page.get_by_role("button", name="どこを見て判断した？")).to_be_visible()
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_contain_text("最も可能性が高いもの")
+    page.get_by_label("English").check()
+    expect(page.locator("#panel .verdict")).to_contain_text("Most likely")
+    expect(page.get_by_role("button", name="Where did it look?")).to_be_visible()
+
+
+def test_grad_cam_is_drawn_on_demand(open_page, photo):
+    page = open_page()
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+    page.locator("#look").click()
+    expect(page.locator("#heat img.seen")).to_be_visible()
+
+
+def test_a_broken_file_gives_a_message_and_the_next_photo_works(open_page, photo, tmp_path):
+    page = open_page()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"this is not a picture")
+    upload(page, broken)
+    expect(page.get_by_text(re.compile("not a picture that can be read")).first).to_be_visible()
+    page.reload()
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+
+
+def test_an_unfamiliar_picture_is_flagged(open_page, tmp_path):
+    from resnet_hub.predict import classify
+
+    model = resnet_hub.from_pretrained("resnet20_cifar10")
+    pictures = [picture(seed) for seed in range(200)]
+    flagged = [p for p, said in zip(pictures, classify(model, pictures), strict=True) if said.unfamiliar]
+    flagged[0].save(tmp_path / "odd.png")
+    page = open_page()
+    upload(page, tmp_path / "odd.png")
+    expect(page.locator("#panel .notice.unfamiliar")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, photo, scheme, locale):
+    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale=locale)
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0

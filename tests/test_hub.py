@@ -1,0 +1,630 @@
+"""The promises of `resnet_hub.hub`: a checkpoint comes back as it was saved, here and in timm, and one that
+cannot be used says where and why. Oracles: safetensors, timm, huggingface_hub, and a Hub on loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from resnet_hub import create_model, from_pretrained, list_models, model_config
+from resnet_hub.hub import SHIPPED, Calibration, CheckpointError, HubModel
+from resnet_hub.models.registry import network_class
+from resnet_hub.preprocess import Preprocess
+
+FOUR_STAGES = {"widths": (8, 16, 24, 32), "stem_width": 8}
+# These and the paper's CIFAR nets are saved in full; of the others, which hold up to 554 MB, a net of the
+# same layers with fewer channels or on a smaller picture is.
+SMALL = {"lenet5", "simple_resnet", "cifar10net", "wrn16_4_cifar", "resnet18", "resnet18_cifar"}
+CIFAR_PAPER = [name for name in list_models() if len(getattr(model_config(name), "depths", ())) == 3]
+NARROW = {
+    "wrn28_10_cifar": {"widths": (16, 32, 64)},
+    "alexnet": {"input_size": 64},
+    "vgg16": {"input_size": 32},
+    "vgg_cifar": {},
+}
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def lively(model: HubModel, seed: int = 0) -> HubModel:
+    """`model` in eval mode with nothing left at its initial value, batch-norm statistics included."""
+    draw = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for values in (module.weight, module.running_var):
+                values.data.uniform_(0.5, 1.5, generator=draw)
+            for values in (module.bias, module.running_mean):
+                values.data.normal_(0, 0.1, generator=draw)
+            module.num_batches_tracked.fill_(7)
+    return model.eval()
+
+
+def tiny(**overrides) -> HubModel:
+    return lively(create_model("resnet20_cifar", **overrides))
+
+
+def budget_model(name: str) -> HubModel:
+    config = model_config(name)
+    if name not in SMALL and name not in CIFAR_PAPER:
+        config = replace(config, **NARROW.get(name, FOUR_STAGES))
+    return lively(network_class(config)(config))
+
+
+def pictures(model, count: int = 2) -> torch.Tensor:
+    size = [min(side, 64) for side in model.config.input_size]
+    return torch.randn(count, model.config.in_chans, *size, generator=torch.Generator().manual_seed(1))
+
+
+def logits(model, x: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        return model(x)
+
+
+def photo(width: int = 90, height: int = 70) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(5).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    tiny().save_pretrained(tmp_path / "net")
+    return tmp_path / "net"
+
+
+def edit_weights(directory: Path, change) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    change(tensors)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_config(directory: Path, change) -> None:
+    file = directory / "config.json"
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+def refusal(source, **options) -> str:
+    """The one line with which `source` is refused."""
+    with pytest.raises(CheckpointError) as caught:
+        from_pretrained(source, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# What is saved comes back
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_comes_back_bit_equal(name, tmp_path):
+    model = budget_model(name)
+    model.save_pretrained(tmp_path)
+    back = from_pretrained(tmp_path)
+    assert type(back) is type(model) and back.config == model.config
+    assert torch.equal(logits(back, pictures(model)), logits(model, pictures(model)))
+
+
+def test_batch_norm_counts_come_back(saved):
+    assert from_pretrained(saved).bn1.num_batches_tracked.item() == 7
+
+
+def test_labels_preprocessing_and_calibration_come_back(tmp_path):
+    model = tiny(num_classes=3)
+    model.labels = ("tabby, tabby cat", "ねこ", 'a "quoted" one')
+    model.preprocess = Preprocess(
+        input_size=(3, 32, 32),
+        interpolation="bilinear",
+        crop_pct=0.9,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+    )
+    model.calibration = Calibration(1.25, 2.5, 0.05, (("ants and bees", 244, 0.4),))
+    model.save_pretrained(tmp_path)
+    back = from_pretrained(tmp_path)
+    assert (back.labels, back.preprocess, back.calibration) == (
+        model.labels, model.preprocess, model.calibration
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"num_classes": 0}, {"in_chans": 1}, {"in_chans": 4}, {"stem": "deep"}, {"shortcut": "none"}],
+)
+def test_overridden_networks_come_back(overrides, tmp_path):
+    model = tiny(**overrides)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(from_pretrained(tmp_path), pictures(model)), logits(model, pictures(model)))
+
+
+def test_weights_file_holds_bare_torchvision_keys_and_says_format_pt(tmp_path):
+    from torchvision.models import resnet18
+
+    create_model("resnet18").save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert set(file.keys()) == set(resnet18().state_dict())
+
+
+def test_a_checkpoint_directory_holds_three_files(saved):
+    assert sorted(file.name for file in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_loaded_network_is_in_eval_mode_and_as_trainable_as_a_fresh_one(saved):
+    model, fresh = from_pretrained(saved), create_model("resnet20_cifar")
+    assert not any(module.training for module in model.modules())
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in fresh.parameters()]
+    model.train()(pictures(model)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_loading_draws_no_random_numbers(saved):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    from_pretrained(saved)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_half_precision_weights_load_as_float32(saved):
+    before = load_file(saved / "model.safetensors")["conv1.weight"]
+    edit_weights(saved, lambda t: t.update({"conv1.weight": t["conv1.weight"].half()}))
+    after = from_pretrained(saved).conv1.weight
+    assert after.dtype == torch.float32 and torch.equal(after, before.half().float())
+
+
+def test_class_method_refuses_a_checkpoint_of_another_class(saved):
+    with pytest.raises(CheckpointError, match="holds a ResNet, not a WideResNet"):
+        network_class(model_config("wrn16_4_cifar")).from_pretrained(saved)
+
+
+def test_local_checkpoint_reports_where_it_is_from(saved):
+    model = from_pretrained(saved)
+    assert (model.source, model.revision) == (str(saved), "local")
+
+
+def test_fresh_network_has_no_revision():
+    assert create_model("lenet5").revision is None
+
+
+# timm reads what we write, and we read what timm writes
+
+
+@pytest.mark.parametrize(("name", "num_classes"), [("resnet18", 1000), ("resnet50", 7)])
+def test_timm_loads_an_imagenet_stem_checkpoint(name, num_classes, tmp_path):
+    timm = pytest.importorskip("timm")
+    model = lively(create_model(name, num_classes=num_classes))
+    model.save_pretrained(tmp_path)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = pictures(model)
+    torch.testing.assert_close(logits(theirs, x), logits(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_timm_takes_our_preprocessing(tmp_path):
+    timm = pytest.importorskip("timm")
+    model = create_model("resnet18", num_classes=2)
+    model.preprocess = Preprocess(
+        input_size=(3, 96, 96), crop_pct=0.9, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3)
+    )
+    model.save_pretrained(tmp_path)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
+    picture = photo(150, 120)
+    assert torch.equal(transform(picture), model.preprocess.tensor(picture))
+
+
+def test_config_root_is_timms(saved):
+    values = json.loads((saved / "config.json").read_text())
+    assert values["num_classes"] == values["pretrained_cfg"]["num_classes"] == 10
+    assert len(values["label_names"]) == 10
+    assert "num_classes" not in values.get("model_args", {})  # transformers' timm wrapper would fail on it
+
+
+def test_network_that_timms_name_does_not_imply_is_not_saved_under_it(tmp_path):
+    create_model("resnet18", num_classes=2, strides=(1, 1, 2, 2)).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architecture"] != "resnet18"
+
+
+def timm_directory(directory: Path, name: str = "resnet18", **options):
+    timm = pytest.importorskip("timm")
+    from timm.models import save_for_hf
+
+    model = timm.create_model(name, zero_init_last=False, **options).eval()
+    save_for_hf(model, str(directory), safe_serialization=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_classes": 5}, {"num_classes": 5, "in_chans": 1, "global_pool": "max"}]
+)
+def test_we_load_a_directory_that_timm_wrote(options, tmp_path):
+    theirs = timm_directory(tmp_path, **options)
+    ours = from_pretrained(tmp_path)
+    x = pictures(ours)
+    torch.testing.assert_close(logits(ours, x), logits(theirs, x), rtol=1e-5, atol=1e-5)
+
+
+def test_we_take_timms_preprocessing(tmp_path):
+    timm = pytest.importorskip("timm")
+    theirs = timm_directory(tmp_path, num_classes=5)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
+    picture = photo(300, 260)
+    assert torch.equal(from_pretrained(tmp_path).preprocess.tensor(picture), transform(picture))
+
+
+def test_timm_network_of_another_make_is_refused_rather_than_loaded_wrong(tmp_path):
+    timm_directory(tmp_path, num_classes=5, output_stride=8)  # the same weights, other strides
+    assert "output_stride" in refusal(tmp_path)
+
+
+def test_a_thousand_classes_without_names_get_imagenets(tmp_path):
+    timm_directory(tmp_path)
+    labels = from_pretrained(tmp_path).labels
+    assert labels[207].startswith("golden retriever") and len(set(labels)) == 1000
+
+
+def test_timms_label_names_by_class_are_read(saved):
+    names = {str(i): f"thing {i}" for i in range(10)}
+    edit_config(saved, lambda values: values.update(label_names=names))
+    assert from_pretrained(saved).labels == tuple(names.values())
+
+
+# Weights that do not fit
+
+
+def test_missing_unexpected_and_misshapen_weights_are_all_named(saved):
+    def change(tensors):
+        tensors["fc.bais"] = tensors.pop("fc.bias")
+        tensors["conv1.weight"] = tensors["conv1.weight"][:, :1].contiguous()
+
+    edit_weights(saved, change)
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: model.safetensors: ")
+    for part in (
+        "missing fc.bias",
+        "unexpected fc.bais",
+        "conv1.weight is (16, 1, 3, 3), expected (16, 3, 3, 3)",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(saved, poison):
+    edit_weights(saved, lambda tensors: tensors["layer2.0.conv1.weight"].view(-1)[5:6].fill_(poison))
+    assert refusal(saved) == f"{saved}: model.safetensors: layer2.0.conv1.weight holds NaN or infinity"
+
+
+def test_weights_of_another_kind_are_refused(saved):
+    edit_weights(
+        saved, lambda tensors: tensors.update({"bn1.running_mean": torch.zeros(16, dtype=torch.long)})
+    )
+    assert "bn1.running_mean is of type torch.int64" in refusal(saved)
+
+
+def cut(data: bytes) -> bytes:
+    return data[:-1000]
+
+
+def header_of_garbage(data: bytes) -> bytes:
+    return data[:8] + b"\xff" * 40 + data[48:]
+
+
+def header_too_long(data: bytes) -> bytes:
+    return (2**62).to_bytes(8, "little") + data[8:]
+
+
+@pytest.mark.parametrize("damage", [cut, header_of_garbage, header_too_long, lambda data: b""])
+def test_damaged_weights_file_is_refused(saved, damage):
+    file = saved / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    assert refusal(saved).startswith(f"{saved}: model.safetensors: ")
+
+
+class Bomb:
+    """Unpickling it leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+def test_pickled_weights_alone_are_refused_unopened(saved, tmp_path):
+    (saved / "model.safetensors").unlink()
+    (saved / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert f"{saved}: model.safetensors is missing" in refusal(saved)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_pickle_called_model_safetensors_is_not_run(saved, tmp_path):
+    (saved / "model.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert refusal(saved).startswith(f"{saved}: model.safetensors: ")
+    assert not (tmp_path / "exploded").exists()
+
+
+# Configurations that do not make sense
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("not json", "Expecting value"),
+        ("", "Expecting value"),
+        ("[1, 2]", "list"),
+        ("null", "NoneType"),
+        ("[" * 100_000, "recursion"),
+        ("{}", "architecture 'None' is not one of"),
+        ('{"resnet_hub": {}}', "resnet_hub.config is not there"),
+        ('{"resnet_hub": []}', "'list'"),
+        ('{"architecture": "vit_base_patch16_224"}', "'vit_base_patch16_224' is not one of"),
+        ('{"architecture": "resnet18", "pretrained_cfg": null}', "NoneType"),
+    ],
+)
+def test_unusable_config_file_is_refused(saved, text, cause):
+    (saved / "config.json").write_text(text)
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: config.json: ") and cause in message
+
+
+def test_config_that_is_not_utf8_is_refused(saved):
+    (saved / "config.json").write_bytes(b'{"a": "\xff"}')
+    assert refusal(saved).startswith(f"{saved}: config.json: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_classes", -1),
+        ("num_classes", 10**9),
+        ("num_classes", "10"),
+        ("num_classes", True),
+        ("depths", [3, 3, 10**6]),
+        ("depths", [3, 3]),
+        ("widths", [16, 32, 1.5]),
+        ("input_size", [32, 10**9]),
+        ("stem", "../../etc/passwd"),
+        ("drop_rate", float("nan")),
+        ("name", "x" * 10_000),
+        ("strides", {"a": 1}),
+        ("surprise", 1),
+    ],
+)
+def test_absurd_configuration_is_refused_with_the_field_named(saved, field, value):
+    edit_config(saved, lambda values: values["resnet_hub"]["config"].update({field: value}))
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: config.json: ")
+    assert ("stages" if field == "depths" and value == [3, 3] else field) in message
+
+
+def test_largest_allowed_configuration_costs_little_memory_to_refuse(saved):
+    """400 blocks of 4,096 channels would be half a terabyte of weights; the file holds one megabyte."""
+    huge = {"depths": [50] * 8, "widths": [4096] * 8, "strides": [1] * 8}
+    edit_config(saved, lambda values: values["resnet_hub"]["config"].update(huge))
+    script = (
+        "import resource, sys, resnet_hub\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "resnet_hub.create_model('lenet5'); before = peak()\n"
+        "try: resnet_hub.from_pretrained(sys.argv[1])\n"
+        "except ValueError as error: print(peak() - before, error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, saved], capture_output=True, text=True, timeout=60)
+    kilobytes, message = ran.stdout.split(maxsplit=1)
+    assert int(kilobytes) < 500_000 and message.startswith(f"{saved}: ")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a"] * 9, ["a"] * 10, [*"abcdefghi", "a"], [*"abcdefghijk"], [], ["x" * 300 + c for c in "0123456789"]],
+)
+def test_labels_are_one_distinct_name_a_class(saved, labels):
+    edit_config(saved, lambda values: values.update(label_names=labels))
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: config.json: ") and "label_names" in message
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"temperature": "1"},
+        {"energy_threshold": float("nan")},
+        {"energy_threshold": "low"},
+        {"detections": [["ants", 1]]},
+        {"detections": [["ants", 1, "many"]]},
+    ],
+)
+def test_calibration_is_finite_numbers(saved, calibration):
+    edit_config(saved, lambda values: values["resnet_hub"]["calibration"].update(calibration))
+    assert refusal(saved).startswith(f"{saved}: config.json: ")
+
+
+def test_preprocessing_fits_the_network(saved):
+    grey = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.5]}
+    edit_config(saved, lambda values: values["pretrained_cfg"].update(grey))
+    assert "does not have 3 channels" in refusal(saved)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_directory_without_a_file_says_which(saved, name):
+    (saved / name).unlink()
+    assert refusal(saved) == f"{saved}: {name} is missing; a checkpoint directory holds it"
+
+
+def test_unknown_short_name_lists_the_shipped_checkpoints():
+    message = refusal("resnet21_cifar10")
+    assert "'resnet21_cifar10'" in message
+    assert all(d.name in message for d in SHIPPED.glob("*") if d.is_dir())
+
+
+# The Hub, on loopback
+
+
+class Hub:
+    """A Hugging Face Hub with one repository, as far as loading a model goes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.requests, self.down = directory, [], False
+
+    def answer(self, path: str) -> tuple[int, bytes, dict[str, str]]:
+        self.requests.append(path)
+        api, files = f"/api/models/{REPO}", f"/{REPO}/resolve/{SHA}/"
+        if self.down:
+            return 503, b"", {}
+        if path in (api, f"{api}/revision/main", f"{api}/revision/v1", f"{api}/revision/{SHA}"):
+            sizes = [{"rfilename": f.name, "size": f.stat().st_size} for f in self.directory.iterdir()]
+            return 200, json.dumps({"id": REPO, "sha": SHA, "siblings": sizes}).encode(), {}
+        if path.startswith(api):
+            return 404, b"", {"X-Error-Code": "RevisionNotFound"}
+        if not path.startswith(files):
+            return 401, b"", {"X-Error-Code": "RepoNotFound"}
+        file = self.directory / path.removeprefix(files)
+        if not file.is_file():
+            return 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": SHA}
+        data = file.read_bytes()
+        return 200, data, {"X-Repo-Commit": SHA, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
+
+
+REPO = "somebody/small-net"
+
+
+@contextmanager
+def serving(hub: Hub):
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_HEAD(self):
+            status, body, headers = hub.answer(unquote(urlsplit(self.path).path))
+            self.send_response(status)
+            for name, value in (headers | {"Content-Length": str(len(body))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        do_GET = do_HEAD
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def point_to(endpoint: str, monkeypatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def hub(saved, monkeypatch):
+    hub = Hub(saved)
+    with serving(hub) as endpoint:
+        point_to(endpoint, monkeypatch)
+        yield hub
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1", SHA])
+def test_hub_repository_loads_by_branch_tag_or_commit(hub, revision, tmp_path):
+    model = from_pretrained(REPO, revision=revision, cache_dir=tmp_path / "cache")
+    local = from_pretrained(hub.directory)
+    assert (model.source, model.revision) == (REPO, SHA)
+    assert torch.equal(logits(model, pictures(model)), logits(local, pictures(model)))
+
+
+def test_only_config_and_weights_are_downloaded(hub, tmp_path):
+    (hub.directory / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    (hub.directory / "modeling.py").write_text("raise SystemExit")
+    from_pretrained(REPO, cache_dir=tmp_path / "cache")
+    asked = {path.rsplit("/", 1)[1] for path in hub.requests if "/resolve/" in path}
+    assert asked == {"config.json", "model.safetensors"}
+
+
+def test_repository_of_pickles_is_refused_before_any_download(hub, tmp_path):
+    (hub.directory / "model.safetensors").rename(hub.directory / "pytorch_model.bin")
+    message = refusal(REPO, cache_dir=tmp_path / "cache")
+    assert message.startswith(f"{REPO}: ") and "pickled" in message
+    assert not [path for path in hub.requests if "/resolve/" in path]
+
+
+def test_cached_model_loads_without_the_network(hub, tmp_path):
+    from_pretrained(REPO, cache_dir=tmp_path / "cache")
+    hub.requests.clear()
+    model = from_pretrained(REPO, cache_dir=tmp_path / "cache", revision=SHA, local_files_only=True)
+    assert model.revision == SHA and not hub.requests
+
+
+@pytest.mark.parametrize(
+    ("repo", "revision", "cause"),
+    [
+        ("somebody/else", None, "no such repository"),
+        (REPO, "no-such-branch", "no such branch, tag or commit"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_said(hub, repo, revision, cause, tmp_path):
+    message = refusal(repo, revision=revision, cache_dir=tmp_path / "cache")
+    assert message.startswith(f"{repo}: ") and cause in message
+
+
+def test_repository_without_weights_says_so(hub, tmp_path):
+    (hub.directory / "model.safetensors").unlink()
+    message = refusal(REPO, cache_dir=tmp_path / "cache")
+    assert message == f"{REPO}: model.safetensors: the repository does not hold this file"
+
+
+def test_hub_that_is_down_is_said_within_seconds(hub, tmp_path):
+    hub.down = True
+    started = time.monotonic()
+    assert "status 503" in refusal(REPO, cache_dir=tmp_path / "cache")
+    assert time.monotonic() - started < 5
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    point_to(f"http://127.0.0.1:{port}", monkeypatch)
+
+
+def test_offline_is_said_within_seconds(offline, tmp_path):
+    started = time.monotonic()
+    message = refusal(REPO, cache_dir=tmp_path / "cache")
+    assert message.startswith(f"{REPO}: ") and "could not be reached" in message
+    assert time.monotonic() - started < 5
+
+
+def test_offline_a_model_that_was_downloaded_before_still_loads(saved, monkeypatch, tmp_path, request):
+    with monkeypatch.context() as online, serving(Hub(saved)) as endpoint:
+        point_to(endpoint, online)
+        from_pretrained(REPO, revision=SHA, cache_dir=tmp_path / "cache")
+    request.getfixturevalue("offline")
+    assert from_pretrained(REPO, revision=SHA, cache_dir=tmp_path / "cache").revision == SHA
