@@ -1,13 +1,12 @@
 """`python app.py`: assemble the tabs, parse the flags, serve the page.
 
-Nothing here or in `resnet_hub/ui` imports torch before the page answers; a thread loads it, and the shipped
-model, right after.
+Nothing here or in `resnet_hub/ui` imports torch before the page answers; torch and the shipped model are
+loaded right after.
 """
 
 import argparse
 import os
 import sys
-import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -64,12 +63,8 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            page = [
-                say(chosen, "intro"),
-                gr.update(label=say(chosen, "tab_classify")),
-                say(chosen, "privacy"),
-            ]
-            return [*page, *relabel(chosen)]
+            tab = gr.update(label=say(chosen, "tab_classify"))
+            return [say(chosen, "intro"), tab, say(chosen, "privacy"), *relabel(chosen)]
 
         def first_language(request: gr.Request) -> str:
             return language_of(request.headers.get("accept-language"))
@@ -81,33 +76,51 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
 
 
 def warm_up(shelf) -> None:
-    """Import torch and load the shipped model, so that a first click finds both there."""
+    """Import torch and run the shipped model once, so that a first click finds both ready.
+
+    Raises:
+        ValueError: when the device is not on this machine or the checkpoint is broken.
+    """
+    from PIL import Image
+
     from resnet_hub.predict import DEFAULT_MODEL
 
-    threading.Thread(target=shelf.get, args=(DEFAULT_MODEL,), daemon=True).start()
+    shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+def launch(demo, options: argparse.Namespace) -> None:
+    """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
 
-    from resnet_hub.ui.models import Shelf
-
-    shelf = Shelf(tuple(options.model), options.device)
-    demo = build_app(shelf, UPLOADS_KEPT)
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
     demo.queue(default_concurrency_limit=4).launch(
         server_name=options.host,
         server_port=options.port,
         share=options.share,
+        show_error=True,
         max_file_size="30mb",
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(__file__).parent / "resnet_hub" / "ui" / "style.css",
-        footer_links=["api", "settings"],
+        footer_links=["api"],  # Gradio's settings would add a second, partial language switch
+        run_history=False,  # it would keep visitors' photos in their browsers
+        enable_monitoring=False,
         ssr_mode=False,
         prevent_thread_lock=True,
     )
-    warm_up(shelf)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    from resnet_hub.ui.models import Shelf
+
+    shelf = Shelf(tuple(options.model), options.device)
+    demo = build_app(shelf, UPLOADS_KEPT)
+    try:
+        launch(demo, options)
+        warm_up(shelf)
+    except (OSError, ValueError) as error:  # the port is taken, the device or the checkpoint is not there
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
     demo.block_thread()
     return 0
 

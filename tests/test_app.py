@@ -1,12 +1,15 @@
 """The running app through its API, as another program uses it."""
 
+import base64
 import io
 import os
 import subprocess
 import sys
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import pytest
 from conftest import ROOT, picture, served
@@ -98,6 +101,33 @@ def test_a_file_over_the_limit_is_refused_and_the_service_goes_on(client, photo,
     with pytest.raises(Exception, match="(?i)size|large|413"):
         client.predict(handle_file(str(tmp_path / "large.png")), api_name="/classify")
     assert confidences(client.predict(handle_file(str(photo)), api_name="/classify"))
+
+
+def joined(address: str, payload) -> str:
+    """What the server says to a bare request, without the client's own care for files."""
+    config = httpx.get(f"{address}config", timeout=60).json()
+    event = next(d["id"] for d in config["dependencies"] if d["api_name"] == "classify")
+    session = uuid.uuid4().hex
+    request = {"data": [payload, "resnet20_cifar10", "en"], "fn_index": event, "session_hash": session}
+    httpx.post(f"{address}gradio_api/queue/join", json=request, timeout=60)
+    with httpx.stream(
+        "GET", f"{address}gradio_api/queue/data", params={"session_hash": session}, timeout=60
+    ) as lines:
+        return next(line for line in lines.iter_lines() if "process_completed" in line)
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+@pytest.mark.parametrize("field", ["path", "url"])
+def test_a_picture_of_this_machine_that_was_not_uploaded_is_not_read(app_url, photo, field, meta):
+    answer = joined(app_url, {"path": None, field: str(photo)} | meta)
+    assert '"success":false' in answer and "confidence" not in answer
+
+
+def test_a_picture_inside_a_data_address_is_answered_and_a_damaged_one_is_not(app_url, model, photo):
+    address = "data:image/png;base64," + base64.b64encode(photo.read_bytes()).decode()
+    assert f'"label":"{model.predict(photo)[0][0][0]}"' in joined(app_url, {"path": None, "url": address})
+    assert "breaks off" in joined(app_url, {"path": None, "url": address[:-300]})
+    assert "breaks off" in joined(app_url, {"path": None, "url": "data:image/png;base64,abc"})
 
 
 ODD = {

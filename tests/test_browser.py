@@ -91,7 +91,10 @@ def test_grad_cam_is_drawn_on_demand(open_page, photo):
     upload(page, photo)
     expect(page.locator("#panel .verdict")).to_be_visible()
     page.locator("#look").click()
-    expect(page.locator("#heat img.seen")).to_be_visible()
+    expect(page.locator("#panel img.seen")).to_have_count(2)
+    page.get_by_label("日本語").check()
+    expect(page.locator("#panel")).to_contain_text("影響の大きさを示すもの")
+    expect(page.locator("#panel img.seen")).to_have_count(2)
 
 
 def test_a_broken_file_gives_a_message_and_the_next_photo_works(open_page, photo, tmp_path):
@@ -103,6 +106,21 @@ def test_a_broken_file_gives_a_message_and_the_next_photo_works(open_page, photo
     page.reload()
     upload(page, photo)
     expect(page.locator("#panel .verdict")).to_be_visible()
+
+
+def test_examples_and_messages_follow_the_language(open_page, tmp_path):
+    page = open_page()
+    page.get_by_label("日本語").check()
+    page.locator("#examples button.gallery-item").first.click()
+    expect(page.locator("#panel .verdict")).to_contain_text("最も可能性が高いもの")
+    expect(page.locator("#photo")).to_contain_text("写真")
+    page.reload()
+    page.get_by_label("日本語").check()
+    expect(page.get_by_role("button", name="どこを見て判断した？")).to_be_visible()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"this is not a picture")
+    upload(page, broken)
+    expect(page.get_by_text("読み取れる画像ではありません").first).to_be_visible()
 
 
 def test_an_unfamiliar_picture_is_flagged(open_page, tmp_path):

@@ -159,10 +159,10 @@ def test_convolution_weights_of_a_block_with_256_channels(name, parameters):
     ],
 )
 def test_the_number_in_a_name_is_its_weighted_layers(name, layers):
-    """Projections are not counted (arXiv 1512.03385), but WRN's (arXiv 1605.07146) counts one a depth."""
+    """Projections do not count (arXiv 1512.03385); WRN's 6n+4 counts its three, and not fc (1605.07146)."""
     modules = on_meta(create_model, name).named_modules()
     weighted = [n for n, m in modules if isinstance(m, (nn.Conv2d, nn.Linear)) and "downsample" not in n]
-    assert len(weighted) + (2 if name.startswith("wrn") else 0) == layers
+    assert len(weighted) + (3 - 1 if name.startswith("wrn") else 0) == layers
 
 
 # Against the libraries

@@ -9,19 +9,21 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 from PIL import Image
 from tqdm import tqdm
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.models import Shelf, on_gpu
-from resnet_hub.ui.text import TEXT, name_of, say
+from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
 
 EXAMPLES = Path(__file__).with_name("examples")
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
@@ -36,13 +38,25 @@ class Shown:
     source: str
     revision: str
     calibration: object
+    heat: np.ndarray | None = None  # (h, w), 0 to 1, once Grad-CAM was asked for
 
 
-def uploaded(payload) -> str | bytes | None:
-    """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address."""
-    if payload is not None and payload.url and payload.url.startswith("data:"):
-        return base64.b64decode(payload.url.partition(",")[2])
-    return payload and payload.path
+def uploaded(payload: dict) -> str | bytes:
+    """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
+
+    Raises:
+        ImageError: when there is neither, or the path is another file of this machine: Gradio refuses those
+            only where the request says that it is a file.
+    """
+    kind, _, data = (payload.get("url") or "").partition(",")
+    if kind.startswith("data:"):
+        with suppress(ValueError):
+            return base64.b64decode(data)
+        raise ImageError("The data address is damaged; send it again.", "truncated")
+    path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
+    if not path.is_relative_to(uploads):
+        raise ImageError("There is no such upload; upload it again.", "missing")
+    return str(path)
 
 
 def percent(share: float) -> str:
@@ -69,31 +83,34 @@ def error_text(language: str, error: ImageError) -> str:
 
 
 def verdict(language: str, shown: Shown | None) -> str:
-    """The result panel: notice, best guess, the network's input, and where the answer came from."""
+    """The result panel: best guess, notice, what the network saw, and where the answer came from."""
     if shown is None:
         return f'<p class="waiting">{say(language, "waiting")}</p>'
-    prediction, calibration = shown.prediction, shown.calibration
-    label, share = prediction.top[0]
+    label, share = shown.prediction.top[0]
     name = html.escape(name_of(language, "class", label))
-    width, height = prediction.seen.size
-    caption = say(language, "seen", width=width, height=height)
-    calibrated = "uncalibrated" if calibration.temperature == 1.0 else "calibrated"
-    facts = [
-        say(language, "weights", source=html.escape(shown.source), revision=html.escape(shown.revision[:12])),
-        say(language, "latency", milliseconds=f"{1000 * prediction.seconds:.0f}"),
-        say(language, calibrated),
-    ]
+    figures = seen_figure(language, shown) + ("" if shown.heat is None else heat_figure(language, shown))
     return (
         f'<p class="verdict">{say(language, "verdict", label=name, share=percent(share))}</p>'
         f"{familiarity(language, shown)}"
-        f'<figure><img class="seen" src="{data_url(prediction.seen)}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-        f'<ul class="facts">{"".join(f"<li>{fact}</li>" for fact in facts)}</ul>'
+        f'<div class="figures">{figures}</div>'
+        f'<ul class="facts">{"".join(f"<li>{fact}</li>" for fact in provenance(language, shown))}</ul>'
     )
 
 
+def provenance(language: str, shown: Shown) -> list[str]:
+    """Where the answer came from, how long it took and how far to trust its probabilities."""
+    key = shown.revision if f"revision_{shown.revision}" in TEXT else "commit"
+    revision = say(language, f"revision_{key}", commit=html.escape(shown.revision[:12]))
+    calibrated = "uncalibrated" if shown.calibration.temperature == 1.0 else "calibrated"
+    return [
+        say(language, "weights", source=html.escape(shown.source), revision=revision),
+        say(language, "latency", milliseconds=f"{1000 * shown.prediction.seconds:.0f}"),
+        say(language, calibrated),
+    ]
+
+
 def familiarity(language: str, shown: Shown) -> str:
-    """Whether the picture looks like the training pictures, and how often that notice is wrong."""
+    """Whether the picture is unlike the training pictures, and how often that notice is wrong."""
     calibration = shown.calibration
     if shown.prediction.unfamiliar is None:
         return f'<p class="notice">{say(language, "no_threshold")}</p>'
@@ -107,6 +124,21 @@ def familiarity(language: str, shown: Shown) -> str:
     return f'<p class="notice {key}">{say(language, key)} <small>{" ".join(doubts)}</small></p>'
 
 
+def seen_figure(language: str, shown: Shown) -> str:
+    """The network's input, pixel by pixel."""
+    width, height = shown.prediction.seen.size
+    caption = say(language, "seen", width=width, height=height)
+    return figure(shown.prediction.seen, caption)
+
+
+def figure(picture: Image.Image, caption: str, legend: str = "") -> str:
+    """A picture with its caption; the style sheet enlarges it without blur."""
+    return (
+        f'<figure><img class="seen" src="{data_url(picture)}" alt="{caption}">{legend}'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
 def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:
     """A heat map (h, w), 0 to 1, in viridis over the picture the network saw."""
     side = (OVERLAY_SIDE, OVERLAY_SIDE * seen.height // seen.width)
@@ -117,18 +149,17 @@ def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:
     return Image.blend(picture, Image.fromarray(colours.astype(np.uint8)), 0.6)
 
 
-def where_it_looked(language: str, shown: Shown, heat: np.ndarray) -> str:
-    """The Grad-CAM figure with its legend."""
+def heat_figure(language: str, shown: Shown) -> str:
+    """The Grad-CAM picture with its legend."""
     label = html.escape(name_of(language, "class", shown.prediction.top[0][0]))
-    caption = say(language, "look_caption", label=label)
     colours = ",".join(f"rgb({r},{g},{b})" for r, g, b in VIRIDIS)
-    return (
-        f'<figure><img class="seen" src="{data_url(overlay(shown.prediction.seen, heat))}" alt="{caption}">'
+    legend = (
         f'<div class="legend"><span>{say(language, "look_least")}</span>'
         f'<i style="background:linear-gradient(90deg,{colours})"></i>'
         f"<span>{say(language, 'look_most')}</span></div>"
-        f"<figcaption>{caption}</figcaption></figure>"
     )
+    picture = overlay(shown.prediction.seen, shown.heat)
+    return figure(picture, say(language, "look_caption", label=label), legend)
 
 
 def download_bar(report: Callable) -> type:
@@ -143,6 +174,28 @@ def download_bar(report: Callable) -> type:
     return DownloadBar
 
 
+def refuse(language: str, key: str, **facts) -> gr.Error:
+    """The error to raise for a visitor's mistake: said on the page, not logged as a fault of the app."""
+    return gr.Error(say(language, key, **facts), print_exception=False)
+
+
+def load(shelf: Shelf, source: str, language: str, progress: Callable):
+    """An offered model, with its download on the page's progress bar.
+
+    Raises:
+        gr.Error: in the page's language, when it is not offered or cannot be had.
+    """
+    if source not in shelf.offered:
+        raise refuse(language, "unknown_model", model=source, offered=", ".join(shelf.offered))
+    progress(0, desc=say(language, "loading", model=source))
+    try:
+        return shelf.get(source, download_bar(progress))
+    except (
+        ValueError
+    ) as error:  # CheckpointError is one; naming it would import torch before the page answers
+        raise refuse(language, "model_failed", why=str(error).rstrip(".")) from error
+
+
 def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list]:
     """Lay out the tab; returns (relabel(language) -> updates, the components those updates are for)."""
 
@@ -154,59 +207,46 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
     def explain(shown: Shown) -> np.ndarray:
         return saliency(shelf.get(shown.source), shown.prediction.seen, shown.prediction.class_indices[0])
 
-    def load(source: str, language: str, progress):
-        from resnet_hub.hub import CheckpointError
-
-        if source not in shelf.offered:
-            offered = ", ".join(shelf.offered)
-            raise gr.Error(
-                say(language, "unknown_model", model=source, offered=offered), print_exception=False
-            )
-        progress(0, desc=say(language, "loading", model=source))
-        try:
-            return shelf.get(source, download_bar(progress))
-        except CheckpointError as error:
-            raise gr.Error(say(language, "model_failed", why=error), print_exception=False) from error
-
-    def on_classify(photo, model=DEFAULT_MODEL, language="en", progress=gr.Progress()):  # noqa: B008
+    def on_classify(image, model=DEFAULT_MODEL, language="en", progress=gr.Progress()):  # noqa: B008
         """Label a photo: probabilities by the model's own class names, and the panel beside them."""
-        if photo is None:
-            return None, verdict(language, None), None, ""
-        loaded = load(model, language, progress)
+        language = language if language in [*LANGUAGES] else "en"
+        if image is None:
+            return None, verdict(language, None), None
+        loaded = load(shelf, model, language, progress)
         try:
-            prediction = look(photo, model)
+            prediction = look(uploaded(image), model)
         except ImageError as error:
             raise gr.Error(error_text(language, error), print_exception=False) from error
         shown = Shown(prediction, model, loaded.revision, loaded.calibration)
-        return dict(prediction.top), verdict(language, shown), shown, ""
+        return dict(prediction.top), verdict(language, shown), shown
 
-    def on_look(shown: Shown | None, language: str) -> str:
+    def on_look(shown: Shown | None, language: str) -> tuple[str, Shown]:
         if shown is None:
-            raise gr.Error(say(language, "look_first"), print_exception=False)
-        return where_it_looked(language, shown, explain(shown))
+            raise refuse(language, "look_first")
+        shown = replace(shown, heat=explain(shown))
+        return verdict(language, shown), shown
 
     with gr.Blocks():
-        shown = gr.State(None, time_to_live=600)
+        shown = gr.State(None, time_to_live=600)  # no longer than the upload itself
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
                 photo = gr.Image(
-                    label="Photo",
-                    show_label=False,  # Gradio 6.31 does not follow a change of this label
+                    label=say("en", "photo"),
+                    placeholder=say("en", "drop"),
                     sources=["upload", "webcam", "clipboard"],
                     type="filepath",
                     height=300,
                     elem_id="photo",
                 )
-                # gr.Image would open and re-encode the file: slower, and a broken one ends in PIL's words.
-                photo.preprocess = uploaded
-                examples = gr.Examples(
-                    [str(path) for path in sorted(EXAMPLES.glob("*.jpg"))],
-                    photo,
+                pictures = sorted(EXAMPLES.glob("*.jpg"))
+                examples = gr.Dataset(
                     label=say("en", "examples"),
-                    cache_examples=False,
-                    api_visibility="private",
+                    components=["image"],
+                    samples=[[str(path)] for path in pictures],
+                    type="index",
+                    elem_id="examples",
                 )
-                sources = gr.Markdown(say("en", "example_sources"), elem_classes="fine-print")
+                credits = gr.Markdown(say("en", "example_sources"), elem_classes="fine-print")
                 model = gr.Dropdown(
                     shelf.choices("en"),
                     value=DEFAULT_MODEL,
@@ -218,36 +258,34 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
                 label = gr.Label(label=say("en", "result"), num_top_classes=5, elem_id="result")
                 panel = gr.HTML(verdict("en", None), elem_id="panel")
                 look_button = gr.Button(say("en", "look"), elem_id="look")
-                heat = gr.HTML(elem_id="heat")
 
+        quiet = {"api_visibility": "private", "show_progress": "hidden"}
+        # gr.Examples would put back the photo's English label with every click.
+        examples.click(lambda index: str(pictures[index]), examples, photo, queue=False, **quiet)
         gr.on(
             [photo.change, model.change],
             on_classify,
             [photo, model, language],
-            [label, panel, shown, heat],
+            [label, panel, shown],
             api_name="classify",
+            # gr.Image would open the file first, and a broken one would end in PIL's words.
+            preprocess=False,
             concurrency_limit=4,
             show_progress_on=[label],
             trigger_mode="always_last",
         )
-        look_button.click(on_look, [shown, language], heat, api_visibility="private")
-        language.change(
-            lambda result, chosen: (verdict(chosen, result), ""),
-            [shown, language],
-            [panel, heat],
-            api_visibility="private",
-            show_progress="hidden",
-        )
+        look_button.click(on_look, [shown, language], [panel, shown], api_visibility="private")
+        language.change(lambda result, chosen: verdict(chosen, result), [shown, language], panel, **quiet)
 
     def relabel(chosen: str) -> list:
+        model_texts = {"label": say(chosen, "model"), "info": say(chosen, "model_info")}
         return [
+            gr.update(label=say(chosen, "photo"), placeholder=say(chosen, "drop")),
             gr.update(label=say(chosen, "examples")),
             say(chosen, "example_sources"),
-            gr.update(
-                label=say(chosen, "model"), info=say(chosen, "model_info"), choices=shelf.choices(chosen)
-            ),
+            gr.update(choices=shelf.choices(chosen), **model_texts),
             gr.update(label=say(chosen, "result")),
             say(chosen, "look"),
         ]
 
-    return relabel, [examples.dataset, sources, model, label, look_button]
+    return relabel, [photo, examples, credits, model, label, look_button]

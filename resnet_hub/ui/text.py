@@ -21,10 +21,16 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "tab_classify": ("Classify", "分類"),
     # inputs
+    "photo": ("Photo", "写真"),
+    "drop": ("Drop a photo here, or click to choose one", "ここに写真をドロップするか、クリックして選択"),
     "model": ("Model", "モデル"),
     "model_info": (
-        "The first one ships with the app. ImageNet models know 1000 things and are downloaded when chosen.",
-        "先頭のモデルはアプリに同梱されています。ImageNet のモデルは 1000 種類を見分け、選ぶとダウンロードされます。",
+        "The first ships with the app and knows ten things only: airplane, automobile, bird, cat, deer, dog, "
+        "frog, horse, ship, truck. Whatever the photo shows, it names one of them. ImageNet models know 1000 "
+        "and are downloaded when chosen.",
+        "先頭のモデルはアプリに同梱され、知っているのは 10 種類だけです（飛行機・自動車・鳥・猫・鹿・犬・"
+        "カエル・馬・船・トラック）。何が写っていても、そのどれかを答えます。ImageNet のモデルは 1000 種類を"
+        "見分け、選ぶとダウンロードされます。",
     ),
     "examples": ("Examples", "例"),
     "example_sources": (
@@ -49,32 +55,40 @@ TEXT: dict[str, tuple[str, str]] = {
         "The result appears here once there is a photo.",
         "写真を入れると、ここに結果が表示されます。",
     ),
-    "seen": ("What the network saw: {width}×{height} pixels", "ネットワークに見えている画像：{width}×{height} 画素"),
+    "seen": (
+        "What the network saw: {width}×{height} pixels",
+        "ネットワークが見た画像：{width}×{height} 画素",
+    ),
     "unfamiliar": (
         "This picture looks unlike the ones the model learned from. Do not trust the guesses.",
         "学習に使われた画像とは様子が違います。候補は信用しないでください。",
     ),
     "familiar": (
-        "Nothing unusual: the picture resembles the training pictures.",
-        "学習に使われた画像と似た様子です。",
+        "The check for unfamiliar pictures raised no alarm, which proves little.",
+        "「見慣れない画像」の検査では異常なしでした。ただし、見落としもあります。",
     ),
     "no_threshold": (
         "For this model nobody has measured what an unfamiliar picture looks like, so none is flagged.",
         "このモデルでは「見慣れない画像」の基準が測定されていないため、判定しません。",
     ),
     "false_alarms": (
-        "This notice is wrong on {share} of ordinary test pictures.",
-        "通常のテスト画像の {share} でも、この通知が誤って出ます。",
+        "The alarm is wrong on {share} of ordinary test pictures.",
+        "通常のテスト画像でも {share} で誤って警告が出ます。",
     ),
     "detections": (
-        "Of {count} photos of other things ({what}) it noticed {share}.",
-        "学習していないものの写真 {count} 枚（{what}）のうち、気づけたのは {share} です。",
+        "Of {count} photos of things it never learned ({what}) it noticed {share}.",
+        "学習していないもの（{what}）の写真 {count} 枚のうち、気づけたのは {share} です。",
     ),
-    "weights": ("Weights: {source}, revision {revision}", "重み：{source}（リビジョン {revision}）"),
+    "weights": ("Weights: {source}, {revision}", "重み：{source}（{revision}）"),
+    "revision_shipped": ("shipped with this app", "アプリに同梱"),
+    "revision_local": ("from a directory on this machine", "このコンピューターのフォルダーから"),
+    "revision_commit": ("commit {commit}", "コミット {commit}"),
     "latency": ("Time in the network: {milliseconds} ms", "ネットワークの計算時間：{milliseconds} ミリ秒"),
     "calibrated": (
-        "The shares are calibrated: on held-out pictures, guesses given 80 % were right about 80 % of the time.",
-        "確率は較正済みです。学習に使わなかった画像では、80 % とされた候補がおよそ 80 % の割合で正解でした。",
+        "The shares are calibrated: on pictures kept out of training, guesses given 80 % were right about "
+        "80 % of the time.",
+        "確率は較正済みです。学習に使わなかった画像では、80 % とされた候補がおよそ 80 % の割合で"
+        "正解でした。",
     ),
     "uncalibrated": (
         "The shares are the network's own and may be too sure of themselves.",
@@ -83,20 +97,23 @@ TEXT: dict[str, tuple[str, str]] = {
     # saliency
     "look": ("Where did it look?", "どこを見て判断した？"),
     "look_caption": (
-        "Brighter: where the last feature map speaks for “{label}” (Grad-CAM). It shows influence, not proof.",
-        "明るい部分ほど、最後の特徴マップが「{label}」を支持しています（Grad-CAM）。影響の大きさを示すもので、根拠の証明ではありません。",
+        "Brighter: this part spoke more for “{label}” (Grad-CAM). It shows influence, not proof.",
+        "明るい部分ほど「{label}」という判断を強く後押ししています（Grad-CAM）。"
+        "影響の大きさを示すもので、根拠の証明ではありません。",
     ),
-    "look_least": ("no influence", "影響なし"),
-    "look_most": ("most influence", "影響が最大"),
+    "look_least": ("none", "なし"),
+    "look_most": ("most influence", "影響 大"),
     "look_first": ("Classify a photo first.", "先に写真を分類してください。"),
     # errors
-    "no_photo": ("No photo was given. Upload, paste or take one.", "写真がありません。アップロード、貼り付け、または撮影してください。"),
     "unknown_model": (
         "“{model}” is not offered here. Choose one of: {offered}.",
         "「{model}」はここでは使えません。次の中から選んでください：{offered}",
     ),
     "model_failed": ("The model could not be loaded. {why}.", "モデルを読み込めませんでした。{why}"),
-    "image_missing": ("The file is no longer there. Upload it again.", "ファイルが見つかりません。もう一度アップロードしてください。"),
+    "image_missing": (
+        "The file is no longer there. Upload it again.",
+        "ファイルが見つかりません。もう一度アップロードしてください。",
+    ),
     "image_empty": ("The file is empty.", "ファイルが空です。"),
     "image_file_too_large": (
         "The file is larger than {max_mb} MB. Save a smaller version and try again.",
@@ -142,7 +159,7 @@ def name_of(language: str, kind: str, name: str) -> str:
 
 
 def language_of(accept_language: str | None) -> str:
-    """The language a browser prefers among ours, from its Accept-Language header (RFC 9110 section 12.5.4)."""
+    """The language a browser prefers among ours, from its Accept-Language (RFC 9110 section 12.5.4)."""
     wishes = []
     for wish in (accept_language or "").split(","):
         tag, _, quality = wish.strip().partition(";q=")
