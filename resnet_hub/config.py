@@ -7,7 +7,6 @@ tensor is made.
 
 from __future__ import annotations
 
-import math
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, get_args, get_type_hints
 from typing import Literal as OneOf
@@ -23,6 +22,7 @@ BOUNDS = {  # (least, most) a number may be; the upper ends keep a hostile confi
     "base_width": (1, 1024),
     "drop_rate": (0.0, 0.95),
 }
+MOST_CONV_WEIGHTS = 4_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,15 @@ class ModelConfig:
         Raises:
             ValueError: for a field this network does not have, or one that would change nothing on it.
         """
-        allowed = {field.name for field in fields(self)} - self.fixed_fields() - self.idle_fields()
+        changeable = {field.name for field in fields(self)} - self.fixed_fields()
+        # What is idle depends on the other overrides: a plain net given a shortcut can start as the identity.
+        structure = {k: v for k, v in overrides.items() if k in changeable - {"zero_init_residual"}}
+        allowed = changeable - replace(self, **structure).idle_fields()
         for name in overrides:
             if name not in allowed:
+                others = "".join(f", {k}={v!r}" for k, v in overrides.items() if k != name)
                 raise ValueError(
-                    f"{self.name}: {name}={overrides[name]!r} has no effect on this network; "
+                    f"{self.name}{others}: {name}={overrides[name]!r} has no effect on this network; "
                     f"it takes {', '.join(sorted(allowed))}"
                 )
         return replace(self, **overrides)
@@ -120,6 +124,22 @@ class ResNetConfig(ModelConfig):
                     f"{self.name}: {name}={getattr(self, name)} has {len(getattr(self, name))} entries, "
                     f"but the network has {len(self.depths)} stages; give one for each"
                 )
+        if self.block == "bottleneck" and min(self.widths) * self.base_width < 64:
+            raise ValueError(
+                f"{self.name}: base_width={self.base_width} leaves a bottleneck of width {min(self.widths)} "
+                f"without channels; give {-(-64 // min(self.widths))} or more"
+            )
+        outputs = [self.stem_width, *(width * self.expansion for width in self.widths)]
+        if self.shortcut == "zeropad" and outputs != sorted(outputs):
+            raise ValueError(
+                f"{self.name}: shortcut='zeropad' can only add channels, and they go {outputs}; "
+                "use shortcut='projection'"
+            )
+        if self.conv_weights_bound > MOST_CONV_WEIGHTS:
+            raise ValueError(
+                f"{self.name}: depths={self.depths} at widths={self.widths} would have up to "
+                f"{self.conv_weights_bound:,} weights; {MOST_CONV_WEIGHTS:,} is the most that is built"
+            )
         if self.stem == "deep" and self.stem_width < 2:
             raise ValueError(f"{self.name}: stem='deep' halves stem_width={self.stem_width}; give 2 or more")
         if self.zero_init_residual and "zero_init_residual" in self.idle_fields():
@@ -132,6 +152,12 @@ class ResNetConfig(ModelConfig):
     def expansion(self) -> int:
         """Output channels of a block divided by its stage's width."""
         return 4 if self.block == "bottleneck" else 1
+
+    @property
+    def conv_weights_bound(self) -> int:
+        """At least as many as the stages' convolutions have: three 3x3 of the widest channels a block."""
+        widest = (max(width * self.expansion, width * self.base_width // 64) for width in self.widths)
+        return sum(27 * depth * wide**2 for depth, wide in zip(self.depths, widest, strict=True))
 
     @property
     def num_features(self) -> int:
@@ -207,14 +233,14 @@ def _checked_numbers(net: str, name: str, kind: Any, value: Any) -> Any:
     many = bool(get_args(kind))
     number = (int, float) if kind is float else int
     entries = tuple(value) if many and isinstance(value, (list, tuple)) else (value,)
-    length_ok = not many or (isinstance(value, (list, tuple)) and 1 <= len(value) <= 8)
-    if name == "input_size":
-        length_ok = length_ok and len(entries) == 2
-    for entry in entries:
-        whole = isinstance(entry, number) and not isinstance(entry, bool) and math.isfinite(entry)
-        if not (length_ok and whole and least <= entry <= most):
-            shape = {True: "two numbers" if name == "input_size" else "a list of numbers", False: "a number"}
-            raise ValueError(
-                f"{net}: {name}={value!r} is not allowed; give {shape[many]} from {least} to {most}"
-            )
+    lengths = (2,) if name == "input_size" else range(1, 9)
+    shape_ok = not many or (isinstance(value, (list, tuple)) and len(entries) in lengths)
+    numbers_ok = all(
+        isinstance(entry, number) and not isinstance(entry, bool) and least <= entry <= most
+        for entry in entries
+    )
+    if not (shape_ok and numbers_ok):
+        what = "a number" if not many else "two numbers" if name == "input_size" else "a list of numbers"
+        seen = repr(value) if len(repr(value)) < 60 else repr(value)[:60] + "..."
+        raise ValueError(f"{net}: {name}={seen} is not allowed; give {what} from {least} to {most}")
     return entries if many else value
