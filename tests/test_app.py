@@ -18,6 +18,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import resnet_hub
+from resnet_hub.ui.text import say
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,8 @@ def test_classify_takes_another_offered_model(client, app_folder, photo):
 def test_the_panel_speaks_the_language_asked_for(client, photo):
     english = client.predict(handle_file(str(photo)), "resnet20_cifar10", "en", api_name="/classify")[1]
     japanese = client.predict(handle_file(str(photo)), "resnet20_cifar10", "ja", api_name="/classify")[1]
-    assert "What the network saw: 32×32 pixels" in english
-    assert "ネットワークに見えている画像：32×32 画素" in japanese
+    assert say("en", "seen", width=32, height=32) in english
+    assert say("ja", "seen", width=32, height=32) in japanese
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:
