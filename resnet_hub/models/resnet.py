@@ -76,14 +76,14 @@ class ResidualBlock(nn.Module):
         for i in range(1, self.depth + 1):
             x = getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x))
             if i < self.depth:
-                x = F.relu(x, inplace=True)
+                x = F.relu(x)
         return x
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.branch(x)
         if not self.is_plain:
             out = out + (x if self.downsample is None else self.downsample(x))
-        return F.relu(out, inplace=True)
+        return F.relu(out)
 
 
 class StagedNet(HubModel):
@@ -113,8 +113,8 @@ class StagedNet(HubModel):
             self.conv1 = conv(config.in_chans, out, 3)
         else:  # arXiv 1812.01187 (ResNet-C), timm's resnet50c
             self.conv1 = nn.Sequential(
-                conv(config.in_chans, half, 3, 2), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
-                conv(half, half, 3), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
+                conv(config.in_chans, half, 3, 2), nn.BatchNorm2d(half), nn.ReLU(),
+                conv(half, half, 3), nn.BatchNorm2d(half), nn.ReLU(),
                 conv(half, out, 3),
             )  # fmt: skip
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if config.has_maxpool else nn.Identity()
@@ -176,7 +176,7 @@ class ResNet(StagedNet):
         self.bn1 = nn.BatchNorm2d(config.stem_width)
 
     def stem(self, x: Tensor) -> Tensor:
-        return self.maxpool(F.relu(self.bn1(self.conv1(x)), inplace=True))
+        return self.maxpool(F.relu(self.bn1(self.conv1(x))))
 
 
 def kaiming_fan_out(module: nn.Module) -> None:

@@ -29,8 +29,8 @@ class PreActBlock(nn.Module):
         self.downsample = beside if beside is None or isinstance(beside, ZeroPadShortcut) else beside[:1]
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x), inplace=True)
-        out = F.relu(self.bn2(self.conv1(activated)), inplace=True)
+        activated = F.relu(self.bn1(x))
+        out = F.relu(self.bn2(self.conv1(activated)))
         if self.drop_rate:
             out = F.dropout(out, self.drop_rate, self.training)
         out = self.conv2(out)
@@ -54,4 +54,4 @@ class WideResNet(StagedNet):
 
     def features(self, x: Tensor) -> list[Tensor]:
         *earlier, last = super().features(x)
-        return [*earlier, F.relu(self.bn(last), inplace=True)]
+        return [*earlier, F.relu(self.bn(last))]
