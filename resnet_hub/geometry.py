@@ -465,14 +465,20 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "python -m resnet_hub.geometry", description="A network, layer by layer."
     )
     parser.add_argument("name", metavar="NAME", help="network, e.g. resnet50 or resnet20_cifar")
-    parser.add_argument("--input", metavar="N|HxW", help="size of the picture (default: the network's own)")
-    parser.add_argument("--stem", help="imagenet, cifar or deep")
-    parser.add_argument("--strides", metavar="S,S,...", help="one for each stage, e.g. 1,2,2,2")
-    parser.add_argument("--maxpool", action=argparse.BooleanOptionalAction, help="pooling after the stem")
-    parser.add_argument("--shortcut", help="projection, zeropad or none")
-    parser.add_argument("--stride-in", metavar="3x3|1x1", help="which convolution of a bottleneck strides")
+    add_override_flags(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser.parse_args(arguments)
+
+
+def add_override_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that change a network; `overrides_from` reads them."""
+    group = parser.add_argument_group("the network, where it is to differ from what its name says")
+    group.add_argument("--input", metavar="N|HxW", help="size of the picture in pixels")
+    group.add_argument("--stem", help="imagenet, cifar or deep")
+    group.add_argument("--strides", metavar="S,S,...", help="one for each stage, e.g. 1,2,2,2")
+    group.add_argument("--maxpool", action=argparse.BooleanOptionalAction, help="pooling after the stem")
+    group.add_argument("--shortcut", help="projection, zeropad or none")
+    group.add_argument("--stride-in", metavar="3x3|1x1", help="which convolution of a bottleneck strides")
 
 
 def overrides_from(options: argparse.Namespace) -> dict[str, Any]:

@@ -37,3 +37,22 @@ def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
         for j, count in enumerate(row):
             axes.text(j, i, count, ha="center", va="center", color="black" if count > most / 2 else "white")
     return figure
+
+
+def prediction_grid(pictures: list, true: list[str], predicted: list[str], columns: int = 8) -> Figure:
+    """Pictures (H, W, 3) with what the network called them; wrong answers have a frame and the right name."""
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(1.4 * columns, 1.65 * rows), layout="constrained")
+    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
+        axes.set_axis_off()
+    for axes, picture, label, answer in zip(grid.flat, pictures, true, predicted, strict=False):
+        axes.imshow(picture)
+        if label == answer:
+            axes.set_title(label, fontsize=8)
+        else:
+            axes.set_title(f"✗ {answer}\n({label})", fontsize=8, color=ORANGE)
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[])
+            for spine in axes.spines.values():
+                spine.set(color=ORANGE, linewidth=3)
+    return figure

@@ -1,25 +1,29 @@
-"""Data sets held in memory as uint8 tensors, the held-out split, and augmentation of whole batches.
+"""Data sets: pictures in memory as uint8 tensors or read from their files as they are needed, and the split.
 
-Every random choice is a function of (seed, epoch, image index) alone, so a resumed run, or the same run
-spread over more processes, sees the same pictures. Knows nothing of networks.
+A folder is read into memory up to a bound and streamed by worker processes above it; both give the same
+pictures. Knows nothing of networks or augmentation.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+IN_MEMORY_BYTES = 2 << 30  # a folder whose pictures take more is streamed
+TEST_ONE_IN = 7  # of a folder without parts
 
 
 class DataError(ValueError):
@@ -28,7 +32,10 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index."""
+    """Pictures (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
+
+    `images` may also be features (N, F) float32, which training takes as they are.
+    """
 
     images: Tensor
     labels: Tensor
@@ -38,18 +45,125 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(3, H, W), or (F,)"""
+        return tuple(self.images.shape[1:])
+
     def subset(self, index: Tensor) -> ImageSet:
         """The pictures at `index`, in that order."""
-        return ImageSet(self.images[index], self.labels[index], self.classes, self.source)
+        return replace(self, images=self.images[index], labels=self.labels[index])
+
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """For each batch of positions: the pictures, and the positions of those that could be read."""
+        for index in batches:
+            yield self.images[index], index
+
+    def fingerprint(self) -> str:
+        """Differs when pictures, labels or classes do; a resumed run must see the same."""
+        some = self.images[:: max(len(self) // 97, 1)].contiguous()
+        return _checksum(self.classes, self.labels, some.numpy().tobytes())
 
 
-def load_data(data: str, part: str, size: tuple[int, int]) -> ImageSet:
-    """The `train` or `test` part of `data`: "cifar10" (torchvision downloads it) or an image folder.
+@dataclass(frozen=True)
+class FolderSet:
+    """Pictures that stay in their files, resized on the short side and cropped to `size` (H, W) when read."""
+
+    files: tuple[Path, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+    size: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, *self.size)
+
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
+        return index, _read(self.files[index], self.size)
+
+    def subset(self, index: Tensor) -> FolderSet:
+        return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
+
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """As `ImageSet.fetch`; worker processes read ahead, a broken file is reported and left out."""
+        from torch.utils.data import DataLoader
+
+        plan = [index.tolist() for index in batches]
+        workers = max((os.cpu_count() or 2) // 2, 1)
+        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=_collate)
+        for pixels, index, broken in loader:
+            for message in broken:
+                tqdm.write(message, file=sys.stderr)
+            yield pixels, index
+
+    def fingerprint(self) -> str:
+        return _checksum(self.classes, self.labels, "\n".join(map(str, self.files)).encode())
+
+
+def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes) -> str:
+    sum_ = zlib.crc32(rest, zlib.crc32(repr((classes, labels.tolist())).encode()))
+    return f"{len(labels)} pictures, checksum {sum_:08x}"
+
+
+def _collate(read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
+    whole = [(i, picture) for i, picture in read if not isinstance(picture, str)]
+    broken = [picture for _, picture in read if isinstance(picture, str)]
+    if not whole:
+        raise DataError("a whole batch of pictures could not be read: " + broken[0])
+    return _stacked([picture for _, picture in whole]), torch.tensor([i for i, _ in whole]), broken
+
+
+def load_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderSet:
+    """A part of `data`, "train" or "test", at `size` (H, W).
+
+    Args:
+        data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
+            class folders, of which every seventh file, by its name's checksum, is the test part.
 
     Raises:
         DataError: when it is missing, offline, or holds no class folder.
     """
-    return _torchvision_cifar10(part) if data == "cifar10" else load_folder(Path(data) / part, size)
+    if data == "cifar10":
+        return _torchvision_cifar10(part)
+    root = Path(data)
+    if (root / "train").is_dir():
+        return load_folder(_test_folder(root) or root / "test" if part == "test" else root / part, size)
+    if not _class_folders(root):
+        return load_folder(root / part, size)
+    return load_folder(root, size, lambda file: _is_test(root, file) == (part == "test"))
+
+
+def _test_folder(root: Path) -> Path | None:
+    return next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+
+
+def check_parts(data: str) -> None:
+    """Notice before training what would be missed after it.
+
+    Raises:
+        DataError: when `data` has no test part, or one with other classes.
+    """
+    root = Path(data)
+    if data == "cifar10" or not (root / "train").is_dir():
+        return
+    test = _test_folder(root)
+    if test is None:
+        raise DataError(f"{root} has train/ but neither test/ nor val/; figures are measured on one of them")
+    train_classes, test_classes = ([d.name for d in _class_folders(f)] for f in (root / "train", test))
+    if train_classes != test_classes:
+        raise DataError(f"{root / 'train'} has classes {train_classes}, {test} {test_classes}")
+
+
+def _is_test(root: Path, file: Path) -> bool:
+    return zlib.crc32(file.relative_to(root).as_posix().encode()) % TEST_ONE_IN == 0
+
+
+def _class_folders(folder: Path) -> list[Path]:
+    return sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
 
 
 def _torchvision_cifar10(part: str) -> ImageSet:
@@ -67,21 +181,29 @@ def _torchvision_cifar10(part: str) -> ImageSet:
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
 
 
-def load_folder(folder: Path, size: tuple[int, int]) -> ImageSet:
+def load_folder(
+    folder: Path, size: tuple[int, int], keep: Callable[[Path], bool] = lambda file: True
+) -> ImageSet | FolderSet:
     """One sub-folder a class, every picture resized on its short side and cropped to `size` (H, W).
 
-    Broken files are listed on stderr and left out.
+    In memory, broken files listed on stderr and left out; or streamed, where that would take more than
+    `IN_MEMORY_BYTES`.
 
     Raises:
         DataError: when there is no class folder or no readable picture.
     """
-    folders = sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
+    folders = _class_folders(folder)
     if not folders:
         raise DataError(f"{folder} has no class folders; expected {folder}/<class>/<picture>.jpg")
-    files = [(file, label) for label, of_class in enumerate(folders) for file in picture_files(of_class)]
-    images, kept = read_pictures([file for file, _ in files], size, str(folder))
-    labels = torch.tensor([files[i][1] for i in kept])
-    return ImageSet(images, labels, tuple(d.name for d in folders), str(folder))
+    found = [
+        (file, i) for i, of_class in enumerate(folders) for file in picture_files(of_class) if keep(file)
+    ]
+    files, labels = [file for file, _ in found], torch.tensor([i for _, i in found])
+    classes = tuple(d.name for d in folders)
+    if len(files) * 3 * size[0] * size[1] > IN_MEMORY_BYTES:
+        return FolderSet(tuple(files), labels, classes, str(folder), size)
+    images, kept = read_pictures(files, size, str(folder))
+    return ImageSet(images, labels[kept], classes, str(folder))
 
 
 def load_pictures(folder: Path, size: tuple[int, int]) -> ImageSet:
@@ -97,26 +219,37 @@ def picture_files(folder: Path) -> list[Path]:
 
 def read_pictures(files: list[Path], size: tuple[int, int], what: str) -> tuple[Tensor, list[int]]:
     """(pictures uint8 (N, 3, H, W), positions in `files` of those that could be read)."""
-    fit = Preprocess(input_size=(3, *size), crop_pct=1.0)
-
-    def read(file: Path) -> np.ndarray | str:
-        try:
-            return np.asarray(fit.crop(load_image(file)))
-        except ImageError as error:
-            return f"left out {file}: {error}"
-
     with ThreadPoolExecutor() as pool:
-        pictures = list(tqdm(pool.map(read, files), f"reading {what}", len(files), file=sys.stderr))
+        reading = pool.map(lambda file: _read(file, size), files)
+        pictures = list(tqdm(reading, f"reading {what}", len(files), file=sys.stderr))
     for message in (p for p in pictures if isinstance(p, str)):
         print(message, file=sys.stderr)
     kept = [i for i, picture in enumerate(pictures) if not isinstance(picture, str)]
     if not kept:
         raise DataError(f"{what} holds no readable picture")
-    return torch.from_numpy(np.stack([pictures[i] for i in kept])).permute(0, 3, 1, 2).contiguous(), kept
+    return _stacked([pictures[i] for i in kept]), kept
 
 
-def split_held_out(labels: Tensor, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(training, held-out) indices; the held-out part takes each class in proportion."""
+def _read(file: Path, size: tuple[int, int]) -> np.ndarray | str:
+    """The picture (H, W, 3), or what is wrong with it."""
+    try:
+        return np.asarray(Preprocess(input_size=(3, *size), crop_pct=1.0).crop(load_image(file)))
+    except ImageError as error:
+        return f"left out {file}: {error}"
+
+
+def _stacked(pictures: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
+    """(training, held-out) indices; the held-out part takes each class in proportion.
+
+    Args:
+        held_out: how many; None means a tenth, 5,000 at most.
+    """
+    if held_out is None:
+        held_out = min(max(len(labels) // 10, 1), 5000)
     if not 0 < held_out < len(labels):
         raise DataError(f"cannot hold out {held_out} of {len(labels)} pictures; give 1 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
@@ -127,45 +260,28 @@ def split_held_out(labels: Tensor, held_out: int, seed: int) -> tuple[Tensor, Te
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
 
 
+def measured_preprocess(data: ImageSet | FolderSet, most: int = 10_000) -> Preprocess:
+    """The whole picture, normalised by channel means and deviations of `most` training pictures or all."""
+    index = torch.arange(0, len(data), max(len(data) // most, 1))
+    (pixels, _) = next(iter(data.fetch([index])))
+    pixels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
+    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels]).double()
+    values = torch.arange(256, dtype=torch.double) / 255
+    mean = (counts @ values) / counts.sum(1)
+    std = ((counts @ values**2) / counts.sum(1) - mean**2).sqrt()
+    return Preprocess(
+        input_size=data.shape,
+        crop_pct=1.0,
+        mean=tuple(round(m, 4) for m in mean.tolist()),
+        std=tuple(round(s, 4) for s in std.tolist()),
+    )
+
+
 def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
-    """uint8 (N, 3, H, W) -> normalised float32, channels last."""
+    """uint8 (N, 3, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
+    if images.is_floating_point():
+        return images.to(device)
     mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255
     std = torch.tensor(preprocess.std, device=device).view(1, -1, 1, 1) * 255
     pixels = images.to(device, torch.float32).sub_(mean).div_(std)
     return pixels.contiguous(memory_format=torch.channels_last)
-
-
-class EpochBatches:
-    """One epoch's shuffled, augmented batches: random crop from a reflected border, then flip.
-
-    A picture's crop and flip depend on (seed, epoch, its index). The flip alternates: a first random side
-    for each picture, the other one in the next epoch, so two epochs show both
-    (https://github.com/KellerJordan/cifar10-airbench).
-    """
-
-    def __init__(self, data: ImageSet, batch_size: int, seed: int, epoch: int, pad: int = 4) -> None:
-        self.data, self.batch_size, self.pad = data, batch_size, pad
-        n = len(data)
-        first_side = torch.rand(n, generator=torch.Generator().manual_seed(seed)) < 0.5
-        self.flip = first_side ^ (epoch % 2 == 1)
-        draw = torch.Generator().manual_seed(seed * 100_003 + epoch + 1)
-        self.order = torch.randperm(n, generator=draw)
-        self.shift = torch.randint(0, 2 * pad + 1, (2, n), generator=draw)
-
-    def __len__(self) -> int:
-        return max(len(self.data) // self.batch_size, 1)
-
-    def __iter__(self):
-        """Yields (images uint8 (B, 3, H, W), labels (B,)); the short last batch is left out."""
-        for step in range(len(self)):
-            index = self.order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield self.augmented(index), self.data.labels[index]
-
-    def augmented(self, index: Tensor) -> Tensor:
-        """The pictures at `index`, cropped and flipped."""
-        height, width = self.data.images.shape[-2:]
-        padded = F.pad(self.data.images[index].float(), (self.pad,) * 4, mode="reflect").to(torch.uint8)
-        crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 3, shifts, shifts, H, W), a view
-        top, left = self.shift[:, index]
-        images = crops[torch.arange(len(index)), :, top, left]
-        return torch.where(self.flip[index].view(-1, 1, 1, 1), images.flip(3), images)

@@ -1,34 +1,48 @@
-"""The training loop: one epoch, evaluation, checkpoints that a crash cannot tear.
+"""The training loop: steps, evaluation, checkpoints that a crash cannot tear.
 
-Knows nothing of command lines, files of pictures or model cards.
+A run's place is (epoch, step), and every random choice follows from it and the seed, so a run that was
+stopped anywhere goes on to the same bits. Knows nothing of command lines, files of pictures or model cards.
 """
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import json
 import math
 import os
+import signal
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from resnet_hub.preprocess import Preprocess
-from training.data import EpochBatches, ImageSet, normalise
-from training.optim import build_optimizers, set_lr_factor, triangular
+from training.augment import Feed, epoch_order, random_key
+from training.data import FolderSet, ImageSet, normalise
+from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
+from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import Recipe
+
+DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
+STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
 
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why and what is kept."""
+
+
+class Stopped(Exception):
+    """The run was asked to stop, finished its step and saved."""
 
 
 def keep_freed_memory() -> None:
@@ -43,184 +57,412 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def write_atomically(path: Path, write) -> None:
-    """Call `write(temporary_path)`, then move the result into place in one step."""
+def write_atomically(path: Path, write: Callable) -> None:
+    """Call `write(binary file)`, then put the result in place in one step, safe from a power cut.
+
+    Raises:
+        TrainingError: when the disk is full or not writable; what stood at `path` is kept.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        temporary.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainingError(
+            f"{path} cannot be written ({why}); what was saved before is kept. "
+            "Make room, then continue with --resume"
+        ) from error
 
 
 def write_json(path: Path, value) -> None:
     """Write `value` as indented UTF-8 JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def training_flops(model: nn.Module, side: int, device: torch.device) -> float:
-    """Floating-point operations of one training step on one picture, by torch's own counter."""
-    x = torch.zeros(2, model.config.in_chans, side, side, device=device)
+def training_flops(net: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:
+    """Floating-point operations of one training step on one input of `shape`, by torch's own counter."""
+    net = copy.deepcopy(net)  # its batch norms will have seen this input
+    x = torch.zeros(2, *shape, device=device)
     with FlopCounterMode(display=False) as counter:
-        model(x).sum().backward()
-    model.zero_grad(set_to_none=True)
+        net(x).sum().backward()
     return counter.get_total_flops() / len(x)
 
 
+@contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Yields whether Ctrl-C (or SIGTERM) was received; a second Ctrl-C interrupts at once."""
+    asked = []
+
+    def ask(signum, frame) -> None:
+        if asked and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(signum)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def still_statistics(net: nn.Module, still: bool) -> Iterator[None]:
+    """Keep batch norms from counting a micro-batch into their running statistics."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if still else []
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    yield
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
 class Trainer:
-    """A model, its averaged copy, optimizers and place in the schedule: all that a resume needs."""
+    """A network, its averaged copy, optimizers and place in the schedule: all that a resume needs.
+
+    Args:
+        net: what is trained; a whole network, or the head alone on features.
+        feed: the training pictures (or features).
+        shares: parameter name -> share of the recipe's rate, for the parameters that learn; None for all.
+        teacher: a network whose softened answers are half of what is learned (arXiv 1503.02531).
+        compiled: run `net` through torch.compile.
+        save_every: seconds between checkpoints within an epoch.
+        log: called with (name, value, images seen) for TensorBoard.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
+        net: nn.Module,
         recipe: Recipe,
-        preprocess: Preprocess,
+        feed: Feed,
         *,
         seed: int,
         device: torch.device,
         amp_dtype: torch.dtype | None = None,
+        shares: dict[str, float] | None = None,
+        teacher: nn.Module | None = None,
+        compiled: bool = False,
+        save_every: float = 60.0,
+        identity: dict | None = None,
+        log: Callable[[str, float, int], None] | None = None,
     ) -> None:
-        self.model = model.to(device, memory_format=torch.channels_last)
-        self.recipe, self.preprocess, self.seed = recipe, preprocess, seed
-        self.device, self.amp_dtype = device, amp_dtype
-        self.averaged = AveragedModel(
-            self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
-        )
-        self.optimizers = build_optimizers(self.model, recipe)
-        self.epoch = 0
+        self.net = net.to(device, memory_format=torch.channels_last)
+        self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
+        self.amp_dtype, self.teacher, self.save_every = amp_dtype, teacher, save_every
+        self.averaged = _averaged(self.net, recipe.ema)
+        self.optimizers = build_optimizers(self.net, recipe, shares)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
+        self.forward = torch.compile(self.net) if compiled else self.net
+        if world_size() > 1:
+            self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
+        self.still = frozen_norms(self.net)
+        self.epoch = self.step = 0
+        self.seconds = 0.0  # of this epoch, over all sessions
+        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
+        self.unread: list[Tensor] = []  # the same of the last steps, still on the device
         self.history: list[dict] = []
-        self.best: dict = {"val_acc": -1.0}
-        self._flops = {side: training_flops(self.model, side, device) for side in set(self.sides())}
-
-    def sides(self) -> list[int]:
-        """The pictures' side in pixels, epoch by epoch."""
-        full = self.preprocess.input_size[-1]
-        low_epochs = round(self.recipe.epochs * self.recipe.low_res_until) if self.recipe.low_res else 0
-        return [self.recipe.low_res] * low_epochs + [full] * (self.recipe.epochs - low_epochs)
-
-    def train_epoch(self, data: ImageSet) -> dict:
-        """One pass over `data`; returns this epoch's line of the history, without validation."""
-        batches = EpochBatches(data, self.recipe.batch_size, self.seed, self.epoch)
-        side = self.sides()[self.epoch]
-        torch.manual_seed(self.seed * 100_003 + self.epoch)  # dropout, too, is the same after a resume
-        self.model.train()
-        total_loss = total_correct = images = 0
-        started = time.perf_counter()
-        bar = tqdm(batches, f"epoch {self.epoch + 1}/{self.recipe.epochs}", leave=False)
-        for step, (pixels, labels) in enumerate(bar):
-            progress = (self.epoch + step / len(batches)) / self.recipe.epochs
-            set_lr_factor(self.optimizers, max(triangular(progress, self.recipe.warmup), 1e-6))
-            loss, correct = self.train_step(pixels, labels.to(self.device), side)
-            total_loss += loss * len(labels)
-            total_correct += correct
-            images += len(labels)
-            if step % 10 == 0:
-                bar.set_postfix(loss=f"{total_loss / images:.3f}", acc=f"{total_correct / images:.3f}")
-        seconds = time.perf_counter() - started
-        return {
-            "epoch": self.epoch + 1,
-            "train_loss": total_loss / images,
-            "train_acc": total_correct / images,
-            "lr": self.optimizers[0].param_groups[0]["lr"],
-            "seconds": seconds,
-            "images_per_second": images / seconds,
-            "pflops": images * self._flops[side] / 1e15,
+        self.best: dict = {"val_acc": -1.0, "epoch": 0}
+        self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
+        self.log = log or (lambda name, value, images: None)
+        self._flops = {
+            side: training_flops(self.net, self._shape(side), device) for side in set(self.sides())
         }
 
-    def train_step(self, pixels: Tensor, labels: Tensor, side: int) -> tuple[float, int]:
-        """uint8 pictures (B, 3, H, W), labels (B,) -> (mean loss, correct predictions)."""
-        x = normalise(pixels, self.preprocess, self.device)
-        if side != x.shape[-1]:
-            x = F.interpolate(x, (side, side), mode="bilinear", antialias=True, align_corners=False)
+    def sides(self) -> list[int]:
+        """The pictures' short side in pixels (or the number of features), epoch by epoch."""
+        full, epochs = min(self.feed.data.shape[1:] or self.feed.data.shape), self.recipe.epochs
+        low_epochs = round(epochs * self.recipe.low_res_until) if self.recipe.low_res else 0
+        return [self.recipe.low_res] * low_epochs + [full] * (epochs - low_epochs)
+
+    def _shape(self, side: int) -> tuple[int, ...]:
+        channels, *size = self.feed.data.shape
+        return (channels, *(side * n // min(size) for n in size))
+
+    @property
+    def kept(self) -> nn.Module:
+        """The weights that are evaluated and kept: averaged ones where the recipe averages."""
+        return self.net if self.averaged is None else self.averaged.module
+
+    def fit(self, held_out: ImageSet | FolderSet, run: Path) -> None:
+        """Train the epochs that are left, writing `last.ckpt` and `history.jsonl` as it goes.
+
+        Raises:
+            Stopped: after Ctrl-C, once the step is finished and saved.
+            TrainingError: when the loss is no number any more or the disk is full; the last state is kept.
+        """
+        with stop_requests() as stop:
+            while not self.is_done():
+                self.train_epoch(run, stop)
+                self.finish_epoch(held_out, run)
+
+    def is_done(self) -> bool:
+        """Whether all epochs are run, or patience has run out."""
+        waited = self.epoch - self.best["epoch"]
+        return self.epoch >= self.recipe.epochs or 0 < self.recipe.patience <= waited
+
+    def train_epoch(self, run: Path, stop: Callable[[], bool] = lambda: False) -> None:
+        """The steps of this epoch that are left."""
+        order = epoch_order(len(self.feed.data), self.recipe.batch_size, self.seed, self.epoch)
+        parts = self.recipe.accumulate * world_size()
+        mine = range(rank() * self.recipe.accumulate, (rank() + 1) * self.recipe.accumulate)
+        numbered = [
+            (step * parts + part, order[step].tensor_split(parts)[part])
+            for step in range(self.step, len(order))
+            for part in mine
+        ]
+        side = self.sides()[self.epoch]
+        batches = self.feed.batches(self.epoch, numbered, side)
+        self.net.train()
+        for norm in self.still:
+            norm.eval()
+        started = saved = time.perf_counter()
+        with self._bar(order, side) as bar:
+            while self.step < len(order):
+                progress = (self.epoch + self.step / len(order)) / self.recipe.epochs
+                factor = SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup)
+                set_lr_factor(self.optimizers, max(factor, 1e-6))
+                self.train_step(batches)
+                bar.update(len(order[self.step]))
+                self.step += 1
+                if self.step % STEPS_BETWEEN_LOOKS == 0 or self.step == len(order):
+                    self._look(bar)
+                is_due = time.perf_counter() - saved > self.save_every and self.step < len(order)
+                is_asked, is_due = any_process([stop(), is_due], self.device)
+                if is_asked or is_due:
+                    self.seconds += time.perf_counter() - started
+                    self.save(run)
+                    started = saved = time.perf_counter()
+                if is_asked:
+                    raise Stopped
+        self.seconds += time.perf_counter() - started
+
+    def train_step(self, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """One update of the weights from `accumulate` micro-batches."""
+        parts = self.recipe.accumulate
+        for part in range(parts):
+            x, targets, labels = next(batches)
+            number = (self.step * world_size() + rank()) * parts + part
+            torch.manual_seed(random_key(self.seed, self.epoch, number))  # dropout
+            with ExitStack() as stack:
+                # Running statistics are those of the first micro-batch, as on several processes.
+                stack.enter_context(still_statistics(self.net, part > 0))
+                if world_size() > 1 and part < parts - 1:
+                    stack.enter_context(self.forward.no_sync())
+                loss, logits = self._backward(x, targets, parts)
+            right = (logits.argmax(1) == labels).sum()
+            self.unread.append(torch.stack([loss * len(x), right, torch.full_like(right, len(x))]))
+        self._update()
+
+    def _backward(self, x: Tensor, targets: Tensor, parts: int) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            logits = self.model(x)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-        value = self.checked("loss", loss.item())
-        loss.backward()
+            logits = self.forward(x)
+            loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+            if self.teacher is not None:
+                loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
+        self.scaler.scale(loss / parts).backward()
+        return loss.detach(), logits.detach()
+
+    def _distilled(self, x: Tensor, logits: Tensor) -> Tensor:
+        with torch.no_grad():
+            taught = (self.teacher(x) / DISTILLED_TEMPERATURE).log_softmax(1)
+        learned = (logits / DISTILLED_TEMPERATURE).log_softmax(1)
+        divergence = F.kl_div(learned, taught, log_target=True, reduction="batchmean")
+        return divergence * DISTILLED_TEMPERATURE**2
+
+    def _update(self) -> None:
         for optimizer in self.optimizers:
-            optimizer.step()
+            self.scaler.unscale_(optimizer)
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
+        for optimizer in self.optimizers:
+            self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
-        self.averaged.update_parameters(self.model)
-        return value, int((logits.argmax(1) == labels).sum())
+        self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+
+    def _bar(self, order: list[Tensor], side: int) -> tqdm:
+        sizes = [len(index) for index in order]
+        at = f" at {side} px" if side == self.recipe.low_res else ""
+        return tqdm(
+            desc=f"epoch {self.epoch + 1}/{self.recipe.epochs}{at}",
+            total=sum(sizes),
+            initial=sum(sizes[: self.step]),
+            unit=" images",
+            leave=False,
+            disable=rank() > 0,
+        )
+
+    def _read_sums(self) -> Tensor:
+        """The sums up to the last step; waits for the device."""
+        if self.unread:
+            self.sums += torch.stack(self.unread).sum(0).cpu().double()
+            self.unread.clear()
+        return self.sums
+
+    def _look(self, bar: tqdm) -> None:
+        loss, correct, images = self._read_sums().tolist()
+        self.checked("loss", loss)
+        bar.set_postfix(loss=f"{loss / images:.3f}", acc=f"{correct / images:.1%}", refresh=False)
+        seen = self.epoch * len(self.feed.data) + int(images)
+        self.log("training loss so far this epoch", loss / images, seen)
 
     def checked(self, what: str, value: float) -> float:
         """`value`, unless it is no number any more; then training stops before anything is written."""
         if not math.isfinite(value):
             raise TrainingError(
                 f"the {what} became {value} in epoch {self.epoch + 1}; what was saved before it is kept. "
-                "Lower the rates in the recipe, or train with --precision fp32"
+                "Lower --lr, or train with --precision fp32"
             )
         return value
 
-    def fit(self, train: ImageSet, held_out: ImageSet, run: Path) -> None:
-        """Train the epochs that are left; after each one write `last.ckpt` and `history.jsonl`."""
-        while self.epoch < self.recipe.epochs:
-            line = self.train_epoch(train)
-            logits = predict_logits(self.averaged.module, held_out, self.preprocess)
-            line["val_loss"] = self.checked("held-out loss", F.cross_entropy(logits, held_out.labels).item())
-            line["val_acc"] = (logits.argmax(1) == held_out.labels).float().mean().item()
-            self.epoch += 1
-            self.history.append(line)
-            if line["val_acc"] > self.best["val_acc"]:
-                weights = {k: v.detach().cpu().clone() for k, v in self.averaged.module.state_dict().items()}
-                self.best = {"val_acc": line["val_acc"], "epoch": self.epoch, "weights": weights}
-            self.save(run)
+    def finish_epoch(self, held_out: ImageSet | FolderSet, run: Path) -> None:
+        """Measure the held-out pictures, add a line to the history, keep the best weights, save."""
+        loss, correct, images = self._summed_sums().tolist()
+        share_buffers(self.kept)
+        logits = predict_logits(self.kept, held_out, self.feed.preprocess)
+        line = {
+            "epoch": self.epoch + 1,
+            "train_loss": self.checked("loss", loss / images),
+            "train_acc": correct / images,
+            "val_loss": self.checked("held-out loss", F.cross_entropy(logits, held_out.labels).item()),
+            "val_acc": (logits.argmax(1) == held_out.labels).float().mean().item(),
+            "lr": self.optimizers[-1].param_groups[-1]["lr"],
+            "seconds": self.seconds,
+            "images_per_second": images / self.seconds,
+            "pflops": images * self._flops[self.sides()[self.epoch]] / 1e15,
+        }
+        self.history.append(line)
+        if line["val_acc"] > self.best["val_acc"]:
+            weights = {k: v.detach().cpu().clone() for k, v in self.kept.state_dict().items()}
+            self.best = {"val_acc": line["val_acc"], "epoch": self.epoch + 1, "weights": weights}
+        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
+        self.sums = torch.zeros(3, dtype=torch.float64)
+        self.save(run)
+        self._report(line)
+
+    def _report(self, line: dict) -> None:
+        for name in ("train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_second"):
+            self.log(name, line[name], line["epoch"] * len(self.feed.data))
+        if rank() == 0:
             tqdm.write(
-                f"epoch {self.epoch}/{self.recipe.epochs}  loss {line['train_loss']:.4f}  "
-                f"train {line['train_acc']:.4f}  held out {line['val_acc']:.4f}  "
+                f"epoch {line['epoch']}/{self.recipe.epochs}  loss {line['train_loss']:.4f}  "
+                f"train {line['train_acc']:.2%}  held out {line['val_acc']:.2%}  "
                 f"{line['images_per_second']:.0f} images/s"
             )
 
-    def save(self, run: Path) -> None:
-        """Everything a resume needs, in one file that is whole or not there."""
-        state = {
-            "model": self.model.state_dict(),
-            "averaged": self.averaged.state_dict(),
+    def state(self) -> dict:
+        """Everything a resume needs."""
+        return self.identity | {
+            "net": self.net.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "sums": self.sums.tolist(),
             "history": self.history,
             "best": self.best,
-            "recipe": asdict(self.recipe),
-            "config": self.model.config.to_dict(),
-            "seed": self.seed,
         }
-        write_atomically(run / "last.ckpt", lambda p: torch.save(state, p))
-        lines = "".join(json.dumps(line) + "\n" for line in self.history)
-        write_atomically(run / "history.jsonl", lambda p: p.write_text(lines, encoding="utf-8"))
+
+    def save(self, run: Path) -> None:
+        """Write `last.ckpt` and `history.jsonl`; each is whole or not there.
+
+        Raises:
+            TrainingError: when the weights are no numbers any more, or cannot be written.
+        """
+        total = self._summed_sums()  # kept by rank 0 alone, so that a resume on other processes counts all
+        self.sums = total if rank() == 0 else torch.zeros_like(total)
+        if rank() == 0:
+            self.checked("sum of the weights", sum(p.detach().sum() for p in self.net.parameters()).item())
+            write_atomically(run / "last.ckpt", lambda file: torch.save(self.state(), file))
+            lines = "".join(json.dumps(line) + "\n" for line in self.history)
+            write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
+        wait()
+
+    def _summed_sums(self) -> Tensor:
+        """The sums of all processes together."""
+        return summed(self._read_sums().to(self.device, torch.float32)).cpu().double()
 
     def load(self, run: Path) -> None:
         """Continue from `run/last.ckpt`.
 
         Raises:
-            TrainingError: when that file belongs to another network, recipe or seed.
+            TrainingError: when that file cannot be read or belongs to another network, recipe, seed or data.
         """
-        state = torch.load(run / "last.ckpt", map_location=self.device, weights_only=True)
-        mine = {
-            "config": self.model.config.to_dict(),
-            "recipe": asdict(self.recipe) | {"expects": ""},
-            "seed": self.seed,
-        }
-        state["recipe"]["expects"] = ""
-        for key, value in mine.items():
-            if state[key] != value:
+        path = run / "last.ckpt"
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:  # whatever unpickling a damaged file raises
+            raise TrainingError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it") from error
+        for key, value in self.identity.items():
+            if state.get(key) != value:
                 raise TrainingError(
-                    f"{run / 'last.ckpt'} was made with another {key}: {state[key]}, now {value}; "
+                    f"{path} was made with another {key}: {_difference(state.get(key), value)}; "
                     "repeat the first command, or choose another --out"
                 )
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
+        self.net.load_state_dict(state["net"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self.epoch, self.history, self.best = state["epoch"], state["history"], state["best"]
+        self.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
+        self.history, self.best = state["history"], state["best"]
+        sums = torch.tensor(state["sums"], dtype=torch.float64)
+        self.sums = sums if rank() == 0 else torch.zeros_like(sums)
+
+    def restore_best(self) -> None:
+        """Put the weights of the best held-out epoch into the network, in eval mode."""
+        self.net.load_state_dict(self.best["weights"])
+        self.net.eval()
+
+
+def _averaged(net: nn.Module, decay: float) -> AveragedModel | None:
+    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+
+
+def _difference(then, now) -> str:
+    if isinstance(then, dict) and isinstance(now, dict):
+        keys = [key for key in now if then.get(key) != now[key]]
+        then, now = ({key: value.get(key) for key in keys} for value in (then, now))
+    return f"{then}, now {now}"
 
 
 @torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
 def predict_logits(
-    model: nn.Module, data: ImageSet, preprocess: Preprocess, *, flip: bool = False, batch_size: int = 250
+    net: nn.Module,
+    data: ImageSet | FolderSet,
+    preprocess: Preprocess,
+    *,
+    flip: bool = False,
+    batch_size: int = 250,
 ) -> Tensor:
-    """Logits (N, classes) float32 on the CPU; with `flip`, of the mirrored pictures."""
-    model.eval()
-    device = next(model.parameters()).device
-    out = []
-    for pixels in data.images.split(batch_size):
+    """Logits (N, classes) float32 on the CPU; with `flip`, of the mirrored pictures.
+
+    Several processes take a share each, so that every picture is counted once. The logits of a picture that
+    cannot be read are 0.
+    """
+    net.eval()
+    device = next(net.parameters()).device
+    out: Tensor | None = None
+    batches = torch.arange(len(data)).split(batch_size)[rank() :: world_size()]
+    for pixels, index in data.fetch(batches):
         x = normalise(pixels, preprocess, device)
-        out.append(model(x.flip(3) if flip else x).float().cpu())
-    return torch.cat(out)
+        logits = net(x.flip(3) if flip else x).float()
+        out = logits.new_zeros(len(data), logits.shape[1]) if out is None else out
+        out[index.to(device)] = logits
+    return gathered(out, len(data), len(data.classes), device).cpu()
+
+
+def gathered(rows: Tensor | None, count: int, classes: int, device: torch.device) -> Tensor:
+    """The rows all processes computed, each having zeros for the others'."""
+    return summed(torch.zeros(count, classes, device=device) if rows is None else rows)

@@ -23,6 +23,7 @@ from resnet_hub.card import card_results, render_card
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub import SHIPPED, Calibration
 from training.data import DataError, ImageSet, load_data, load_pictures
+from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
 
 FAMILIAR_SHARE = 0.95  # share of held-out pictures the energy threshold calls familiar
@@ -96,28 +97,50 @@ def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
     return (logits.topk(k).indices == labels[:, None]).any(1).float().mean().item()
 
 
-def finish_run(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) -> None:
-    """Calibrate the best weights, measure them on the test part and write the whole run directory."""
-    from resnet_hub.plots import confusion, curves
+def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, options, more: dict) -> None:
+    """Calibrate the best weights, measure them on the test part and write the whole run directory.
+
+    `run.json` comes last and replaces `last.ckpt`: until it stands, --resume does all of this again.
+
+    Args:
+        model: the whole network, of which the trainer may have trained a part.
+        more: facts to add to `run.json`.
+    """
+    from resnet_hub.plots import confusion, curves, prediction_grid
 
     run: Path = options.out
-    model = trainer.model
-    model.load_state_dict(trainer.best["weights"])
     model.eval()
     model.calibration = calibrate(model, held_out)
-    test = load_data(options.data, "test", tuple(held_out.images.shape[-2:]))
+    test = load_data(options.data, "test", tuple(held_out.shape[1:]))
     results = test_results(model, test)
     model.calibration = replace(
         model.calibration,
         false_alarms=round(results["false_alarms"], 4),
         detections=tuple(_detection(model, folder) for folder in options.unfamiliar),
     )
-    facts = run_facts(trainer, train, held_out, options) | {"results": results}
-    model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
-    curves(trainer.history).savefig(run / "curves.png", dpi=110)
-    confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
-    write_json(run / "run.json", facts)
-    print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
+    facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
+    facts["pflops"] += facts.get("feature_pflops", 0.0)
+    if rank() == 0:
+        model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
+        curves(trainer.history).savefig(run / "curves.png", dpi=110)
+        confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+        prediction_grid(*_some_predictions(model, test)).savefig(run / "predictions.png", dpi=110)
+        write_json(run / "run.json", facts)
+        (run / "last.ckpt").unlink(missing_ok=True)
+        print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
+
+
+def _some_predictions(model, test: ImageSet, count: int = 32) -> tuple[list, list[str], list[str]]:
+    """(pictures (H, W, 3) uint8, true labels, predicted labels) of pictures spread over the test part."""
+    index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
+    some = test.subset(index)
+    predicted = predict_logits(model, some, model.preprocess).argmax(1)
+    pictures = [
+        pixels.permute(1, 2, 0).numpy()
+        for batch, _ in some.fetch([torch.arange(len(some))])
+        for pixels in batch
+    ]
+    return pictures, [test.classes[i] for i in some.labels], [test.classes[i] for i in predicted]
 
 
 def _detection(model, folder: str) -> tuple[str, int, float]:
@@ -140,6 +163,7 @@ def run_facts(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) ->
         "held_out_images": len(held_out),
         "recipe": {"name": options.recipe} | asdict(trainer.recipe),
         "seed": options.seed,
+        "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
         "epochs_run": len(history),
         "best_epoch": trainer.best["epoch"],

@@ -1,15 +1,45 @@
-"""Optimizers, learning-rate schedules as pure functions, and which parameters take which."""
+"""Optimizers, learning-rate schedules as pure functions, and which parameter takes which rate."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+Rates = tuple[tuple[str, float], ...]  # (pattern, share of the recipe's rate; 0 freezes), first match wins
 
 
-def triangular(progress: float, warmup: float) -> float:
-    """Learning-rate factor: 0 -> 1 over the first `warmup` of the run, then a straight line back to 0."""
-    return min(progress / warmup if warmup else 1.0, (1 - progress) / (1 - warmup))
+def one_cycle(progress: float, warmup: float) -> float:
+    """0 -> 1 over the first `warmup` of the run, then a straight line back to 0."""
+    return min(_rising(progress, warmup), (1 - progress) / (1 - warmup))
+
+
+def cosine(progress: float, warmup: float) -> float:
+    """0 -> 1 in a straight line, then half a cosine back to 0 (arXiv 1608.03983, without restarts)."""
+    falling = 0.5 + 0.5 * math.cos(math.pi * (progress - warmup) / (1 - warmup))
+    return _rising(progress, warmup) if progress < warmup else falling
+
+
+def step(progress: float, warmup: float) -> float:
+    """A tenth from half of the run on, a hundredth from three quarters on (arXiv 1512.03385 section 4.2)."""
+    return _rising(progress, warmup) * 0.1 ** ((progress >= 0.5) + (progress >= 0.75))
+
+
+def constant(progress: float, warmup: float) -> float:
+    """1 once the rate has risen."""
+    return _rising(progress, warmup)
+
+
+def _rising(progress: float, warmup: float) -> float:
+    return min(progress / warmup, 1.0) if warmup else 1.0
+
+
+SCHEDULES = {"one_cycle": one_cycle, "cosine": cosine, "step": step, "constant": constant}
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
@@ -50,21 +80,68 @@ class Muon(Optimizer):
                 weight.add_(turn, alpha=-group["lr"])
 
 
-def build_optimizers(model: nn.Module, recipe) -> list[Optimizer]:
-    """SGD with Nesterov momentum alone, or Muon on every convolution but the first with SGD on the rest.
+def share_of_each(names: Iterable[str], rates: Rates) -> dict[str, float]:
+    """Which share of the recipe's rate each parameter learns with; the first pattern that matches counts.
 
-    Weight decay spares norms and biases.
+    Raises:
+        ValueError: for a parameter that no pattern matches, or a pattern that decides for none.
+    """
+    shares, idle = {}, {pattern for pattern, _ in rates}
+    for name in names:
+        pattern, share = next(((p, s) for p, s in rates if re.match(p, name)), (None, 0.0))
+        if pattern is None:
+            raise ValueError(f"no pattern matches parameter {name}; patterns: {[p for p, _ in rates]}")
+        shares[name] = share
+        idle.discard(pattern)
+    if idle:
+        raise ValueError(
+            f"patterns {sorted(idle)} decide for no parameter; it begins with {', '.join(list(shares)[:4])}"
+        )
+    return shares
+
+
+def freeze(model: nn.Module, rates: Rates) -> dict[str, float]:
+    """Stop gradients of every parameter whose share is 0; returns the shares of the others."""
+    shares = share_of_each((name for name, _ in model.named_parameters()), rates)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(shares[name] > 0)
+    return {name: share for name, share in shares.items() if share}
+
+
+def frozen_norms(model: nn.Module) -> list[nn.Module]:
+    """Batch norms that learn nothing; under `model.train()` their statistics would still move."""
+    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine)
+    return [m for m in norms if not any(p.requires_grad for p in m.parameters())]
+
+
+def build_optimizers(model: nn.Module, recipe, shares: dict[str, float] | None = None) -> list[Optimizer]:
+    """The recipe's optimizers over all parameters, or over those that `shares` gives a share of its rate.
+
+    "muon" is Muon on every convolution but the first and SGD on the rest. Weight decay spares norms and
+    biases.
     """
     convs = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
-    turned = convs[1:] if recipe.optimizer == "muon" else []
-    spoken_for = {id(w) for w in turned}
-    rest = [p for p in model.parameters() if id(p) not in spoken_for]
-    groups = [
-        {"params": [p for p in rest if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
+    turned = {id(w) for w in convs[1:]} if recipe.optimizer == "muon" else set()
+    groups: dict[bool, dict] = {True: defaultdict(list), False: defaultdict(list)}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            share, decays = (shares or {}).get(name, 1.0), parameter.ndim > 1
+            groups[id(parameter) in turned][share, decays].append(parameter)
+    optimizers: list[Optimizer] = []
+    if groups[True]:
+        muon = [{"params": p, "lr": share * recipe.muon_lr} for (share, _), p in groups[True].items()]
+        optimizers.append(Muon(muon, lr=recipe.muon_lr))
+    rest = [
+        {"params": p, "lr": share * recipe.lr, "weight_decay": decays * recipe.weight_decay}
+        for (share, decays), p in groups[False].items()
     ]
-    sgd = SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
-    return [Muon(turned, lr=recipe.muon_lr), sgd] if turned else [sgd]
+    return [*optimizers, _first_order(recipe, rest)]
+
+
+def _first_order(recipe, groups: list[dict]) -> Optimizer:
+    if recipe.optimizer in ("sgd", "muon"):
+        return SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+    return {"adam": Adam, "adamw": AdamW}[recipe.optimizer](groups, lr=recipe.lr)
 
 
 def set_lr_factor(optimizers: list[Optimizer], factor: float) -> None:
@@ -72,3 +149,13 @@ def set_lr_factor(optimizers: list[Optimizer], factor: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def whitening_filters(patches: Tensor, count: int, floor: float = 5e-3) -> Tensor:
+    """`count` filters that make patches (N, C, k, k) of zero mean white: each principal direction over the
+    square root of its variance, and its negative, strongest first (cifar10-airbench, arXiv 2404.00498)."""
+    flat = patches.flatten(1)
+    variance, directions = torch.linalg.eigh(flat.T @ flat / len(flat))
+    filters = (directions / (variance + floor).sqrt()).T.flip(0)
+    pairs = torch.stack([filters, -filters], dim=1).flatten(0, 1)
+    return pairs[:count].unflatten(1, patches.shape[1:])

@@ -1,0 +1,157 @@
+"""What an epoch shows of each picture: its order, crops, flips and stronger changes, mixtures of two.
+
+Every random choice is a function of (seed, epoch, image index), or for mixtures of the micro-batch's number,
+never of a process, so a resumed run, or the same run spread over more processes, sees the same pictures.
+Knows nothing of networks, files or optimizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from resnet_hub.preprocess import Preprocess
+from training.data import FolderSet, ImageSet, normalise
+from training.recipes import Recipe
+
+ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for pictures of (H, W)
+    "resized_crop": lambda v2, size: v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
+    "trivial": lambda v2, size: v2.TrivialAugmentWide(),  # arXiv 2103.10158
+    "rotate": lambda v2, size: v2.RandomRotation(15),
+    "affine": lambda v2, size: v2.RandomAffine(10, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=5),
+    "jitter": lambda v2, size: v2.ColorJitter(0.3, 0.3, 0.3, 0.05),
+    "blur": lambda v2, size: v2.RandomApply([v2.GaussianBlur(3)], p=0.3),
+    "erase": lambda v2, size: v2.RandomErasing(p=0.25),  # arXiv 1708.04896
+}
+
+
+def random_key(seed: int, *numbers: int) -> int:
+    """One seed for `torch.manual_seed` out of several numbers."""
+    for number in numbers:
+        seed = (seed * 1_000_003 + number + 1) % (1 << 62)
+    return seed
+
+
+def epoch_draws(count: int, pad: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
+    """An epoch's order of the pictures (N,), and by position the corner (2, N) each one's crop is cut at."""
+    draw = torch.Generator().manual_seed(seed * 100_003 + epoch + 1)
+    order = torch.randperm(count, generator=draw)
+    return order, torch.randint(0, 2 * pad + 1, (2, count), generator=draw)
+
+
+def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """The positions of each step's batch; the short last one is left out unless it is the only one."""
+    order, _ = epoch_draws(count, 0, seed, epoch)
+    steps = max(count // batch_size, 1)
+    return list(order[: steps * batch_size].split(batch_size))
+
+
+class Views:
+    """What one epoch shows of pictures, by their positions.
+
+    A picture's crop and flip depend on (seed, epoch, its index). The flip alternates: a first random side
+    for each picture, the other one in the next epoch, so two epochs show both
+    (https://github.com/KellerJordan/cifar10-airbench).
+    """
+
+    def __init__(self, count: int, recipe: Recipe, size: tuple[int, int], seed: int, epoch: int) -> None:
+        self.key = random_key(seed, epoch)
+        self.pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
+        first_side = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
+        flips = "flip" in recipe.augment
+        self.flip = first_side ^ (epoch % 2 == 1) if flips else torch.zeros(count, dtype=torch.bool)
+        _, self.shift = epoch_draws(count, self.pad, seed, epoch)
+        self.one_by_one = _composed(recipe, size)
+
+    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W), their positions (B,) -> what is shown of them, uint8"""
+        if self.pad:
+            images = self._cropped(images, index)
+        flip = self.flip[index].to(images.device).view(-1, 1, 1, 1)
+        images = torch.where(flip, images.flip(3), images)
+        if self.one_by_one is None:
+            return images
+        return torch.stack([self._changed(*pair) for pair in zip(images, index.tolist(), strict=True)])
+
+    def _cropped(self, images: Tensor, index: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        padded = F.pad(images.float(), (self.pad,) * 4, mode="reflect").to(torch.uint8)
+        crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 3, shifts, shifts, H, W), a view
+        top, left = self.shift[:, index].to(images.device)
+        return crops[torch.arange(len(index), device=images.device), :, top, left]
+
+    def _changed(self, image: Tensor, index: int) -> Tensor:
+        torch.manual_seed(random_key(self.key, index))
+        return self.one_by_one(image)
+
+
+def _composed(recipe: Recipe, size: tuple[int, int]) -> Callable | None:
+    names = [name for name in ONE_BY_ONE if name in recipe.augment]
+    if not names:
+        return None
+    from torchvision.transforms import v2
+
+    return v2.Compose([ONE_BY_ONE[name](v2, size) for name in names])
+
+
+def _mixer(recipe: Recipe, classes: int) -> Callable | None:
+    kinds = {"MixUp": recipe.mixup, "CutMix": recipe.cutmix}
+    if not any(kinds.values()):
+        return None
+    from torchvision.transforms import v2
+
+    made = [getattr(v2, kind)(alpha=a, num_classes=classes) for kind, a in kinds.items() if a]
+    return v2.RandomChoice(made)
+
+
+class Feed:
+    """The training pictures as the network gets them: augmented, normalised, resized, on its device."""
+
+    def __init__(
+        self,
+        data: ImageSet | FolderSet,
+        preprocess: Preprocess,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.data, self.preprocess, self.recipe = data, preprocess, recipe
+        self.seed, self.device = seed, device
+        self.mixer = _mixer(recipe, len(data.classes))
+
+    def batches(
+        self, epoch: int, numbered: list[tuple[int, Tensor]], side: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """For each (number, positions) of a micro-batch: inputs (B, 3, h, w), targets, labels (B,).
+
+        Args:
+            side: short side in pixels the pictures are resized to.
+
+        Yields:
+            Targets are labels (B,), or shares (B, classes) where pictures are mixed.
+        """
+        pictures = len(self.data.shape) == 3
+        size = self.data.shape[1:]
+        views = Views(len(self.data), self.recipe, size, self.seed, epoch) if pictures else None
+        fetched = self.data.fetch([index for _, index in numbered])
+        for (number, _), (images, index) in zip(numbered, fetched, strict=True):
+            with torch.random.fork_rng(devices=[]):
+                images = views(images, index) if pictures else images
+                x = normalise(images, self.preprocess, self.device)
+                labels = targets = self.data.labels[index].to(self.device)
+                if self.mixer is not None:
+                    torch.manual_seed(random_key(self.seed, epoch, number, 2))
+                    x, targets = self.mixer(x, labels)
+            yield (resized(x, side) if pictures else x), targets, labels
+
+
+def resized(x: Tensor, side: int) -> Tensor:
+    """(B, 3, H, W) with a short side of `side` pixels."""
+    height, width = x.shape[-2:]
+    if side == min(height, width):
+        return x
+    size = (side * height // min(height, width), side * width // min(height, width))
+    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)

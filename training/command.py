@@ -1,0 +1,238 @@
+"""What both trainers share: their flags, the states a run directory can be in, how they end.
+
+nothing there           start
+last.ckpt               go on with --resume, refuse without it
+run.json (finished)     --resume changes nothing; refuse without it
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from resnet_hub import from_pretrained
+from resnet_hub.config import ModelConfig
+from resnet_hub.device import add_device_flags, pick_device, pick_precision
+from resnet_hub.models.plans import PLANS
+from resnet_hub.preprocess import Preprocess
+from training.augment import Feed
+from training.data import DataError, FolderSet, ImageSet, check_parts, load_data, split_held_out
+from training.distributed import any_process, process_group, rank
+from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
+from training.recipes import Recipe, add_recipe_flags
+
+
+def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """The flags of both trainers."""
+    parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run directory to write")
+    parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
+    parser.add_argument(
+        "--held-out", type=int, help="training pictures kept for choices (default: a tenth, 5,000 at most)"
+    )
+    parser.add_argument("--train-images", type=int, help="train on so many of the pictures only")
+    parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
+    parser.add_argument(
+        "--unfamiliar",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="pictures of other things, to measure how often they are noticed; may be repeated",
+    )
+    parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
+    parser.add_argument("--drop-rate", type=float, help="dropout of the network")
+    parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
+    parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
+    parser.add_argument("--compile", action="store_true", help="run through torch.compile")
+    parser.add_argument("--sync-batch-norm", action="store_true", help="batch statistics over all GPUs")
+    add_device_flags(parser)
+    add_recipe_flags(parser, recipe)
+
+
+def run_command(
+    program: str, train: Callable[[argparse.Namespace, torch.device], None], options, arguments
+) -> int:
+    """Train on this process's device; returns the exit status, 2 with one line on what is wrong."""
+    shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
+    options.command = f"{start} -m {program} {shlex.join(shown)}"
+    try:
+        if is_finished(options.out, options.resume):
+            return 0
+        keep_freed_memory()
+        with process_group(pick_device(options.device)) as device:
+            train(options, device)
+    except Stopped:
+        if rank() == 0:
+            print(
+                f"stopped and saved; repeat the command with --resume to go on ({options.out})",
+                file=sys.stderr,
+            )
+        return 130
+    except (DataError, TrainingError, ValueError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; --resume goes on from the last checkpoint in {options.out}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def is_finished(run: Path, resume: bool) -> bool:
+    """Whether there is nothing left to do; makes the directory.
+
+    Raises:
+        TrainingError: when it holds a run and nobody asked to go on with it.
+    """
+    held = [name for name in ("run.json", "last.ckpt") if (run / name).exists()]
+    if held and not resume:
+        raise TrainingError(f"{run} holds a run ({held[0]}); give --resume, or another --out")
+    if "run.json" in held:
+        (run / "last.ckpt").unlink(missing_ok=True)  # a crash between the two leaves it
+        print(f"{run} is finished; nothing to do")
+        return True
+    if resume and not held and rank() == 0:
+        print(f"{run} holds no last.ckpt; starting afresh")
+    run.mkdir(parents=True, exist_ok=True)
+    return False
+
+
+def load_pictures_to_train(options, size: tuple[int, int]):
+    """(training, held-out) pictures; what is only needed at the end is looked for now.
+
+    Raises:
+        DataError: when something is missing.
+    """
+    check_parts(options.data)
+    for folder in options.unfamiliar:
+        place = Path(folder.rpartition("=")[2])
+        if not place.is_dir():
+            raise DataError(f"--unfamiliar {folder}: {place} is no folder")
+    if (
+        options.data != "cifar10"
+        and (Path(options.data) / "test").is_dir()
+        and (Path(options.data) / "val").is_dir()
+    ):
+        train, held_out = (load_data(options.data, part, size) for part in ("train", "val"))
+    else:
+        data = load_data(options.data, "train", size)
+        kept, held = split_held_out(data.labels, options.held_out, options.seed)
+        train, held_out = data.subset(kept), data.subset(held)
+    if options.train_images:
+        if options.train_images > len(train):
+            raise DataError(f"--train-images {options.train_images}: there are {len(train)} to train on")
+        share, _ = split_held_out(train.labels, len(train) - options.train_images, options.seed)
+        train = train.subset(share)
+    return train, held_out
+
+
+def class_counts(train) -> dict[str, int]:
+    """Training pictures of each class; said aloud where they are out of balance."""
+    counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
+    by_class = dict(zip(train.classes, counts, strict=True))
+    if rank() == 0:
+        shown = ", ".join(f"{name} {count:,}" for name, count in list(by_class.items())[:12])
+        more = f" and {len(counts) - 12} more classes" if len(counts) > 12 else ""
+        print(f"{len(train):,} training pictures: {shown}{more}")
+        if max(counts) > 3 * max(min(counts), 1):
+            least, most = min(by_class, key=by_class.get), max(by_class, key=by_class.get)
+            print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
+    return by_class
+
+
+def takes_any_size(config: ModelConfig) -> bool:
+    """Whether a network's head fits pictures of other sizes than its own."""
+    kind = getattr(config, "kind", None)
+    return kind is None or PLANS[kind].global_pool
+
+
+def precision(options, device: torch.device) -> torch.dtype | None:
+    """The autocast dtype, the same on every process whatever each one's probe says."""
+    dtype = pick_precision(options.precision, device)
+    (is_bf16,) = any_process([dtype is torch.bfloat16], device)
+    return torch.bfloat16 if is_bf16 else dtype
+
+
+def new_trainer(
+    net: nn.Module,
+    recipe: Recipe,
+    data: ImageSet | FolderSet,
+    preprocess: Preprocess,
+    options,
+    device: torch.device,
+    *,
+    identity: dict,
+    shares: dict[str, float] | None = None,
+) -> Trainer:
+    """A trainer of `net` on `data` as the flags say.
+
+    Args:
+        identity: what a checkpoint must have in common with this run, beside recipe and seed.
+        shares: parameter name -> share of the recipe's rate; None for all parameters alike.
+    """
+    if options.sync_batch_norm:
+        if device.type != "cuda":
+            raise ValueError("--sync-batch-norm works on GPUs only")
+        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
+        data = replace(data, images=data.images.to(device))
+    return Trainer(
+        net,
+        recipe,
+        Feed(data, preprocess, recipe, options.seed, device),
+        seed=options.seed,
+        device=device,
+        amp_dtype=precision(options, device),
+        shares=shares,
+        teacher=load_teacher(options, data.classes, device),
+        compiled=options.compile,
+        save_every=options.save_every,
+        identity=identity,
+        log=tensorboard(options),
+    )
+
+
+def load_teacher(options, classes: tuple[str, ...], device: torch.device) -> nn.Module | None:
+    """The network to learn from.
+
+    Raises:
+        ValueError: when it cannot be had or answers with other classes.
+    """
+    if not options.teacher:
+        return None
+    teacher = from_pretrained(options.teacher).to(device, memory_format=torch.channels_last)
+    if teacher.labels != classes:
+        raise ValueError(f"--teacher {options.teacher} answers with {teacher.labels}, the data has {classes}")
+    return teacher
+
+
+def tensorboard(options) -> Callable[[str, float, int], None] | None:
+    """What writes figures to RUN/tensorboard, where asked for and on rank 0.
+
+    Raises:
+        ValueError: when the package is not installed.
+    """
+    if not options.tensorboard or rank() > 0:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError("--tensorboard needs the package: pip install tensorboard") from error
+    return SummaryWriter(options.out / "tensorboard").add_scalar
+
+
+def fit(trainer: Trainer, held_out, options) -> None:
+    """Train from the start or from the checkpoint, until the best weights are in the network."""
+    if (options.out / "last.ckpt").exists():
+        trainer.load(options.out)
+    trainer.fit(held_out, options.out)
+    trainer.restore_best()

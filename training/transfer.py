@@ -1,0 +1,272 @@
+"""`python -m training.transfer --weights SRC --data IMAGE_FOLDER --mode MODE --out RUN`: fine-tune a network.
+
+The network comes with weights from timm, torchvision, the Hub or a directory and gets a new classifier. How
+much of it learns, and how fast, is a list of patterns; what is frozen stays bit for bit as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from resnet_hub import create_model, from_pretrained
+from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.geometry import parse_size, totals, trace
+from resnet_hub.hub import HubModel
+from resnet_hub.models.registry import network_class
+from resnet_hub.preprocess import Preprocess
+from training.command import (
+    add_run_flags,
+    class_counts,
+    fit,
+    load_pictures_to_train,
+    new_trainer,
+    run_command,
+    takes_any_size,
+)
+from training.data import ImageSet, normalise
+from training.distributed import rank
+from training.evaluate import finish_run
+from training.optim import Rates, freeze
+from training.recipes import Recipe, recipe_from
+
+MODES = ("feature", "partial", "full", "auto")
+FEW, SOME = 1_000, 10_000  # training pictures up to which `auto` trains the head, and the last stage
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m training.transfer", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="SRC",
+        help="timm/<model>, torchvision/<WeightsName> (e.g. torchvision/ResNet50_Weights.IMAGENET1K_V2), "
+        "a Hub repository or a directory",
+    )
+    parser.add_argument("--data", required=True, help="a folder with train/ and test/ or val/, or of classes")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="auto",
+        help="feature: the new head; partial: the last stage too; full: everything, early layers slowest; "
+        f"auto: by the number of pictures (up to {FEW:,}, up to {SOME:,}, above)",
+    )
+    parser.add_argument(
+        "--rate",
+        action="append",
+        metavar="PATTERN=SHARE",
+        help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze; "
+        "may be repeated, the first match counts",
+    )
+    parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
+    add_run_flags(parser, recipe="transfer")
+    return parser.parse_args(arguments)
+
+
+def load_weights(source: str) -> HubModel:
+    """The pretrained network `--weights` names, in eval mode.
+
+    Raises:
+        ValueError: when it cannot be had, naming the source and what is allowed.
+    """
+    library, _, name = source.partition("/")
+    if library == "torchvision":
+        return _from_torchvision(name)
+    if library == "timm" and "." not in name:
+        import timm
+
+        cfg = timm.get_pretrained_cfg(name)
+        if cfg is None or not cfg.hf_hub_id:
+            raise ValueError(f"--weights {source}: timm has no pretrained weights of that name")
+        source = cfg.hf_hub_id
+    return from_pretrained(source)
+
+
+def _from_torchvision(name: str) -> HubModel:
+    from torchvision.models import get_weight
+
+    try:
+        weights = get_weight(name)
+    except (ValueError, AttributeError, KeyError) as error:
+        raise ValueError(
+            f"--weights torchvision/{name}: no such weights; e.g. torchvision/ResNet18_Weights.IMAGENET1K_V1"
+        ) from error
+    try:
+        state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"--weights torchvision/{name}: {error}; {weights.url} could not be had") from error
+    model = create_model(type(weights).__name__.removesuffix("_Weights").lower())
+    model.load_state_dict(state)
+    shown = weights.transforms()
+    (crop,), (short_side,) = shown.crop_size, shown.resize_size
+    model.preprocess = Preprocess(
+        input_size=(3, crop, crop),
+        crop_pct=crop / short_side,
+        interpolation=shown.interpolation.value,
+        mean=tuple(shown.mean),
+        std=tuple(shown.std),
+    )
+    model.labels, model.source = tuple(weights.meta["categories"]), f"torchvision/{name}"
+    return model.eval()
+
+
+def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict) -> HubModel:
+    """The same network and weights with a fresh classifier for `classes`."""
+    config = pretrained.config.override(num_classes=len(classes), **changes)
+    model = network_class(config)(config)
+    head = head_name(model)
+    kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
+    result = model.load_state_dict(kept, strict=False)
+    assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
+    model.labels = classes
+    model.preprocess = replace(pretrained.preprocess, input_size=(config.in_chans, *config.input_size))
+    return model
+
+
+def head_name(model: nn.Module) -> str:
+    """The name of the classifier, the last linear layer."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+def mode_rates(mode: str, config: ModelConfig, head: str) -> Rates:
+    """(pattern, share of the head's rate) of a mode.
+
+    The course's rates are 1e-3 for the head, 1e-5 for the last stage alone, and 1e-6 (stem and first stage),
+    1e-5, 1e-4 (last stage) for all of it. Its groups leave out `bn1`, which then never learns.
+    """
+    new = (re.escape(head), 1.0)
+    if mode == "feature":
+        return (new, ("", 0.0))
+    if not isinstance(config, ResNetConfig):
+        body = {"partial": (), "full": (("", 0.1),)}[mode]
+        if not body:
+            raise ValueError(f"--mode partial is for residual networks; give {config.name} feature or full")
+        return (new, *body)
+    last = len(config.depths)
+    final = rf"(layer{last}|bn)\."  # pre-activation networks end in a batch norm of their own
+    if mode == "partial":
+        return (new, (final, 0.01), ("", 0.0))
+    middle = "".join(map(str, range(2, last)))
+    return (new, (final, 0.1), *([(rf"layer[{middle}]\.", 0.01)] if middle else []), ("", 0.001))
+
+
+def chosen_mode(mode: str, images: int) -> str:
+    """The mode itself; for "auto" the one that suits so many training pictures, and why."""
+    if mode != "auto":
+        return mode
+    bounds = {"feature": FEW, "partial": SOME, "full": float("inf")}
+    mode = next(name for name, most in bounds.items() if images <= most)
+    if rank() == 0:
+        why = {
+            "feature": f"with up to {FEW:,} pictures more parameters than a head's would learn them by heart",
+            "partial": f"up to {SOME:,} pictures are enough for the last stage, not for all of it",
+            "full": f"more than {SOME:,} pictures can teach every layer",
+        }
+        print(f"mode {mode}, because of {images:,} training pictures: {why[mode]}")
+    return mode
+
+
+def given_rates(rates: list[str]) -> Rates:
+    """[("layer4", 0.01), ...] from --rate.
+
+    Raises:
+        ValueError: for something that is no PATTERN=SHARE.
+    """
+    try:
+        pairs = [rate.rsplit("=", 1) for rate in rates]
+        return tuple((re.compile(pattern).pattern, float(share)) for pattern, share in pairs)
+    except (ValueError, re.error) as error:
+        raise ValueError(f"--rate {rates}: give PATTERN=SHARE, e.g. layer4=0.01 ({error})") from None
+
+
+@torch.no_grad()
+def cached_features(model: HubModel, data, device: torch.device, batch_size: int = 64) -> Tensor:
+    """What enters the classifier, for every picture: (N, F) float32 on the CPU."""
+    head = model.get_submodule(head_name(model))
+    seen: list[Tensor] = []
+    hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
+    model.eval().to(device, memory_format=torch.channels_last)
+    batches = torch.arange(len(data)).split(batch_size)
+    for pixels, _ in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
+        model(normalise(pixels, model.preprocess, device))
+    hook.remove()
+    return torch.cat(seen)
+
+
+def feature_set(model: HubModel, data, device: torch.device) -> ImageSet:
+    """Pictures as the features a frozen network gives; the labels of pictures that could be read."""
+    features = cached_features(model, data, device)
+    if len(features) != len(data):
+        raise ValueError(f"{data.source}: {len(data) - len(features)} pictures cannot be read; remove them")
+    return ImageSet(features, data.labels, data.classes, data.source)
+
+
+def build_model(options, pretrained: HubModel, classes: tuple[str, ...]) -> HubModel:
+    """The pretrained network with a head for `classes`, drawn from the seed."""
+    changes = {} if options.input is None else {"input_size": parse_size(options.input)}
+    if changes and not takes_any_size(pretrained.config):
+        raise ValueError(f"--input {options.input}: {pretrained.config.name} takes its own size only")
+    if options.drop_rate is not None:
+        changes["drop_rate"] = options.drop_rate
+    torch.manual_seed(options.seed)
+    return with_new_head(pretrained, classes, changes)
+
+
+def on_features(recipe: Recipe) -> Recipe:
+    """The recipe for a head alone: nothing that works on pictures."""
+    return replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False)
+
+
+def train(options: argparse.Namespace, device: torch.device) -> None:
+    """Fine-tune, then measure on the test part and write the run directory."""
+    recipe, pretrained = recipe_from(options), load_weights(options.weights)
+    size = parse_size(options.input) if options.input else pretrained.config.input_size
+    training, held_out = load_pictures_to_train(options, size)
+    counts = class_counts(training)
+    model = build_model(options, pretrained, training.classes).to(device)
+    head = head_name(model)
+    mode = "given" if options.rate else chosen_mode(options.mode, len(training))
+    rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
+    shares = freeze(model, rates)
+    facts = {
+        "base_model": options.weights,
+        "mode": mode,
+        "rates": [list(rate) for rate in rates],
+        "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "total_params": sum(p.numel() for p in model.parameters()),
+        "class_counts": counts,
+    }
+    if rank() == 0:
+        print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
+    identity = {"config": model.config.to_dict(), "data": training.fingerprint()}
+    identity |= {name: facts[name] for name in ("base_model", "rates")}
+    net, shown, kept_out = model, training, held_out
+    if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
+        recipe, shares = on_features(recipe), None
+        shown, kept_out = (feature_set(model, data, device) for data in (training, held_out))
+        net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
+        facts["feature_pflops"] = forward_flops(model) * (len(training) + len(held_out)) / 1e15
+    trainer = new_trainer(
+        net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
+    )
+    fit(trainer, kept_out, options)
+    finish_run(trainer, model, training, held_out, options, facts)
+
+
+def forward_flops(model: HubModel) -> float:
+    """Floating-point operations of one picture's way through the network."""
+    return 2.0 * totals(trace(model.config)).macs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return run_command("training.transfer", train, parse_arguments(arguments), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
