@@ -4,8 +4,11 @@ values worked out by hand. The data are small pictures of coloured shapes made h
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +21,33 @@ from safetensors.torch import load_file
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.preprocess import Preprocess
 from training import cifar, evaluate
-from training.cifar import measured_preprocess
-from training.data import DataError, EpochBatches, ImageSet, load_data, load_folder, normalise, split_held_out
-from training.engine import Trainer, training_flops, write_atomically
+from training import command as run_command
+from training.augment import Views, epoch_order
+from training.data import (
+    DataError,
+    ImageSet,
+    load_data,
+    load_folder,
+    measured_preprocess,
+    normalise,
+    split_held_out,
+)
+from training.engine import Trainer, TrainingError, training_flops, write_atomically
 from training.evaluate import calibration_error, fit_temperature
-from training.optim import Muon, build_optimizers, orthogonalise, set_lr_factor, triangular
+from training.optim import Muon, build_optimizers, one_cycle, orthogonalise, set_lr_factor
 from training.recipes import RECIPES, Recipe
 
-TINY = Recipe(epochs=3, batch_size=16, optimizer="muon", lr=0.05, muon_lr=0.03, low_res=24, low_res_until=0.4)
+TINY = Recipe(
+    epochs=3,
+    batch_size=16,
+    optimizer="muon",
+    lr=0.05,
+    muon_lr=0.03,
+    label_smoothing=0.1,
+    low_res=24,
+    low_res_until=0.4,
+    ema=0.99,
+)
 SHAPES = {"circle": "ellipse", "square": "rectangle", "stripe": "line"}
 HISTORY_KEYS = {
     "epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_second", "pflops"
@@ -82,7 +104,8 @@ def stop_after_the_first_epoch(data: Path, run: Path) -> int:
 
     def save_and_stop(trainer, directory):
         save(trainer, directory)
-        raise KeyboardInterrupt
+        if trainer.step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "save", save_and_stop)
@@ -145,12 +168,13 @@ def test_impossible_split_is_refused_with_the_range(uneven_labels, held_out):
 
 
 def shown(
-    data: ImageSet, batch_size: int, seed: int = 0, epoch: int = 0, **options
+    data: ImageSet, batch_size: int, seed: int = 0, epoch: int = 0, pad: int | None = None
 ) -> dict[int, torch.Tensor]:
-    """What an epoch shows, by the picture's position."""
-    batches = list(EpochBatches(data, batch_size, seed, epoch, **options))
-    labels = torch.cat([labels for _, labels in batches]).tolist()
-    return dict(zip(labels, torch.cat([images for images, _ in batches]), strict=True))
+    """What an epoch shows, by the picture's position. `pad` is in pixels of the 12x12 pictures."""
+    recipe = Recipe(epochs=9, crop_padding=11 if pad is None else round(pad * 32 / 12))
+    views = Views(len(data), recipe, (12, 12), seed, epoch)
+    batches = epoch_order(len(data), batch_size, seed, epoch)
+    return {i: view for b in batches for i, view in zip(b.tolist(), views(data.images[b], b), strict=True)}
 
 
 def same(a: dict[int, torch.Tensor], b: dict[int, torch.Tensor]) -> bool:
@@ -158,7 +182,7 @@ def same(a: dict[int, torch.Tensor], b: dict[int, torch.Tensor]) -> bool:
 
 
 def test_epoch_shows_each_picture_once_and_leaves_out_the_short_batch():
-    labels = [labels.tolist() for _, labels in EpochBatches(noise_set(50), 8, seed=0, epoch=0)]
+    labels = [index.tolist() for index in epoch_order(50, 8, seed=0, epoch=0)]
     assert [len(batch) for batch in labels] == [8] * 6
     assert len(set(sum(labels, []))) == 48
 
@@ -168,7 +192,7 @@ def test_batch_larger_than_the_data_is_all_of_it():
 
 
 def test_each_epoch_has_an_order_of_its_own():
-    orders = [next(iter(EpochBatches(noise_set(50), 50, 0, epoch)))[1].tolist() for epoch in (0, 1)]
+    orders = [epoch_order(50, 50, 0, epoch)[0].tolist() for epoch in (0, 1)]
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
 
 
@@ -272,11 +296,11 @@ def test_cifar10_offline_says_what_to_do(monkeypatch):
     ("progress", "factor"), [(0, 0), (0.05, 0.25), (0.1, 0.5), (0.2, 1), (0.6, 0.5), (0.9, 0.125), (1, 0)]
 )
 def test_rate_rises_and_falls_in_straight_lines(progress, factor):
-    assert triangular(progress, warmup=0.2) == pytest.approx(factor)
+    assert one_cycle(progress, warmup=0.2) == pytest.approx(factor)
 
 
 def test_without_warmup_the_rate_starts_at_its_peak():
-    assert [triangular(progress, warmup=0) for progress in (0, 0.25, 1)] == [1, 0.75, 0]
+    assert [one_cycle(progress, warmup=0) for progress in (0, 0.25, 1)] == [1, 0.75, 0]
 
 
 def test_rate_factors_do_not_pile_up():
@@ -411,7 +435,9 @@ def test_training_cost_is_three_forward_passes_without_the_pictures_gradient(sid
     stem = 27 * 16 * side**2
     convs = sum(9 * out * (into + 5 * out) * (side // shrink) ** 2 for into, out, shrink in stages)
     expected = 2 * (3 * (stem + convs + 64 * 10) - stem)
-    assert training_flops(create_model("resnet20_cifar"), side, CPU) == pytest.approx(expected, rel=1e-9)
+    assert training_flops(create_model("resnet20_cifar"), (3, side, side), CPU) == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 # A whole run
@@ -487,7 +513,7 @@ def test_measuring_part_is_read_once_after_the_last_epoch(shapes, tmp_path, monk
         read.append((part, epochs))
         return load_data(data, part, size)
 
-    monkeypatch.setattr(cifar, "load_data", noted)
+    monkeypatch.setattr(run_command, "load_data", noted)
     monkeypatch.setattr(evaluate, "load_data", noted)
     command(shapes, tmp_path, "--epochs", "1")
     assert read == [("train", 0), ("test", 1)]
@@ -508,38 +534,13 @@ def test_pictures_of_other_things_are_measured_and_named(shapes, tmp_path):
 
 def test_stopped_run_says_how_to_go_on_and_can(shapes, tmp_path, capsys):
     assert stop_after_the_first_epoch(shapes, tmp_path) == 130
-    assert f"continue with --resume --out {tmp_path}" in capsys.readouterr().err
+    assert f"stopped and saved in {tmp_path}; the same command with --resume" in capsys.readouterr().err
     assert (tmp_path / "last.ckpt").exists() and not (tmp_path / "run.json").exists()
 
 
 def test_resumed_run_ends_in_the_same_bits(stopped, run, shapes):
     assert command(shapes, stopped, "--resume") == 0
     assert outcome(stopped) == outcome(run)
-
-
-def test_resume_repeats_dropout(tmp_path):
-    """Without a command, since no small network of the table drops anything by default."""
-
-    def trainer() -> Trainer:
-        torch.manual_seed(0)
-        model = create_model("resnet20_cifar", drop_rate=0.5)
-        preprocess = Preprocess(input_size=(3, 12, 12), crop_pct=1.0)
-        return Trainer(model, Recipe(epochs=2, batch_size=4), preprocess, seed=0, device=CPU)
-
-    data = noise_set(8)
-    through = trainer()
-    (tmp_path / "a").mkdir()
-    through.fit(data, data, tmp_path / "a")
-    first = trainer()
-    first.train_epoch(data)
-    first.epoch = 1
-    first.save(tmp_path)
-    torch.manual_seed(99)  # another process stands elsewhere in its random numbers
-    second = trainer()
-    second.load(tmp_path)
-    second.fit(data, data, tmp_path)
-    ends = [t.model.state_dict() for t in (through, second)]
-    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
 def test_resume_of_a_finished_run_changes_nothing(run, shapes, capsys):
@@ -583,14 +584,14 @@ def test_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(
     def save_and_blow_up(trainer, directory):
         save(trainer, directory)
         with torch.no_grad():
-            trainer.model.fc.weight.fill_(float("inf"))
+            trainer.net.fc.weight.fill_(float("inf"))
 
     monkeypatch.setattr(Trainer, "save", save_and_blow_up)
     assert command(shapes, tmp_path) == 2
     message = capsys.readouterr().err.splitlines()[-1]
-    assert "the loss became nan in epoch 2" in message and "Lower the rates" in message
+    assert "the loss became nan in epoch 2" in message and "Lower --lr" in message
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["model"].values())
+    assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["net"].values())
 
 
 def test_last_step_of_an_epoch_cannot_save_a_broken_state(shapes, tmp_path, monkeypatch, capsys):
@@ -604,14 +605,14 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path):
     file = tmp_path / "state"
     file.write_text("old")
 
-    def half(path: Path) -> None:
-        path.write_text("ne")
-        raise OSError("No space left on device")
+    def half(target) -> None:
+        target.write(b"ne")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(OSError):
+    with pytest.raises(TrainingError, match="No space left on device.*Make room"):
         write_atomically(file, half)
-    assert file.read_text() == "old"
-    write_atomically(file, lambda path: path.write_text("new"))
+    assert [f.name for f in tmp_path.iterdir()] == ["state"] and file.read_text() == "old"
+    write_atomically(file, lambda target: target.write(b"new"))
     assert [f.name for f in tmp_path.iterdir()] == ["state"] and file.read_text() == "new"
 
 

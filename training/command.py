@@ -73,10 +73,8 @@ def run_command(
             train(options, device)
     except Stopped:
         if rank() == 0:
-            print(
-                f"stopped and saved; repeat the command with --resume to go on ({options.out})",
-                file=sys.stderr,
-            )
+            message = f"stopped and saved in {options.out}; the same command with --resume goes on"
+            print(message, file=sys.stderr)
         return 130
     except (DataError, TrainingError, ValueError) as error:
         print(f"{program}: {error}", file=sys.stderr)

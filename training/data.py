@@ -23,6 +23,7 @@ from resnet_hub.preprocess import ImageError, Preprocess, load_image
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 IN_MEMORY_BYTES = 2 << 30  # a folder whose pictures take more is streamed
+PARTS = ("train", "val", "test")
 TEST_ONE_IN = 7  # of a folder without parts
 
 
@@ -130,10 +131,8 @@ def load_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderS
     if data == "cifar10":
         return _torchvision_cifar10(part)
     root = Path(data)
-    if (root / "train").is_dir():
-        return load_folder(_test_folder(root) or root / "test" if part == "test" else root / part, size)
-    if not _class_folders(root):
-        return load_folder(root / part, size)
+    if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
+        return load_folder((part == "test" and _test_folder(root)) or root / part, size)
     return load_folder(root, size, lambda file: _is_test(root, file) == (part == "test"))
 
 

@@ -308,7 +308,7 @@ class Trainer:
         return self.sums
 
     def _look(self, bar: tqdm) -> None:
-        loss, correct, images = self._read_sums().tolist()
+        loss, correct, images = self._summed_sums().tolist()
         self.checked("loss", loss)
         bar.set_postfix(loss=f"{loss / images:.3f}", acc=f"{correct / images:.1%}", refresh=False)
         seen = self.epoch * len(self.feed.data) + int(images)

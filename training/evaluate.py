@@ -120,11 +120,12 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
     )
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
     facts["pflops"] += facts.get("feature_pflops", 0.0)
+    some = _some_predictions(model, test)
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
         curves(trainer.history).savefig(run / "curves.png", dpi=110)
         confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
-        prediction_grid(*_some_predictions(model, test)).savefig(run / "predictions.png", dpi=110)
+        prediction_grid(*some).savefig(run / "predictions.png", dpi=110)
         write_json(run / "run.json", facts)
         (run / "last.ckpt").unlink(missing_ok=True)
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
