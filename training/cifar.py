@@ -86,8 +86,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     trainer = new_trainer(model, recipe, training, model.preprocess, options, device, identity=identity)
     if recipe.whiten:
         whiten_stem(model.conv1, trainer.feed)
+    total = sum(p.numel() for p in model.parameters())
     fit(trainer, held_out, options)
-    finish_run(trainer, model, training, held_out, options, {"class_counts": counts})
+    finish_run(trainer, model, training, held_out, options, {"class_counts": counts, "total_params": total})
 
 
 def main(arguments: list[str] | None = None) -> int:

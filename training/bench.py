@@ -1,0 +1,183 @@
+"""`python -m training.bench [MODEL ...]`: images a second, beside the usual training script and the ideal.
+
+Each variant runs in a process of its own, in turn, on the same made-up pictures: the usual script (eager
+fp32, PIL transforms, DataLoader workers, as in kuangliu/pytorch-cifar), our trainer, our trainer on two
+processes, and our training step on one batch that is already a tensor, which is the ceiling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from resnet_hub import create_model
+from resnet_hub.preprocess import Preprocess
+from training.augment import Feed, epoch_order
+from training.data import ImageSet
+from training.distributed import any_process, process_group, rank, wait, world_size
+from training.engine import Trainer, keep_freed_memory
+from training.recipes import Recipe
+
+BATCH, PICTURES = 128, 50_000
+RECIPE = Recipe(epochs=1, batch_size=BATCH)
+TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+
+
+def pictures() -> ImageSet:
+    """As many and as large as CIFAR-10's, of noise."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (PICTURES, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    labels = torch.randint(0, 10, (PICTURES,), generator=draw)
+    return ImageSet(images, labels, tuple("abcdefghij"), "noise")
+
+
+def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
+    """The usual script; yields the pictures of each step."""
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+    from torchvision import transforms as T
+
+    data = pictures()
+    arrays = data.images.permute(0, 2, 3, 1).contiguous().numpy()
+    change = T.Compose(
+        [
+            T.RandomCrop(32, padding=4),
+            T.RandomHorizontalFlip(),
+            T.ToTensor(),
+            T.Normalize((0.5,) * 3, (0.25,) * 3),
+        ]
+    )
+
+    class Pictures(Dataset):
+        def __len__(self) -> int:
+            return len(data)
+
+        def __getitem__(self, i: int):
+            return change(Image.fromarray(arrays[i])), data.labels[i]
+
+    net = create_model(model, num_classes=10, input_size=32).to(device)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    net.train()
+    for x, labels in DataLoader(Pictures(), BATCH, shuffle=True, num_workers=2):
+        x, labels = x.to(device), labels.to(device)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(x), labels)
+        loss.backward()
+        optimizer.step()
+        loss.item()
+        yield len(labels)
+
+
+def ours(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
+    """One epoch of our trainer; yields the pictures of each step, of all processes."""
+    trainer = _trainer(model, device, compiled)
+    order = epoch_order(PICTURES, BATCH, 0, 0)
+    parts = world_size()
+    numbered = [(i * parts + rank(), index.tensor_split(parts)[rank()]) for i, index in enumerate(order)]
+    batches = trainer.feed.batches(0, numbered, 32)
+    trainer.net.train()
+    for index in order:
+        trainer.train_step(batches)
+        trainer._read_sums()
+        yield len(index)
+
+
+def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
+    """Our step on one batch that is there already."""
+    trainer = _trainer(model, device, compiled)
+    x = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (BATCH,), device=device)
+    trainer.net.train()
+    for _ in range(PICTURES // BATCH):
+        trainer.train_step(iter([(x, labels, labels)]))
+        trainer._read_sums()
+        yield BATCH
+
+
+def _trainer(model: str, device: torch.device, compiled: bool) -> Trainer:
+    keep_freed_memory()
+    net = create_model(model, num_classes=10, input_size=32)
+    feed = Feed(pictures(), Preprocess(input_size=(3, 32, 32), crop_pct=1.0), RECIPE, 0, device)
+    return Trainer(net, RECIPE, feed, seed=0, device=device, compiled=compiled)
+
+
+VARIANTS: dict[str, Callable[..., Iterator[int]]] = {
+    "usual": usual,
+    "ours": ours,
+    "two_processes": ours,
+    "ideal": ideal,
+}
+
+
+def images_per_second(steps: Iterator[int], seconds: float, warm_up: int = 3) -> float:
+    """Over the steps that fit into `seconds` after the first ones."""
+    for _ in range(warm_up):
+        next(steps)
+    seen, started = 0, time.perf_counter()
+    while not any_process([time.perf_counter() - started > seconds], torch.device("cpu"))[0]:
+        seen += next(steps)
+    return seen / (time.perf_counter() - started)
+
+
+def measure(variant: str, model: str, options) -> float:
+    """Images a second of one variant in a fresh process."""
+    launcher, threads = ("-m",), {}
+    if variant == "two_processes":
+        launcher, threads = TWO_PROCESSES, {"OMP_NUM_THREADS": str(max((os.cpu_count() or 2) // 2, 1))}
+    flags = ["--variant", variant, "--seconds", str(options.seconds), "--device", options.device]
+    command = [sys.executable, *launcher, "training.bench", model, *flags, *["--compile"] * options.compile]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{variant} of {model} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m training.bench", description=__doc__.split("\n")[0])
+    parser.add_argument("models", nargs="*", default=["resnet20_cifar"], metavar="MODEL")
+    parser.add_argument("--seconds", type=float, default=20, help="measured for each variant and round")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu")
+    parser.add_argument("--compile", action="store_true", help="ours and the ideal through torch.compile")
+    parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    if options.variant:
+        with process_group(torch.device(options.device)) as device:
+            steps = VARIANTS[options.variant](options.models[0], device, options.compile)
+            speed = images_per_second(steps, options.seconds)
+            if rank() == 0:
+                print(speed)
+            wait()
+        return 0
+    names = [name for name in VARIANTS if name != "two_processes" or options.device == "cpu"]
+    results = {}
+    for model in options.models:
+        speeds = {name: [] for name in names}
+        for name in tqdm(names * options.rounds, model, file=sys.stderr):
+            speeds[name].append(measure(name, model, options))
+        results[model] = {name: statistics.median(values) for name, values in speeds.items()}
+    print(json.dumps(results, indent=2) if options.json else "\n".join(map(_line, results.items())))
+    return 0
+
+
+def _line(result: tuple[str, dict[str, float]]) -> str:
+    model, speeds = result
+    shown = "  ".join(
+        f"{name} {speed:.0f} ({speed / speeds['usual']:.2f}x)" for name, speed in speeds.items()
+    )
+    return f"{model}: images/s  {shown};  ours/ideal {speeds['ours'] / speeds['ideal']:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

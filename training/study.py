@@ -1,0 +1,246 @@
+"""`python -m training.study NAME --data DIR`: a comparison, run with several seeds and recorded.
+
+A study is data: a question and, for each arm, the arguments of `training.cifar` or `training.transfer`. Every
+arm is an ordinary run, so an interrupted study goes on where it stopped. Results are a table (json, md) and a
+picture without any picture of the data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from training import cifar, transfer
+from training.engine import TrainingError, write_atomically, write_json
+
+RESULTS = Path(__file__).with_name("results")
+PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"
+SMALL = f"{PLAIN} --held-out 1000 --precision fp32"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison.
+
+    Args:
+        question: what it asks, for a reader of the table.
+        arms: name -> arguments of the trainer, which begin with the network for `training.cifar`.
+        common: arguments of every arm.
+        budget: (training pictures, epochs), fixed before anything was measured; pictures None for all.
+        compare: figure of the picture, "acc" or "loss".
+    """
+
+    question: str
+    arms: dict[str, str]
+    common: str = SMALL
+    budget: tuple[int | None, int] = (10_000, 8)
+    trainer: str = "cifar"
+    compare: str = "acc"
+
+
+STUDIES = {
+    "degradation": Study(
+        question="Does depth help with and without shortcuts? Training accuracy answers too: a deeper plain "
+        "net is worse on what it trains on, so this is no overfitting.",
+        arms={
+            "ResNet-20": "resnet20_cifar",
+            "plain-20": "plain20_cifar",
+            "ResNet-56": "resnet56_cifar",
+            "plain-56": "plain56_cifar",
+        },
+    ),
+    "stem": Study(
+        question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32?",
+        arms={"CIFAR stem": "resnet18_cifar", "ImageNet stem": "resnet18 --input 32"},
+        budget=(8_000, 6),
+    ),
+    "optimizers": Study(
+        question="SGD with momentum, Adam, AdamW, Muon: which learns fastest at its usual rate?",
+        arms={
+            "SGD": "resnet20_cifar --optimizer sgd --lr 0.1",
+            "Adam": "resnet20_cifar --optimizer adam --lr 0.001",
+            "AdamW": "resnet20_cifar --optimizer adamw --lr 0.001 --weight-decay 0.05",
+            "Muon": "resnet20_cifar --optimizer muon --lr 0.1 --muon-lr 0.04",
+        },
+    ),
+    "augmentation": Study(
+        question="What do crops and flips bring, and does TrivialAugment bring more?",
+        arms={
+            "none": "resnet20_cifar --augment none",
+            "crop and flip": "resnet20_cifar",
+            "TrivialAugment": "resnet20_cifar --augment crop,flip,trivial",
+        },
+    ),
+    "dropout": Study(
+        question="How does dropout before the classifier change the gap between training and test?",
+        arms={f"p = {p}": f"resnet20_cifar --drop-rate {p}" for p in (0.0, 0.3, 0.5, 0.7)},
+    ),
+    "architectures": Study(
+        question="LeNet-5, VGG-style and ResNet-style networks on the same pictures.",
+        arms={
+            name: f"{name} --lr {lr}"
+            for name, lr in {
+                "lenet5": 0.05,
+                "vgg_cifar": 0.05,
+                "resnet20_cifar": 0.1,
+                "simple_resnet": 0.1,
+                "cifar10net": 0.05,
+            }.items()
+        },
+        budget=(5_000, 5),
+    ),
+    "transfer": Study(
+        question="Feature extraction, partial or full fine-tuning, from a network trained on CIFAR-10?",
+        arms={mode: f"--weights resnet20_cifar10 --mode {mode}" for mode in ("feature", "partial", "full")},
+        common="--recipe transfer --precision fp32",
+        budget=(None, 20),
+        trainer="transfer",
+    ),
+}
+
+
+def arm_arguments(study: Study, arm: str, options, seed: int) -> list[str]:
+    """The trainer's arguments for one run, without where it is written."""
+    common, own = shlex.split(study.common), shlex.split(study.arms[arm])
+    images, epochs = study.budget
+    network, own = (own[:1], own[1:]) if study.trainer == "cifar" else ([], own)
+    count = ["--train-images", str(images)] if images else []
+    budget = [*count, "--epochs", str(epochs), "--seed", str(seed)]
+    return [*network, *common, *own, "--data", options.data, *budget, *options.more]
+
+
+def run_arms(name: str, options) -> dict[str, list[dict]]:
+    """arm -> the facts of each seed's run, with its history; finished runs are only read.
+
+    Raises:
+        TrainingError: when a run fails.
+    """
+    study, facts = STUDIES[name], {}
+    main = {"cifar": cifar.main, "transfer": transfer.main}[study.trainer]
+    for seed in range(options.seeds):  # all arms with one seed first, so that half a study compares too
+        for arm in study.arms:
+            run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"
+            status = main([*arm_arguments(study, arm, options, seed), "--out", str(run), "--resume"])
+            if status:
+                raise TrainingError(f"the run of {arm!r}, seed {seed}, ended with status {status}")
+            facts.setdefault(arm, []).append(read_run(run))
+    return facts
+
+
+def read_run(run: Path) -> dict:
+    """What a finished run recorded, with its history."""
+    lines = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads((run / "run.json").read_text(encoding="utf-8")) | {"history": [*map(json.loads, lines)]}
+
+
+def summary(facts: dict[str, list[dict]]) -> list[dict]:
+    """One row an arm: means over seeds, and the spread of the test accuracy."""
+    rows = []
+    for arm, runs in facts.items():
+        tested = [run["results"]["top1"] for run in runs]
+        rows.append(
+            {
+                "arm": arm,
+                "parameters": runs[0]["total_params"],
+                "train_acc": _mean(run["history"][-1]["train_acc"] for run in runs),
+                "val_acc": _mean(run["val_acc"] for run in runs),
+                "test_acc": _mean(tested),
+                "test_acc_flip_tta": _mean(run["results"]["top1_flip_tta"] for run in runs),
+                "test_acc_by_seed": tested,
+                "seconds_an_epoch": _mean(run["seconds"] / run["epochs_run"] for run in runs),
+                "pflops": _mean(run["pflops"] for run in runs),
+                "best_epoch": [run["best_epoch"] for run in runs],
+            }
+        )
+    return rows
+
+
+def _mean(values) -> float:
+    return statistics.fmean(values)
+
+
+def evidence(facts: dict[str, list[dict]], command: str) -> dict:
+    """What the numbers rest on."""
+    runs = [run for of_arm in facts.values() for run in of_arm]
+    return {
+        "command": command,
+        "data": runs[0]["data"],
+        "train_images": runs[0]["train_images"],
+        "test_images": runs[0]["results"]["images"],
+        "epochs": runs[0]["recipe"]["epochs"],
+        "seeds": len(next(iter(facts.values()))),
+        "hardware": runs[0]["hardware"],
+        "versions": runs[0]["versions"],
+        "hours": sum(run["seconds"] for run in runs) / 3600,
+    }
+
+
+def markdown(name: str, rows: list[dict], stands_on: dict) -> str:
+    """The table, opened by its evidence."""
+    lines = [
+        f"# {name}",
+        "",
+        STUDIES[name].question,
+        "",
+        f"`{stands_on['command']}`: {stands_on['train_images']:,} training pictures of {stands_on['data']}, "
+        f"{stands_on['epochs']} epochs, n = {stands_on['seeds']}; test on {stands_on['test_images']:,}; "
+        f"{stands_on['hardware']}, torch {stands_on['versions']['torch']}.",
+        "",
+        "| | parameters | training | held out | test | each seed's test | with flip | s/epoch | PFLOPs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seeds = ", ".join(f"{100 * top1:.2f}" for top1 in row["test_acc_by_seed"])
+        lines.append(
+            f"| {row['arm']} | {row['parameters']:,} | {row['train_acc']:.2%} | {row['val_acc']:.2%} "
+            f"| {row['test_acc']:.2%} | {seeds} | {row['test_acc_flip_tta']:.2%} "
+            f"| {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
+        )
+    notes = "Training accuracy is of the last epoch, on augmented pictures; a network in training mode."
+    return "\n".join([*lines, "", notes, "", f"![Curves]({name}.png)", ""])
+
+
+def record(name: str, facts: dict[str, list[dict]], command: str, results: Path) -> None:
+    """Write NAME.json, NAME.md and NAME.png."""
+    from resnet_hub.plots import study_curves
+
+    rows, stands_on = summary(facts), evidence(facts, command)
+    histories = {arm: [run["history"] for run in runs] for arm, runs in facts.items()}
+    results.mkdir(parents=True, exist_ok=True)
+    document = {"study": name, "question": STUDIES[name].question, "evidence": stands_on, "rows": rows}
+    write_json(results / f"{name}.json", document | {"histories": histories})
+    text = markdown(name, rows, stands_on)
+    write_atomically(results / f"{name}.md", lambda file: file.write(text.encode()))
+    study_curves(histories, STUDIES[name].compare).savefig(results / f"{name}.png", dpi=110)
+    print(text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m training.study",
+        description=__doc__.split("\n")[0],
+        epilog="Other flags go to every arm's trainer, e.g. --epochs 20 --train-images 45000 --device cuda.",
+    )
+    parser.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
+    parser.add_argument("--data", required=True, help="as for training.cifar or training.transfer")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
+    options, options.more = parser.parse_known_args(arguments)
+    shown = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    try:
+        facts = run_arms(options.name, options)
+        record(options.name, facts, f"python -m training.study {shown}", options.results)
+    except (TrainingError, ValueError) as error:
+        print(f"training.study: {error}; the same command goes on from here", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
