@@ -27,11 +27,15 @@ from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
 
 FAMILIAR_SHARE = 0.95  # share of held-out pictures the energy threshold calls familiar
+TEMPERATURES = (0.05, 20.0)
 TOLERANCE = 2e-4  # two of 10,000 pictures may fall either way between two processors
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599)."""
+    """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599).
+
+    Within `TEMPERATURES`: logits that know nothing would want an endless one.
+    """
     log_temperature = torch.zeros((), requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
 
@@ -42,7 +46,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         return value
 
     optimizer.step(loss)
-    return log_temperature.exp().item()
+    return min(max(log_temperature.exp().item(), TEMPERATURES[0]), TEMPERATURES[1])
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
