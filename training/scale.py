@@ -1,0 +1,128 @@
+"""`python -m training.scale`: what an ImageNet-scale run takes, computed from what this machine measures.
+
+Two rates are measured here: training steps of the network at full size, and decoding of JPEG files as large
+as ImageNet's. The rest is arithmetic on the published recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from io import BytesIO
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from resnet_hub import create_model, model_config, trace
+from resnet_hub.device import add_device_flags, pick_device, pick_precision
+from resnet_hub.geometry import totals
+from resnet_hub.preprocess import Preprocess, load_image
+from training.augment import Feed
+from training.data import ImageSet
+from training.engine import Trainer, keep_freed_memory, training_flops
+from training.evaluate import hardware
+from training.recipes import Recipe
+
+IMAGES, EPOCHS = 1_281_167, 90  # ILSVRC 2012's training part; epochs of arXiv 1706.02677
+WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # a usual picture of it: 138 GB in all
+DAYS = (1, 7)
+
+
+def steps_per_second(model: str, device: torch.device, precision: str, batch: int, steps: int) -> float:
+    """Images a second of training steps at the network's own size on pictures that are in memory."""
+    size = model_config(model).input_size
+    recipe = Recipe(epochs=1, batch_size=batch)
+    images = torch.randint(0, 256, (2 * batch, 3, *size), dtype=torch.uint8)
+    pictures = ImageSet(images, torch.arange(2 * batch) % 1000, tuple(map(str, range(1000))), "noise")
+    feed = Feed(pictures, Preprocess(input_size=(3, *size)), recipe, 0, device)
+    dtype = pick_precision(precision, device)
+    trainer = Trainer(create_model(model), recipe, feed, seed=0, device=device, amp_dtype=dtype)
+    batches = feed.batches(0, [(i, torch.arange(batch)) for i in range(steps + 2)], min(size))
+    times = []
+    for _ in tqdm(range(steps + 2), "training steps", leave=False):
+        started = time.perf_counter()
+        trainer.train_step(batches)
+        trainer._read_sums()
+        times.append(time.perf_counter() - started)
+    return batch / statistics.median(times[2:])
+
+
+def decodes_per_second(seconds: float = 5.0) -> float:
+    """JPEG files a second that one core turns into 224x224 crops."""
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 6, WIDTH // 6, 3), dtype=np.uint8)
+    file = BytesIO()
+    Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(file, "jpeg", quality=96)
+    preprocess, count, started = Preprocess(), 0, time.perf_counter()
+    while (passed := time.perf_counter() - started) < seconds:
+        preprocess.crop(load_image(file.getvalue()))
+        count += 1
+    return count / passed
+
+
+def report(model: str, speed: float, decoding: float, device_name: str, precision: str) -> str:
+    """The document."""
+    shape = (3, *model_config(model).input_size)
+    flops = training_flops(create_model(model), shape, torch.device("cpu"))
+    seen = IMAGES * EPOCHS
+    hours = seen / speed / 3600
+    rows = []
+    for days in DAYS:
+        rate = seen / (days * 86_400)
+        rows.append(
+            f"| {days} | {rate:,.0f} | {rate * flops / 1e12:,.1f} | {rate / speed:,.1f} | "
+            f"{rate * BYTES / 1e6:,.0f} | {rate / decoding:,.1f} |"
+        )
+    gradient = 4 * totals(trace(model)).params
+    return "\n".join(
+        [
+            f"# {model} on ImageNet, from what one machine measures",
+            "",
+            f"`python -m training.scale` on {device_name}, torch {torch.__version__}, {precision}: "
+            f"**{speed:,.1f} images/s** of training, **{decoding:,.0f} JPEG files/s** decoded by one core.",
+            "",
+            f"{IMAGES:,} pictures x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "
+            f"counter, forward and backward): {seen * flops / 1e18:,.2f} EFLOPs. This machine would need "
+            f"{hours / 24:,.0f} days.",
+            "",
+            "| days | images/s | TFLOP/s | such machines | MB/s read | cores that decode |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"- Read: {BYTES / 1000:.0f} KB a picture on average; from 138 GB, which most machines can keep "
+            "in memory or on a local disk after the first epoch.",
+            f"- Sent between machines: each step all-reduces {gradient / 1e6:,.0f} MB of gradients; a ring "
+            "sends that about twice through every link whatever the number of machines.",
+            "- Several machines: `torchrun --nnodes=N --nproc-per-node=GPUS --rdzv-endpoint=HOST:PORT -m "
+            "training.cifar ...` with `--batch-size` over all processes; above 8,192 accuracy falls without "
+            "further care (arXiv 1706.02677). Scaling over machines was not measured here.",
+            "- Another machine: run the command there. The table is arithmetic on the two rates above.",
+            "",
+        ]
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m training.scale", description=__doc__.split("\n")[0])
+    parser.add_argument("model", nargs="?", default="resnet50", metavar="MODEL")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=8)
+    add_device_flags(parser)
+    options = parser.parse_args(arguments)
+    try:
+        device = pick_device(options.device)
+        keep_freed_memory()
+        decoding = decodes_per_second()
+        speed = steps_per_second(options.model, device, options.precision, options.batch_size, options.steps)
+    except ValueError as error:
+        print(f"training.scale: {error}", file=sys.stderr)
+        return 2
+    print(report(options.model, speed, decoding, hardware(device), options.precision))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
