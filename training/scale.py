@@ -81,7 +81,7 @@ def report(model: str, speed: float, decoding: float, device_name: str, precisio
         [
             f"# {model} on ImageNet, from what one machine measures",
             "",
-            f"`python -m training.scale` on {device_name}, torch {torch.__version__}, {precision}: "
+            f"`python -m training.scale {model}` on {device_name}, torch {torch.__version__}, {precision}: "
             f"**{speed:,.1f} images/s** of training, **{decoding:,.0f} JPEG files/s** decoded by one core.",
             "",
             f"{IMAGES:,} pictures x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "

@@ -57,7 +57,21 @@ STUDIES = {
     "stem": Study(
         question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32?",
         arms={"CIFAR stem": "resnet18_cifar", "ImageNet stem": "resnet18 --input 32"},
-        budget=(8_000, 6),
+        budget=(6_000, 5),
+    ),
+    "ingredients": Study(
+        question="What is each ingredient of the recipe `fast` worth? Each arm leaves one out; the last adds "
+        "whitening filters in the stem.",
+        arms={
+            "fast": "resnet20_cifar",
+            "without Muon": "resnet20_cifar --optimizer sgd --lr 0.4",
+            "without small pictures": "resnet20_cifar --low-res 0",
+            "without averaging": "resnet20_cifar --ema 0",
+            "without smoothing": "resnet20_cifar --label-smoothing 0",
+            "without flips": "resnet20_cifar --augment crop",
+            "with whitening": "resnet20_cifar --whiten",
+        },
+        common="--recipe fast --batch-size 128 --held-out 1000 --precision fp32",
     ),
     "optimizers": Study(
         question="SGD with momentum, Adam, AdamW, Muon: which learns fastest at its usual rate?",
