@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from io import StringIO
 from typing import Any, get_args, get_type_hints
 
@@ -41,6 +42,7 @@ class Design:
     advice: list[Advice]
 
 
+@lru_cache(64)  # a visitor changes one of two designs at a time
 def design(config: ModelConfig) -> Design:
     """All that is computed of a configuration.
 
@@ -173,9 +175,9 @@ def csv_table(rows: list[Row]) -> str:
     """The rows with their column names, (height, width) as "HxW"."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(asdict(rows[0]))
+    writer.writerow(vars(rows[0]))
     for row in rows:
-        writer.writerow("x".join(map(str, v)) if isinstance(v, tuple) else v for v in asdict(row).values())
+        writer.writerow("x".join(map(str, v)) if isinstance(v, tuple) else v for v in vars(row).values())
     return text.getvalue()
 
 

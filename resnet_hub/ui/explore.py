@@ -471,7 +471,7 @@ def weights_text(language: str, outcome: Run) -> str:
 
 def map_figure(language: str, stage: StageMaps) -> str:
     height, width = stage.size
-    title = say(language, "run_stage", stage=stage.name, height=height, width=width)
+    title = f"{stage.name}: {height}×{width}"
     more = say(language, "run_more", shown=len(stage.pictures), count=stage.channels)
     images = "".join(f'<img src="{url}" alt="{title}">' for url in stage.pictures)
     return f'<figure class="maps"><figcaption><b>{title}</b> {more}</figcaption>{images}</figure>'

@@ -280,7 +280,6 @@ TEXT: dict[str, tuple[str, str]] = {
         "They were trained on {size} pictures, so at this size they see nothing they know.",
         "学習時の画像は {size} なので、この大きさでは見慣れないものとして扱われます。",
     ),
-    "run_stage": ("{stage}: {height}×{width}", "{stage}：{height}×{width}"),
     "run_more": ("channels 1 to {shown} of {count}", "{count} チャンネル中 1〜{shown}"),
     "run_too_much": (
         "Design {name} would take {macs} multiply-adds and {memory} of memory; {most_macs} and {most_memory} is the most "
@@ -290,8 +289,8 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "run_impossible": ("Design {name} cannot be built as it stands.", "設計 {name} はこのままでは作れません。"),
     "run_colours": (
-        "Each channel from its lowest value (dark) to its highest (bright).",
-        "チャンネルごとに、最小値（暗）から最大値（明）まで。",
+        "Each channel from its lowest value (dark) to its highest (bright). A map of one position is a single number, so a single colour.",
+        "チャンネルごとに、最小値（暗）から最大値（明）まで。1×1 のマップは数値が 1 つだけなので、1 色になります。",
     ),
     # explore: take it away
     "take_title": ("Take it away", "持ち帰る"),
