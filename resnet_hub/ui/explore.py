@@ -677,9 +677,9 @@ def build(shelf: Shelf, language: gr.Radio) -> Tab:
         listen(own["model"].input, on_network, [*controls[name], *shown])
         listen(own["stem"].input, on_stem, [own["maxpool"], *shown])
         listen(panels[name].click, on_apply, [*controls[name], *shown])
-        for field in FIELDS:
-            if field not in ("model", "stem"):
-                listen(own[field].input, on_input, shown)
+        listen(own["strides"].change, on_input, shown)  # Gradio's textbox calls no pasted text an input
+        for field in ("input_size", "maxpool", "stride_in", "shortcut"):
+            listen(own[field].input, on_input, shown)
 
     for name in START:
         wire(name)
