@@ -36,6 +36,7 @@ PRESETS = ["32", "64", "96", "224", "384"]
 MOST_MACS, MOST_BYTES = 100_000_000_000, 2_000_000_000
 CHANNELS, MOST_SIDE = 4, 96  # maps shown of each stage, and pixels a side they are sent with
 
+EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 SCRIPT = Path(__file__).with_name("explore.js")
 APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
@@ -258,20 +259,20 @@ def totals_table(language: str, sound: dict[str, Design]) -> str:
     for key in sums[0]:
         form = memory if key == "activation_bytes" else "{:,}".format
         numbers = [each[key] for each in sums]
-        lines.append([say(language, f"total_{key}"), *map(form, numbers), difference(numbers, form)])
+        lines.append([say(language, f"total_{key}"), *map(form, numbers), difference(numbers)])
     last = ["×".join(map(str, stages(d.rows)[-2].out_size)) for d in sound.values()]
     lines.append([say(language, "total_last"), *last, ""])
     heads = ["", *(f'<b class="{name}">{name}</b>' for name in sound), say(language, "difference")]
     return table(heads, lines, "totals")
 
 
-def difference(numbers: Sequence[int], form: Callable[[int], str]) -> str:
-    """ "+1,234 (×2.5)" for two numbers, nothing for one."""
+def difference(numbers: Sequence[int]) -> str:
+    """ "+1.21 G (×15.21)" for two numbers, nothing for one."""
     if len(numbers) < 2:
         return ""
     first, second = numbers
     sign = "+" if second > first else "−" if second < first else "±"
-    return f"{sign}{form(abs(second - first))} <small>(×{second / first:.2f})</small>"
+    return f"{sign}{short(abs(second - first))} <small>(×{second / first:.2f})</small>"
 
 
 def both_curves(language: str, sound: dict[str, Design]) -> str:
@@ -608,10 +609,10 @@ def build(shelf: Shelf, language: gr.Radio) -> Tab:
                 with gr.Column(min_width=320, elem_id=f"design-{name}", elem_classes="design"):
                     headings[name] = gr.Markdown(f"### {say('en', 'design', name=name)}", elem_classes=name)
                     controls[name] = control_row(first[name])
-                    panels[name] = gr.HTML(js_on_load=APPLY, elem_classes="explored")
-        compared = gr.HTML(elem_id="compared", elem_classes="explored")
+                    panels[name] = gr.HTML(js_on_load=APPLY, **EXPLORED)
+        compared = gr.HTML(**EXPLORED, elem_id="compared")
         with gr.Accordion(say("en", "layers_title"), open=False, elem_id="layers") as layers, gr.Row():
-            layer_tables = [gr.HTML(elem_classes="explored", min_width=320) for _ in START]
+            layer_tables = [gr.HTML(**EXPLORED, min_width=320) for _ in START]
         explained = gr.Markdown(say("en", "columns_explained"), elem_classes="fine-print")
         run_title = gr.Markdown(f"### {say('en', 'run_title')}")
         with gr.Row(equal_height=False):
@@ -632,10 +633,8 @@ def build(shelf: Shelf, language: gr.Radio) -> Tab:
                     elem_id="explore-examples",
                 )
                 run_button = gr.Button(say("en", "run"), variant="primary", elem_id="run")
-        maps = gr.HTML(run_panel("en", None), elem_id="maps", elem_classes="explored")
-        taken_away = gr.HTML(
-            js_on_load=SCRIPT.read_text(encoding="utf-8"), elem_id="take", elem_classes="explored"
-        )
+        maps = gr.HTML(run_panel("en", None), **EXPLORED, elem_id="maps")
+        taken_away = gr.HTML(js_on_load=SCRIPT.read_text(encoding="utf-8"), **EXPLORED, elem_id="take")
         query = gr.Textbox(visible=False)
 
     shown = [*panels.values(), compared, *layer_tables, taken_away, query]

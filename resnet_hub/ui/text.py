@@ -107,28 +107,27 @@ TEXT: dict[str, tuple[str, str]] = {
     # explore: controls
     "tab_explore": ("Explore", "設計を試す"),
     "explore_intro": (
-        "Change the stem, the strides or the picture of a real ResNet and watch its feature maps, receptive field and cost. "
-        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem and once with CIFAR's.",
+        "Change the stem, the strides or the input size of a real ResNet and watch its feature maps, receptive field and cost. "
+        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem and once with CIFAR's; /2 means stride 2.",
         "本物の ResNet のステム・ストライド・入力サイズを変えると、特徴マップの大きさ・受容野・計算量がどう変わるかが"
-        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用、B は CIFAR 用のステムです。",
+        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用、B は CIFAR 用のステムです。/2 はストライド 2 のことです。",
     ),
     "design": ("Design {name}", "設計 {name}"),
     "network": ("Network", "ネットワーク"),
-    "input_size": ("Input size: N or H×W pixels", "入力サイズ（N または H×W 画素）"),
-    "stem": ("Stem", "ステム（最初の層）"),
-    "stem_imagenet": ("ImageNet: 7×7, stride 2", "ImageNet：7×7、ストライド 2"),
-    "stem_cifar": ("CIFAR: 3×3, stride 1", "CIFAR：3×3、ストライド 1"),
-    "stem_deep": ("deep: three 3×3, stride 2", "deep：3×3 を 3 層、ストライド 2"),
-    "strides": ("Strides, one per stage", "各ステージのストライド"),
-    "maxpool": ("Max pooling after the stem", "ステムの後に最大プーリング"),
+    "input_size": ("Input (N or H×W)", "入力（N か H×W）"),
+    "stem": ("Stem", "ステム"),
+    "stem_imagenet": ("ImageNet 7×7 /2", "ImageNet 7×7 /2"),
+    "stem_cifar": ("CIFAR 3×3 /1", "CIFAR 3×3 /1"),
+    "stem_deep": ("deep 3×3 ×3 /2", "deep 3×3 ×3 /2"),
+    "strides": ("Stage strides", "ステージのストライド"),
+    "maxpool": ("Max pooling", "最大プーリング"),
     "stride_in": ("Bottleneck strides in its", "ボトルネックのストライド位置"),
     "stride_in_3x3": ("3×3 (v1.5: torchvision, timm)", "3×3（v1.5：torchvision・timm）"),
     "stride_in_1x1": ("1×1 (v1: the paper)", "1×1（v1：論文）"),
-    "stride_in_none": ("no bottleneck here", "ボトルネックなし"),
     "shortcut": ("Shortcut", "ショートカット"),
-    "shortcut_projection": ("projection (1×1 convolution)", "射影（1×1 畳み込み）"),
-    "shortcut_zeropad": ("zero padding (option A)", "ゼロ埋め（option A）"),
-    "shortcut_none": ("none (plain net)", "なし（plain ネット）"),
+    "shortcut_projection": ("projection", "射影"),
+    "shortcut_zeropad": ("zero padding", "ゼロ埋め"),
+    "shortcut_none": ("none", "なし"),
     "only_size": (
         "{network} has no residual blocks: only its input size can be changed here.",
         "{network} には残差ブロックがないため、ここで変えられるのは入力サイズだけです。",
@@ -188,10 +187,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "column_stage": ("stage", "ステージ"),
     "column_map": ("map", "マップ"),
     "column_field": ("sees", "受容野"),
-    "column_jump": ("stride", "総ストライド"),
-    "column_padded": ("padding", "埋め草"),
+    "column_jump": ("stride", "ストライド"),
+    "column_padded": ("padding", "パディング"),
     "column_params": ("params", "パラメータ"),
-    "column_macs": ("MACs", "積和演算"),
+    "column_macs": ("MACs", "MACs"),
     "column_memory": ("memory", "メモリ"),
     "column_layer": ("layer", "層"),
     "column_op": ("op", "種類"),
@@ -199,9 +198,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "stages_title": ("Stage by stage", "ステージごと"),
     "columns_explained": (
         "map: channels × height × width. sees: side of the square of the picture one position depends on (receptive field). "
-        "stride: pixels from one position to the next. MACs: multiply-adds for one picture. memory: the maps in fp32.",
-        "マップ：チャンネル×高さ×幅。受容野：1 つの位置が影響を受ける画像上の正方形の一辺。総ストライド：隣の位置までの画素数。"
-        "積和演算：画像 1 枚あたり（MACs）。メモリ：特徴マップを fp32 で保持した場合。",
+        "stride: pixels from one position to the next. padding: share of what the windows read that is padding. MACs: multiply-adds for one picture. memory: the maps in fp32.",
+        "マップ：チャンネル×高さ×幅。受容野：1 つの位置が影響を受ける画像上の正方形の一辺。ストライド：隣の位置までの画素数（累積）。パディング：窓が読むうちパディングの割合。"
+        "MACs：画像 1 枚あたりの積和演算。メモリ：特徴マップを fp32 で保持した場合。",
     ),
     "curve_side": ("Shorter side of the map, pixels", "マップの短辺（画素）"),
     "curve_field": ("Receptive field, pixels", "受容野（画素）"),
