@@ -184,7 +184,7 @@ def test_every_advice_has_its_sentence_in_both_languages(rule):
 def test_every_japanese_sentence_is_japanese():
     keys = [key for key in TEXT if key.startswith(("design_", "advice_", "run_", "take_", "column_"))]
     assert len(keys) > 40
-    for key in keys:
+    for key in set(keys) - {"column_macs"}:  # MACs are MACs
         assert re.search("[ぁ-んァ-ン一-龠]", TEXT[key][1]), key
 
 
@@ -210,8 +210,7 @@ def run(shelf, text: str, photo) -> explore.Run:
 
 @pytest.mark.parametrize("name", list_models())
 def test_every_network_runs_on_a_picture(shelf, photo, name):
-    least = {"alexnet": 67, "vgg16": 32, "resnet152": 32}.get(name, 32)
-    text = f"{name}.{least}"
+    text = f"{name}.{67 if name == 'alexnet' else 32}"
     found = run(shelf, text, photo.read_bytes())
     rows = designs.design(designs.read_address(text)).rows
     last = [row for row in rows if row.stage != "head"][-1]

@@ -108,18 +108,20 @@ TEXT: dict[str, tuple[str, str]] = {
     "tab_explore": ("Explore", "設計を試す"),
     "explore_intro": (
         "Change the stem, the strides or the input size of a real ResNet and watch its feature maps, receptive field and cost. "
-        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem and once with CIFAR's; /2 means stride 2.",
+        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem (7×7, stride 2) and once with CIFAR's "
+        "(3×3, stride 1). The deep stem is three 3×3, the first with stride 2. One stride belongs to each stage.",
         "本物の ResNet のステム・ストライド・入力サイズを変えると、特徴マップの大きさ・受容野・計算量がどう変わるかが"
-        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用、B は CIFAR 用のステムです。/2 はストライド 2 のことです。",
+        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用のステム（7×7、ストライド 2）、B は CIFAR 用のステム"
+        "（3×3、ストライド 1）です。deep は 3×3 を 3 層重ね、最初だけストライド 2 にしたステムです。ストライドはステージごとに 1 つずつ指定します。",
     ),
     "design": ("Design {name}", "設計 {name}"),
     "network": ("Network", "ネットワーク"),
-    "input_size": ("Input (N or H×W)", "入力（N か H×W）"),
+    "input_size": ("Input (H×W)", "入力（H×W）"),
     "stem": ("Stem", "ステム"),
-    "stem_imagenet": ("ImageNet 7×7 /2", "ImageNet 7×7 /2"),
-    "stem_cifar": ("CIFAR 3×3 /1", "CIFAR 3×3 /1"),
-    "stem_deep": ("deep 3×3 ×3 /2", "deep 3×3 ×3 /2"),
-    "strides": ("Stage strides", "ステージのストライド"),
+    "stem_imagenet": ("ImageNet", "ImageNet"),
+    "stem_cifar": ("CIFAR", "CIFAR"),
+    "stem_deep": ("deep", "deep"),
+    "strides": ("Strides", "ストライド"),
     "maxpool": ("Max pooling", "最大プーリング"),
     "stride_in": ("Bottleneck strides in its", "ボトルネックのストライド位置"),
     "stride_in_3x3": ("3×3 (v1.5: torchvision, timm)", "3×3（v1.5：torchvision・timm）"),
@@ -227,7 +229,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Advice is given for residual networks only.",
         "助言は残差ネットワークに対してのみ行います。",
     ),
-    "advice_apply": ("Apply {change}", "{change} にする"),
+    "advice_apply": ("Apply {change}", "「{change}」にする"),
     "advice_no_change": ("No single change mends it.", "一か所の変更だけでは直りません。"),
     "on": ("on", "あり"),
     "off": ("off", "なし"),
