@@ -17,7 +17,8 @@ from PIL import Image
 from resnet_hub import from_pretrained, list_models, model_config
 from resnet_hub.advice import RULES
 from resnet_hub.geometry import trace
-from resnet_hub.ui import designs, explore
+from resnet_hub.ui import designs, explore, explore_page, explore_run
+from resnet_hub.ui.common import data_url, viridis
 from resnet_hub.ui.designs import DesignError
 from resnet_hub.ui.drawing import WIDTH, Map, common_scale, shrinking_maps
 from resnet_hub.ui.models import Shelf
@@ -59,7 +60,7 @@ def test_an_address_brings_back_its_design_and_needs_no_escapes(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_the_controls_bring_back_their_design(seed):
     config = any_design(seed)
-    examined = explore.from_controls(list(designs.values(config).values()))
+    examined = explore_page.from_controls(list(designs.values(config).values()))
     assert same_network(examined.config, config)
 
 
@@ -102,7 +103,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(text, code):
         designs.design(designs.read_address(text))
     assert refused.value.code == code
     for language in LANGUAGES:
-        sentence = explore.reason(language, refused.value)
+        sentence = explore_page.reason(language, refused.value)
         assert "{" not in sentence and "\n" not in sentence and len(sentence) < 500
 
 
@@ -120,7 +121,7 @@ def test_the_smallest_picture_named_is_one_that_works():
 )
 def test_the_drawing_is_the_course_s_table_to_scale(stem, sides):
     found = designs.design(designs.read("resnet50", stem, "32"))
-    drawn = ET.fromstring(explore.drawing("en", "A", found, 2.0))
+    drawn = ET.fromstring(explore_page.drawing("en", "A", found, 2.0))
     boxes = drawn.findall(f"{SVG}rect")
     assert [float(box.get("width")) for box in boxes] == [2.0 * side for side in sides]
     assert [float(box.get("height")) for box in boxes] == [2.0 * side for side in sides]
@@ -129,9 +130,9 @@ def test_the_drawing_is_the_course_s_table_to_scale(stem, sides):
 @pytest.mark.parametrize("seed", range(20))
 def test_no_drawing_leaves_its_frame(seed):
     found = [designs.design(any_design(seed)), designs.design(any_design(seed + 1))]
-    scale = common_scale([explore.maps_of("ja", each) for each in found])
+    scale = common_scale([explore_page.maps_of("ja", each) for each in found])
     for each in found:
-        drawn = ET.fromstring(explore.drawing("ja", "B", each, scale))
+        drawn = ET.fromstring(explore_page.drawing("ja", "B", each, scale))
         height = float(drawn.get("height"))
         for box in drawn.iter(f"{SVG}rect"):
             left, top = float(box.get("x")), float(box.get("y"))
@@ -147,7 +148,7 @@ def test_a_map_of_one_position_is_drawn_in_the_warning_colour():
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_shows_the_numbers_of_both_designs(language):
     a, b = (designs.design(designs.read_address(text)) for text in explore.START.values())
-    shown = explore.page(language, a, b)
+    shown = explore_page.page(language, a, b)
     assert "25,557,032" in shown[2] and "1,299,857,408" in shown[2]
     assert "2048×1×1" in shown[0] and "2048×4×4" in shown[1]
     assert shown[3].count("<tr>") == len(trace("resnet50")) + 1
@@ -155,8 +156,8 @@ def test_the_page_shows_the_numbers_of_both_designs(language):
 
 
 def test_a_page_is_as_well_formed_as_its_words_are_hostile():
-    wrong = explore.examine(lambda: designs.read("<img src=x onerror=alert(1)>"))
-    shown = explore.page("en", wrong, wrong)
+    wrong = explore_page.examine(lambda: designs.read("<img src=x onerror=alert(1)>"))
+    shown = explore_page.page("en", wrong, wrong)
     assert "<img" not in "".join(shown) and "&lt;img" in shown[0]
 
 
@@ -173,7 +174,7 @@ def test_every_advice_has_its_sentence_in_both_languages(rule):
         (d.config, one) for d in map(designs.design, map(designs.read_address, cases)) for one in d.advice
     ]
     config, advice = next((config, one) for config, one in found if one.code == rule)
-    english, japanese = (explore.advice_item(language, config, advice) for language in LANGUAGES)
+    english, japanese = (explore_page.advice_item(language, config, advice) for language in LANGUAGES)
     assert advice.why.split(":")[0][:40] in english.replace("&#x27;", "'")
     assert re.search("[ぁ-んァ-ン]", japanese) and advice.why not in japanese
     change = re.search('data-apply="([^"]+)"', english)[1]
@@ -194,7 +195,7 @@ def test_two_designs_are_answered_within_150_milliseconds():
     for _ in range(7):
         designs.design.cache_clear()
         started = time.process_time()  # a busy machine is not this handler's fault
-        explore.page("en", *map(explore.from_controls, controls))
+        explore_page.page("en", *map(explore_page.from_controls, controls))
         times.append(time.process_time() - started)
     assert median(times) < 0.150
 
@@ -204,8 +205,8 @@ def shelf():
     return Shelf()
 
 
-def run(shelf, text: str, photo) -> explore.Run:
-    return explore.run(shelf, designs.design(designs.read_address(text)), photo)
+def run(shelf, text: str, photo) -> explore_run.Run:
+    return explore_run.run(shelf, designs.design(designs.read_address(text)), photo)
 
 
 @pytest.mark.parametrize("name", list_models())
@@ -215,7 +216,7 @@ def test_every_network_runs_on_a_picture(shelf, photo, name):
     rows = designs.design(designs.read_address(text)).rows
     last = [row for row in rows if row.stage != "head"][-1]
     assert found.stages[-1].size == last.out_size
-    assert all(len(stage.pictures) == explore.CHANNELS for stage in found.stages)
+    assert all(len(stage.pictures) == explore_run.CHANNELS for stage in found.stages)
 
 
 def test_the_maps_are_the_trained_model_s_own(shelf, photo):
@@ -225,7 +226,7 @@ def test_the_maps_are_the_trained_model_s_own(shelf, photo):
     pixels = model.preprocess.tensor(Image.open(photo))[None]
     channel = model.features(pixels)[0][0, 0].detach().numpy()
     span = (channel - channel.min()) / (channel.max() - channel.min())
-    assert found.stages[0].pictures[0] == explore.data_url(explore.viridis(span))
+    assert found.stages[0].pictures[0] == data_url(viridis(span))
 
 
 @pytest.mark.parametrize(
@@ -233,12 +234,12 @@ def test_the_maps_are_the_trained_model_s_own(shelf, photo):
 )
 def test_another_design_is_not_called_trained(shelf, photo, text):
     assert run(shelf, text, str(photo)).source is None
-    assert "Random weights" in explore.weights_text("en", run(shelf, text, str(photo)))
+    assert "Random weights" in explore_run.weights_text("en", run(shelf, text, str(photo)))
 
 
 def test_trained_weights_at_another_size_are_said_to_be_out_of_place(shelf, photo):
     found = run(shelf, "resnet20_cifar.96", str(photo))
-    assert found.source and "32×32" in explore.weights_text("en", found)
+    assert found.source and "32×32" in explore_run.weights_text("en", found)
 
 
 def test_random_weights_leave_the_random_numbers_of_others_alone(shelf, photo):
@@ -257,22 +258,22 @@ def test_random_weights_leave_the_random_numbers_of_others_alone(shelf, photo):
 )
 def test_too_costly_a_run_is_refused_before_it_starts(text):
     started = time.process_time()
-    refusal = explore.affordable("A", designs.design(designs.read_address(text)))
+    refusal = explore_run.affordable("A", designs.design(designs.read_address(text)))
     assert refusal.key == "run_too_much" and time.process_time() - started < 1
-    assert "100 G" in explore.run_maps("en", refusal)
+    assert "100 G" in explore_run.run_maps("en", refusal)
 
 
 @pytest.mark.parametrize(
     "text", ["resnet152.224", "vgg16.224", "wide_resnet50_2.384", "resnet18.224.stem-cifar"]
 )
 def test_usual_designs_may_run(text):
-    assert explore.affordable("A", designs.design(designs.read_address(text))) is None
+    assert explore_run.affordable("A", designs.design(designs.read_address(text))) is None
 
 
 def test_a_channel_is_shown_from_its_lowest_to_its_highest_value():
-    shown = np.asarray(explore.shaded(np.array([[-3.0, 5.0]])))
+    shown = np.asarray(explore_run.shaded(np.array([[-3.0, 5.0]])))
     assert shown[0].tolist() == [[68, 1, 84], [253, 231, 37]]
-    assert explore.shaded(np.zeros((500, 300))).size == (50, 84)
+    assert explore_run.shaded(np.zeros((500, 300))).size == (50, 84)
 
 
 @pytest.fixture(scope="module")
