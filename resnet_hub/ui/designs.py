@@ -63,7 +63,7 @@ def published_config(model: str) -> ModelConfig:
         DesignError: for a name that is none.
     """
     if model not in list_models():
-        near = get_close_matches(str(model), list_models(), n=3) or list_models()
+        near = get_close_matches(str(model), list_models(), n=3) or [*list_models()[:4], "…"]
         raise DesignError("network", seen=str(model)[:40], allowed=", ".join(near))
     return model_config(model)
 

@@ -122,6 +122,7 @@ class Parts:
     """The components of the tab; `controls` and `panels` by the name of their design."""
 
     intro: gr.Markdown
+    choices: gr.Markdown
     headings: dict[str, gr.Markdown]
     controls: dict[str, list]
     panels: dict[str, gr.HTML]
@@ -150,7 +151,7 @@ class Parts:
     @property
     def relabelled(self) -> list:
         """What `labels` updates, in its order."""
-        texts = [self.intro, *self.headings.values(), *self.state, self.layers, self.explained]
+        texts = [self.intro, self.choices, *self.headings.values(), *self.state, self.layers, self.explained]
         return [*texts, self.run_title, self.photo, self.examples, self.run]
 
 
@@ -159,6 +160,7 @@ def labels(language: str) -> list:
     controls = [gr.update(**texts) for texts in control_texts(language)]
     return [
         say(language, "explore_intro"),
+        say(language, "explore_choices"),
         *(f"### {say(language, 'design', name=name)}" for name in START),
         *controls * len(START),
         gr.update(label=say(language, "layers_title")),
@@ -177,6 +179,7 @@ def lay_out() -> Parts:
     panel_a, panel_b, compared, *tables, taken_away, query = begin[len(START) * len(FIELDS) :]
     headings, panels, controls = {}, {}, {}
     intro = gr.Markdown(say("en", "explore_intro"))
+    choices = gr.Markdown(say("en", "explore_choices"), elem_classes="fine-print")
     with gr.Row(equal_height=False):
         for name, shown in zip(START, (panel_a, panel_b), strict=True):
             with gr.Column(min_width=320, elem_id=f"design-{name}", elem_classes="design"):
@@ -185,6 +188,7 @@ def lay_out() -> Parts:
                 panels[name] = gr.HTML(shown, js_on_load=APPLY, **EXPLORED)
     return Parts(
         intro,
+        choices,
         headings,
         controls,
         panels,
@@ -202,7 +206,11 @@ def lay_out() -> Parts:
 def layer_accordion(tables: Sequence[str]) -> tuple[gr.Accordion, list[gr.HTML]]:
     """Both tables of all layers, folded away."""
     with gr.Accordion(say("en", "layers_title"), open=False, elem_id="layers") as layers, gr.Row():
-        return layers, [gr.HTML(table, **EXPLORED, min_width=320) for table in tables]
+        parts = []
+        for table in tables:
+            with gr.Column(min_width=320):
+                parts.append(gr.HTML(table, **EXPLORED))
+    return layers, parts
 
 
 def picture_row() -> tuple[gr.Image, gr.Dataset, gr.Button]:
@@ -240,11 +248,11 @@ def control_row(values: Sequence[Any]) -> list:
         )
     with gr.Row():
         stem = gr.Dropdown(value=value["stem"], **text["stem"], **half)
-        maxpool = gr.Checkbox(value=value["maxpool"], **text["maxpool"], **half)
-    with gr.Row():
         strides = gr.Textbox(value=value["strides"], max_lines=1, **text["strides"], **half)
+    with gr.Row():
         shortcut = gr.Dropdown(value=value["shortcut"], **text["shortcut"], **half)
-    stride_in = gr.Radio(value=value["stride_in"], **text["stride_in"])
+        stride_in = gr.Dropdown(value=value["stride_in"], **text["stride_in"], **half)
+    maxpool = gr.Checkbox(value=value["maxpool"], **text["maxpool"])
     return [model, stem, size, strides, maxpool, stride_in, shortcut]
 
 

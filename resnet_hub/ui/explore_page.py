@@ -61,7 +61,7 @@ def page(language: str, a: Examined, b: Examined) -> list[str]:
             for name, side in sides.items()
         ),
         comparison(language, sound),
-        *(layer_table(language, side.rows) if isinstance(side, Design) else "" for side in sides.values()),
+        *(layers(language, name, sound[name]) if name in sound else "" for name in sides),
         take_away(language, sound, drawings, query),
         query,
     ]
@@ -147,6 +147,13 @@ def stage_table(language: str, rows: list[Row]) -> str:
         for s in stages(rows)
     ]
     return table([say(language, f"column_{head}") for head in heads], lines, "stages")
+
+
+def layers(language: str, name: str, design: Design) -> str:
+    """The table of all layers under the design's name."""
+    return f'<b class="{name}">{name}</b> {designs.address(design.config)}' + layer_table(
+        language, design.rows
+    )
 
 
 def layer_table(language: str, rows: list[Row]) -> str:

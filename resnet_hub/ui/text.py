@@ -108,11 +108,17 @@ TEXT: dict[str, tuple[str, str]] = {
     "tab_explore": ("Explore", "設計を試す"),
     "explore_intro": (
         "Change the stem, the strides or the input size of a real ResNet and watch its feature maps, receptive field and cost. "
-        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem (7×7, stride 2) and once with CIFAR's "
-        "(3×3, stride 1). The deep stem is three 3×3, the first with stride 2. One stride belongs to each stage.",
+        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem and once with CIFAR's.",
         "本物の ResNet のステム・ストライド・入力サイズを変えると、特徴マップの大きさ・受容野・計算量がどう変わるかが"
-        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用のステム（7×7、ストライド 2）、B は CIFAR 用のステム"
-        "（3×3、ストライド 1）です。deep は 3×3 を 3 層重ね、最初だけストライド 2 にしたステムです。ストライドはステージごとに 1 つずつ指定します。",
+        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用、B は CIFAR 用のステムです。",
+    ),
+    "explore_choices": (
+        "Stem: the first layer, ImageNet's 7×7 with stride 2, CIFAR's 3×3 with stride 1, or deep, three 3×3, the first with stride 2. "
+        "Strides: one for each stage. Shortcut: what stands beside a block where its shape changes. "
+        "Stride in: the convolution of a bottleneck that strides, v1.5 as in torchvision and timm, v1 as in the paper.",
+        "ステム：最初の層。ImageNet は 7×7・ストライド 2、CIFAR は 3×3・ストライド 1、deep は 3×3 を 3 層（最初だけストライド 2）。"
+        "ストライド：ステージごとに 1 つ。ショートカット：ブロックの前後で形が変わるときの近道。"
+        "縮小する層：ボトルネックのどの畳み込みにストライドを置くか（v1.5 は torchvision と timm、v1 は論文）。",
     ),
     "design": ("Design {name}", "設計 {name}"),
     "network": ("Network", "ネットワーク"),
@@ -122,10 +128,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "stem_cifar": ("CIFAR", "CIFAR"),
     "stem_deep": ("deep", "deep"),
     "strides": ("Strides", "ストライド"),
-    "maxpool": ("Max pooling", "最大プーリング"),
-    "stride_in": ("Bottleneck strides in its", "ボトルネックのストライド位置"),
-    "stride_in_3x3": ("3×3 (v1.5: torchvision, timm)", "3×3（v1.5：torchvision・timm）"),
-    "stride_in_1x1": ("1×1 (v1: the paper)", "1×1（v1：論文）"),
+    "maxpool": ("Max pooling after the stem", "ステムの後に最大プーリング"),
+    "stride_in": ("Stride in", "縮小する層"),
+    "stride_in_3x3": ("3×3 (v1.5)", "3×3（v1.5）"),
+    "stride_in_1x1": ("1×1 (v1)", "1×1（v1）"),
     "shortcut": ("Shortcut", "ショートカット"),
     "shortcut_projection": ("projection", "射影"),
     "shortcut_zeropad": ("zero padding", "ゼロ埋め"),
