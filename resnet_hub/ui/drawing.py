@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from resnet_hub.advice import LEAST_POSITIONS
+
 WIDTH = 400  # of every drawing, in its own units; a phone shows one unit as 0.9 pixels
 LETTER = 6.2  # the widest a character of the 11-unit font comes out, nearly
 GAP = 6
 PLOT_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 210, 34, 26, 12, 30
-COLOURS = {"A": "#3b82d6", "B": "#009e73"}  # Okabe and Ito's, readable on white and on black
+COLOURS = {"A": "#3b82d6", "B": "#009e73"}  # readable on white and on black
 WARNING = "#d55e00"
-SMALL = 3  # positions a side; from 2 downwards every 3x3 window hangs over the edge
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def common_scale(designs: Sequence[Sequence[Map]]) -> float:
 
 
 def shrinking_maps(maps: Sequence[Map], scale: float, colour: str, title: str) -> str:
-    """Boxes from the picture to the last stage; height and width to scale, maps of 1 or 2 marked."""
+    """Boxes from the picture to the last stage; height and width to scale, what advice calls too small is marked."""
     floor = max(each.size[0] * scale + each.depth for each in maps) + 20
     rooms = [each.room(scale) for each in maps]
     spare = (WIDTH - sum(rooms)) / len(maps)
@@ -66,7 +67,7 @@ def shrinking_maps(maps: Sequence[Map], scale: float, colour: str, title: str) -
 
 def _box(each: Map, scale: float, middle: float, floor: float, colour: str) -> str:
     height, width = (max(side * scale, 0.5) for side in each.size)
-    colour = WARNING if min(each.size) < SMALL else colour
+    colour = WARNING if min(each.size) < LEAST_POSITIONS else colour
     back = each.depth * 0.7
     left, top = middle - (width + back) / 2, floor - height
     right = left + width
