@@ -54,7 +54,7 @@ def common_scale(designs: Sequence[Sequence[Map]]) -> float:
 
 
 def shrinking_maps(maps: Sequence[Map], scale: float, colour: str, title: str) -> str:
-    """Boxes from the picture to the last stage; height and width to scale, what advice calls too small is marked."""
+    """Boxes from the picture to the last stage, to scale; what advice calls too small is marked."""
     floor = max(each.size[0] * scale + each.depth for each in maps) + 20
     rooms = [each.room(scale) for each in maps]
     spare = (WIDTH - sum(rooms)) / len(maps)
