@@ -44,7 +44,8 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
     """
     import gradio as gr
 
-    from resnet_hub.ui import classify
+    from resnet_hub.ui import classify, explore
+    from resnet_hub.ui.common import QUIET
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
     with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
@@ -58,20 +59,37 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
                 elem_id="language",
             )
         intro = gr.Markdown(say("en", "intro"))
-        with gr.Tab(say("en", "tab_classify")) as classify_tab:
-            relabel, relabelled = classify.build(shelf, language)
+        with gr.Tabs() as tabs:
+            with gr.Tab(say("en", "tab_classify"), id="classify") as classify_tab:
+                relabel, relabelled = classify.build(shelf, language)
+            with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
+                explorer = explore.build(shelf, language)
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            tab = gr.update(label=say(chosen, "tab_classify"))
-            return [say(chosen, "intro"), tab, say(chosen, "privacy"), *relabel(chosen)]
+            labels = [gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_explore")]
+            return [
+                say(chosen, "intro"),
+                *labels,
+                say(chosen, "privacy"),
+                *relabel(chosen),
+                *explorer.relabel(chosen),
+            ]
 
-        def first_language(request: gr.Request) -> str:
-            return language_of(request.headers.get("accept-language"))
+        def arrive(request: gr.Request) -> list:
+            """The visitor's language and, where the address names designs, the Explore tab with them.
 
-        quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
-        demo.load(first_language, None, language, **quiet)
-        language.change(translate, language, [intro, classify_tab, privacy, *relabelled], **quiet)
+            In one event: a change of language is answered from what the controls say by then.
+            """
+            chosen = language_of(request.headers.get("accept-language"))
+            query = dict(request.query_params)
+            if not {"a", "b"} & set(query):
+                return [chosen, *[gr.skip()] * (1 + len(explorer.arrivals))]
+            return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
+
+        demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
+        texts = [intro, classify_tab, explore_tab, privacy, *relabelled, *explorer.relabelled]
+        language.change(translate, language, texts, **QUIET)
     return demo
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
@@ -126,6 +127,7 @@ def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Found | None:
     return {"receptive_field": field, "side": side}, why
 
 
+@cache
 def _published_field(name: str) -> float | None:
     """Receptive field over picture of the network as it was published; None for names of one's own."""
     if name not in list_models():

@@ -8,6 +8,7 @@ tensor is made.
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import cache
 from typing import Any, get_args, get_type_hints
 from typing import Literal as OneOf
 
@@ -49,7 +50,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if isinstance(self.input_size, int):
             object.__setattr__(self, "input_size", (self.input_size, self.input_size))
-        for name, kind in get_type_hints(type(self)).items():
+        for name, kind in _kinds(type(self)).items():
             object.__setattr__(self, name, _checked(self.name, name, kind, getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,6 +210,11 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     if unknown or missing:
         raise ValueError(f"network configuration: unknown fields {unknown}, missing fields {missing}")
     return kind(**values)
+
+
+@cache  # reading annotations costs a millisecond, and an explorer makes many configurations
+def _kinds(config: type) -> dict[str, Any]:
+    return get_type_hints(config)
 
 
 def _checked(net: str, name: str, kind: Any, value: Any) -> Any:

@@ -15,6 +15,7 @@ import math
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import count, groupby
 from typing import Any, NamedTuple
 
@@ -64,6 +65,15 @@ class Row:
     padding_share: float = 0.0
     activation_bytes: int = 0
     stage: str = ""
+
+
+class NothingLeft(ValueError):
+    """A picture too small for a network: `layer` finds nothing to work on, `least` pixels a side would do."""
+
+    def __init__(self, message: str, layer: str = "", least: int = 0) -> None:
+        super().__init__(message)
+        self.layer = layer
+        self.least = least
 
 
 class Totals(NamedTuple):
@@ -153,6 +163,7 @@ def receptive_field(before: int, jump: int, kernel: int) -> int:
     return before + (kernel - 1) * jump
 
 
+@lru_cache(10_000)  # a network asks the same few questions over and over; each costs a step a position
 def share_inside(length: int, kernel: int, stride: int, padding: int) -> float:
     """Share of what all windows along one side read that lies on the map and not on its padding."""
     starts = range(-padding, length + padding - kernel + 1, stride)
@@ -395,10 +406,11 @@ def _check_maps(config: ModelConfig, rows: list[Row]) -> None:
     least = 1
     for row in reversed([row for row in rows if row.stage != "head"]):
         least = in_length(least, row.kernel, row.stride, row.padding)
-    raise ValueError(
+    message = (
         f"{config.name}: layer {starved.name} ({starved.op} {starved.kernel}, stride {starved.stride}) has "
         f"nothing left to work on in a {_times(config.input_size)} picture; give input_size={least} or larger"
     )
+    raise NothingLeft(message, starved.name, least)
 
 
 def _summed(name: str, rows: list[Row]) -> Stage:

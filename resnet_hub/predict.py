@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 
@@ -136,6 +136,23 @@ def saliency(model, crop: Image.Image, class_index: int):
     weights = gradient.mean((2, 3), keepdim=True)  # (1, C, 1, 1)
     cam = (weights * feature_map).sum(1)[0].relu().detach()
     return (cam / cam.max().clamp(min=1e-8)).cpu().numpy()
+
+
+def stage_maps(model, crop: Image.Image, channels: int = 8) -> list:
+    """The first channels of the map leaving each stage.
+
+    Args:
+        crop: what the network shall see, as `model.preprocess` makes it but of any size.
+
+    Returns:
+        One float32 array (at most `channels`, h, w) a stage, first to last.
+    """
+    device = next(model.parameters()).device
+    size = (model.config.in_chans, crop.height, crop.width)
+    pixels = replace(model.preprocess, input_size=size).normalise(crop)
+    with evaluation(model):
+        maps = model.features(pixels[None].to(device))
+        return [each[0, :channels].float().cpu().numpy() for each in maps]
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

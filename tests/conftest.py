@@ -1,6 +1,7 @@
 """What several test files share: the app served by its own command, and pictures made on the spot."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
+from urllib.parse import urlparse
 from urllib.request import urlopen
 
 import numpy as np
@@ -15,6 +17,12 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE = 60_000  # milliseconds; a busy 2-core machine is slow to paint
+IN_BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+]
 
 
 def free_port() -> int:
@@ -71,6 +79,41 @@ def app_url(app_folder):
     command = [sys.executable, "app.py", "--model", str(app_folder / "other")]
     with served(command, app_folder) as address:
         yield address
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, app_url):
+    """open_page(query, **context options) -> a loaded page; the hosts it asks are in `page.hosts`."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE)
+    contexts = []
+
+    def open_(query: str = "", **options):
+        usual = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}}
+        contexts.append(browser.new_context(**usual | options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(PATIENCE)
+        page.hosts = set()
+        page.on("request", lambda request: page.hosts.add(urlparse(request.url).hostname))
+        page.goto(app_url + query)
+        expect(page.locator("#design-A .drawing svg" if query else "#panel")).to_be_visible()
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
 
 
 @pytest.fixture

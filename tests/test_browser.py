@@ -1,55 +1,15 @@
 """The page in a real browser: headless Chromium, at desktop and phone width."""
 
 import re
-import shutil
-from urllib.parse import urlparse
 
 import pytest
-from conftest import picture
+from conftest import IN_BROWSER, picture
 
 import resnet_hub
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 expect = playwright.expect
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
-PATIENCE = 60_000  # milliseconds; a busy 2-core machine is slow to paint
-
-
-@pytest.fixture(scope="session")
-def browser():
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, app_url):
-    """open_page(**context options) -> a loaded page that records the hosts it asks, in `page.hosts`."""
-    expect.set_options(timeout=PATIENCE)
-    contexts = []
-
-    def open_(**options):
-        context = browser.new_context(
-            **({"locale": "en-US", "viewport": {"width": 1280, "height": 900}} | options)
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.hosts = set()
-        page.on("request", lambda request: page.hosts.add(urlparse(request.url).hostname))
-        page.goto(app_url)
-        expect(page.locator("#panel")).to_be_visible()
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
+pytestmark = IN_BROWSER
 
 
 def upload(page, path):

@@ -94,6 +94,12 @@ def test_every_network_at_its_own_size(name):
     assert_rows_are_what_runs(trace(name), on_meta(config), config.input_size)
 
 
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_at_an_odd_size(name):
+    size = (67, 81)  # AlexNet needs 63
+    assert_rows_are_what_runs(trace(name, size), on_meta(model_config(name, input_size=size)), size)
+
+
 @pytest.mark.parametrize("size", ODD_SIZES)
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet20_cifar", "plain20_cifar", "wrn16_4_cifar"])
 def test_odd_sizes(name, size):

@@ -6,27 +6,21 @@ how a model is loaded (`models.py`) or how a picture becomes a tensor (`preproce
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from io import BytesIO
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
-from gradio.utils import get_upload_folder
 from PIL import Image
 from tqdm import tqdm
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.common import EXAMPLES, VIRIDIS, data_url, error_text, refuse, uploaded, viridis
 from resnet_hub.ui.models import Shelf, on_gpu
 from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
 
-EXAMPLES = Path(__file__).with_name("examples")
-VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 OVERLAY_SIDE = 256
 
 
@@ -41,45 +35,9 @@ class Shown:
     heat: np.ndarray | None = None  # (h, w), 0 to 1, once Grad-CAM was asked for
 
 
-def uploaded(payload: dict) -> str | bytes:
-    """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
-
-    Raises:
-        ImageError: when there is neither, or the path is another file of this machine: Gradio refuses those
-            only where the request says that it is a file.
-    """
-    kind, _, data = (payload.get("url") or "").partition(",")
-    if kind.startswith("data:"):
-        with suppress(ValueError):
-            return base64.b64decode(data)
-        raise ImageError("The data address is damaged; send it again.", "truncated")
-    path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
-    if not path.is_relative_to(uploads):
-        raise ImageError("There is no such upload; upload it again.", "missing")
-    return str(path)
-
-
 def percent(share: float) -> str:
     """0.873 -> "87.3 %" """
     return f"{100 * share:.1f} %"
-
-
-def data_url(image: Image.Image) -> str:
-    """A picture as PNG inside its own address, so that no file is written for it."""
-    buffer = BytesIO()
-    image.save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def error_text(language: str, error: ImageError) -> str:
-    """An ImageError in the page's language."""
-    facts = {
-        "max_mb": error.facts.get("max_bytes", 0) // 1_000_000,
-        "max_mpx": error.facts.get("max_pixels", 0) // 1_000_000,
-        "why": str(error),
-    }
-    key = f"image_{error.code}"
-    return say(language, key if key in TEXT else "image_unusable", **facts)
 
 
 def verdict(language: str, shown: Shown | None) -> str:
@@ -143,10 +101,8 @@ def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:
     """A heat map (h, w), 0 to 1, in viridis over the picture the network saw."""
     side = (OVERLAY_SIDE, OVERLAY_SIDE * seen.height // seen.width)
     smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(side, Image.Resampling.BILINEAR))
-    stops = np.linspace(0, 1, len(VIRIDIS))
-    colours = np.stack([np.interp(smooth, stops, channel) for channel in VIRIDIS.T], axis=-1)
     picture = seen.convert("RGB").resize(side, Image.Resampling.NEAREST)
-    return Image.blend(picture, Image.fromarray(colours.astype(np.uint8)), 0.6)
+    return Image.blend(picture, viridis(smooth), 0.6)
 
 
 def heat_figure(language: str, shown: Shown) -> str:
@@ -172,11 +128,6 @@ def download_bar(report: Callable) -> type:
             return moved
 
     return DownloadBar
-
-
-def refuse(language: str, key: str, **facts) -> gr.Error:
-    """The error to raise for a visitor's mistake: said on the page, not logged as a fault of the app."""
-    return gr.Error(say(language, key, **facts), print_exception=False)
 
 
 def load(shelf: Shelf, source: str, language: str, progress: Callable):
@@ -238,11 +189,10 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
                     height=300,
                     elem_id="photo",
                 )
-                pictures = sorted(EXAMPLES.glob("*.jpg"))
                 examples = gr.Dataset(
                     label=say("en", "examples"),
                     components=["image"],
-                    samples=[[str(path)] for path in pictures],
+                    samples=[[str(path)] for path in EXAMPLES],
                     type="index",
                     elem_id="examples",
                 )
@@ -261,7 +211,7 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
 
         quiet = {"api_visibility": "private", "show_progress": "hidden"}
         # gr.Examples would put back the photo's English label with every click.
-        examples.click(lambda index: str(pictures[index]), examples, photo, queue=False, **quiet)
+        examples.click(lambda index: str(EXAMPLES[index]), examples, photo, queue=False, **quiet)
         gr.on(
             [photo.change, model.change],
             on_classify,

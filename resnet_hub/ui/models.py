@@ -9,6 +9,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
+from typing import Any
 
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.text import say
@@ -62,6 +63,11 @@ class Shelf:
                 while len(self._loaded) > MOST_LOADED:
                     self._loaded.popitem(last=False)
             return model
+
+    def in_memory(self) -> list[tuple[str, Any]]:
+        """(source, model) of those that need no loading, the most recently used last."""
+        with self._lock:
+            return list(self._loaded.items())
 
     def _load(self, source: str, tqdm_class: type | None):
         from resnet_hub.device import pick_device

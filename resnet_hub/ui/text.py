@@ -104,6 +104,209 @@ TEXT: dict[str, tuple[str, str]] = {
     "look_least": ("none", "なし"),
     "look_most": ("most influence", "影響 大"),
     "look_first": ("Classify a photo first.", "先に写真を分類してください。"),
+    # explore: controls
+    "tab_explore": ("Explore", "設計を試す"),
+    "explore_intro": (
+        "Change the stem, the strides or the input size of a real ResNet and watch its feature maps, receptive field and cost. "
+        "A and B start as the same ResNet-50 on 32×32 pictures, once with ImageNet's stem and once with CIFAR's.",
+        "本物の ResNet のステム・ストライド・入力サイズを変えると、特徴マップの大きさ・受容野・計算量がどう変わるかが"
+        "すぐに分かります。最初は 32×32 の画像に対する ResNet-50 で、A は ImageNet 用、B は CIFAR 用のステムです。",
+    ),
+    "explore_choices": (
+        "Stem: the first layer, ImageNet's 7×7 with stride 2, CIFAR's 3×3 with stride 1, or deep, three 3×3, the first with stride 2. "
+        "Strides: one for each stage. Shortcut: what stands beside a block where its shape changes. "
+        "Stride in: the convolution of a bottleneck that strides, v1.5 as in torchvision and timm, v1 as in the paper.",
+        "ステム：最初の層。ImageNet は 7×7・ストライド 2、CIFAR は 3×3・ストライド 1、deep は 3×3 を 3 層（最初だけストライド 2）。"
+        "ストライド：ステージごとに 1 つ。ショートカット：ブロックの前後で形が変わるときの近道。"
+        "縮小する層：ボトルネックのどの畳み込みにストライドを置くか（v1.5 は torchvision と timm、v1 は論文）。",
+    ),
+    "design": ("Design {name}", "設計 {name}"),
+    "network": ("Network", "ネットワーク"),
+    "input_size": ("Input (H×W)", "入力（H×W）"),
+    "stem": ("Stem", "ステム"),
+    "stem_imagenet": ("ImageNet", "ImageNet"),
+    "stem_cifar": ("CIFAR", "CIFAR"),
+    "stem_deep": ("deep", "deep"),
+    "strides": ("Strides", "ストライド"),
+    "maxpool": ("Max pooling after the stem", "ステムの後に最大プーリング"),
+    "stride_in": ("Stride in", "縮小する層"),
+    "stride_in_3x3": ("3×3 (v1.5)", "3×3（v1.5）"),
+    "stride_in_1x1": ("1×1 (v1)", "1×1（v1）"),
+    "shortcut": ("Shortcut", "ショートカット"),
+    "shortcut_projection": ("projection", "射影"),
+    "shortcut_zeropad": ("zero padding", "ゼロ埋め"),
+    "shortcut_none": ("none", "なし"),
+    "only_size": (
+        "{network} has no residual blocks: only its input size can be changed here.",
+        "{network} には残差ブロックがないため、ここで変えられるのは入力サイズだけです。",
+    ),
+    # explore: what is wrong with a design
+    "design_network": (
+        "There is no network “{seen}”. Choose one of: {allowed}.",
+        "「{seen}」というネットワークはありません。次の中から選んでください：{allowed}",
+    ),
+    "design_size": (
+        "Input size “{seen}” is not a size. Give one number or height×width, for example 32 or 96x64.",
+        "入力サイズ「{seen}」は読み取れません。32 や 96x64（高さ×幅）のように入力してください。",
+    ),
+    "design_size_range": (
+        "Input size {seen} is out of bounds. Each side may have {least} to {most} pixels.",
+        "入力サイズ {seen} は範囲外です。一辺は {least}〜{most} 画素にしてください。",
+    ),
+    "design_strides": (
+        "Strides “{seen}” are not numbers. Give one for each stage, for example 1,2,2,2.",
+        "ストライド「{seen}」は数として読み取れません。1,2,2,2 のようにステージごとに入力してください。",
+    ),
+    "design_strides_count": (
+        "Strides “{seen}” do not fit: {network} has {count} stages. Give {count} numbers.",
+        "ストライド「{seen}」の個数が合いません。{network} は {count} ステージなので、{count} 個の数を入力してください。",
+    ),
+    "design_strides_range": (
+        "Strides “{seen}” are out of bounds. Each may be {least} to {most}.",
+        "ストライド「{seen}」は範囲外です。それぞれ {least}〜{most} にしてください。",
+    ),
+    "design_word": (
+        "{field} “{seen}” is not known. Choose one of: {allowed}.",
+        "{field}「{seen}」は使えません。次の中から選んでください：{allowed}",
+    ),
+    "design_idle": (
+        "{field} “{seen}” would change nothing on {network}, which takes {allowed}. Leave {field} out.",
+        "{network} では {field}「{seen}」は何も変えません（変えられるもの：{allowed}）。{field} は指定しないでください。",
+    ),
+    "design_nothing_left": (
+        "Nothing is left of the picture for layer {layer}. Give {least} pixels a side or more.",
+        "画像が小さすぎて、層 {layer} に渡るものが残りません。一辺を {least} 画素以上にしてください。",
+    ),
+    "design_address": (
+        "“{seen}” is no design. One looks like resnet50.32 or resnet18.96x64.stem-cifar.strides-1-2-2-2.",
+        "「{seen}」は設計として読み取れません。resnet50.32 や resnet18.96x64.stem-cifar.strides-1-2-2-2 のような形です。",
+    ),
+    "address_wrong": (
+        "The address of this page asks for a design that cannot be, so the usual one is shown. {why}",
+        "このページのアドレスが指定する設計は作れないため、最初の設計を表示しています。{why}",
+    ),
+    # explore: what is shown
+    "map_picture": ("picture", "画像"),
+    "maps_title": ("{design}: feature maps from the picture to the last stage", "{design}：画像から最後のステージまでの特徴マップ"),
+    "maps_caption": (
+        "Height and width to scale, the same for A and B; depth stands for channels. Orange: fewer than 3 positions a side.",
+        "縦横は実際の比率（A と B で共通の縮尺）、奥行きはチャンネル数を表します。橙色：一辺が 3 未満。",
+    ),
+    "column_stage": ("stage", "ステージ"),
+    "column_map": ("map", "マップ"),
+    "column_field": ("sees", "受容野"),
+    "column_jump": ("stride", "ストライド"),
+    "column_padded": ("padding", "パディング"),
+    "column_params": ("params", "パラメータ"),
+    "column_macs": ("MACs", "MACs"),
+    "column_memory": ("memory", "メモリ"),
+    "column_layer": ("layer", "層"),
+    "column_op": ("op", "種類"),
+    "column_kernel": ("kernel", "カーネル"),
+    "stages_title": ("Stage by stage", "ステージごと"),
+    "columns_explained": (
+        "map: channels × height × width. sees: side of the square of the picture one position depends on (receptive field). "
+        "stride: pixels from one position to the next. padding: share of what the windows read that is padding. MACs: multiply-adds for one picture. memory: the maps in fp32.",
+        "マップ：チャンネル×高さ×幅。受容野：1 つの位置が影響を受ける画像上の正方形の一辺。ストライド：隣の位置までの画素数（累積）。パディング：窓が読むうちパディングの割合。"
+        "MACs：画像 1 枚あたりの積和演算。メモリ：特徴マップを fp32 で保持した場合。",
+    ),
+    "curve_side": ("Shorter side of the map, pixels", "マップの短辺（画素）"),
+    "curve_field": ("Receptive field, pixels", "受容野（画素）"),
+    "curve_depth": ("convolutions and poolings passed", "通過した畳み込みとプーリングの数"),
+    "curves_caption": (
+        "Logarithmic. Dotted: the picture's shorter side. A receptive field far above it looks mostly at padding.",
+        "対数目盛。点線は画像の短辺です。受容野がこれを大きく超えると、見ているのはほとんど画像の外側になります。",
+    ),
+    "totals_title": ("A and B compared", "A と B の比較"),
+    "total_params": ("parameters", "パラメータ数"),
+    "total_macs": ("multiply-adds", "積和演算（MACs）"),
+    "total_activation_bytes": ("maps in memory", "特徴マップのメモリ"),
+    "total_field": ("receptive field", "受容野"),
+    "total_last": ("last map", "最後のマップ"),
+    "difference": ("B − A", "B − A"),
+    "layers_title": ("Every layer", "すべての層"),
+    # explore: advice; the English is advice.py's own
+    "advice_title": ("What to know about this design", "この設計について"),
+    "advice_none": (
+        "Nothing to object to: map, receptive field and padding are in proportion at this size.",
+        "特に問題はありません。この入力サイズに対して、マップ・受容野・パディングの釣り合いが取れています。",
+    ),
+    "advice_residual_only": (
+        "Advice is given for residual networks only.",
+        "助言は残差ネットワークに対してのみ行います。",
+    ),
+    "advice_apply": ("Apply {change}", "「{change}」にする"),
+    "advice_no_change": ("No single change mends it.", "一か所の変更だけでは直りません。"),
+    "on": ("on", "あり"),
+    "off": ("off", "なし"),
+    "advice_last_map_small": (
+        "{why}",
+        "最後のステージの {out_size[0]}×{out_size[1]} の位置には、画像のどこに何があったかという情報がほとんど残っていません。",
+    ),
+    "advice_padding_over_half": (
+        "{why}",
+        "{layers} 個の層が、マップの中身よりパディングを多く読んでいます（{layer} では {share:.0%}）。",
+    ),
+    "advice_field_far_above": (
+        "{why}",
+        "受容野の {receptive_field} 画素は画像の {times:.1f} 倍です（公開されている {network} では {published_times:.1f} 倍）。"
+        "後ろの層が見ているのは、ほとんど画像の外側です。",
+    ),
+    "advice_field_far_below": (
+        "{why}",
+        "どの位置からも {side} 画素中 {receptive_field} 画素までしか見えないため、大きなものの全体は捉えられません。",
+    ),
+    "advice_stem_keeps_large_picture": (
+        "{why}",
+        "ステムが画像を元の大きさのまま渡すため、積和演算が ImageNet 用ステムの {times:.1f} 倍になります。",
+    ),
+    "advice_size_rounded": (
+        "{why}",
+        "入力サイズが {jump} の倍数でない（余りは縦 {rest[0]}・横 {rest[1]} 画素）ため、端の位置は一部がパディングで埋められます。",
+    ),
+    "advice_weights_mean_something_else": (
+        "{why}",
+        "この重みは timm や torchvision の {network} にもエラーなく読み込めますが、計算結果は別物になります"
+        "（{fields} を伝える手段がないため）。",
+    ),
+    # explore: on a real picture
+    "run_title": ("On a real picture", "実際の画像で"),
+    "run": ("Run A and B on this picture", "この画像で A と B を動かす"),
+    "run_waiting": (
+        "Give it a picture and press the button: the first channels of each stage appear here.",
+        "画像を入れてボタンを押すと、各ステージの最初のチャンネルがここに表示されます。",
+    ),
+    "run_no_picture": ("Choose a picture first.", "先に画像を選んでください。"),
+    "run_seen": ("what the network sees: {width}×{height}", "ネットワークに見える画像：{width}×{height}"),
+    "run_random": (
+        "Random weights: the maps show how much of the picture's layout is left, not what a trained network would find.",
+        "重みはランダムです。画像の配置がどれだけ残っているかは分かりますが、学習済みネットワークの見方ではありません。",
+    ),
+    "run_trained": ("Trained weights: {source}.", "学習済みの重み：{source}"),
+    "run_other_size": (
+        "They were trained on {size} pictures, so at this size they see nothing they know.",
+        "学習時の画像は {size} なので、この大きさでは見慣れないものとして扱われます。",
+    ),
+    "run_more": ("channels 1 to {shown} of {count}", "{count} チャンネル中 1〜{shown}"),
+    "run_too_much": (
+        "Design {name} would take {macs} multiply-adds and {memory} of memory; {most_macs} and {most_memory} is the most "
+        "that is run here. Choose a smaller picture, a stem that strides, or a smaller network.",
+        "設計 {name} には積和演算 {macs} 回とメモリ {memory} が必要です。ここで動かせるのは {most_macs} 回・{most_memory} までです。"
+        "画像を小さくするか、ストライドのあるステム、または小さなネットワークを選んでください。",
+    ),
+    "run_impossible": ("Design {name} cannot be built as it stands.", "設計 {name} はこのままでは作れません。"),
+    "run_colours": (
+        "Each channel from its lowest value (dark) to its highest (bright). A map of one position is a single number, so a single colour.",
+        "チャンネルごとに、最小値（暗）から最大値（明）まで。1×1 のマップは数値が 1 つだけなので、1 色になります。",
+    ),
+    # explore: take it away
+    "take_title": ("Take it away", "持ち帰る"),
+    "take_link": ("Copy the link to A and B", "A と B へのリンクをコピー"),
+    "take_python": ("Copy the Python", "Python をコピー"),
+    "take_csv": ("Layers, CSV", "層の表 CSV"),
+    "take_svg": ("Drawing, SVG", "図 SVG"),
+    "take_png": ("Drawing, PNG", "図 PNG"),
+    "take_done": ("Copied", "コピーしました"),
     # errors
     "unknown_model": (
         "“{model}” is not offered here. Choose one of: {offered}.",

@@ -1,0 +1,71 @@
+"""What the tabs share: reading what a visitor uploads, refusing politely, colours and pictures for the page.
+
+Knows nothing of models or of any one tab.
+"""
+
+from __future__ import annotations
+
+import base64
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.text import TEXT, say
+
+EXAMPLES = sorted(Path(__file__).with_name("examples").glob("*.jpg"))
+VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
+QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
+
+
+def uploaded(payload: dict) -> str | bytes:
+    """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
+
+    Raises:
+        ImageError: when there is neither, or the path is another file of this machine: Gradio refuses those
+            only where the request says that it is a file.
+    """
+    kind, _, data = (payload.get("url") or "").partition(",")
+    if kind.startswith("data:"):
+        with suppress(ValueError):
+            return base64.b64decode(data)
+        raise ImageError("The data address is damaged; send it again.", "truncated")
+    path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
+    if not path.is_relative_to(uploads):
+        raise ImageError("There is no such upload; upload it again.", "missing")
+    return str(path)
+
+
+def data_url(image: Image.Image) -> str:
+    """A picture as PNG inside its own address, so that no file is written for it."""
+    buffer = BytesIO()
+    image.save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def error_text(language: str, error: ImageError) -> str:
+    """An ImageError in the page's language."""
+    facts = {
+        "max_mb": error.facts.get("max_bytes", 0) // 1_000_000,
+        "max_mpx": error.facts.get("max_pixels", 0) // 1_000_000,
+        "why": str(error),
+    }
+    key = f"image_{error.code}"
+    return say(language, key if key in TEXT else "image_unusable", **facts)
+
+
+def refuse(language: str, key: str, **facts) -> gr.Error:
+    """The error to raise for a visitor's mistake: said on the page, not logged as a fault of the app."""
+    return gr.Error(say(language, key, **facts), print_exception=False)
+
+
+def viridis(shares: np.ndarray) -> Image.Image:
+    """An array (h, w), 0 to 1, as a picture of that size."""
+    stops = np.linspace(0, 1, len(VIRIDIS))
+    colours = np.stack([np.interp(shares, stops, channel) for channel in VIRIDIS.T], axis=-1)
+    return Image.fromarray(colours.astype(np.uint8))

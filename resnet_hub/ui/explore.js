@@ -1,0 +1,43 @@
+// The buttons under "Take it away". `element` is the panel they stand in.
+element.addEventListener("click", async (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const { copy, png } = button.dataset;
+  if (copy === "link") await give(location.origin + location.pathname + panel().dataset.query);
+  if (copy === "python") await give(button.closest(".design").querySelector("pre").textContent);
+  if (copy) say(button);
+  if (png) draw(button.closest(".design").querySelector("[data-svg]").href, png);
+});
+
+const panel = () => element.querySelector("[data-query]");
+
+async function give(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch { // a page served without https has no clipboard
+    const box = document.body.appendChild(document.createElement("textarea"));
+    box.value = text;
+    box.select();
+    document.execCommand("copy");
+    box.remove();
+  }
+}
+
+function say(button) {
+  const text = button.textContent;
+  if (text === panel().dataset.done) return;
+  button.textContent = panel().dataset.done;
+  setTimeout(() => (button.textContent = text), 1500);
+}
+
+async function draw(svg, name) {
+  const image = new Image();
+  image.src = svg;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [3 * image.width, 3 * image.height];
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  const link = document.createElement("a");
+  [link.href, link.download] = [canvas.toDataURL("image/png"), name];
+  link.click();
+}
