@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.common import EXAMPLES, VIRIDIS, data_url, error_text, refuse, uploaded, viridis
+from resnet_hub.ui.common import EXAMPLES, QUIET, VIRIDIS, data_url, error_text, refuse, uploaded, viridis
 from resnet_hub.ui.models import Shelf, on_gpu
 from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
 
@@ -209,9 +209,8 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
                 panel = gr.HTML(verdict("en", None), elem_id="panel")
                 look_button = gr.Button(say("en", "look"), elem_id="look")
 
-        quiet = {"api_visibility": "private", "show_progress": "hidden"}
         # gr.Examples would put back the photo's English label with every click.
-        examples.click(lambda index: str(EXAMPLES[index]), examples, photo, queue=False, **quiet)
+        examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
         gr.on(
             [photo.change, model.change],
             on_classify,
@@ -225,7 +224,7 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
             trigger_mode="always_last",
         )
         look_button.click(on_look, [shown, language], [panel, shown], api_visibility="private")
-        language.change(lambda result, chosen: verdict(chosen, result), [shown, language], panel, **quiet)
+        language.change(lambda result, chosen: verdict(chosen, result), [shown, language], panel, **QUIET)
 
     def relabel(chosen: str) -> list:
         model_texts = {"label": say(chosen, "model"), "info": say(chosen, "model_info")}

@@ -10,10 +10,8 @@ LANGUAGES = {"en": "English", "ja": "日本語"}
 TEXT: dict[str, tuple[str, str]] = {
     # page
     "intro": (
-        "Give it a photo and see what a residual network makes of it: its best guesses, how sure it is, "
-        "and the picture it really saw.",
-        "写真を渡すと、残差ネットワーク（ResNet）が何と判断するかを表示します。候補とその確からしさ、"
-        "そしてネットワークに実際に見えている画像を確かめられます。",
+        "See what a residual network makes of a photo, and take such networks apart.",
+        "残差ネットワーク（ResNet）が写真を何と判断するかを見て、ネットワークの中身を確かめられます。",
     ),
     "privacy": (
         "Photos stay on the machine that runs this page and are deleted within ten minutes or so.",
