@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.card import card_results, render_card
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.hub import SHIPPED, Calibration
+from resnet_hub.fetch import SHIPPED
+from resnet_hub.hub import Calibration
 from training.data import DataError, ImageSet, load_data, load_pictures
 from training.engine import Trainer, predict_logits, write_json
 
