@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import loopback_hub
 import numpy as np
 import pytest
 from PIL import Image
@@ -71,6 +72,22 @@ def app_url(app_folder):
     command = [sys.executable, "app.py", "--model", str(app_folder / "other")]
     with served(command, app_folder) as address:
         yield address
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """An empty Hub on loopback that huggingface_hub talks to, with a cache of its own and no token."""
+    from huggingface_hub import constants
+
+    hub = loopback_hub.LoopbackHub()
+    server = loopback_hub.serve(hub)
+    loopback_hub.point_client_to(hub.endpoint, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield hub
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture
