@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, get_token, hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -321,7 +321,8 @@ def status_reason(status: int) -> str:
 
 
 def without_token(text: str, token: str | bool | None) -> str:
-    """`text` with access tokens blotted out; the Hub's begin with hf_."""
-    if isinstance(token, str) and token:
+    """`text` with access tokens blotted out: the one in use, and whatever begins as the Hub's do."""
+    token = token if isinstance(token, str) else get_token()
+    if token and token.strip():
         text = text.replace(token.strip(), "***")
     return re.sub(r"\bhf_\w{4,}", "hf_***", text)
