@@ -25,6 +25,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         metavar="REPO_OR_DIR",
         help="offer this Hub repository or checkpoint directory too; may be repeated",
     )
+    parser.add_argument(
+        "--models-only-from",
+        type=model_list,
+        metavar="LIST",
+        help="load only these from the Hub (ids with commas between, or a file with one a line); "
+        "without it a visitor can type in any public repository",
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     options = parser.parse_args(arguments)
@@ -33,6 +40,20 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         if not Path(model, "config.json").is_file() and not is_repository_id:
             parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
     return options
+
+
+def model_list(text: str) -> tuple[str, ...]:
+    """Repository ids from "owner/a,owner/b" or from a file with one a line.
+
+    Raises:
+        argparse.ArgumentTypeError: for what is no repository id.
+    """
+    lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
+    ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    wrong = [name for name in ids if name.count("/") != 1 or name.startswith((".", "/"))]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no Hub repository id like owner/name, and no file")
+    return ids
 
 
 def build_app(shelf, uploads_kept: tuple[int, int]):
@@ -44,7 +65,7 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
     """
     import gradio as gr
 
-    from resnet_hub.ui import classify
+    from resnet_hub.ui import cards, classify
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
     with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
@@ -60,18 +81,22 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
         intro = gr.Markdown(say("en", "intro"))
         with gr.Tab(say("en", "tab_classify")) as classify_tab:
             relabel, relabelled = classify.build(shelf, language)
+        with gr.Tab(say("en", "tab_cards")) as cards_tab:
+            relabel_cards, relabelled_cards = cards.build(shelf, language, cards_tab)
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            tab = gr.update(label=say(chosen, "tab_classify"))
-            return [say(chosen, "intro"), tab, say(chosen, "privacy"), *relabel(chosen)]
+            tabs = [gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_cards")]
+            page = [say(chosen, "intro"), *tabs, say(chosen, "privacy")]
+            return [*page, *relabel(chosen), *relabel_cards(chosen)]
 
         def first_language(request: gr.Request) -> str:
             return language_of(request.headers.get("accept-language"))
 
         quiet = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
         demo.load(first_language, None, language, **quiet)
-        language.change(translate, language, [intro, classify_tab, privacy, *relabelled], **quiet)
+        page_parts = [intro, classify_tab, cards_tab, privacy, *relabelled, *relabelled_cards]
+        language.change(translate, language, page_parts, **quiet)
     return demo
 
 
@@ -113,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     from resnet_hub.ui.models import Shelf
 
-    shelf = Shelf(tuple(options.model), options.device)
+    shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
     demo = build_app(shelf, UPLOADS_KEPT)
     try:
         launch(demo, options)

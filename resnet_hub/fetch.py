@@ -25,7 +25,7 @@ CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "READ
 SHIPPED = Path(__file__).parent / "weights"
 MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 1 << 20}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-REPO_ID = re.compile(r"[\w.-]+/[\w.-]+")
+REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")  # not ../name, which is a directory
 PATIENCE = 10  # seconds until a Hub that does not answer counts as out of reach
 
 

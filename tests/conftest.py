@@ -25,17 +25,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(command: list[str], folder: Path, seconds: float = 120):
+def served(command: list[str], folder: Path, seconds: float = 120, **environment: str):
     """Run a server command with its uploads and caches under `folder`; yields its address."""
     port = free_port()
     closed = free_port()  # nobody listens there: the Hub is out of reach, as on a machine without network
-    env = os.environ | {
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "HF_HOME": str(folder / "hub"),
-        "HF_ENDPOINT": f"http://127.0.0.1:{closed}",
-        "OMP_NUM_THREADS": "2",
-    }
+    env = (
+        os.environ
+        | {
+            "GRADIO_SERVER_PORT": str(port),
+            "GRADIO_TEMP_DIR": str(folder / "uploads"),
+            "HF_HOME": str(folder / "hub"),
+            "HF_ENDPOINT": f"http://127.0.0.1:{closed}",
+            "OMP_NUM_THREADS": "2",
+        }
+        | environment
+    )
     log = folder / "log.txt"
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)

@@ -1,5 +1,5 @@
-"""The promises of `python -m training.publish`: only a whole and truthful run goes up, in one commit, and what
-is on the Hub afterwards is that run. The Hub is on loopback; the run is a small network on small pictures.
+"""The promises of `python -m training.publish`: only a whole and truthful run goes up, in one commit, and
+what is on the Hub afterwards is that run. The Hub is on loopback, the run a small network on small pictures.
 """
 
 from __future__ import annotations

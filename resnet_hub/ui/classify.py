@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.models import Shelf, on_gpu
+from resnet_hub.ui.models import MOST_TYPED_BYTES, Shelf, TooLarge, on_gpu
 from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
 
 EXAMPLES = Path(__file__).with_name("examples")
@@ -185,19 +185,29 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
     Raises:
         gr.Error: in the page's language, when it is not offered or cannot be had.
     """
-    if source not in shelf.offered:
-        raise refuse(language, "unknown_model", model=source, offered=", ".join(shelf.offered))
+    if not shelf.allows(source):
+        key = "unknown_repository" if shelf.takes_any else "unknown_model"
+        raise refuse(language, key, model=source[:100], offered=", ".join(shelf.offered))
     progress(0, desc=say(language, "loading", model=source))
     try:
+        megabytes = shelf.megabytes(source)
+        if megabytes is not None:
+            size = {"model": source, "megabytes": f"{megabytes:.0f}"}
+            gr.Info(say(language, "downloading", **size), duration=5)
+            progress(0, desc=say(language, "downloading", **size))
         return shelf.get(source, download_bar(progress))
-    except (
-        ValueError
-    ) as error:  # CheckpointError is one; naming it would import torch before the page answers
-        raise refuse(language, "model_failed", why=str(error).rstrip(".")) from error
+    except TooLarge as error:
+        sizes = {"megabytes": error.args[0] // 10**6, "most": MOST_TYPED_BYTES // 10**6}
+        raise refuse(language, "model_too_large", model=source, **sizes) from error
+    except ValueError as error:  # a CheckpointError, or a device that is not there
+        raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
 
 
 def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list]:
     """Lay out the tab; returns (relabel(language) -> updates, the components those updates are for)."""
+
+    def model_info(language: str) -> str:
+        return say(language, "model_info") + (say(language, "model_any") if shelf.takes_any else "")
 
     @on_gpu
     def look(photo: str | bytes, source: str) -> Prediction:
@@ -212,6 +222,7 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
         language = language if language in [*LANGUAGES] else "en"
         if image is None:
             return None, verdict(language, None), None
+        model = (model or DEFAULT_MODEL).strip()
         loaded = load(shelf, model, language, progress)
         try:
             prediction = look(uploaded(image), model)
@@ -251,7 +262,8 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
                     shelf.choices("en"),
                     value=DEFAULT_MODEL,
                     label=say("en", "model"),
-                    info=say("en", "model_info"),
+                    info=model_info("en"),
+                    allow_custom_value=shelf.takes_any,
                     elem_id="model",
                 )
             with gr.Column(min_width=300):
@@ -278,7 +290,7 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
         language.change(lambda result, chosen: verdict(chosen, result), [shown, language], panel, **quiet)
 
     def relabel(chosen: str) -> list:
-        model_texts = {"label": say(chosen, "model"), "info": say(chosen, "model_info")}
+        model_texts = {"label": say(chosen, "model"), "info": model_info(chosen)}
         return [
             gr.update(label=say(chosen, "photo"), placeholder=say(chosen, "drop")),
             gr.update(label=say(chosen, "examples")),
