@@ -27,22 +27,26 @@ def marked(card: str) -> str:
     return front + "".join(heading + block(text) for heading, text in sections(body))
 
 
-def merged(remote: str, new: str) -> str:
+def merged(remote: str, new: str, *, same_weights: bool = False) -> str:
     """The `new` card with what a person added to or changed in the `remote` one.
 
     A section that a person added stays behind the section it stood behind.
+
+    Args:
+        same_weights: the weights on the Hub stay as they are, and so do the results measured on them where
+            the new card has none.
     """
     remote_front, remote_body = split_front_matter(remote)
     new_front, new_body = split_front_matter(new)
     theirs, ours = joined(sections(remote_body)), joined(sections(new_body))
-    kept = {h: text for h, text in theirs.items() if h not in ours and by_hand(text)}
+    kept = {h: text for h, text in theirs.items() if h not in ours and (same_weights or by_hand(text))}
     order = list(ours)
     for heading in kept:
         before = list(theirs)[: list(theirs).index(heading)]
         place = max((order.index(h) + 1 for h in before if h in order), default=len(order))
         order.insert(place, heading)
     texts = {h: merged_section(h, theirs.get(h), text) for h, text in ours.items()} | kept
-    return merged_front_matter(remote_front, new_front) + "".join(h + texts[h] for h in order)
+    return merged_front_matter(remote_front, new_front, same_weights) + "".join(h + texts[h] for h in order)
 
 
 def merged_section(heading: str, remote: str | None, new: str) -> str:
@@ -62,10 +66,10 @@ def merged_section(heading: str, remote: str | None, new: str) -> str:
     return added_before + new.rstrip("\n") + "\n" + added_after + "\n"
 
 
-def merged_front_matter(remote: str, new: str) -> str:
+def merged_front_matter(remote: str, new: str, same_weights: bool) -> str:
     """YAML front matter: the new fields, a person's further fields, a person's licence and list entries."""
     theirs, ours = parse_front_matter(remote), parse_front_matter(new)
-    generated = {"model-index", "base_model", "base_model_relation", "library_name", "pipeline_tag"}
+    generated = set() if same_weights else {"model-index", "base_model", "base_model_relation"}
     added = {k: v for k, v in theirs.items() if k not in generated | ours.keys() and v is not None}
     fields = ours | added
     fields |= {key: theirs[key] for key in KEPT if theirs.get(key)}

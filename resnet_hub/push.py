@@ -13,6 +13,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, hf_hub_download
 from resnet_hub.card_merge import merged
 from resnet_hub.fetch import (
     CARD_FILE,
+    WEIGHTS_FILE,
     CheckpointError,
     HubUnreachable,
     is_as_published,
@@ -114,4 +115,6 @@ def merge_remote_card(repo_id: str, card: Path, head, token: str | None) -> None
     with plain_errors(repo_id, CARD_FILE, token):
         remote = Path(hf_hub_download(repo_id, CARD_FILE, revision=head.sha, token=token))
     text = remote.read_text(encoding="utf-8", errors="replace")
-    card.write_text(merged(text, card.read_text(encoding="utf-8")), encoding="utf-8")
+    same = WEIGHTS_FILE not in changed_files(card.parent, head)
+    both = merged(text, card.read_text(encoding="utf-8"), same_weights=same)
+    card.write_text(both, encoding="utf-8")

@@ -361,6 +361,11 @@ def test_results_of_earlier_weights_do_not_outlive_them(text, bare_text):
     assert "model-index" not in front_matter(both) and "## Results" not in both and "87.61" not in both
 
 
+def test_results_stay_while_the_weights_do(text, bare_text):
+    both = merged(text, bare_text, same_weights=True)
+    assert card_results(both) == STATED and "| dog | 72.5 % |" in both
+
+
 @pytest.mark.parametrize("remote", ["", "no front matter", "---\n: [\n---\nbroken", "---\r\na: 1\r\n---\r\n"])
 def test_any_remote_card_can_be_merged(text, remote):
     both = merged(remote, text)

@@ -141,6 +141,16 @@ def test_the_card_is_read_from_the_commit_asked_for(hub, repo):
     assert fetch_card(REPO) is None
 
 
+def test_branches_and_tags_made_by_the_client_are_loaded(hub):
+    api = HfApi(token=TOKEN)
+    tiny(num_classes=3).push_to_hub(REPO, token=TOKEN)
+    api.create_tag(REPO, tag="v1")
+    api.create_branch(REPO, branch="older")
+    tiny(num_classes=5).push_to_hub(REPO, token=TOKEN)
+    counts = {at: from_pretrained(REPO, revision=at).config.num_classes for at in ("main", "v1", "older")}
+    assert counts == {"main": 5, "v1": 3, "older": 3}
+
+
 # Private, gated, missing
 
 

@@ -17,7 +17,9 @@ from threading import Event
 
 import pytest
 import yaml
-from conftest import ROOT, picture
+from conftest import ROOT, picture, served
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from huggingface_hub import ModelCard
 from loopback_hub import TOKEN, error, flip_a_byte, on, once, with_body
 from test_card import FACTS, leaves
@@ -249,6 +251,29 @@ def test_a_bad_repository_id_is_refused(run, repo_id):
     with pytest.raises(SystemExit) as end:
         publish.main([str(run), "--repo-id", repo_id])
     assert end.value.code == 2
+
+
+def test_a_loaded_model_pushed_back_keeps_its_results(logged_in, run):
+    command(run)
+    from_pretrained(REPO).push_to_hub(REPO)
+    assert "## Results" in logged_in.files(REPO)["README.md"].decode()
+    from_pretrained(run).push_to_hub("somebody/else")
+    assert "## Results" not in logged_in.files("somebody/else")["README.md"].decode()
+
+
+def test_the_space_s_files_start_and_serve_the_model(logged_in, run, tmp_path):
+    assert command(run) == 0
+    assert command(run, "--space", "--dry-run", str(tmp_path / "look")) == 0
+    start = [sys.executable, str(tmp_path / "look-space" / "space.py")]
+    (tmp_path / "space_home").mkdir()
+    env = {"HF_ENDPOINT": logged_in.endpoint, "HF_HUB_DISABLE_XET": "1"}
+    with served(start, tmp_path / "space_home", **env) as address:
+        client = Client(address, verbose=False)
+        picture(0).save(tmp_path / "photo.png")
+        answer = client.predict(handle_file(str(tmp_path / "photo.png")), REPO, api_name="/classify")
+        assert {c["label"] for c in answer[0]["confidences"]} == set(LABELS)
+        with pytest.raises(AppError, match="not offered here"):
+            client.predict(handle_file(str(tmp_path / "photo.png")), "somebody/else", api_name="/classify")
 
 
 def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys):
