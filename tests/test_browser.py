@@ -154,3 +154,11 @@ def test_the_cards_tab_shows_the_card_of_the_loaded_model_and_asks_nobody(open_p
     page.get_by_label("日本語").check()
     expect(page.get_by_text("作り手が述べていること")).to_be_visible()
     assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_a_phone_shows_a_card_without_scrolling_sideways(open_page):
+    page = open_page(viewport={"width": 390, "height": 844}, locale="ja-JP")
+    page.get_by_role("tab", name="モデルカード").click()
+    expect(page.locator("#card table").first).to_be_visible()
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0

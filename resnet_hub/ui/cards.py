@@ -32,6 +32,8 @@ def card_html(text: str, language: str = "en") -> str:
     renderer.add_render_rule(
         "image", lambda self, tokens, i, *_: f"<em>[{picture}: {html.escape(tokens[i].content)}]</em>"
     )
+    renderer.add_render_rule("table_open", lambda *_: '<div class="wide"><table>')
+    renderer.add_render_rule("table_close", lambda *_: "</table></div>")
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     return f'<div class="card prose">{renderer.render(body)}</div>'
 

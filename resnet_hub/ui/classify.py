@@ -207,7 +207,9 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
     """Lay out the tab; returns (relabel(language) -> updates, the components those updates are for)."""
 
     def model_info(language: str) -> str:
-        return say(language, "model_info") + (say(language, "model_any") if shelf.takes_any else "")
+        further = {"model_imagenet": shelf.offers_imagenet, "model_any": shelf.takes_any}
+        keys = ["model_info", *(key for key, holds in further.items() if holds)]
+        return "".join(say(language, key) for key in keys)
 
     @on_gpu
     def look(photo: str | bytes, source: str) -> Prediction:

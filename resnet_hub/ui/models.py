@@ -53,6 +53,11 @@ class Shelf:
             return True
         return self.takes_any and bool(REPO_ID.fullmatch(source)) and not Path(source).exists()
 
+    @property
+    def offers_imagenet(self) -> bool:
+        """Whether timm's ImageNet models are among those offered."""
+        return not IMAGENET_MEGABYTES.keys().isdisjoint(self.offered)
+
     def loaded(self) -> list[str]:
         """The models in memory, the one used last first."""
         with self._lock:

@@ -27,11 +27,13 @@ TEXT: dict[str, tuple[str, str]] = {
     "model": ("Model", "モデル"),
     "model_info": (
         "The first ships with the app and knows ten things only: airplane, automobile, bird, cat, deer, dog, "
-        "frog, horse, ship, truck. Whatever the photo shows, it names one of them. ImageNet models know 1000 "
-        "and are downloaded when chosen.",
+        "frog, horse, ship, truck. Whatever the photo shows, it names one of them.",
         "先頭のモデルはアプリに同梱され、知っているのは 10 種類だけです（飛行機・自動車・鳥・猫・鹿・犬・"
-        "カエル・馬・船・トラック）。何が写っていても、そのどれかを答えます。ImageNet のモデルは 1000 種類を"
-        "見分け、選ぶとダウンロードされます。",
+        "カエル・馬・船・トラック）。何が写っていても、そのどれかを答えます。",
+    ),
+    "model_imagenet": (
+        " ImageNet models know 1000 and are downloaded when chosen.",
+        "ImageNet のモデルは 1000 種類を見分け、選ぶとダウンロードされます。",
     ),
     "model_any": (
         " Any public repository on the Hugging Face Hub can be typed in, as owner/name.",
