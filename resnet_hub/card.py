@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 import shlex
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -20,7 +20,7 @@ from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.models.registry import list_models
 from resnet_hub.timm_models import SAME_IN_TIMM, architecture
 
-TEMPLATE = PurePath(__file__).with_name("card_template.md")
+TEMPLATE = Path(__file__).with_name("card_template.md")
 METRICS = {  # figure in `results` -> (metric type of the Hub, name on the card)
     "top1": ("accuracy", "Top-1 accuracy"),
     "top5": ("accuracy", "Top-5 accuracy"),
@@ -48,6 +48,11 @@ SCHEDULES = {
     "cosine": "then fall along half a cosine",
     "step": "then drop tenfold at half and three quarters",
     "constant": "then stay",
+}
+MODES = {
+    "feature": "feature extraction (only the last layer trained)",
+    "partial": "partial fine-tuning (the last stage and the last layer)",
+    "full": "full fine-tuning",
 }
 AUGMENTATIONS = {
     "crop": "random crop from a border of {crop_padding} reflected pixels (at 32x32)",
@@ -92,6 +97,7 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
         confusion_table=facts and _confusion_table(model.labels, facts["results"]["confusion"]),
         pictures=facts.get("pictures", ["curves.png", "confusion.png"]) if facts else [],
         base=facts and base_words(facts.get("base_model")),
+        mode=facts and MODES.get(facts.get("mode"), facts.get("mode")),
         optimizer_words=facts and _optimizer_words(facts["recipe"]),
         loss_words=facts and _loss_words(facts["recipe"]),
         augmentation_words=facts and _augmentation_words(facts["recipe"]),
@@ -121,9 +127,12 @@ def base_words(base_model: str | None) -> str | None:
     """Where a transfer run's weights came from; a directory of the machine is not named."""
     if not base_model:
         return None
-    if REPO_ID.fullmatch(base_model):
-        return f"`{base_model}`"
-    return "a checkpoint on the machine that trained it"
+    return f"`{base_model}`" if is_public_name(base_model) else "a checkpoint on the machine that trained it"
+
+
+def is_public_name(name: str) -> bool:
+    """Whether a source of weights is a name others can use: `owner/name`, and no directory here."""
+    return bool(REPO_ID.fullmatch(name)) and not Path(name).exists()
 
 
 def card_results(text: str) -> dict[str, float]:
@@ -211,7 +220,7 @@ def _front_matter(model, facts: dict | None, data: str | None) -> ModelCardData:
         return fields
     is_cifar = "CIFAR-10" in data or data.lower().startswith("cifar10")
     base = facts.get("base_model") or ""
-    if REPO_ID.fullmatch(base) and not base.startswith("torchvision/"):
+    if is_public_name(base) and not base.startswith("torchvision/"):
         fields.base_model, fields.base_model_relation = base, "finetune"
     fields.model_name = facts["name"]
     fields.datasets = ["cifar10"] if is_cifar else None

@@ -274,13 +274,20 @@ def test_card_of_a_transfer_run_names_its_base():
     text = render_card(trained(), TRANSFER, load_from="x/y")
     fields = front_matter(text)
     assert (fields["base_model"], fields["base_model_relation"]) == ("timm/resnet18.a1_in1k", "finetune")
-    for fact in ("`timm/resnet18.a1_in1k`, partial fine-tuning; 1,234 of 5,678 parameters", "dog 400"):
+    for fact in ("`timm/resnet18.a1_in1k`, partial fine-tuning (the", "1,234 of 5,678 parameters", "dog 400"):
         assert fact in text
 
 
 @pytest.mark.parametrize("base", ["torchvision/ResNet18_Weights.IMAGENET1K_V1", "/home/anna/run", "runs/a/b"])
 def test_a_base_that_is_no_hub_repository_is_not_in_the_front_matter(base):
     text = render_card(trained(), TRANSFER | {"base_model": base}, load_from="x/y")
+    assert "base_model" not in front_matter(text) and "anna" not in text
+
+
+def test_a_directory_that_looks_like_a_repository_is_not_named(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "anna").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    text = render_card(trained(), TRANSFER | {"base_model": "runs/anna"}, load_from="x/y")
     assert "base_model" not in front_matter(text) and "anna" not in text
 
 

@@ -422,6 +422,14 @@ def test_largest_allowed_configuration_costs_little_memory_to_refuse(saved):
     assert int(kilobytes) < 500_000 and message.startswith(f"{saved}: ")
 
 
+def test_a_picture_size_that_would_fill_the_memory_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="input_size=.* 1,000,000,000 is the most"):
+        create_model("vgg16", input_size=4096)  # 34 thousand million weights
+    create_model("vgg16", input_size=32).save_pretrained(tmp_path)
+    edit_config(tmp_path, lambda values: values["resnet_hub"]["config"].update(input_size=[4096, 4096]))
+    assert "is the most that is built" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     "labels",
     [["a"] * 9, ["a"] * 10, [*"abcdefghi", "a"], [*"abcdefghijk"], [], ["x" * 300 + c for c in "0123456789"]],

@@ -21,7 +21,7 @@ from test_hub import Bomb, logits, pictures, refusal, tiny
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
-from resnet_hub.fetch import CheckpointError, download_size, fetch_card
+from resnet_hub.fetch import CheckpointError, download_size, fetch_card, without_token
 
 REPO = "somebody/small-net"
 WEIGHTS = "model.safetensors"
@@ -470,6 +470,10 @@ def test_a_token_is_in_no_error_and_no_file(hub, saved, token, capfd, tmp_path, 
     assert token.strip() not in out
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or token.strip().encode() not in path.read_bytes()
+
+
+def test_any_token_is_blotted_out_of_a_message():
+    assert without_token("Bearer hf_someoneElses123 and secret\n", "secret\n") == "Bearer hf_*** and ***\n"
 
 
 @pytest.mark.parametrize("name", ["vgg16", "resnet18", "lenet5"])

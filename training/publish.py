@@ -20,7 +20,7 @@ import yaml
 from huggingface_hub import ModelCard, get_token
 
 from resnet_hub import from_pretrained
-from resnet_hub.card import data_name, render_card, without_absolute_paths
+from resnet_hub.card import data_name, is_public_name, render_card, without_absolute_paths
 from resnet_hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
 from resnet_hub.push import push_folder
@@ -116,7 +116,7 @@ def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
     for name in BESIDE:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
-    if not REPO_ID.fullmatch(facts.get("base_model") or ""):
+    if not is_public_name(facts.get("base_model") or ""):
         facts.pop("base_model", None)
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
     (folder / FACTS_FILE).write_text(text, encoding="utf-8")
