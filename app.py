@@ -25,6 +25,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         metavar="REPO_OR_DIR",
         help="offer this Hub repository or checkpoint directory too; may be repeated",
     )
+    parser.add_argument(
+        "--models-only-from",
+        type=model_list,
+        metavar="LIST",
+        help="load only these from the Hub (ids with commas between, or a file with one a line); "
+        "without it a visitor can type in any public repository",
+    )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     options = parser.parse_args(arguments)
@@ -33,6 +40,20 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         if not Path(model, "config.json").is_file() and not is_repository_id:
             parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
     return options
+
+
+def model_list(text: str) -> tuple[str, ...]:
+    """Repository ids from "owner/a,owner/b" or from a file with one a line.
+
+    Raises:
+        argparse.ArgumentTypeError: for what is no repository id.
+    """
+    lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
+    ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    wrong = [name for name in ids if name.count("/") != 1 or name.startswith((".", "/"))]
+    if wrong:
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no Hub repository id like owner/name, and no file")
+    return ids
 
 
 def build_app(shelf, uploads_kept: tuple[int, int]):
@@ -44,7 +65,7 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
     """
     import gradio as gr
 
-    from resnet_hub.ui import classify, explore
+    from resnet_hub.ui import cards, classify, explore
     from resnet_hub.ui.common import QUIET
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
@@ -59,22 +80,20 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
                 elem_id="language",
             )
         intro = gr.Markdown(say("en", "intro"))
+        parts = {}
         with gr.Tabs() as tabs:
-            with gr.Tab(say("en", "tab_classify"), id="classify") as classify_tab:
-                relabel, relabelled = classify.build(shelf, language)
-            with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
-                explorer = explore.build(shelf, language)
+            for name, module in {"classify": classify, "explore": explore, "cards": cards}.items():
+                with gr.Tab(say("en", f"tab_{name}"), id=name) as tab:
+                    parts[name] = (tab, module.build(shelf, language, tab))
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            labels = [gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_explore")]
-            return [
-                say(chosen, "intro"),
-                *labels,
-                say(chosen, "privacy"),
-                *relabel(chosen),
-                *explorer.relabel(chosen),
-            ]
+            texts = [say(chosen, "intro"), say(chosen, "privacy")]
+            for name, (_, part) in parts.items():
+                texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
+            return texts
+
+        _, explorer = parts["explore"]
 
         def arrive(request: gr.Request) -> list:
             """The visitor's language and, where the address names designs, the Explore tab with them.
@@ -88,7 +107,9 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
             return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
 
         demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
-        texts = [intro, classify_tab, explore_tab, privacy, *relabelled, *explorer.relabelled]
+        texts = [intro, privacy]
+        for tab, part in parts.values():
+            texts += [tab, *part.relabelled]
         language.change(translate, language, texts, **QUIET)
     return demo
 
@@ -131,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     from resnet_hub.ui.models import Shelf
 
-    shelf = Shelf(tuple(options.model), options.device)
+    shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
     demo = build_app(shelf, UPLOADS_KEPT)
     try:
         launch(demo, options)

@@ -22,6 +22,7 @@ _HOME_OF = {
     "create_model": "models.registry",
     "model_config": "models.registry",
     "from_pretrained": "models.registry",
+    "register_timm": "timm_models",
 }
 __all__ = ["__version__", *_HOME_OF]
 

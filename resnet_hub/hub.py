@@ -7,42 +7,39 @@ of particular networks: it is told how to build one from a configuration.
 
 import json
 import math
-import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from resnet_hub.config import ModelConfig, config_from_dict
+from resnet_hub.fetch import (
+    CARD_FILE,
+    CONFIG_FILE,
+    MOST_BYTES,
+    WEIGHTS_FILE,
+    Checkpoint,
+    CheckpointError,
+    discard,
+)
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import Preprocess
+from resnet_hub.timm_models import architecture
 
-CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
-SHIPPED = Path(__file__).parent / "weights"
-MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 5 << 20}
+# What reading a hostile file raises; RecursionError is a RuntimeError.
+UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError, OSError, MemoryError)
+MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or used; one line naming repository or directory, file and cause."""
 
 
 @dataclass(frozen=True)
@@ -133,21 +130,47 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
     def to_config_json(self) -> dict[str, Any]:
         """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
         config = self.config
-        stock = config.name in list_models() and config == model_config(config.name).override(
-            num_classes=config.num_classes
-        )
-        return {
-            "architecture": config.name if stock else "resnet_hub_custom",
+        name, model_args = architecture(config)
+        values = {
+            "architecture": name,
             "num_classes": config.num_classes,
             "label_names": list(self.labels),
+            "model_args": model_args,
             "pretrained_cfg": self.preprocess.to_pretrained_cfg()
-            | {"num_classes": config.num_classes, "fixed_input_size": False, "classifier": "fc"},
+            | {
+                "num_classes": config.num_classes,
+                "fixed_input_size": self.fixed_input_size,
+                "first_conv": self.first_conv,
+                "classifier": self.classifier_name,
+            },
             "resnet_hub": {
                 "format": 1,
                 "config": config.to_dict(),
                 "calibration": asdict(self.calibration),
             },
         }
+        return values if model_args else {k: v for k, v in values.items() if k != "model_args"}
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier, as timm calls it."""
+        return self.config.num_classes
+
+    @property
+    def first_conv(self) -> str:
+        """Name of the convolution that reads the picture."""
+        return next(name for name, module in self.named_modules() if isinstance(module, nn.Conv2d))
+
+    @property
+    def classifier_name(self) -> str | None:
+        """Name of the last layer; None on a headless network."""
+        linears = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        return linears[-1] if self.config.num_classes else None
+
+    @property
+    def fixed_input_size(self) -> bool:
+        """Whether pictures of another size than the configuration's are refused."""
+        return False
 
     def save_pretrained(self, save_directory: str | Path, *, card: str | None = None) -> None:
         """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one from what is known)."""
@@ -174,123 +197,20 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         return model
 
     def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address."""
-        from resnet_hub.card import render_card
+        """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address.
 
-        api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        A model card that is there already is merged with the new one (see `card_merge`).
+
+        Raises:
+            resnet_hub.fetch.CheckpointError: when it cannot be uploaded.
+        """
+        from resnet_hub.card import render_card
+        from resnet_hub.push import push_folder
+
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, card=render_card(self, load_from=repo_id))
-            commit = api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message="Upload checkpoint"
-            )
-        return str(commit.commit_url)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint's files on this disk and where they came from."""
-
-    source: str
-    revision: str
-    config: Path
-    weights: Path
-    card: Path | None
-
-
-def fetch_checkpoint(
-    repo_id_or_dir: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | None = None,
-    local_files_only: bool = False,
-    tqdm_class: type | None = None,
-) -> Checkpoint:
-    """Find a checkpoint on disk or download it; all files come from one commit.
-
-    Where the Hub cannot be reached, what was downloaded before is used.
-
-    Raises:
-        CheckpointError: when it cannot be had.
-    """
-    repo_id_or_dir = str(repo_id_or_dir)
-    shipped = SHIPPED / repo_id_or_dir
-    if re.fullmatch(r"\w+", repo_id_or_dir) and shipped.is_dir():
-        return _local_checkpoint(shipped, repo_id_or_dir, "shipped")
-    if Path(repo_id_or_dir).is_dir():
-        return _local_checkpoint(Path(repo_id_or_dir), repo_id_or_dir, "local")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id_or_dir):
-        shipped_names = ", ".join(sorted(d.name for d in SHIPPED.iterdir() if d.is_dir()))
-        raise CheckpointError(
-            f"{repo_id_or_dir!r} is no directory here; give one, a Hub repository (owner/name), "
-            f"or a checkpoint shipped with this package: {shipped_names}"
-        )
-    common = {"cache_dir": cache_dir, "token": token, "local_files_only": local_files_only}
-    if tqdm_class is not None:
-        common["tqdm_class"] = tqdm_class
-    file = CONFIG_FILE
-    try:
-        if not local_files_only:
-            info = HfApi(token=token).model_info(
-                repo_id_or_dir, revision=revision, files_metadata=True, timeout=10
-            )
-            revision = info.sha
-            _refuse_large(repo_id_or_dir, {s.rfilename: s.size or 0 for s in info.siblings})
-        config = Path(hf_hub_download(repo_id_or_dir, file, revision=revision, **common))
-        file = WEIGHTS_FILE
-        weights = Path(hf_hub_download(repo_id_or_dir, file, revision=revision, **common))
-    except CheckpointError:
-        raise
-    except Exception as error:  # huggingface_hub lets its own, httpx's and the system's errors through
-        if not (local_files_only or isinstance(error, HfHubHTTPError)):
-            with suppress(CheckpointError):
-                return fetch_checkpoint(
-                    repo_id_or_dir, revision=revision, cache_dir=cache_dir, local_files_only=True
-                )
-        raise CheckpointError(f"{repo_id_or_dir}: {file}: {_why(error)}") from error
-    return Checkpoint(repo_id_or_dir, config.parent.name, config, weights, None)
-
-
-def _local_checkpoint(directory: Path, source: str, revision: str) -> Checkpoint:
-    for file in (CONFIG_FILE, WEIGHTS_FILE):
-        if not (directory / file).is_file():
-            raise CheckpointError(f"{directory}: {file} is missing; a checkpoint directory holds it")
-    card = directory / CARD_FILE
-    return Checkpoint(
-        source, revision, directory / CONFIG_FILE, directory / WEIGHTS_FILE, card if card.is_file() else None
-    )
-
-
-def _refuse_large(repo_id: str, sizes: dict[str, int]) -> None:
-    for file, most in MOST_BYTES.items():
-        if sizes.get(file, 0) > most:
-            raise CheckpointError(
-                f"{repo_id}: {file} has {sizes[file]:,} bytes; {most:,} is the most that is loaded"
-            )
-    if WEIGHTS_FILE not in sizes and any(f.endswith((".bin", ".pt", ".pth", ".ckpt")) for f in sizes):
-        raise CheckpointError(
-            f"{repo_id}: holds only pickled weights, which can run code when loaded; "
-            f"ask its owner for {WEIGHTS_FILE}"
-        )
-
-
-def _why(error: Exception) -> str:
-    """One line on what went wrong and what to do."""
-    reasons = [
-        (GatedRepoError, "access is gated; accept its terms on the Hub and log in with `hf auth login`"),
-        (RevisionNotFoundError, "no such branch, tag or commit"),
-        (RepositoryNotFoundError, "no such repository on the Hub, or a private one and no valid token"),
-        (LocalEntryNotFoundError, "not in the cache, and the Hub could not be reached; check the connection"),
-        (EntryNotFoundError, "the repository does not hold this file"),
-    ]  # fmt: skip
-    for kind, reason in reasons:
-        if isinstance(error, kind):
-            return reason
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        return f"the Hub answered with status {error.response.status_code}; try again later"
-    detail = (str(error).splitlines() or [""])[0][:200]
-    return f"the Hub could not be reached ({type(error).__name__}: {detail}); check the connection"
+            pushed = push_folder(repo_id, Path(folder), private=private, token=token)
+        return pushed.url
 
 
 class SkipRandomFill(TorchFunctionMode):
@@ -313,30 +233,50 @@ class SkipRandomFill(TorchFunctionMode):
 def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubModel]) -> HubModel:
     """Build the network a checkpoint describes and fill it with its weights, in eval mode.
 
+    A file of the Hub cache that cannot be used is deleted, so that the next attempt downloads it again.
+
     Raises:
         CheckpointError: for a bad configuration, or weights that do not fit it key by key.
     """
-    try:
-        if checkpoint.config.stat().st_size > MOST_BYTES[CONFIG_FILE]:
-            raise ValueError(f"more than {MOST_BYTES[CONFIG_FILE]:,} bytes")
-        values = json.loads(checkpoint.config.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError(f"holds a JSON {type(values).__name__}; a configuration is an object")
+    with naming(checkpoint, checkpoint.config):
+        values = read_json(checkpoint.config)
         config = read_config(values)
         preprocess = read_preprocess(values, config)
         labels = read_labels(values, config)
         calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
-    except (ValueError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise CheckpointError(f"{checkpoint.source}: {CONFIG_FILE}: {error}") from error
-    try:
+    with naming(checkpoint, checkpoint.weights):
         with SkipRandomFill():
             model = build(config)
         model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
-    except (ValueError, SafetensorError, OSError, RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{checkpoint.source}: {WEIGHTS_FILE}: {error}") from error
     model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
     model.source, model.revision = checkpoint.source, checkpoint.revision
     return model.eval()
+
+
+@contextmanager
+def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
+    """Turn what a bad file raises into a CheckpointError that names it, and take it out of the cache."""
+    try:
+        yield
+    except UNUSABLE as error:
+        if checkpoint.is_cached and not isinstance(error, (OSError, MemoryError)):
+            discard(file)
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{checkpoint.source}: {file.name}: {cause}") from error
+
+
+def read_json(path: Path) -> dict:
+    """The object in a `config.json`.
+
+    Raises:
+        ValueError: for anything else, or a file larger than any configuration.
+    """
+    if path.stat().st_size > MOST_BYTES[CONFIG_FILE]:
+        raise ValueError(f"more than {MOST_BYTES[CONFIG_FILE]:,} bytes")
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"holds a JSON {type(values).__name__}; a configuration is an object")
+    return values
 
 
 def read_config(values: dict) -> ModelConfig:
@@ -399,7 +339,8 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
               if wanted[k] != found[k]),
         ]  # fmt: skip
         if problems:
-            raise ValueError("; ".join(sorted(problems)[:10]) + (" ..." if len(problems) > 10 else ""))
+            more = f"; and {len(problems) - MOST_NAMED:,} more" if len(problems) > MOST_NAMED else ""
+            raise ValueError("; ".join(sorted(problems)[:MOST_NAMED]) + more)
         tensors = {key: file.get_tensor(key) for key in found}
     for key, tensor in tensors.items():
         if tensor.is_floating_point() == (key in counts):

@@ -12,6 +12,7 @@ from urllib.error import URLError
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
+import loopback_hub
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,17 +33,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(command: list[str], folder: Path, seconds: float = 120):
+def served(command: list[str], folder: Path, seconds: float = 120, **environment: str):
     """Run a server command with its uploads and caches under `folder`; yields its address."""
     port = free_port()
     closed = free_port()  # nobody listens there: the Hub is out of reach, as on a machine without network
-    env = os.environ | {
-        "GRADIO_SERVER_PORT": str(port),
-        "GRADIO_TEMP_DIR": str(folder / "uploads"),
-        "HF_HOME": str(folder / "hub"),
-        "HF_ENDPOINT": f"http://127.0.0.1:{closed}",
-        "OMP_NUM_THREADS": "2",
-    }
+    env = (
+        os.environ
+        | {
+            "GRADIO_SERVER_PORT": str(port),
+            "GRADIO_TEMP_DIR": str(folder / "uploads"),
+            "HF_HOME": str(folder / "hub"),
+            "HF_ENDPOINT": f"http://127.0.0.1:{closed}",
+            "OMP_NUM_THREADS": "2",
+        }
+        | environment
+    )
     log = folder / "log.txt"
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
@@ -114,6 +119,22 @@ def open_page(browser, app_url):
     yield open_
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """An empty Hub on loopback that huggingface_hub talks to, with a cache of its own and no token."""
+    from huggingface_hub import constants
+
+    hub = loopback_hub.LoopbackHub()
+    server = loopback_hub.serve(hub)
+    loopback_hub.point_client_to(hub.endpoint, monkeypatch)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield hub
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

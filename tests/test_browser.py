@@ -103,3 +103,22 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, photo, sch
     expect(page.locator("#panel .verdict")).to_be_visible()
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0
+
+
+def test_the_cards_tab_shows_the_card_of_the_loaded_model_and_asks_nobody(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Cards").click()
+    expect(page.locator("#card h1")).to_contain_text("resnet20_cifar")
+    expect(page.locator("#card table").first).to_be_visible()
+    expect(page.locator("#card img")).to_have_count(0)
+    page.get_by_label("日本語").check()
+    expect(page.get_by_text("作り手が述べていること")).to_be_visible()
+    assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_a_phone_shows_a_card_without_scrolling_sideways(open_page):
+    page = open_page(viewport={"width": 390, "height": 844}, locale="ja-JP")
+    page.get_by_role("tab", name="モデルカード").click()
+    expect(page.locator("#card table").first).to_be_visible()
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0

@@ -10,7 +10,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from resnet_hub import create_model
-from resnet_hub.card import card_results, render_card
+from resnet_hub.card import card_figures, card_results, measured_figures, render_card
+from resnet_hub.card_merge import merged
 from resnet_hub.hub import Calibration
 
 LABELS = ("cat", "dog", "ship")
@@ -115,13 +116,12 @@ def test_model_index_states_the_measured_figures_on_the_test_part(text):
     assert {result["dataset"]["split"] for result in entry["results"]} == {"test"}
 
 
-def test_stated_figures_can_be_read_back(text, tmp_path):
-    (tmp_path / "README.md").write_text(text)
-    assert card_results(tmp_path / "README.md") == STATED
+def test_stated_figures_can_be_read_back(text):
+    assert card_results(text) == STATED
 
 
-def test_no_card_states_nothing(tmp_path):
-    assert card_results(tmp_path / "README.md") == {}
+def test_no_card_states_nothing():
+    assert card_results("") == card_figures("", LABELS) == {}
 
 
 @pytest.mark.parametrize(
@@ -196,3 +196,184 @@ def test_names_with_yaml_in_them_do_no_harm():
     (entry,) = front_matter(render_card(trained(), facts, load_from="x/y"))["model-index"]
     assert entry["name"] == "a: [b"
     assert {result["dataset"]["name"] for result in entry["results"]} == {'photos: "mine" # {all}'}
+
+
+def altered(text: str, old: str, new: str) -> str:
+    assert text.count(old) >= 1, f"{old!r} is not on the card"
+    return text.replace(old, new, 1)
+
+
+def wrong_figures(text: str) -> set[str]:
+    """What `training.evaluate` would find wrong on a card of FACTS."""
+    measured = measured_figures(trained(), RESULTS, 2e-4)
+    stated = card_figures(text, LABELS)
+    return {name for name, value in stated.items() if abs(value - measured[name][0]) > measured[name][1]}
+
+
+def test_a_card_agrees_with_the_figures_it_was_made_from_and_states_each(text):
+    assert wrong_figures(text) == set()
+    assert card_figures(text, LABELS).keys() == measured_figures(trained(), RESULTS, 2e-4).keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("value: 0.8761", "value: 0.8861", "top1"),
+        ("| top-1 accuracy | 87.61 % |", "| top-1 accuracy | 88.61 % |", "top1 in the table"),
+        ("calibrated | 0.4321 |", "calibrated | 0.4021 |", "loss in the table"),
+        ("| dog | 72.5 % |", "| dog | 82.5 % |", "class dog"),
+        ("| **dog** | 90 | 290 |", "| **dog** | 80 | 290 |", "dog called cat"),
+        ("temperature of 1.2345", "temperature of 1.0", "temperature"),
+        ("is under 2.3456", "is under 1.3456", "energy_threshold"),
+        ("wrongly flags 5.17 %", "wrongly flags 1.17 %", "false_alarms"),
+        ("| dog | 72.5 % |", "| dog | many |", "class dog"),
+    ],
+)
+def test_one_altered_figure_anywhere_on_the_card_is_noticed(text, old, new, name):
+    changed = card_figures(altered(text, old, new), LABELS)
+    value, allowed = measured_figures(trained(), RESULTS, 2e-4)[name]
+    assert not abs(changed[name] - value) <= allowed
+
+
+NASTY = ("a|b", "back\\slash", "<script>alert(1)</script>")
+
+
+def test_labels_with_bars_and_markup_keep_the_tables_whole():
+    model = trained()
+    model.labels = NASTY
+    text = render_card(model, FACTS, load_from="x/y")
+    assert "<script>" not in text
+    figures = card_figures(text, NASTY)
+    assert figures["class a|b"] == pytest.approx(0.915) and figures["a|b called back\\slash"] == 20
+
+
+@pytest.mark.parametrize("path", ["/home/anna/photos", "data/photos", "../photos/", "C:\\anna\\photos"])
+def test_a_card_names_no_folder_of_the_machine(path):
+    facts = FACTS | {
+        "data": path,
+        "command": f"python -m training.cifar lenet5 --data {path!r} --out /home/anna/r",
+    }
+    text = render_card(trained(), facts, load_from="x/y")
+    assert "anna" not in text.replace("C:\\anna", "") and "test pictures of photos." in text
+
+
+def test_data_with_a_slash_in_its_name_keeps_it():
+    assert "of cats / dogs." in render_card(trained(), FACTS | {"data": "cats / dogs"}, load_from="x/y")
+
+
+TRANSFER = FACTS | {
+    "base_model": "timm/resnet18.a1_in1k",
+    "mode": "partial",
+    "trainable_params": 1234,
+    "total_params": 5678,
+    "class_counts": {"cat": 500, "dog": 400, "ship": 300},
+}
+
+
+def test_card_of_a_transfer_run_names_its_base():
+    text = render_card(trained(), TRANSFER, load_from="x/y")
+    fields = front_matter(text)
+    assert (fields["base_model"], fields["base_model_relation"]) == ("timm/resnet18.a1_in1k", "finetune")
+    for fact in ("`timm/resnet18.a1_in1k`, partial fine-tuning (the", "1,234 of 5,678 parameters", "dog 400"):
+        assert fact in text
+
+
+@pytest.mark.parametrize("base", ["torchvision/ResNet18_Weights.IMAGENET1K_V1", "/home/anna/run", "runs/a/b"])
+def test_a_base_that_is_no_hub_repository_is_not_in_the_front_matter(base):
+    text = render_card(trained(), TRANSFER | {"base_model": base}, load_from="x/y")
+    assert "base_model" not in front_matter(text) and "anna" not in text
+
+
+def test_a_directory_that_looks_like_a_repository_is_not_named(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "anna").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    text = render_card(trained(), TRANSFER | {"base_model": "runs/anna"}, load_from="x/y")
+    assert "base_model" not in front_matter(text) and "anna" not in text
+
+
+def test_feature_map_table_is_that_of_this_very_network(bare_text):
+    assert "| layer3 | 64 | 8x8 | 81 | 4 | 203,520 | 12,976,128 |" in bare_text
+    other = render_card(create_model("resnet20_cifar", strides=(1, 1, 2)), load_from="x/y")
+    assert "| layer3 | 64 | 16x16 |" in other and "strides 1, 1, 2" in other
+
+
+def test_card_says_how_to_load_it_in_three_libraries():
+    stock = render_card(create_model("resnet18", num_classes=2), load_from="somebody/net")
+    assert 'timm.create_model("hf-hub:somebody/net", pretrained=True)' in stock
+    assert 'pipeline("image-classification", model="somebody/net")' in stock
+    assert "register_timm" not in stock and "transformers" in front_matter(stock)["tags"]
+    own = render_card(create_model("resnet20_cifar"), load_from="somebody/net")
+    assert "resnet_hub.register_timm()" in own and "transformers" not in front_matter(own)["tags"]
+
+
+# Two cards in one
+
+
+def with_facts(**changes) -> str:
+    return render_card(trained(), FACTS | changes, load_from="somebody/my_run")
+
+
+def test_merging_a_card_with_itself_changes_nothing(text):
+    assert merged(text, text).split() == text.split()
+    assert merged(merged(text, text), text) == merged(text, text)
+
+
+def test_changed_figures_replace_the_old_ones(text):
+    new = with_facts(results=RESULTS | {"top1": 0.9123}, seed=99)
+    both = merged(text, new)
+    assert "| top-1 accuracy | 91.23 % |" in both and "87.61 %" not in both and "seed 99" in both
+    assert card_results(both)["top1"] == 0.9123
+
+
+def test_a_section_written_by_hand_survives_where_it_stood(text):
+    remote = altered(text, "## How it was trained", "## Thanks\n\nTo Anna.\n\n## How it was trained")
+    both = merged(remote, with_facts(seed=99))
+    assert "## Thanks\n\nTo Anna." in both and "seed 99" in both
+    headings = [line for line in both.splitlines() if line.startswith("## ")]
+    assert headings.index("## Thanks") == headings.index("## How it was trained") - 1
+
+
+@pytest.mark.parametrize("heading", ["## Limits and intended use\n", "## Results\n"])
+def test_words_added_to_a_generated_section_survive(text, heading):
+    remote = altered(text, heading, heading + "\nNot for mushrooms.\n")
+    both = merged(remote, with_facts(results=RESULTS | {"top1": 0.9123}))
+    assert both.count("Not for mushrooms.") == 1 and "91.23 %" in both
+
+
+def test_a_rewritten_section_of_words_survives_and_a_rewritten_figure_does_not(text):
+    remote = altered(text, "It was not tested for any", "Anna tested it, but not for any")
+    remote = altered(remote, "| top-1 accuracy | 87.61 % |", "| top-1 accuracy | 99.99 % |")
+    both = merged(remote, text)
+    assert "Anna tested it" in both and "99.99 %" not in both
+
+
+def test_a_title_changed_by_hand_survives(text):
+    both = merged(
+        altered(text, "# resnet20_cifar, trained on", "# Anna's net, trained on"), with_facts(seed=99)
+    )
+    assert both.count("\n# ") == 1 and "# Anna's net" in both and "seed 99" in both
+
+
+def test_front_matter_added_by_hand_survives(text):
+    remote = altered(text, "license: mit\n", "license: apache-2.0\nlanguage: ja\nthumbnail: null\n")
+    remote = altered(remote, "- resnet\n", "- resnet\n- mushrooms\n")
+    fields = front_matter(merged(remote, with_facts(results=RESULTS | {"top1": 0.9123})))
+    assert (fields["license"], fields["language"]) == ("apache-2.0", "ja")
+    assert "mushrooms" in fields["tags"] and "thumbnail" not in fields
+    assert fields["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.9123
+
+
+def test_results_of_earlier_weights_do_not_outlive_them(text, bare_text):
+    both = merged(text, bare_text)
+    assert "model-index" not in front_matter(both) and "## Results" not in both and "87.61" not in both
+
+
+def test_results_stay_while_the_weights_do(text, bare_text):
+    both = merged(text, bare_text, same_weights=True)
+    assert card_results(both) == STATED and "| dog | 72.5 % |" in both
+
+
+@pytest.mark.parametrize("remote", ["", "no front matter", "---\n: [\n---\nbroken", "---\r\na: 1\r\n---\r\n"])
+def test_any_remote_card_can_be_merged(text, remote):
+    both = merged(remote, text)
+    assert card_results(both) == STATED and "## Results" in both

@@ -1,21 +1,14 @@
 """The promises of `resnet_hub.hub`: a checkpoint comes back as it was saved, here and in timm, and one that
-cannot be used says where and why. Oracles: safetensors, timm, huggingface_hub, and a Hub on loopback."""
+cannot be used says where and why. Oracles: safetensors and timm."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
-import socket
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
@@ -25,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
-from resnet_hub.hub import SHIPPED, Calibration, CheckpointError, HubModel
+from resnet_hub.fetch import SHIPPED, CheckpointError
+from resnet_hub.hub import Calibration, HubModel
 from resnet_hub.models.registry import network_class
 from resnet_hub.preprocess import Preprocess
 
@@ -40,7 +34,6 @@ NARROW = {
     "vgg16": {"input_size": 32},
     "vgg_cifar": {},
 }
-SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 def lively(model: HubModel, seed: int = 0) -> HubModel:
@@ -429,6 +422,14 @@ def test_largest_allowed_configuration_costs_little_memory_to_refuse(saved):
     assert int(kilobytes) < 500_000 and message.startswith(f"{saved}: ")
 
 
+def test_a_picture_size_that_would_fill_the_memory_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="input_size=.* 1,000,000,000 is the most"):
+        create_model("vgg16", input_size=4096)  # 34 thousand million weights
+    create_model("vgg16", input_size=32).save_pretrained(tmp_path)
+    edit_config(tmp_path, lambda values: values["resnet_hub"]["config"].update(input_size=[4096, 4096]))
+    assert "is the most that is built" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize(
     "labels",
     [["a"] * 9, ["a"] * 10, [*"abcdefghi", "a"], [*"abcdefghijk"], [], ["x" * 300 + c for c in "0123456789"]],
@@ -472,159 +473,3 @@ def test_unknown_short_name_lists_the_shipped_checkpoints():
     message = refusal("resnet21_cifar10")
     assert "'resnet21_cifar10'" in message
     assert all(d.name in message for d in SHIPPED.glob("*") if d.is_dir())
-
-
-# The Hub, on loopback
-
-
-class Hub:
-    """A Hugging Face Hub with one repository, as far as loading a model goes."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory, self.requests, self.down = directory, [], False
-
-    def answer(self, path: str) -> tuple[int, bytes, dict[str, str]]:
-        self.requests.append(path)
-        api, files = f"/api/models/{REPO}", f"/{REPO}/resolve/{SHA}/"
-        if self.down:
-            return 503, b"", {}
-        if path in (api, f"{api}/revision/main", f"{api}/revision/v1", f"{api}/revision/{SHA}"):
-            sizes = [{"rfilename": f.name, "size": f.stat().st_size} for f in self.directory.iterdir()]
-            return 200, json.dumps({"id": REPO, "sha": SHA, "siblings": sizes}).encode(), {}
-        if path.startswith(api):
-            return 404, b"", {"X-Error-Code": "RevisionNotFound"}
-        if not path.startswith(files):
-            return 401, b"", {"X-Error-Code": "RepoNotFound"}
-        file = self.directory / path.removeprefix(files)
-        if not file.is_file():
-            return 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": SHA}
-        data = file.read_bytes()
-        return 200, data, {"X-Repo-Commit": SHA, "ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
-
-
-REPO = "somebody/small-net"
-
-
-@contextmanager
-def serving(hub: Hub):
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self):
-            status, body, headers = hub.answer(unquote(urlsplit(self.path).path))
-            self.send_response(status)
-            for name, value in (headers | {"Content-Length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        do_GET = do_HEAD
-
-        def log_message(self, *args):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def point_to(endpoint: str, monkeypatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-
-
-@pytest.fixture
-def hub(saved, monkeypatch):
-    hub = Hub(saved)
-    with serving(hub) as endpoint:
-        point_to(endpoint, monkeypatch)
-        yield hub
-
-
-@pytest.mark.parametrize("revision", [None, "main", "v1", SHA])
-def test_hub_repository_loads_by_branch_tag_or_commit(hub, revision, tmp_path):
-    model = from_pretrained(REPO, revision=revision, cache_dir=tmp_path / "cache")
-    local = from_pretrained(hub.directory)
-    assert (model.source, model.revision) == (REPO, SHA)
-    assert torch.equal(logits(model, pictures(model)), logits(local, pictures(model)))
-
-
-def test_only_config_and_weights_are_downloaded(hub, tmp_path):
-    (hub.directory / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
-    (hub.directory / "modeling.py").write_text("raise SystemExit")
-    from_pretrained(REPO, cache_dir=tmp_path / "cache")
-    asked = {path.rsplit("/", 1)[1] for path in hub.requests if "/resolve/" in path}
-    assert asked == {"config.json", "model.safetensors"}
-
-
-def test_repository_of_pickles_is_refused_before_any_download(hub, tmp_path):
-    (hub.directory / "model.safetensors").rename(hub.directory / "pytorch_model.bin")
-    message = refusal(REPO, cache_dir=tmp_path / "cache")
-    assert message.startswith(f"{REPO}: ") and "pickled" in message
-    assert not [path for path in hub.requests if "/resolve/" in path]
-
-
-def test_cached_model_loads_without_the_network(hub, tmp_path):
-    from_pretrained(REPO, cache_dir=tmp_path / "cache")
-    hub.requests.clear()
-    model = from_pretrained(REPO, cache_dir=tmp_path / "cache", revision=SHA, local_files_only=True)
-    assert model.revision == SHA and not hub.requests
-
-
-@pytest.mark.parametrize(
-    ("repo", "revision", "cause"),
-    [
-        ("somebody/else", None, "no such repository"),
-        (REPO, "no-such-branch", "no such branch, tag or commit"),
-    ],
-)
-def test_what_the_hub_does_not_have_is_said(hub, repo, revision, cause, tmp_path):
-    message = refusal(repo, revision=revision, cache_dir=tmp_path / "cache")
-    assert message.startswith(f"{repo}: ") and cause in message
-
-
-def test_repository_without_weights_says_so(hub, tmp_path):
-    (hub.directory / "model.safetensors").unlink()
-    message = refusal(REPO, cache_dir=tmp_path / "cache")
-    assert message == f"{REPO}: model.safetensors: the repository does not hold this file"
-
-
-def test_hub_that_is_down_is_said_within_seconds(hub, tmp_path):
-    hub.down = True
-    started = time.monotonic()
-    assert "status 503" in refusal(REPO, cache_dir=tmp_path / "cache")
-    assert time.monotonic() - started < 15  # huggingface_hub's own retries take 24 s
-
-
-@pytest.fixture
-def offline(monkeypatch):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    point_to(f"http://127.0.0.1:{port}", monkeypatch)
-
-
-def test_offline_is_said_within_seconds(offline, tmp_path):
-    started = time.monotonic()
-    message = refusal(REPO, cache_dir=tmp_path / "cache")
-    assert message.startswith(f"{REPO}: ") and "could not be reached" in message
-    assert time.monotonic() - started < 15  # huggingface_hub's own retries take 24 s
-
-
-def test_offline_a_model_that_was_downloaded_before_still_loads(saved, monkeypatch, tmp_path, request):
-    with monkeypatch.context() as online, serving(Hub(saved)) as endpoint:
-        point_to(endpoint, online)
-        from_pretrained(REPO, revision=SHA, cache_dir=tmp_path / "cache")
-    request.getfixturevalue("offline")
-    assert from_pretrained(REPO, revision=SHA, cache_dir=tmp_path / "cache").revision == SHA

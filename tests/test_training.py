@@ -419,7 +419,7 @@ def test_flip_augmentation_adds_the_logits_of_the_mirrored_picture():
         plain = model(model.preprocess.batch(pictures))
         both = plain + model(model.preprocess.batch([ImageOps.mirror(picture) for picture in pictures]))
     shares = [(logits.argmax(1) == data.labels).float().mean().item() for logits in (plain, both)]
-    results = evaluate.test_results(model, data)
+    results = evaluate.measure(model, data)
     assert shares[0] != shares[1]
     assert [results["top1"], results["top1_flip_tta"]] == pytest.approx(shares)
 

@@ -15,6 +15,8 @@ from resnet_hub.hub import HubModel
 from resnet_hub.models.plans import PLANS, Plan
 from resnet_hub.models.resnet import kaiming_fan_out
 
+MOST_LINEAR_WEIGHTS = 1_000_000_000  # VGG-16 at 224 has 102,760,448
+
 
 def feature_layers(plan: Plan, channels: int) -> list[nn.Module]:
     """Convolution, batch norm, activation, ..., pooling: all that comes before the head."""
@@ -70,6 +72,19 @@ def last_size(plan: Plan, name: str, size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
+def check_weights(config: BaselineConfig, weights: int) -> None:
+    """Refuse a first linear layer that grows with the picture beyond what is built.
+
+    Raises:
+        ValueError: with the number of weights and the most allowed.
+    """
+    if weights > MOST_LINEAR_WEIGHTS:
+        raise ValueError(
+            f"{config.name}: input_size={config.input_size} makes a linear layer of {weights:,} weights; "
+            f"{MOST_LINEAR_WEIGHTS:,} is the most that is built, so give a smaller input_size"
+        )
+
+
 class Stages(nn.Sequential):
     """Layers in a row that return the map leaving each stage, not only the last one.
 
@@ -109,6 +124,7 @@ class Baseline(HubModel):
         self.features = Stages(*feature_layers(plan, config.in_chans))
         self.global_pool = nn.AdaptiveAvgPool2d(1) if plan.global_pool else nn.Identity()
         features = channels if plan.global_pool else channels * height * width
+        check_weights(config, features * (plan.hidden or (config.num_classes,))[0])
         if plan.hidden:
             self.classifier = nn.Sequential(*hidden_layers(plan, features, drop_rate))
             self.classifier.append(last_layer(plan.hidden[-1], config.num_classes))
@@ -117,6 +133,10 @@ class Baseline(HubModel):
             self.fc = last_layer(features, config.num_classes)
         if not plan.average_tanh:  # torch's own initialisation loses the signal on VGG's way down
             self.apply(kaiming_fan_out)
+
+    @property
+    def fixed_input_size(self) -> bool:
+        return not self.plan.global_pool
 
     @property
     def feature_info(self) -> list[dict]:

@@ -136,9 +136,10 @@ def from_pretrained(
         A `HubModel` in eval mode.
 
     Raises:
-        resnet_hub.hub.CheckpointError: naming the repository or directory, the file and the cause.
+        resnet_hub.fetch.CheckpointError: naming the repository or directory, the file and the cause.
     """
-    from resnet_hub.hub import fetch_checkpoint, load_checkpoint
+    from resnet_hub.fetch import fetch_checkpoint
+    from resnet_hub.hub import load_checkpoint
 
     checkpoint = fetch_checkpoint(
         repo_id_or_dir,

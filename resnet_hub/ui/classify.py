@@ -17,8 +17,18 @@ from tqdm import tqdm
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.common import EXAMPLES, QUIET, VIRIDIS, data_url, error_text, refuse, uploaded, viridis
-from resnet_hub.ui.models import Shelf, on_gpu
+from resnet_hub.ui.common import (
+    EXAMPLES,
+    QUIET,
+    VIRIDIS,
+    Part,
+    data_url,
+    error_text,
+    refuse,
+    uploaded,
+    viridis,
+)
+from resnet_hub.ui.models import MOST_TYPED_BYTES, Shelf, TooLarge, on_gpu
 from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
 
 OVERLAY_SIDE = 256
@@ -136,19 +146,31 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
     Raises:
         gr.Error: in the page's language, when it is not offered or cannot be had.
     """
-    if source not in shelf.offered:
-        raise refuse(language, "unknown_model", model=source, offered=", ".join(shelf.offered))
+    if not shelf.allows(source):
+        key = "unknown_repository" if shelf.takes_any else "unknown_model"
+        raise refuse(language, key, model=source[:100], offered=", ".join(shelf.offered))
     progress(0, desc=say(language, "loading", model=source))
     try:
+        megabytes = shelf.megabytes(source)
+        if megabytes is not None:
+            size = {"model": source, "megabytes": f"{megabytes:.0f}"}
+            gr.Info(say(language, "downloading", **size), duration=5)
+            progress(0, desc=say(language, "downloading", **size))
         return shelf.get(source, download_bar(progress))
-    except (
-        ValueError
-    ) as error:  # CheckpointError is one; naming it would import torch before the page answers
-        raise refuse(language, "model_failed", why=str(error).rstrip(".")) from error
+    except TooLarge as error:
+        sizes = {"megabytes": error.args[0] // 10**6, "most": MOST_TYPED_BYTES // 10**6}
+        raise refuse(language, "model_too_large", model=source, **sizes) from error
+    except ValueError as error:  # a CheckpointError, or a device that is not there
+        raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
 
 
-def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list]:
-    """Lay out the tab; returns (relabel(language) -> updates, the components those updates are for)."""
+def build(shelf: Shelf, language: gr.Radio, tab: gr.Tab) -> Part:
+    """Lay out the tab and wire it."""
+
+    def model_info(language: str) -> str:
+        further = {"model_imagenet": shelf.offers_imagenet, "model_any": shelf.takes_any}
+        keys = ["model_info", *(key for key, holds in further.items() if holds)]
+        return "".join(say(language, key) for key in keys)
 
     @on_gpu
     def look(photo: str | bytes, source: str) -> Prediction:
@@ -163,6 +185,7 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
         language = language if language in [*LANGUAGES] else "en"
         if image is None:
             return None, verdict(language, None), None
+        model = (model or DEFAULT_MODEL).strip()
         loaded = load(shelf, model, language, progress)
         try:
             prediction = look(uploaded(image), model)
@@ -201,7 +224,8 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
                     shelf.choices("en"),
                     value=DEFAULT_MODEL,
                     label=say("en", "model"),
-                    info=say("en", "model_info"),
+                    info=model_info("en"),
+                    allow_custom_value=shelf.takes_any,
                     elem_id="model",
                 )
             with gr.Column(min_width=300):
@@ -227,7 +251,7 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
         language.change(lambda result, chosen: verdict(chosen, result), [shown, language], panel, **QUIET)
 
     def relabel(chosen: str) -> list:
-        model_texts = {"label": say(chosen, "model"), "info": say(chosen, "model_info")}
+        model_texts = {"label": say(chosen, "model"), "info": model_info(chosen)}
         return [
             gr.update(label=say(chosen, "photo"), placeholder=say(chosen, "drop")),
             gr.update(label=say(chosen, "examples")),
@@ -237,4 +261,4 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
             say(chosen, "look"),
         ]
 
-    return relabel, [photo, examples, credits, model, label, look_button]
+    return Part(relabel, [photo, examples, credits, model, label, look_button])

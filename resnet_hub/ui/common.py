@@ -6,7 +6,9 @@ Knows nothing of models or of any one tab.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -21,6 +23,14 @@ from resnet_hub.ui.text import TEXT, say
 EXAMPLES = sorted(Path(__file__).with_name("examples").glob("*.jpg"))
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a tab gives the page: its texts in a language, and the components they are for."""
+
+    relabel: Callable[[str], list]
+    relabelled: list
 
 
 def uploaded(payload: dict) -> str | bytes:

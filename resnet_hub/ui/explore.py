@@ -287,7 +287,7 @@ def replaced(name: str, config: ModelConfig, language: str, values: Sequence[Any
     return [*control_updates(config), *page(language, *sides.values())]
 
 
-def build(shelf: Shelf, language: gr.Radio) -> Tab:
+def build(shelf: Shelf, language: gr.Radio, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     with gr.Blocks():
         parts = lay_out()

@@ -1,6 +1,7 @@
 """The models a page offers, and the few kept in memory between clicks.
 
-Knows nothing of gradio components. Only what is offered can be loaded, so a visitor cannot name a directory.
+Knows nothing of gradio components. A visitor can name a public Hub repository where that is allowed, and
+never a directory: those are only loaded where whoever runs the page has offered them.
 """
 
 from __future__ import annotations
@@ -8,30 +9,60 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from resnet_hub.fetch import REPO_ID, HubUnreachable, download_size, fetch_card
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.text import say
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 MOST_LOADED = 4
+MOST_TYPED_BYTES = 700_000_000  # of a repository a visitor names; VGG-16 has 554 MB
+LOCKS = 16
+
+
+class TooLarge(ValueError):
+    """A repository that a visitor named and that is larger than one may be; `args` are its bytes."""
 
 
 class Shelf:
-    """Loads offered models on demand and keeps the most recently used ones.
+    """Loads models on demand and keeps the most recently used ones.
 
     Args:
         added: repository ids or directories offered beside the shipped checkpoint and ImageNet's.
         device: where models live, "auto", "cpu", "cuda" or "mps".
+        only: the repository ids that may be loaded from the Hub; None allows any public one.
     """
 
-    def __init__(self, added: tuple[str, ...] = (), device: str = "auto") -> None:
-        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *IMAGENET_MEGABYTES]))
+    def __init__(
+        self, added: tuple[str, ...] = (), device: str = "auto", only: tuple[str, ...] | None = None
+    ) -> None:
+        self.takes_any = only is None
+        from_hub = IMAGENET_MEGABYTES if only is None else only
+        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *from_hub]))
         self.device = device
         self._loaded: OrderedDict = OrderedDict()
         self._lock = Lock()
-        self._loading = {source: Lock() for source in self.offered}
+        # One lock a model would grow with every name a visitor thinks of.
+        self._loading = [Lock() for _ in range(LOCKS)]
+
+    def allows(self, source: str) -> bool:
+        """Whether a visitor may have this model."""
+        if source in self.offered:
+            return True
+        return self.takes_any and bool(REPO_ID.fullmatch(source)) and not Path(source).exists()
+
+    @property
+    def offers_imagenet(self) -> bool:
+        """Whether timm's ImageNet models are among those offered."""
+        return not IMAGENET_MEGABYTES.keys().isdisjoint(self.offered)
+
+    def loaded(self) -> list[str]:
+        """The models in memory, the one used last first."""
+        with self._lock:
+            return list(reversed(self._loaded))
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """(text, source) of every offered model."""
@@ -49,10 +80,12 @@ class Shelf:
         """The model, loaded once however many visitors ask at the same time.
 
         Raises:
-            KeyError: when it is not offered.
-            resnet_hub.hub.CheckpointError: when it cannot be had.
+            KeyError: when it is not allowed.
+            resnet_hub.fetch.CheckpointError: when it cannot be had.
         """
-        with self._loading[source]:
+        if not self.allows(source):
+            raise KeyError(source)
+        with self._loading[hash(source) % LOCKS]:
             with self._lock:
                 if source in self._loaded:
                     self._loaded.move_to_end(source)
@@ -69,11 +102,45 @@ class Shelf:
         with self._lock:
             return list(self._loaded.items())
 
+    def megabytes(self, source: str) -> float | None:
+        """Size of the download, the cache disregarded; None where there is none or the Hub is out of reach.
+
+        Raises:
+            TooLarge: for a repository that is not offered and larger than `MOST_TYPED_BYTES`.
+            resnet_hub.fetch.CheckpointError: when it cannot be had.
+        """
+        if source in self.loaded():
+            return None
+        try:
+            size = download_size(source, token=self._token(source))
+        except HubUnreachable:  # it may be in the cache
+            return None
+        if source not in self.offered and size > MOST_TYPED_BYTES:
+            raise TooLarge(size)
+        return size / 1e6 if size else None
+
+    def card(self, source: str) -> str | None:
+        """The model card of a loaded model, of the very commit its weights are from; None without one.
+
+        Raises:
+            KeyError: when it is not loaded.
+            resnet_hub.fetch.CheckpointError: when the card cannot be had.
+        """
+        with self._lock:
+            model = self._loaded[source]
+        commit = None if model.revision in ("shipped", "local") else model.revision
+        return fetch_card(source, revision=commit, token=self._token(source))
+
+    def _token(self, source: str) -> bool | None:
+        """The stored access token for what is offered, none for what a visitor names: theirs is not ours."""
+        return None if source in self.offered else False
+
     def _load(self, source: str, tqdm_class: type | None):
         from resnet_hub.device import pick_device
         from resnet_hub.models.registry import from_pretrained
 
-        return from_pretrained(source, tqdm_class=tqdm_class).to(pick_device(self.device))
+        model = from_pretrained(source, token=self._token(source), tqdm_class=tqdm_class)
+        return model.to(pick_device(self.device))
 
 
 def on_gpu(function: Callable) -> Callable:

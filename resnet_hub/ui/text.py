@@ -18,17 +18,24 @@ TEXT: dict[str, tuple[str, str]] = {
         "写真はこのページを動かしているコンピューターの外に送られず、10 分ほどで削除されます。",
     ),
     "tab_classify": ("Classify", "分類"),
+    "tab_cards": ("Cards", "モデルカード"),
     # inputs
     "photo": ("Photo", "写真"),
     "drop": ("Drop a photo here, or click to choose one", "ここに写真をドロップするか、クリックして選択"),
     "model": ("Model", "モデル"),
     "model_info": (
         "The first ships with the app and knows ten things only: airplane, automobile, bird, cat, deer, dog, "
-        "frog, horse, ship, truck. Whatever the photo shows, it names one of them. ImageNet models know 1000 "
-        "and are downloaded when chosen.",
+        "frog, horse, ship, truck. Whatever the photo shows, it names one of them.",
         "先頭のモデルはアプリに同梱され、知っているのは 10 種類だけです（飛行機・自動車・鳥・猫・鹿・犬・"
-        "カエル・馬・船・トラック）。何が写っていても、そのどれかを答えます。ImageNet のモデルは 1000 種類を"
-        "見分け、選ぶとダウンロードされます。",
+        "カエル・馬・船・トラック）。何が写っていても、そのどれかを答えます。",
+    ),
+    "model_imagenet": (
+        " ImageNet models know 1000 and are downloaded when chosen.",
+        "ImageNet のモデルは 1000 種類を見分け、選ぶとダウンロードされます。",
+    ),
+    "model_any": (
+        " Any public repository on the Hugging Face Hub can be typed in, as owner/name.",
+        "Hugging Face Hub の公開リポジトリも、owner/name の形で入力できます。",
     ),
     "examples": ("Examples", "例"),
     "example_sources": (
@@ -45,6 +52,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "{name} — ImageNet, 1000 classes, downloads {megabytes} MB",
         "{name} — ImageNet、1000 クラス、{megabytes} MB をダウンロード",
     ),
+    "downloading": ("{model}: downloading {megabytes} MB", "{model}：{megabytes} MB をダウンロードします"),
     "loading": ("Loading {model}", "{model} を読み込んでいます"),
     # result
     "result": ("Best guesses", "候補"),
@@ -310,6 +318,14 @@ TEXT: dict[str, tuple[str, str]] = {
         "“{model}” is not offered here. Choose one of: {offered}.",
         "「{model}」はここでは使えません。次の中から選んでください：{offered}",
     ),
+    "unknown_repository": (
+        "“{model}” is not a repository on the Hugging Face Hub (owner/name), nor one of: {offered}.",
+        "「{model}」は Hugging Face Hub のリポジトリ（owner/name）でも、次のモデルでもありません：{offered}",
+    ),
+    "model_too_large": (
+        "“{model}” has {megabytes} MB. At most {most} MB are downloaded for a visitor.",
+        "「{model}」は {megabytes} MB あります。ここでダウンロードできるのは {most} MB までです。",
+    ),
     "model_failed": ("The model could not be loaded. {why}.", "モデルを読み込めませんでした。{why}"),
     "image_missing": (
         "The file is no longer there. Upload it again.",
@@ -333,6 +349,22 @@ TEXT: dict[str, tuple[str, str]] = {
         "ファイルが途中で切れています。もう一度コピーまたはダウンロードしてください。",
     ),
     "image_unusable": ("The picture cannot be used: {why}", "この画像は使えません：{why}"),
+    # cards
+    "cards_intro": (
+        "What its makers say of a model: how it was trained, what was measured, what it is not for. "
+        "The models loaded since the app started are here; choose another under Classify and it joins them.",
+        "モデルについて作り手が述べていること：学習の方法、測定した数値、向かない用途。"
+        "アプリの起動後に読み込まれたモデルが並びます。「分類」で別のモデルを選ぶと、ここに加わります。",
+    ),
+    "card_model": ("Loaded model", "読み込み済みのモデル"),
+    "card_choose": ("Choose a model.", "モデルを選んでください。"),
+    "card_gone": (
+        "“{model}” is no longer loaded. Classify a photo with it again.",
+        "「{model}」はもう読み込まれていません。もう一度そのモデルで写真を分類してください。",
+    ),
+    "card_missing": ("“{model}” has no model card.", "「{model}」にはモデルカードがありません。"),
+    "card_failed": ("The card could not be read. {why}.", "モデルカードを読み込めませんでした。{why}"),
+    "card_picture": ("picture", "画像"),
     # CIFAR-10's classes
     "class_airplane": ("airplane", "飛行機"),
     "class_automobile": ("automobile", "自動車"),

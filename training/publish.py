@@ -1,0 +1,267 @@
+"""`python -m training.publish RUN --repo-id OWNER/NAME`: a finished run onto the Hub, checked twice.
+
+What is uploaded is staged in a folder first and goes up in one commit. Safe to repeat: what is there already
+is not sent again. The access token is the one `hf auth login` stored, or HF_TOKEN; there is no flag for it,
+so that it stands in no shell history.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import yaml
+from huggingface_hub import ModelCard, get_token
+
+from resnet_hub import from_pretrained
+from resnet_hub.card import data_name, is_public_name, render_card, without_absolute_paths
+from resnet_hub.card_merge import parse_front_matter, split_front_matter
+from resnet_hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
+from resnet_hub.push import push_folder
+from resnet_hub.timm_models import SAME_IN_TIMM, architecture
+from training.data import load_data
+from training.evaluate import TOLERANCE, card_differences, check_classes, measure
+
+ROOT = Path(__file__).parents[1]
+FACTS_FILE = "run.json"
+NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, FACTS_FILE, "history.jsonl", "curves.png")
+BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
+APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub")
+TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
+
+
+class PublishError(ValueError):
+    """A run that must not be published as it is; the message says what to do."""
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m training.publish", description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, metavar="RUN", help="run directory that a trainer wrote")
+    parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="repository on the Hub")
+    parser.add_argument("--private", action="store_true", help="create it as a private repository")
+    parser.add_argument("--data", help="measure again on this data's test part and compare, before uploading")
+    parser.add_argument("--space", action="store_true", help="publish the app too, as a Space of that name")
+    parser.add_argument(
+        "--dry-run",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="write what would be uploaded to DIR (and DIR-space; default: RUN-upload) and upload nothing",
+    )
+    options = parser.parse_args(arguments)
+    if not REPO_ID.fullmatch(options.repo_id):
+        parser.error(f"--repo-id {options.repo_id!r} is not of the form OWNER/NAME")
+    return options
+
+
+def read_run(run: Path):
+    """(model, facts) of a run directory.
+
+    Raises:
+        PublishError: naming the files that a whole run has and this one lacks.
+        CheckpointError: when its weights cannot be loaded.
+    """
+    missing = [name for name in NEEDED if not (run / name).is_file()]
+    if missing:
+        raise PublishError(
+            f"{run} is not a finished run: {', '.join(missing)} missing; finish it with --resume first"
+        )
+    try:
+        facts = json.loads((run / FACTS_FILE).read_text(encoding="utf-8"))
+        facts["results"]["top1"], facts["command"], facts["data"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishError(
+            f"{run / FACTS_FILE} does not hold a run's facts ({error}); train it anew"
+        ) from error
+    return from_pretrained(run), facts
+
+
+def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
+    """Refuse a run whose card, facts and, with `data`, weights do not say the same.
+
+    Raises:
+        PublishError: with the first figures that differ.
+    """
+    card = (run / CARD_FILE).read_text(encoding="utf-8")
+    refuse_differences(f"the card and {FACTS_FILE} of {run}", card_differences(model, card, facts["results"]))
+    if data is None:
+        return
+    test = load_data(data, "test", model.config.input_size)
+    check_classes(model, test)
+    fresh = render_card(model, facts, load_from=run.name)
+    found = card_differences(model, fresh, measure(model, test))
+    refuse_differences(f"{FACTS_FILE} of {run} and what was measured on {data}", found)
+
+
+def refuse_differences(between: str, differences: dict[str, tuple[float, float]]) -> None:
+    if differences:
+        shown = "; ".join(f"{name} {a:.6g} and {b:.6g}" for name, (a, b) in list(differences.items())[:5])
+        raise PublishError(
+            f"{between} differ in {len(differences)} figures, more than {TOLERANCE} apart: {shown}"
+        )
+
+
+def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
+    """Write into `folder` what is to be uploaded: no resume file, no folder names of this machine."""
+    facts = facts | {"command": without_absolute_paths(facts["command"]), "data": data_name(facts["data"])}
+    pictures = [name for name in BESIDE if name.endswith(".png") and (run / name).is_file()]
+    model.save_pretrained(folder, card=render_card(model, facts | {"pictures": pictures}, load_from=repo_id))
+    shutil.copyfile(run / WEIGHTS_FILE, folder / WEIGHTS_FILE)  # bit for bit what was measured
+    for name in BESIDE:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
+    if not is_public_name(facts.get("base_model") or ""):
+        facts.pop("base_model", None)
+    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    (folder / FACTS_FILE).write_text(text, encoding="utf-8")
+
+
+def stage_space(repo_id: str, folder: Path) -> None:
+    """Write into `folder` the app as a Space that offers `repo_id` and loads nothing else from the Hub."""
+    folder.mkdir()
+    for name in APP_FILES:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+        else:
+            shutil.copyfile(ROOT / name, folder / name)
+    front, _ = split_front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
+    name = repo_id.split("/")[1]
+    fields = parse_front_matter(front) | {"title": name, "app_file": "space.py", "models": [repo_id]}
+    fields["short_description"] = f"Try {name}"[:60]
+    body = f"# {name}\n\nThe app of resnet_hub, serving [{repo_id}](https://huggingface.co/{repo_id}).\n"
+    text = f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n\n{body}"
+    (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    flags = ["--model", repo_id, "--models-only-from", repo_id]
+    lines = [
+        '"""Start the app with the model this Space is for."""',
+        "",
+        "import app",
+        "",
+        f"app.main({flags})",
+    ]
+    (folder / "space.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def refuse_tokens(folder: Path) -> None:
+    """Refuse to upload a text that holds an access token.
+
+    Raises:
+        PublishError: naming the file, not the token.
+    """
+    mine = get_token()
+    for path in folder.rglob("*"):
+        if path.suffix not in TEXT or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if re.search(r"\bhf_[A-Za-z0-9]{20,}", text) or (mine and mine in text):
+            raise PublishError(f"{path.relative_to(folder)} holds what looks like an access token; remove it")
+
+
+def listing(folder: Path, what: str) -> str:
+    """The files that go up, with their sizes in bytes."""
+    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    lines = [f"{size:>13,}  {name}" for name, size in sorted(sizes.items())]
+    return "\n".join([f"{what}: {len(sizes)} files, {sum(sizes.values()):,} bytes", *lines])
+
+
+def verify(repo_id: str, revision: str, folder: Path) -> None:
+    """Load the commit back from the Hub, past every cache, and compare it with what was staged.
+
+    Raises:
+        CheckpointError: when it cannot be loaded.
+        PublishError: when it is not the same.
+    """
+    here = from_pretrained(folder)
+    with TemporaryDirectory() as cache:
+        back = from_pretrained(repo_id, revision=revision, cache_dir=cache)
+    theirs = back.state_dict()
+    same = all(torch.equal(value, theirs[key]) for key, value in here.state_dict().items())
+    if not (same and back.config == here.config and back.labels == here.labels and back.revision == revision):
+        raise PublishError(f"{repo_id} at {revision} is not what was uploaded; run the command again")
+
+
+def load_lines(model, repo_id: str) -> str:
+    """How to load the repository in the three libraries."""
+    is_stock = architecture(model.config)[0] in SAME_IN_TIMM
+    first = "" if is_stock else "resnet_hub.register_timm(); "
+    lines = [
+        f'  resnet_hub.from_pretrained("{repo_id}")',
+        f'  {first}timm.create_model("hf-hub:{repo_id}", pretrained=True)',
+        f'  {first}transformers.AutoModelForImageClassification.from_pretrained("{repo_id}")',
+    ]
+    return "\n".join(lines)
+
+
+def publish(options: argparse.Namespace) -> None:
+    """Check, stage, show, upload and verify a run."""
+    model, facts = read_run(options.run)
+    check_figures(model, facts, options.run, options.data)
+    checked = f"measured again on {options.data}" if options.data else "not measured again (give --data)"
+    print(f"{options.run}: top-1 {facts['results']['top1']:.2%}, card and run.json agree; {checked}")
+    with TemporaryDirectory() as place:
+        staged, space = Path(place) / "model", Path(place) / "space"
+        stage(model, facts, options.run, options.repo_id, staged)
+        print(listing(staged, f"{options.repo_id}, one commit"))
+        if options.space:
+            stage_space(options.repo_id, space)
+            print(listing(space, f"Space {options.repo_id}, one commit"))
+        refuse_tokens(Path(place))
+        if options.dry_run is not None:
+            folder = Path(options.dry_run or f"{options.run}-upload")
+            keep(staged, folder)
+            if options.space:
+                keep(space, folder.with_name(f"{folder.name}-space"))
+            return
+        upload(model, options, staged, space)
+
+
+def keep(staged: Path, folder: Path) -> None:
+    """Copy what would be uploaded to a folder that is empty or not there.
+
+    Raises:
+        PublishError: when something else is in it.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise PublishError(f"--dry-run {folder}: not empty; name another folder")
+    shutil.copytree(staged, folder, dirs_exist_ok=True)
+    print(f"nothing uploaded; written to {folder}")
+
+
+def upload(model, options: argparse.Namespace, staged: Path, space: Path) -> None:
+    """Send the model, load it back, then send the Space."""
+    private = options.private or None
+    pushed = push_folder(options.repo_id, staged, private=private, message=f"Upload {options.run.name}")
+    verify(options.repo_id, pushed.revision, staged)
+    ModelCard((staged / CARD_FILE).read_text(encoding="utf-8"))
+    state = f"changed {', '.join(pushed.changed)}" if pushed.changed else "all of it was there already"
+    print(f"{pushed.url} at {pushed.revision}: {state}; loaded back and equal")
+    print(load_lines(model, options.repo_id))
+    if options.space:
+        message = f"Serve {options.repo_id}"
+        app = push_folder(options.repo_id, space, private=private, repo_type="space", message=message)
+        print(f"{app.url} at {app.revision}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; 0 when it is published (or staged), 2 with one line when it cannot be."""
+    options = parse_arguments(arguments)
+    try:
+        publish(options)
+    except (CheckpointError, ValueError, OSError) as error:  # DataError is a ValueError
+        print(f"training.publish: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the branch on the Hub is as it was or complete. Run it again", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
