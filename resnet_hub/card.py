@@ -114,7 +114,10 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
 def data_name(data: str) -> str:
     """What the card calls the data: never a path of the machine it was read on."""
     is_path = re.match(r"[/~.]|[A-Za-z]:\\", data) or re.fullmatch(r"[^\s]*[/\\][^\s]*", data)
-    return re.split(r"[/\\]", data.rstrip("/\\"))[-1] if is_path else data
+    if not is_path:
+        return data
+    parts = re.split(r"[/\\]", data.rstrip("/\\"))
+    return parts[-2] if parts[-1] in ("train", "test") and len(parts) > 1 else parts[-1]
 
 
 def without_absolute_paths(command: str) -> str:

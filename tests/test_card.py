@@ -247,7 +247,9 @@ def test_labels_with_bars_and_markup_keep_the_tables_whole():
     assert figures["class a|b"] == pytest.approx(0.915) and figures["a|b called back\\slash"] == 20
 
 
-@pytest.mark.parametrize("path", ["/home/anna/photos", "data/photos", "../photos/", "C:\\anna\\photos"])
+@pytest.mark.parametrize(
+    "path", ["/home/anna/photos", "data/photos", "data/photos/train", "../photos/", "C:\\anna\\photos"]
+)
 def test_a_card_names_no_folder_of_the_machine(path):
     facts = FACTS | {
         "data": path,
