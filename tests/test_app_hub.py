@@ -120,6 +120,23 @@ def test_memory_stays_bounded_however_many_repositories_are_named(hub, saved):
     assert shelf.loaded() == newest
 
 
+def test_what_visitors_name_leaves_nothing_on_the_disk(hub, saved, tmp_path):
+    hub.add(REPO, saved)
+    Shelf().get(REPO)
+    assert not list((tmp_path / "hub_cache").rglob("*.safetensors"))
+    Shelf(added=(REPO,)).get(REPO)
+    assert list((tmp_path / "hub_cache").rglob("*.safetensors"))
+
+
+def test_a_private_model_in_the_owner_s_cache_is_nobody_else_s_while_the_hub_is_away(hub, saved):
+    hub.add("owner/private-net", saved, private=True)
+    resnet_hub.from_pretrained("owner/private-net", token=TOKEN)
+    hub.faults.append(lambda *request: "drop")
+    assert resnet_hub.from_pretrained("owner/private-net", token=TOKEN).revision  # from the cache
+    with pytest.raises(CheckpointError):
+        Shelf().get("owner/private-net")
+
+
 def test_a_visitor_s_repository_may_not_be_huge(hub, saved, monkeypatch):
     hub.add(REPO, saved)
     monkeypatch.setattr(models, "MOST_TYPED_BYTES", 1000)

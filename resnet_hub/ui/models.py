@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
@@ -129,7 +131,8 @@ class Shelf:
         with self._lock:
             model = self._loaded[source]
         commit = None if model.revision in ("shipped", "local") else model.revision
-        return fetch_card(source, revision=commit, token=self._token(source))
+        with self._cache(source) as cache:
+            return fetch_card(source, revision=commit, token=self._token(source), cache_dir=cache)
 
     def _token(self, source: str) -> bool | None:
         """The stored access token for what is offered, none for what a visitor names: theirs is not ours."""
@@ -139,8 +142,14 @@ class Shelf:
         from resnet_hub.device import pick_device
         from resnet_hub.models.registry import from_pretrained
 
-        model = from_pretrained(source, token=self._token(source), tqdm_class=tqdm_class)
-        return model.to(pick_device(self.device))
+        where = {"token": self._token(source), "tqdm_class": tqdm_class}
+        with self._cache(source) as cache:
+            return from_pretrained(source, cache_dir=cache, **where).to(pick_device(self.device))
+
+    def _cache(self, source: str) -> AbstractContextManager[str | None]:
+        """Where downloads go: what a visitor names leaves nothing on the disk, nor is it read from the
+        owner's cache, which may hold private models."""
+        return nullcontext() if source in self.offered else TemporaryDirectory()
 
 
 def on_gpu(function: Callable) -> Callable:
