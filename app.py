@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from resnet_hub.ui.startup import import_gradio_without_stubs
+
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
@@ -150,6 +152,7 @@ def launch(demo, options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    import_gradio_without_stubs()
     from resnet_hub.ui.models import Shelf
 
     shelf = Shelf(tuple(options.model), options.device, options.models_only_from)

@@ -230,3 +230,23 @@ def test_the_interface_imports_no_torch_before_it_is_used():
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert out.stdout.strip() == "[]", out.stderr
+
+
+def test_gradio_is_imported_without_writing_its_stubs():
+    """The same page, and none of gradio's stub files is touched."""
+    program = """
+import sys
+from pathlib import Path
+from resnet_hub.ui.startup import import_gradio_without_stubs
+import_gradio_without_stubs()
+read = Path.read_text
+seen = []
+Path.read_text = lambda path, *a, **k: (seen.append(path.suffix), read(path, *a, **k))[1]
+import gradio
+assert gradio.Textbox(label="it works").label == "it works"
+print(sum(suffix == ".pyi" for suffix in seen))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert out.stdout.split()[-1] == "0"
