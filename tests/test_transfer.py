@@ -240,6 +240,23 @@ def test_torchvision_weights_are_read_from_torch_home(photos, tmp_path, monkeypa
     assert from_pretrained(run).labels == ("bright", "dark")
 
 
+def test_timm_weights_come_from_the_hub_by_timm_s_default_tag(hub, photos, tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(6)
+    theirs = timm.create_model("resnet18").eval()
+    timm.models.save_for_hf(theirs, tmp_path / "theirs", safe_serialization=True)
+    hub.add("timm/resnet18.a1_in1k", tmp_path / "theirs")
+    ours = load_weights("timm/resnet18")
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+    run = tmp_path / "run"
+    assert fine_tune("timm/resnet18", photos, run, "--mode", "partial", "--input", "64", "--epochs", "1") == 0
+    kept = load_file(run / "model.safetensors")
+    assert torch.equal(kept["layer3.1.conv2.weight"], theirs.state_dict()["layer3.1.conv2.weight"])
+    assert not torch.equal(kept["layer4.1.conv2.weight"], theirs.state_dict()["layer4.1.conv2.weight"])
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
