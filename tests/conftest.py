@@ -12,6 +12,9 @@ from urllib.error import URLError
 from urllib.parse import urlparse
 from urllib.request import urlopen
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads would only fight
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import loopback_hub
 import numpy as np
 import pytest
