@@ -25,7 +25,7 @@ from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, epoch_order
 from training.data import ImageSet
 from training.distributed import any_process, process_group, rank, wait, world_size
-from training.engine import Trainer, keep_freed_memory
+from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
 
 BATCH, PICTURES = 128, 50_000
@@ -82,9 +82,7 @@ def ours(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
     """One epoch of our trainer; yields the pictures of each step, of all processes."""
     trainer = _trainer(model, device, compiled)
     order = epoch_order(PICTURES, BATCH, 0, 0)
-    parts = world_size()
-    numbered = [(i * parts + rank(), index.tensor_split(parts)[rank()]) for i, index in enumerate(order)]
-    batches = trainer.feed.batches(0, numbered, 32)
+    batches = trainer.feed.batches(0, micro_batches(order, 1), 32)
     trainer.net.train()
     for index in order:
         trainer.train_step(batches)

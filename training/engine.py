@@ -124,6 +124,20 @@ def still_statistics(net: nn.Module, still: bool) -> Iterator[None]:
         norm.momentum = momentum
 
 
+def micro_batches(order: list[Tensor], accumulate: int, first: int = 0) -> list[tuple[int, Tensor]]:
+    """(number, positions) of this process's share of each step from `first` on.
+
+    A step's batch is cut into `accumulate` parts for every process, numbered alike however many there are.
+    """
+    parts = accumulate * world_size()
+    mine = range(rank() * accumulate, (rank() + 1) * accumulate)
+    return [
+        (step * parts + part, order[step].tensor_split(parts)[part])
+        for step in range(first, len(order))
+        for part in mine
+    ]
+
+
 class Trainer:
     """A network, its averaged copy, optimizers and place in the schedule: all that a resume needs.
 
@@ -210,15 +224,8 @@ class Trainer:
     def train_epoch(self, run: Path, stop: Callable[[], bool] = lambda: False) -> None:
         """The steps of this epoch that are left."""
         order = epoch_order(len(self.feed.data), self.recipe.batch_size, self.seed, self.epoch)
-        parts = self.recipe.accumulate * world_size()
-        mine = range(rank() * self.recipe.accumulate, (rank() + 1) * self.recipe.accumulate)
-        numbered = [
-            (step * parts + part, order[step].tensor_split(parts)[part])
-            for step in range(self.step, len(order))
-            for part in mine
-        ]
         side = self.sides()[self.epoch]
-        batches = self.feed.batches(self.epoch, numbered, side)
+        batches = self.feed.batches(self.epoch, micro_batches(order, self.recipe.accumulate, self.step), side)
         self.net.train()
         for norm in self.still:
             norm.eval()
