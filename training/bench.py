@@ -24,7 +24,7 @@ from resnet_hub import create_model
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, epoch_order
 from training.data import ImageSet
-from training.distributed import any_process, process_group, rank, wait, world_size
+from training.distributed import any_process, process_group, rank, wait
 from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
 
