@@ -11,6 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
+TABS = ("tab_classify", "tab_explore", "tab_lab")
 UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
 
 
@@ -44,7 +45,7 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
     """
     import gradio as gr
 
-    from resnet_hub.ui import classify, explore
+    from resnet_hub.ui import classify, explore, lab
     from resnet_hub.ui.common import QUIET
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
@@ -64,16 +65,19 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
                 relabel, relabelled = classify.build(shelf, language)
             with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
                 explorer = explore.build(shelf, language)
+            with gr.Tab(say("en", "tab_lab"), id="lab") as lab_tab:
+                relabel_lab, relabelled_lab = lab.build(lab_tab, language)
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            labels = [gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_explore")]
+            labels = [gr.update(label=say(chosen, key)) for key in TABS]
             return [
                 say(chosen, "intro"),
                 *labels,
                 say(chosen, "privacy"),
                 *relabel(chosen),
                 *explorer.relabel(chosen),
+                *relabel_lab(chosen),
             ]
 
         def arrive(request: gr.Request) -> list:
@@ -88,7 +92,8 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
             return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
 
         demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
-        texts = [intro, classify_tab, explore_tab, privacy, *relabelled, *explorer.relabelled]
+        named = [classify_tab, explore_tab, lab_tab]
+        texts = [intro, *named, privacy, *relabelled, *explorer.relabelled, *relabelled_lab]
         language.change(translate, language, texts, **QUIET)
     return demo
 

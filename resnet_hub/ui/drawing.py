@@ -168,7 +168,7 @@ def svg(height: float, title: str, parts: Sequence[str]) -> str:
 def text(
     x: float,
     y: float,
-    text: str,
+    words: str,
     anchor: str = "middle",
     weight: str = "400",
     opacity: float = 1,
@@ -176,5 +176,5 @@ def text(
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'fill="{fill}" fill-opacity="{opacity}">{escape(text)}</text>'
+        f'fill="{fill}" fill-opacity="{opacity}">{escape(words)}</text>'
     )
