@@ -11,7 +11,7 @@ from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
-TABS = ("tab_classify", "tab_explore", "tab_lab")
+TABS = ("tab_classify", "tab_explore", "tab_lab", "tab_results", "tab_operations")
 UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
 
 
@@ -28,6 +28,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
+    parser.add_argument("--operations", action="store_true", help="add a tab with latency and errors")
     options = parser.parse_args(arguments)
     for model in options.model:
         is_repository_id = model.count("/") == 1 and not model.startswith((".", "/"))
@@ -36,19 +37,23 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def build_app(shelf, uploads_kept: tuple[int, int]):
+def build_app(shelf, uploads_kept: tuple[int, int], operations: bool = False):
     """The page: title, language switch, tabs.
 
     Args:
         shelf: the models on offer, a `resnet_hub.ui.models.Shelf`.
         uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
+        operations: with the tab for who runs the app.
     """
     import gradio as gr
 
-    from resnet_hub.ui import classify, explore, lab
+    from resnet_hub.ui import classify, explore, lab, results
     from resnet_hub.ui.common import QUIET
+    from resnet_hub.ui.operations import Recorder
+    from resnet_hub.ui.operations import build as build_operations
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
+    recorder = Recorder()
     with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
@@ -62,22 +67,28 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
         intro = gr.Markdown(say("en", "intro"))
         with gr.Tabs() as tabs:
             with gr.Tab(say("en", "tab_classify"), id="classify") as classify_tab:
-                relabel, relabelled = classify.build(shelf, language)
+                relabel, relabelled = classify.build(shelf, language, recorder)
             with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
                 explorer = explore.build(shelf, language)
             with gr.Tab(say("en", "tab_lab"), id="lab") as lab_tab:
-                relabel_lab, relabelled_lab = lab.build(lab_tab, language)
+                more = [lab.build(lab_tab, language)]
+            with gr.Tab(say("en", "tab_results"), id="results") as results_tab:
+                more.append(results.build(shelf, results_tab, language))
+            if operations:
+                with gr.Tab(say("en", "tab_operations"), id="operations") as operations_tab:
+                    more.append(build_operations(recorder, operations_tab, language))
+        named = [classify_tab, explore_tab, lab_tab, results_tab, *([operations_tab] if operations else [])]
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            labels = [gr.update(label=say(chosen, key)) for key in TABS]
+            labels = [gr.update(label=say(chosen, key)) for key in TABS[: len(named)]]
             return [
                 say(chosen, "intro"),
                 *labels,
                 say(chosen, "privacy"),
                 *relabel(chosen),
                 *explorer.relabel(chosen),
-                *relabel_lab(chosen),
+                *(text for relabel_more, _ in more for text in relabel_more(chosen)),
             ]
 
         def arrive(request: gr.Request) -> list:
@@ -92,8 +103,8 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
             return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
 
         demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
-        named = [classify_tab, explore_tab, lab_tab]
-        texts = [intro, *named, privacy, *relabelled, *explorer.relabelled, *relabelled_lab]
+        added = [component for _, relabelled_more in more for component in relabelled_more]
+        texts = [intro, *named, privacy, *relabelled, *explorer.relabelled, *added]
         language.change(translate, language, texts, **QUIET)
     return demo
 
@@ -137,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     from resnet_hub.ui.models import Shelf
 
     shelf = Shelf(tuple(options.model), options.device)
-    demo = build_app(shelf, UPLOADS_KEPT)
+    demo = build_app(shelf, UPLOADS_KEPT, options.operations)
     try:
         launch(demo, options)
         warm_up(shelf)

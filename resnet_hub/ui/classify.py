@@ -7,6 +7,7 @@ how a model is loaded (`models.py`) or how a picture becomes a tensor (`preproce
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.common import EXAMPLES, VIRIDIS, data_url, error_text, refuse, uploaded, viridis
 from resnet_hub.ui.models import Shelf, on_gpu
+from resnet_hub.ui.operations import Recorder
 from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
 
 OVERLAY_SIDE = 256
@@ -147,7 +149,7 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
         raise refuse(language, "model_failed", why=str(error).rstrip(".")) from error
 
 
-def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list]:
+def build(shelf: Shelf, language: gr.Radio, recorder: Recorder) -> tuple[Callable[[str], list], list]:
     """Lay out the tab; returns (relabel(language) -> updates, the components those updates are for)."""
 
     @on_gpu
@@ -163,11 +165,16 @@ def build(shelf: Shelf, language: gr.Radio) -> tuple[Callable[[str], list], list
         language = language if language in [*LANGUAGES] else "en"
         if image is None:
             return None, verdict(language, None), None
-        loaded = load(shelf, model, language, progress)
-        try:
-            prediction = look(uploaded(image), model)
-        except ImageError as error:
-            raise gr.Error(error_text(language, error), print_exception=False) from error
+        started = time.perf_counter()
+        with recorder.failures(model if model in shelf.offered else ""):
+            loaded = load(shelf, model, language, progress)
+        with recorder.failures(model, loaded.revision):
+            try:
+                prediction = look(uploaded(image), model)
+            except ImageError as error:
+                raise gr.Error(error_text(language, error), print_exception=False) from error
+        seconds = time.perf_counter() - started
+        recorder.answered(model, loaded.revision, seconds, bool(prediction.unfamiliar))
         shown = Shown(prediction, model, loaded.revision, loaded.calibration)
         return dict(prediction.top), verdict(language, shown), shown
 

@@ -347,8 +347,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # transfer adviser
     "lab_transfer_title": ("Transfer adviser", "転移学習アドバイザー"),
     "lab_transfer_about": (
-        "How many pictures, how many classes, how like ImageNet? The rules are those of `python -m training.transfer`: its `--mode auto` goes by the number of pictures alone.",
-        "画像の枚数、クラス数、ImageNet にどれだけ似ているか。ルールは `python -m training.transfer` と共通です（`--mode auto` は枚数だけで決めます）。",
+        "How many pictures, how many classes, how like ImageNet? The rules are those of <code>python -m training.transfer</code>: its <code>--mode auto</code> goes by the number of pictures alone.",
+        "画像の枚数、クラス数、ImageNet にどれだけ似ているか。ルールは <code>python -m training.transfer</code> と共通です（<code>--mode auto</code> は枚数だけで決めます）。",
     ),
     "lab_transfer_note": (
         "fine-tuning layer4 and fc of a ResNet-50 with two classes trains 14,968,834 parameters, not 7,083,010; and groups that leave out bn1 leave it untrained. Compute the loss per picture, not per batch, and never choose the best epoch by the test set.",
@@ -508,8 +508,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # prediction grid
     "grid_title": ("Predictions on your own pictures", "自分の画像での予測"),
     "grid_about": (
-        "Give a zip or a folder with one folder a class (cat/1.jpg, dog/7.png, …). Up to {files} pictures, {megabytes} MB; wrong predictions are framed and named.",
-        "クラスごとのフォルダー（cat/1.jpg、dog/7.png など）を含む zip またはフォルダーを渡してください。最大 {files} 枚・{megabytes} MB。間違った予測は枠と名前で示します。",
+        "Give a zip or a folder with one folder a class (cat/1.jpg, dog/7.png, …). Up to {files} pictures, {megabytes} MB; wrong predictions come first, framed.",
+        "クラスごとのフォルダー（cat/1.jpg、dog/7.png など）を含む zip またはフォルダーを渡してください。最大 {files} 枚・{megabytes} MB。間違った予測は枠つきで先頭に並びます。",
     ),
     "grid_zip": ("Zip file", "zip ファイル"),
     "grid_folder": ("Folder", "フォルダー"),
