@@ -36,6 +36,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
+    parser.add_argument("--operations", action="store_true", help="add a tab with latency and errors")
     options = parser.parse_args(arguments)
     for model in options.model:
         is_repository_id = model.count("/") == 1 and not model.startswith((".", "/"))
@@ -58,19 +59,23 @@ def model_list(text: str) -> tuple[str, ...]:
     return ids
 
 
-def build_app(shelf, uploads_kept: tuple[int, int]):
+def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = False):
     """The page: title, language switch, tabs.
 
     Args:
         shelf: the models on offer, a `resnet_hub.ui.models.Shelf`.
         uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
+        operations: with the tab for who runs the app.
     """
     import gradio as gr
 
-    from resnet_hub.ui import cards, classify, explore
-    from resnet_hub.ui.common import QUIET
+    from resnet_hub.ui import cards, classify, explore, lab, operations, results
+    from resnet_hub.ui.common import QUIET, Page
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
+    modules = {"classify": classify, "explore": explore, "lab": lab, "results": results, "cards": cards}
+    if with_operations:
+        modules["operations"] = operations
     with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
@@ -82,11 +87,11 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
                 elem_id="language",
             )
         intro = gr.Markdown(say("en", "intro"))
-        parts = {}
+        page, parts = Page(shelf, language, operations.Recorder()), {}
         with gr.Tabs() as tabs:
-            for name, module in {"classify": classify, "explore": explore, "cards": cards}.items():
+            for name, module in modules.items():
                 with gr.Tab(say("en", f"tab_{name}"), id=name) as tab:
-                    parts[name] = (tab, module.build(shelf, language, tab))
+                    parts[name] = (tab, module.build(page, tab))
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
@@ -156,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     from resnet_hub.ui.models import Shelf
 
     shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
-    demo = build_app(shelf, UPLOADS_KEPT)
+    demo = build_app(shelf, UPLOADS_KEPT, options.operations)
     try:
         launch(demo, options)
         warm_up(shelf)

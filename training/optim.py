@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-Rates = tuple[tuple[str, float], ...]  # (pattern, share of the recipe's rate; 0 freezes), first match wins
+from resnet_hub.finetune import Rates, share_of_each
 
 
 def one_cycle(progress: float, warmup: float) -> float:
@@ -78,26 +76,6 @@ class Muon(Optimizer):
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
                 turn = orthogonalise(nesterov.reshape(len(weight), -1)).reshape(weight.shape)
                 weight.add_(turn, alpha=-group["lr"])
-
-
-def share_of_each(names: Iterable[str], rates: Rates) -> dict[str, float]:
-    """Which share of the recipe's rate each parameter learns with; the first pattern that matches counts.
-
-    Raises:
-        ValueError: for a parameter that no pattern matches, or a pattern that decides for none.
-    """
-    shares, idle = {}, {pattern for pattern, _ in rates}
-    for name in names:
-        pattern, share = next(((p, s) for p, s in rates if re.match(p, name)), (None, 0.0))
-        if pattern is None:
-            raise ValueError(f"no pattern matches parameter {name}; patterns: {[p for p, _ in rates]}")
-        shares[name] = share
-        idle.discard(pattern)
-    if idle:
-        raise ValueError(
-            f"patterns {sorted(idle)} decide for no parameter; it begins with {', '.join(list(shares)[:4])}"
-        )
-    return shares
 
 
 def freeze(model: nn.Module, rates: Rates) -> dict[str, float]:

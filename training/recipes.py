@@ -9,6 +9,8 @@ import argparse
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from resnet_hub.finetune import HEAD_RATE
+
 OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "step", "constant")
 AUGMENTATIONS = (
@@ -140,7 +142,7 @@ RECIPES = {
         epochs=20,
         batch_size=32,
         optimizer="adamw",
-        lr=1e-3,
+        lr=HEAD_RATE,
         schedule="cosine",
         weight_decay=1e-2,
         augment=("resized_crop", "flip"),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
-from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.finetune import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.geometry import parse_size, totals, trace
 from resnet_hub.hub import HubModel
 from resnet_hub.models.registry import network_class
@@ -33,11 +33,8 @@ from training.command import (
 from training.data import ImageSet, normalise
 from training.distributed import rank
 from training.evaluate import finish_run
-from training.optim import Rates, freeze
+from training.optim import freeze
 from training.recipes import Recipe, recipe_from
-
-MODES = ("feature", "partial", "full", "auto")
-FEW, SOME = 1_000, 10_000  # training pictures up to which `auto` trains the head, and the last stage
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -52,7 +49,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="a folder with train/ and test/ or val/, or of classes")
     parser.add_argument(
         "--mode",
-        choices=MODES,
+        choices=[*MODES, "auto"],
         default="auto",
         help="feature: the new head; partial: the last stage too; full: everything, early layers slowest; "
         f"auto: by the number of pictures (up to {FEW:,}, up to {SOME:,}, above)",
@@ -134,34 +131,11 @@ def head_name(model: nn.Module) -> str:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
 
 
-def mode_rates(mode: str, config: ModelConfig, head: str) -> Rates:
-    """(pattern, share of the head's rate) of a mode.
-
-    The course's rates are 1e-3 for the head, 1e-5 for the last stage alone, and 1e-6 (stem and first stage),
-    1e-5, 1e-4 (last stage) for all of it. Its groups leave out `bn1`, which then never learns.
-    """
-    new = (re.escape(head), 1.0)
-    if mode == "feature":
-        return (new, ("", 0.0))
-    if not isinstance(config, ResNetConfig):
-        body = {"partial": (), "full": (("", 0.1),)}[mode]
-        if not body:
-            raise ValueError(f"--mode partial is for residual networks; give {config.name} feature or full")
-        return (new, *body)
-    last = len(config.depths)
-    final = rf"(layer{last}|bn)\."  # pre-activation networks end in a batch norm of their own
-    if mode == "partial":
-        return (new, (final, 0.01), ("", 0.0))
-    middle = "".join(map(str, range(2, last)))
-    return (new, (final, 0.1), *([(rf"layer[{middle}]\.", 0.01)] if middle else []), ("", 0.001))
-
-
 def chosen_mode(mode: str, images: int) -> str:
     """The mode itself; for "auto" the one that suits so many training pictures, and why."""
     if mode != "auto":
         return mode
-    bounds = {"feature": FEW, "partial": SOME, "full": float("inf")}
-    mode = next(name for name, most in bounds.items() if images <= most)
+    mode = mode_for(images)
     if rank() == 0:
         why = {
             "feature": f"with up to {FEW:,} pictures more parameters than a head's would learn them by heart",

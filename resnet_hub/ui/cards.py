@@ -13,7 +13,7 @@ import gradio as gr
 from markdown_it import MarkdownIt
 
 from resnet_hub.card_merge import split_front_matter
-from resnet_hub.ui.common import Part
+from resnet_hub.ui.common import Page, Part
 from resnet_hub.ui.models import Shelf
 from resnet_hub.ui.text import say
 
@@ -54,8 +54,9 @@ def shown_card(shelf: Shelf, source: str | None, language: str) -> str:
     )
 
 
-def build(shelf: Shelf, language: gr.Radio, tab: gr.Tab) -> Part:
+def build(page: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
+    shelf, language, _ = page
     intro = gr.Markdown(say("en", "cards_intro"))
     model = gr.Dropdown([], value=None, label=say("en", "card_model"), elem_id="card_model")
     card = gr.HTML(elem_id="card")

@@ -7,6 +7,7 @@ how a model is loaded (`models.py`) or how a picture becomes a tensor (`preproce
 from __future__ import annotations
 
 import html
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,7 @@ from resnet_hub.ui.common import (
     EXAMPLES,
     QUIET,
     VIRIDIS,
+    Page,
     Part,
     data_url,
     error_text,
@@ -164,8 +166,9 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
         raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
 
 
-def build(shelf: Shelf, language: gr.Radio, tab: gr.Tab) -> Part:
+def build(page: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
+    shelf, language, recorder = page
 
     def model_info(language: str) -> str:
         further = {"model_imagenet": shelf.offers_imagenet, "model_any": shelf.takes_any}
@@ -186,11 +189,16 @@ def build(shelf: Shelf, language: gr.Radio, tab: gr.Tab) -> Part:
         if image is None:
             return None, verdict(language, None), None
         model = (model or DEFAULT_MODEL).strip()
-        loaded = load(shelf, model, language, progress)
-        try:
-            prediction = look(uploaded(image), model)
-        except ImageError as error:
-            raise gr.Error(error_text(language, error), print_exception=False) from error
+        started = time.perf_counter()
+        with recorder.failures(model if shelf.allows(model) else ""):
+            loaded = load(shelf, model, language, progress)
+        with recorder.failures(model, loaded.revision):
+            try:
+                prediction = look(uploaded(image), model)
+            except ImageError as error:
+                raise gr.Error(error_text(language, error), print_exception=False) from error
+        seconds = time.perf_counter() - started
+        recorder.answered(model, loaded.revision, seconds, bool(prediction.unfamiliar))
         shown = Shown(prediction, model, loaded.revision, loaded.calibration)
         return dict(prediction.top), verdict(language, shown), shown
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -20,9 +21,27 @@ from PIL import Image
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.text import TEXT, say
 
+if TYPE_CHECKING:
+    from resnet_hub.ui.models import Shelf
+    from resnet_hub.ui.operations import Recorder
+
 EXAMPLES = sorted(Path(__file__).with_name("examples").glob("*.jpg"))
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
+
+
+class Page(NamedTuple):
+    """What every tab is built from.
+
+    Args:
+        shelf: the models on offer.
+        language: the switch; its value is "en" or "ja".
+        recorder: counts answers and failures for who runs the page.
+    """
+
+    shelf: Shelf
+    language: gr.Radio
+    recorder: Recorder
 
 
 @dataclass(frozen=True)

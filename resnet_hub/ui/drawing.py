@@ -62,7 +62,7 @@ def shrinking_maps(maps: Sequence[Map], scale: float, colour: str, title: str) -
     for each, room in zip(maps, rooms, strict=True):
         parts.append(_box(each, scale, x + (room + spare) / 2, floor, colour))
         x += room + spare
-    return _svg(floor + 30, title, parts)
+    return svg(floor + 30, title, parts)
 
 
 def _box(each: Map, scale: float, middle: float, floor: float, colour: str) -> str:
@@ -81,9 +81,9 @@ def _box(each: Map, scale: float, middle: float, floor: float, colour: str) -> s
     name, size, channels = each.labels
     return (
         faces
-        + _text(middle, floor + 13, size, weight="600")
-        + _text(middle, floor + 26, channels, opacity=0.75)
-        + _text(middle, 10, name)
+        + text(middle, floor + 13, size, weight="600")
+        + text(middle, floor + 26, channels, opacity=0.75)
+        + text(middle, 10, name)
         + _grid(left, top, width, height, each.size)
     )
 
@@ -117,10 +117,10 @@ def curves(lines: Sequence[Curve], title: str, x_title: str) -> str:
     length = max(len(line.values) for line in lines) - 1
     across = (WIDTH - LEFT - RIGHT) / length
     up = (PLOT_HEIGHT - TOP - BOTTOM) / octaves
-    parts = [*_axes(octaves, up, length, across), _text((LEFT + WIDTH - RIGHT) / 2, PLOT_HEIGHT - 3, x_title)]
+    parts = [*_axes(octaves, up, length, across), text((LEFT + WIDTH - RIGHT) / 2, PLOT_HEIGHT - 3, x_title)]
     for line in lines:
         parts.append(_curve(line, up, across))
-    return _svg(PLOT_HEIGHT, title, parts)
+    return svg(PLOT_HEIGHT, title, parts)
 
 
 def _y(value: float, up: float) -> float:
@@ -133,9 +133,9 @@ def _axes(octaves: int, up: float, length: int, across: float) -> list[str]:
         y = _y(2**octave, up)
         line = f'd="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"'
         parts.append(f'<path {line} stroke="currentColor" stroke-opacity=".15"/>')
-        parts.append(_text(LEFT - 4, y + 4, str(2**octave), anchor="end", opacity=0.75))
+        parts.append(text(LEFT - 4, y + 4, str(2**octave), anchor="end", opacity=0.75))
     for layer in (0, length // 2, length):
-        parts.append(_text(LEFT + layer * across, PLOT_HEIGHT - BOTTOM + 13, str(layer), opacity=0.75))
+        parts.append(text(LEFT + layer * across, PLOT_HEIGHT - BOTTOM + 13, str(layer), opacity=0.75))
     return parts
 
 
@@ -147,7 +147,7 @@ def _curve(line: Curve, up: float, across: float) -> str:
         f'<path d="M{LEFT} {level:.1f}H{WIDTH - RIGHT}" stroke="{line.colour}" stroke-dasharray="2 4"/>'
         f'<path d="M{path}" fill="none" stroke="{line.colour}" stroke-width="2.2" stroke-linejoin="round"/>'
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{line.colour}"/>'
-        + _text(x + 6, y + 4, line.name, anchor="start", weight="700", fill=line.colour)
+        + text(x + 6, y + 4, line.name, anchor="start", weight="700", fill=line.colour)
     )
 
 
@@ -157,7 +157,7 @@ def standalone(svg: str) -> str:
     return f'{head} color="#111"><rect width="100%" height="100%" fill="#fff"/>{body}'
 
 
-def _svg(height: float, title: str, parts: Sequence[str]) -> str:
+def svg(height: float, title: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
         f'height="{height:.0f}" role="img" font-family="system-ui, sans-serif" font-size="11">'
@@ -165,10 +165,10 @@ def _svg(height: float, title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _text(
+def text(
     x: float,
     y: float,
-    text: str,
+    words: str,
     anchor: str = "middle",
     weight: str = "400",
     opacity: float = 1,
@@ -176,5 +176,5 @@ def _text(
 ) -> str:
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
-        f'fill="{fill}" fill-opacity="{opacity}">{escape(text)}</text>'
+        f'fill="{fill}" fill-opacity="{opacity}">{escape(words)}</text>'
     )

@@ -20,11 +20,11 @@ from resnet_hub.geometry import document
 from resnet_hub.models.registry import list_models
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import designs
-from resnet_hub.ui.common import EXAMPLES, QUIET, error_text, refuse, uploaded
+from resnet_hub.ui.common import EXAMPLES, QUIET, Page, error_text, refuse, uploaded
 from resnet_hub.ui.designs import FIELDS, Design, DesignError
 from resnet_hub.ui.explore_page import Examined, examine, from_controls, page, reason
 from resnet_hub.ui.explore_run import Run, affordable, run, run_panel
-from resnet_hub.ui.models import Shelf, on_gpu
+from resnet_hub.ui.models import on_gpu
 from resnet_hub.ui.text import language_of, say
 
 START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}
@@ -287,8 +287,9 @@ def replaced(name: str, config: ModelConfig, language: str, values: Sequence[Any
     return [*control_updates(config), *page(language, *sides.values())]
 
 
-def build(shelf: Shelf, language: gr.Radio, tab: gr.Tab) -> Tab:
+def build(page: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
+    shelf, language, _ = page
     with gr.Blocks():
         parts = lay_out()
         outcomes = gr.State(None, time_to_live=600)  # no longer than the upload itself

@@ -5,6 +5,8 @@ Knows nothing of gradio or of models: a key, a language and facts give a text.
 
 from __future__ import annotations
 
+from resnet_hub.ui.lab_text import LAB_TEXT
+
 LANGUAGES = {"en": "English", "ja": "日本語"}
 
 TEXT: dict[str, tuple[str, str]] = {
@@ -377,7 +379,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "class_ship": ("ship", "船"),
     "class_truck": ("truck", "トラック"),
     "what_ants and bees": ("ants and bees", "アリとハチ"),
-}  # fmt: skip
+} | LAB_TEXT  # fmt: skip
 
 
 def say(language: str, key: str, **facts) -> str:

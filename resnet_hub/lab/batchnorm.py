@@ -1,0 +1,128 @@
+"""Batch normalisation: the spread of activations along depth, train against eval mode, and the needless bias.
+
+Every number comes from torch's own layers at work. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from resnet_hub.lab.bounds import one_of, within
+
+MOST_DEPTH, WIDTH, SIDE, PICTURES = 60, 16, 8, 16
+ORDERS = ("conv-BN-ReLU", "conv-ReLU-BN")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviation of what enters each layer's ReLU, first layer first."""
+
+    stds: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Modes:
+    """One batch norm fed batches of mean `mean` and deviation `std`.
+
+    Args:
+        train, evaluated: (mean, std) of what leaves it for the last batch, in the two modes.
+        running_mean, running_var: its stored statistics afterwards; they start at 0 and 1.
+    """
+
+    train: tuple[float, float]
+    evaluated: tuple[float, float]
+    running_mean: float
+    running_var: float
+
+
+@dataclass(frozen=True)
+class Bias:
+    """What a bias added to a convolution does.
+
+    Args:
+        with_norm: largest change of the output in this order of layers.
+        without_norm: the same with no batch norm at all.
+        gradient: largest gradient of a loss by the bias in this order; rounding where it is needless.
+    """
+
+    with_norm: float
+    without_norm: float
+    gradient: float
+
+
+@lru_cache(256)
+def spread(depth: int, batch_norm: bool, gain: float = 1.0, seed: int = 0) -> Spread:
+    """Activations of `depth` conv-(BN)-ReLU layers on random pictures, freshly initialised.
+
+    Args:
+        depth: 1 to 60.
+        gain: 0.5 to 2, what He's initialisation is multiplied by; 1 is right for ReLU.
+    """
+    import torch
+
+    within("depth", depth, 1, MOST_DEPTH)
+    within("gain", gain, 0.5, 2)
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(PICTURES, WIDTH, SIDE, SIDE, generator=draw)
+    stds = []
+    for _ in range(depth):
+        weight = torch.randn(WIDTH, WIDTH, 3, 3, generator=draw) * gain * (2 / (9 * WIDTH)) ** 0.5
+        x = torch.nn.functional.conv2d(x, weight, padding=1)
+        if batch_norm:
+            x = torch.nn.functional.batch_norm(x, None, None, training=True)
+        stds.append(x.std().item())
+        x = x.relu()
+    return Spread(tuple(stds))
+
+
+def modes(mean: float, std: float, batches: int, seed: int = 0) -> Modes:
+    """Feed `batches` batches of 64 values to a batch norm in train mode, then read the last in both modes.
+
+    Args:
+        mean: -10 to 10. std: 0.1 to 10.
+        batches: 0 to 100; with torch's momentum of 0.1 the stored statistics need about 30.
+    """
+    import torch
+
+    within("mean", mean, -10, 10)
+    within("std", std, 0.1, 10)
+    within("batches", batches, 0, 100)
+    draw = torch.Generator().manual_seed(seed)
+    norm = torch.nn.BatchNorm1d(1)
+    x = torch.randn(64, 1, generator=draw) * std + mean
+    for _ in range(batches):
+        norm.train()(x := torch.randn(64, 1, generator=draw) * std + mean)
+    kept = norm.running_mean.item(), norm.running_var.item()
+    evaluated = norm.eval()(x)
+    trained = norm.train()(x)  # moves the statistics once more, so last
+    return Modes(*((y.mean().item(), y.std(correction=0).item()) for y in (trained, evaluated)), *kept)
+
+
+def needless_bias(bias: float, order: str = "conv-BN-ReLU", seed: int = 0) -> Bias:
+    """Add the constant `bias` (-10 to 10) to a convolution's output and see what is left of it.
+
+    A batch norm right after the convolution subtracts each channel's mean, the bias with it. A ReLU in
+    between has already cut by then, so there the bias matters.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    within("bias", bias, -10, 10)
+    one_of("order", order, ORDERS)
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(8, 4, 8, 8, generator=draw)
+    weight = torch.randn(4, 4, 3, 3, generator=draw) * 0.25
+    target = torch.randn(8, 4, 8, 8, generator=draw)
+
+    def normed(y):
+        norm = lambda z: F.batch_norm(z, None, None, training=True)  # noqa: E731
+        return norm(y).relu() if order == "conv-BN-ReLU" else norm(y.relu())
+
+    with torch.inference_mode(False), torch.enable_grad():
+        shift = torch.full((4,), float(bias), requires_grad=True)
+        plain, biased = F.conv2d(x, weight, padding=1), F.conv2d(x, weight, shift, padding=1)
+        out = normed(biased)
+        (gradient,) = torch.autograd.grad((out - target).square().mean(), shift)
+    change = (out - normed(plain)).abs().max().item()
+    return Bias(change, (biased.relu() - plain.relu()).abs().max().item(), gradient.abs().max().item())

@@ -1,0 +1,121 @@
+"""How large the gradient of each layer's weights is, at initialisation, in real networks of any depth.
+
+Computed by autograd on the spot: nothing here is drawn from a formula. Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from resnet_hub.lab.bounds import one_of, within
+
+ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
+MOST_DEPTH = 110
+WIDTH, SIDE, PICTURES = 16, 8, 8
+REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifar")
+
+
+@dataclass(frozen=True)
+class GradientFlow:
+    """Norms of the loss's gradient by each convolution's weights, first layer first."""
+
+    norms: tuple[float, ...]
+
+    @property
+    def first_to_last(self) -> float:
+        """Norm at the first layer over that at the last: above 1 the gradient grows toward the input."""
+        return self.norms[0] / self.norms[-1] if self.norms[-1] else float("inf")
+
+    @property
+    def factor_a_layer(self) -> float:
+        """The factor which, taken once a layer backward, leads from the last norm to the first."""
+        return self.first_to_last ** (1 / max(1, len(self.norms) - 1))
+
+
+def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: int):
+    """A network of `depth` 3x3 convolutions at 16 channels, in pairs; `skip` adds each pair's input to it.
+
+    Pairs are conv-BN-act-conv-BN, plus x, act: the basic block of arXiv 1512.03385 without stages. He
+    initialisation (fan in) whatever the activation, as a beginner would leave it.
+    """
+    import torch
+    from torch import nn
+
+    class ConvStack(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            draw = torch.Generator().manual_seed(seed)
+            channels = [3] + [WIDTH] * depth
+            pairs = list(zip(channels, channels[1:], strict=False))
+            self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=not batch_norm) for i, o in pairs)
+            self.norms = nn.ModuleList(nn.BatchNorm2d(o) if batch_norm else nn.Identity() for _, o in pairs)
+            self.head = nn.Linear(WIDTH, 10)
+            for conv in self.convs:
+                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=draw)
+                if conv.bias is not None:
+                    nn.init.zeros_(conv.bias)
+            nn.init.normal_(self.head.weight, std=WIDTH**-0.5, generator=draw)
+            nn.init.zeros_(self.head.bias)
+            self.act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}.get(
+                activation, lambda x: x
+            )
+
+        def forward(self, x):
+            kept = x = self.act(self.norms[0](self.convs[0](x)))
+            for i in range(1, depth):
+                x = self.norms[i](self.convs[i](x))
+                if i % 2 == 0 and skip:
+                    x = x + kept
+                x = self.act(x)
+                kept = x if i % 2 == 0 else kept
+            return self.head(x.mean((2, 3)))
+
+    return ConvStack()
+
+
+@lru_cache(256)
+def gradient_flow(
+    depth: int, *, skip: bool, activation: str = "relu", batch_norm: bool = True, seed: int = 0
+) -> GradientFlow:
+    """Gradient norms of a freshly initialised stack of `depth` convolutions, first layer first.
+
+    Args:
+        depth: 2 to 110 convolutions.
+        skip: add each pair's input to its output.
+        activation: relu, tanh, sigmoid or none.
+    """
+    within("depth", depth, 2, MOST_DEPTH)
+    one_of("activation", activation, ACTIVATIONS)
+    model = conv_stack(depth, skip, activation, batch_norm, seed)
+    return GradientFlow(_norms(model, list(model.convs), SIDE, PICTURES, seed))
+
+
+@lru_cache(16)
+def registered_flow(name: str, seed: int = 0) -> GradientFlow:
+    """Gradient norms of one of the paper's CIFAR networks on random 32x32 pictures, shortcuts left out."""
+    import torch
+
+    from resnet_hub.models.registry import create_model
+
+    one_of("name", name, REGISTERED)
+    model, draw = create_model(name).train(), torch.Generator().manual_seed(seed)
+    convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    for conv in convs:  # as the model does, but from a seed of its own
+        torch.nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=draw)
+    torch.nn.init.normal_(model.fc.weight, std=model.fc.in_features**-0.5, generator=draw)
+    torch.nn.init.zeros_(model.fc.bias)
+    return GradientFlow(_norms(model, convs, 32, 4, seed))
+
+
+def _norms(model, convs: list, side: int, pictures: int, seed: int) -> tuple[float, ...]:
+    """Norm of d(cross entropy)/d(weight) for each convolution."""
+    import torch
+
+    draw = torch.Generator().manual_seed(seed + 1)
+    x = torch.randn(pictures, 3, side, side, generator=draw)
+    labels = torch.randint(10, (pictures,), generator=draw)
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = torch.nn.functional.cross_entropy(model(x), labels)
+        gradients = torch.autograd.grad(loss, [conv.weight for conv in convs])
+    return tuple(gradient.norm().item() for gradient in gradients)

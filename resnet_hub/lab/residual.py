@@ -1,0 +1,127 @@
+"""One residual block: how easily it is the identity, and the shapes on the way through it.
+
+The block is the library's own, not a copy. Knows nothing of whole networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from resnet_hub.config import ResNetConfig
+from resnet_hub.geometry import trace
+from resnet_hub.lab.bounds import one_of, within
+
+BLOCKS = ("basic", "bottleneck")
+MOST_CHANNELS = 1024
+CHANNELS, SIDE = 8, 8  # of the map that goes through the block
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A map before and after one block with a shortcut and one without.
+
+    Args:
+        before, residual, plain: (8, 8), channel 0 of the input and of both outputs.
+        difference: largest |output - input| of the residual block over all channels.
+        plain_difference: the same of the block without a shortcut.
+    """
+
+    before: np.ndarray
+    residual: np.ndarray
+    plain: np.ndarray
+    difference: float
+    plain_difference: float
+
+
+class Step(NamedTuple):
+    """One layer of a block: its place ("branch" or "shortcut"), kernel, what leaves it, its parameters."""
+
+    name: str
+    place: str
+    kernel: int
+    stride: int
+    shape: tuple[int, int, int]
+    params: int
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The convolutions of a block with the shape after each, (C, H, W), and all of the block's parameters."""
+
+    steps: tuple[Step, ...]
+    out_shape: tuple[int, int, int]
+    params: int
+
+
+def pass_through(strength: float, negative: bool = False, seed: int = 0) -> Passed:
+    """Send a random map through a real block whose branch is multiplied by `strength`.
+
+    With strength 0 the branch is zero and the block returns its input, as far as the ReLU after the addition
+    lets it: exactly for an input without negative values, which is what a ReLU hands to a block.
+
+    Args:
+        strength: weight of the branch's last batch norm, 0 to 1; networks start with 1, or with 0 where
+            `zero_init_residual` is set.
+        negative: an input with negative values too.
+    """
+    import torch
+
+    within("strength", strength, 0, 1)
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, CHANNELS, SIDE, SIDE, generator=draw)
+    x = x if negative else x.abs()
+    residual, plain = (_block(kind, strength, seed)(x).detach() for kind in ("projection", "none"))
+    gaps = [(out - x).abs().max().item() for out in (residual, plain)]
+    return Passed(x[0, 0].numpy(), residual[0, 0].numpy(), plain[0, 0].numpy(), *gaps)
+
+
+def _block(shortcut: str, strength: float, seed: int):
+    import torch
+
+    from resnet_hub.models.resnet import ResidualBlock
+
+    config = ResNetConfig(name="lab", depths=(1,), widths=(CHANNELS,), strides=(1,), shortcut=shortcut)
+    block = ResidualBlock(config, CHANNELS, CHANNELS, stride=1)
+    draw = torch.Generator().manual_seed(seed + 1)
+    for conv in (block.conv1, block.conv2):
+        torch.nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=draw)
+    torch.nn.init.constant_(block.bn2.weight, strength)
+    return block  # in train mode, so that the batch norms use this very input's statistics
+
+
+def block_shapes(block: str, in_channels: int, out_channels: int, stride: int, size: int) -> Shapes:
+    """What each layer of a block makes of (N, in_channels, size, size).
+
+    The bottleneck's inner width is a quarter of `out_channels`: "expansion 4" is four times the block's
+    width, not its input's. Raises ValueError for channels that are not a multiple of 4, or out of bounds.
+    """
+    one_of("block", block, BLOCKS)
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+        within(name, value, 4, MOST_CHANNELS)
+        if value % 4:
+            raise ValueError(f"{name}={value} is no multiple of 4; a bottleneck is a quarter as wide inside")
+    within("stride", stride, 1, 4)
+    within("size", size, 1, 512)
+    width = out_channels // (4 if block == "bottleneck" else 1)
+    config = ResNetConfig(
+        name="lab", block=block, depths=(1,), widths=(width,), strides=(stride,), stem="cifar",
+        stem_width=in_channels, base_width=64, input_size=(size, size),
+    )  # fmt: skip
+    rows = [row for row in trace(config) if row.stage == "layer1"]
+    steps = tuple(
+        Step(
+            row.name.removeprefix("layer1.0."),
+            "shortcut" if ".downsample" in row.name else "branch",
+            row.kernel,
+            row.stride,
+            (row.out_channels, *row.out_size),
+            row.params,
+        )
+        for row in rows
+        if row.op == "conv"
+    )
+    out = rows[-1]
+    return Shapes(steps, (out.out_channels, *out.out_size), sum(row.params for row in rows))

@@ -1,0 +1,68 @@
+"""EfficientNet's compound scaling and the Vision Transformer's patches, as arithmetic.
+
+Knows nothing of torch: timm has the networks themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from resnet_hub.lab.bounds import within
+
+DEPTH, WIDTH, RESOLUTION = 1.2, 1.1, 1.15  # alpha, beta, gamma of arXiv 1905.11946 section 3.3
+CHANNELS = 3
+
+
+@dataclass(frozen=True)
+class Compound:
+    """How many times deeper, wider, larger (a side of the picture) and costlier than EfficientNet-B0.
+
+    Args:
+        alone: factors that each of depth, width and resolution would need alone at the same cost.
+    """
+
+    depth: float
+    width: float
+    resolution: float
+    flops: float
+    alone: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Patches:
+    """A picture as a Vision Transformer reads it.
+
+    Args:
+        across: patches along one side.
+        tokens: patches and the class token.
+        patch_values: numbers in one patch.
+        attention: pairs of tokens compared, in each head of each layer.
+    """
+
+    across: int
+    tokens: int
+    patch_values: int
+    attention: int
+
+
+def compound(phi: float) -> Compound:
+    """Scale by the coefficient `phi` (0 to 7): cost grows as depth, width^2, resolution^2."""
+    within("phi", phi, 0, 7)
+    depth, width, resolution = (base**phi for base in (DEPTH, WIDTH, RESOLUTION))
+    flops = depth * width**2 * resolution**2
+    return Compound(depth, width, resolution, flops, (flops, flops**0.5, flops**0.5))
+
+
+def patches(size: int, patch: int) -> Patches:
+    """Cut a size x size picture into patch x patch squares (arXiv 2010.11929): tokens grow with the square.
+
+    Raises:
+        ValueError: for a side that the patches do not fill.
+    """
+    within("size", size, 1, 1024)
+    within("patch", patch, 4, 64)
+    if size % patch:
+        raise ValueError(f"size={size} is no multiple of patch={patch}; try {size // patch * patch or patch}")
+    across = size // patch
+    tokens = across**2 + 1
+    return Patches(across, tokens, CHANNELS * patch**2, tokens**2)

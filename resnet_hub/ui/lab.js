@@ -1,0 +1,37 @@
+// Both panels of the lab: inputs report their form, buttons open a section. `element` is the panel.
+let waiting;
+
+const values = (form) => {
+  const found = {};
+  for (const input of form.elements) {
+    if (input.dataset.grid) ((found[input.dataset.grid] ??= [])[input.dataset.row] ??= []).push(input.value);
+    else if (input.name) found[input.name] = input.type === "checkbox" ? input.checked : input.value;
+  }
+  return found;
+};
+
+element.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-topic]");
+  if (!form || event.target.type === "file" || event.target.validity.badInput) return;
+  const output = event.target.parentElement.querySelector("output");
+  if (output) output.textContent = event.target.value;
+  for (const part of form.querySelectorAll("[data-when]")) {
+    const [name, value] = part.dataset.when.split("=");
+    part.hidden = form.elements[name].value !== value;
+  }
+  clearTimeout(waiting); // a slider on its way reports once it rests
+  waiting = setTimeout(() => trigger("input", { topic: form.dataset.topic, values: values(form) }), 120);
+});
+
+element.addEventListener("change", async (event) => {
+  if (!("upload" in event.target.dataset) || !event.target.files.length) return;
+  const form = event.target.closest("form");
+  const { path } = await upload(event.target.files[0]);
+  event.target.parentElement.querySelector("[type=hidden]").value = path;
+  trigger("input", { topic: form.dataset.topic, values: values(form) });
+});
+
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-go]");
+  if (button) trigger("click", { topic: button.dataset.go, values: JSON.parse(button.dataset.values || "{}") });
+});

@@ -1,0 +1,120 @@
+"""The Lab tab: topics to open, each with a few controls and a picture that follows them.
+
+Two HTML panels hold whatever topic is open; they are empty until somebody selects the tab. Knows nothing of
+what a topic shows (`lab_sections.py`) or computes (`resnet_hub.lab`).
+"""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui import lab_exercises, studies
+from resnet_hub.ui.common import Page, Part, error_text
+from resnet_hub.ui.lab_form import defaults, form, read
+from resnet_hub.ui.lab_sections import SECTIONS, about
+from resnet_hub.ui.text import language_of, say
+
+TOPICS = SECTIONS | {"exercises": lab_exercises.SECTION}
+FIRST = "pooling"
+SCRIPT = Path(__file__).with_name("lab.js")
+PANEL = {"elem_classes": "explored lab", "apply_default_css": False}
+# Quiet, but queued: no more than two visitors' networks are computed at a time.
+EVENT = {
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": 2,
+    "concurrency_id": "lab",
+}
+
+
+def navigation(language: str, topic: str) -> str:
+    """A button for each topic, the open one marked."""
+    buttons = "".join(
+        f'<button type="button" data-go="{name}"{" aria-current=true" if name == topic else ""}>'
+        f"{say(language, f'lab_{name}_title')}</button>"
+        for name in TOPICS
+    )
+    return f'<nav aria-label="{say(language, "lab_topics")}">{buttons}</nav>'
+
+
+def controls(language: str, topic: str, values: dict[str, Any]) -> str:
+    """Everything above the picture."""
+    return (
+        navigation(language, topic)
+        + about(language, topic)
+        + form(language, topic, TOPICS[topic].controls, values)
+    )
+
+
+def picture(language: str, topic: str, values: dict[str, Any]) -> str:
+    """The picture and its sentences, or one line where the values cannot be computed."""
+    section = TOPICS[topic]
+    try:
+        shown = section.draw(language, values)
+    except ImageError as error:
+        return complaint(error_text(language, error))
+    except ValueError as error:
+        return complaint(say(language, "lab_failed", why=str(error).rstrip(".")))
+    return shown + studies.inset(language, section.study)
+
+
+def complaint(text: str) -> str:
+    return f'<p class="notice wrong" role="alert">{html.escape(text)}</p>'
+
+
+def asked(event: Any) -> tuple[str, Any]:
+    """Topic and raw values a browser sent; another topic than ours is the first."""
+    topic = getattr(event, "topic", None)
+    return (topic if topic in TOPICS else FIRST), getattr(event, "values", {})
+
+
+def follow(language: str, topic: str, raw: Any) -> tuple[str, dict[str, Any]]:
+    """The picture for what a form says, and the values to remember."""
+    try:
+        values = read(TOPICS[topic].controls, raw)
+    except ValueError as error:
+        return complaint(say(language, "lab_failed", why=str(error))), defaults(TOPICS[topic].controls)
+    return picture(language, topic, values), values
+
+
+def opened(language: str, topic: str, raw: Any) -> list:
+    """Both panels of a topic, and what to remember of it."""
+    shown, values = follow(language, topic, raw)
+    return [controls(language, topic, values), shown, (topic, values)]
+
+
+def build(page: Page, tab: gr.Tab) -> Part:
+    """Lay out the tab and wire it."""
+    _, language, _ = page
+    script = SCRIPT.read_text(encoding="utf-8")
+    intro = gr.Markdown(say("en", "lab_intro"))
+    top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
+    bottom = gr.HTML("", js_on_load=script, elem_id="lab-picture", **PANEL)
+    open_ = gr.State(None)
+    panels = [top, bottom, open_]
+
+    def on_select(language: str, kept: tuple | None) -> list:
+        return [gr.skip()] * 3 if kept else opened(language_of(language), FIRST, {})
+
+    def on_go(event: gr.EventData, language: str) -> list:
+        return opened(language_of(language), *asked(event))
+
+    def on_input(event: gr.EventData, language: str) -> list:
+        topic, raw = asked(event)
+        shown, values = follow(language_of(language), topic, raw)
+        return [shown, (topic, values)]
+
+    def on_language(language: str, kept: tuple | None) -> list:
+        return opened(language_of(language), *kept) if kept else [gr.skip()] * 3
+
+    tab.select(on_select, [language, open_], panels, **EVENT)
+    language.change(on_language, [language, open_], panels, **EVENT)
+    for panel in (top, bottom):
+        panel.click(on_go, language, panels, trigger_mode="always_last", **EVENT)
+    top.input(on_input, language, [bottom, open_], trigger_mode="always_last", **EVENT)
+    return Part(lambda chosen: [say(chosen, "lab_intro")], [intro])

@@ -1,0 +1,184 @@
+"""Pictures in class folders -> predictions with their true classes, wrong ones first.
+
+Reads a zip or a folder as a visitor uploads it: nothing is unpacked to disk, and names, files and bytes are
+bounded before a byte is read. Knows nothing of gradio components.
+"""
+
+from __future__ import annotations
+
+import html
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from resnet_hub.predict import classify
+from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.ui.common import data_url, error_text, uploaded
+from resnet_hub.ui.text import name_of, say
+
+MOST_FILES, MOST_BYTES = 200, 60_000_000
+SHOWN, THUMBNAIL = 60, 72
+BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+
+
+class GridError(ValueError):
+    """An upload that cannot be used: `key` of the text that says why, and its facts."""
+
+    def __init__(self, key: str, **facts: Any) -> None:
+        super().__init__(key)
+        self.key, self.facts = key, facts
+
+
+class Item(NamedTuple):
+    """One picture file: the folder it lies in, and its bytes or path."""
+
+    true: str
+    source: bytes | str
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One picture with its true and its predicted class."""
+
+    true: str
+    label: str
+    probability: float
+    right: bool
+    thumbnail: Image.Image
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One model's predictions; `unknown`: classes it has no name for, `skipped`: why files were not read."""
+
+    model: str
+    predictions: tuple[Predicted, ...]
+    unknown: tuple[str, ...]
+    skipped: tuple[ImageError, ...]
+
+    @property
+    def right(self) -> int:
+        return sum(each.right for each in self.predictions)
+
+
+def from_zip(path: str | Path) -> list[Item]:
+    """The pictures of a zip of class folders, read in memory.
+
+    Raises:
+        GridError: for what is no zip, leads out of it, or is too much; sizes are checked before unpacking,
+            and zipfile gives no more bytes than a file's header admits.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
+            check([info.filename for info in infos], sum(info.file_size for info in infos))
+            return [
+                Item(true, archive.read(info))
+                for info in infos
+                if (true := class_of(info.filename)) is not None
+            ]
+    except GridError:
+        raise
+    except BAD_ZIP as error:
+        raise GridError("grid_bad_zip") from error
+
+
+def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
+    """Uploaded files with the names they have inside the folder, [{"name": "pets/cat/1.jpg", "path": ...}].
+
+    Raises:
+        GridError: as `from_zip`. ImageError: for a path that is no upload.
+    """
+    files = [each for each in files if not _hidden(str(each.get("name")))][: MOST_FILES + 1]
+    names = [str(each["name"]) for each in files]
+    paths = [uploaded({"path": str(each.get("path"))}) for each in files]
+    check(names, sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
+    return [Item(t, path) for n, path in zip(names, paths, strict=True) if (t := class_of(n)) is not None]
+
+
+def check(names: Sequence[str], size: int) -> None:
+    """Refuse too many files, too many bytes, and names that lead elsewhere."""
+    if len(names) > MOST_FILES:
+        raise GridError("grid_too_many", seen=len(names), most=MOST_FILES)
+    if size > MOST_BYTES:
+        raise GridError("grid_too_large", most=MOST_BYTES // 1_000_000)
+    for name in names:
+        if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name or ":" in name:
+            raise GridError("grid_unsafe", name=name[:80])
+
+
+def class_of(name: str) -> str | None:
+    """The folder a file lies in; None at the top, where it has no class."""
+    return PurePosixPath(name).parent.name or None
+
+
+def _hidden(name: str) -> bool:
+    """What macOS and file managers add: .DS_Store, __MACOSX."""
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(name).parts)
+
+
+def known_as(label: str, true: str) -> bool:
+    """Whether a folder's name means a model's label: "Tabby_cat" means "tabby, tabby cat"."""
+    wanted = true.replace("_", " ").strip().lower()
+    return wanted in (label.lower(), *(synonym.strip().lower() for synonym in label.split(",")))
+
+
+def predict(model, name: str, items: Sequence[Item]) -> Grid:
+    """Classify every picture that can be read.
+
+    Raises:
+        GridError: when there is none.
+    """
+    if not items:
+        raise GridError("grid_no_classes")
+    predictions, skipped = [], []
+    for item in items:  # one at a time: two hundred decoded photos would not fit
+        try:
+            picture = load_image(item.source)
+        except ImageError as error:
+            skipped.append(error)
+            continue
+        label, probability = classify(model, [picture], top_k=1)[0].top[0]
+        picture.thumbnail((THUMBNAIL, THUMBNAIL))
+        predictions.append(Predicted(item.true, label, probability, known_as(label, item.true), picture))
+    unknown = sorted({i.true for i in items if not any(known_as(label, i.true) for label in model.labels)})
+    predictions.sort(key=lambda each: each.right)
+    return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
+
+
+def markup(language: str, grid: Grid | None) -> str:
+    """The grid, wrong ones first and marked by a frame, a sign and both names."""
+    if grid is None:
+        return f'<p class="waiting">{say(language, "grid_waiting")}</p>'
+    total = len(grid.predictions)
+    shown = ""
+    if total:
+        share = f"{100 * grid.right / total:.1f} %"
+        facts = {"right": grid.right, "total": total, "share": share, "model": html.escape(grid.model)}
+        shown = f'<p class="says">{say(language, "grid_says", **facts)}</p>'
+    if grid.unknown:
+        classes = html.escape(", ".join(grid.unknown[:10]))
+        shown += f'<p class="notice note">{say(language, "grid_unknown", classes=classes)}</p>'
+    if grid.skipped:
+        why = html.escape(error_text(language, grid.skipped[0]))
+        shown += (
+            f'<p class="notice wrong">{say(language, "grid_skipped", count=len(grid.skipped), why=why)}</p>'
+        )
+    tiles = "".join(tile(language, each) for each in grid.predictions[:SHOWN])
+    return f'{shown}<div class="tiles">{tiles}</div>'
+
+
+def tile(language: str, each: Predicted) -> str:
+    names = {"predicted": each.label, "true": each.true}
+    names = {key: html.escape(name_of(language, "class", name)) for key, name in names.items()}
+    kind = "right" if each.right else "wrong"
+    words = say(language, f"grid_{kind}", **names)
+    return (
+        f'<figure class="{kind}"><img src="{data_url(each.thumbnail)}" alt="">'
+        f"<figcaption>{words} {100 * each.probability:.0f} %</figcaption></figure>"
+    )

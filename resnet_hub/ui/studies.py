@@ -1,0 +1,163 @@
+"""Measured studies for the page: `training/results/NAME.json`, read when somebody looks, never at start.
+
+The files are written by `python -m training.study`; an app without them (installed as a package, or before
+any run) simply has none. Knows nothing of gradio.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+from resnet_hub.ui.explore_page import download_url, table
+from resnet_hub.ui.lab_chart import Line, lines
+from resnet_hub.ui.text import say
+
+RESULTS = Path(__file__).parents[2] / "training" / "results"
+EXPECTED = (
+    "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
+    "tta", "ingredients",
+)  # fmt: skip
+NEEDED = {"study", "question", "evidence", "rows", "histories"}
+
+
+class Unreadable(ValueError):
+    """A results file that is cut short or of another shape."""
+
+
+def recorded() -> list[str]:
+    """Names of the studies that have a file here, the course's first."""
+    found = {path.stem for path in RESULTS.glob("*.json")}
+    return [*(name for name in EXPECTED if name in found), *sorted(found - set(EXPECTED))]
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """One study, as `training.study.record` wrote it; None where there is none.
+
+    Raises:
+        Unreadable: for a file that is no such document.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if not set(document) >= NEEDED:
+            raise Unreadable(name)
+    except (OSError, ValueError, TypeError) as error:
+        raise Unreadable(name) from error
+    return document
+
+
+def is_study(name: str) -> bool:
+    """Whether a file of the results is a study at all; other commands leave their own JSON there."""
+    try:
+        return load(name) is not None
+    except Unreadable:
+        return False
+
+
+def study_table(language: str, study: dict[str, Any]) -> str:
+    """One line an arm: mean accuracies in percent, the spread over seeds, the gap in points."""
+    keys = ("arm", "params", "train", "val", "test", "spread", "gap", "seconds", "best")
+    drawn = []
+    for row in study["rows"]:
+        tested = row["test_acc_by_seed"]
+        drawn.append(
+            [
+                html.escape(row["arm"]),
+                f"{row['parameters']:,}",
+                *(f"{row[key]:.2%}" for key in ("train_acc", "val_acc", "test_acc")),
+                f"{100 * min(tested):.2f}–{100 * max(tested):.2f}",
+                f"{100 * (row['train_acc'] - row['test_acc']):+.1f}",
+                f"{row['seconds_an_epoch']:.1f}",
+                ", ".join(map(str, row["best_epoch"])),
+            ]
+        )
+    return table([say(language, f"results_{key}") for key in keys], drawn, "study")
+
+
+def study_curves(language: str, study: dict[str, Any]) -> str:
+    """Training and held-out accuracy by epoch, mean over seeds with the spread around it."""
+    drawn = ""
+    for part in ("train", "val"):
+        series = []
+        for arm, seeds in study["histories"].items():
+            columns = list(
+                zip(*([line[f"{part}_acc"] for line in history] for history in seeds), strict=False)
+            )
+            means = [sum(column) / len(column) for column in columns]
+            series.append(Line(arm, means, [*map(min, columns)], [*map(max, columns)]))
+        title = say(language, f"results_curve_{part}")
+        drawing = lines(series, title, say(language, "results_epoch"))
+        drawn += f"<figure><figcaption>{title}</figcaption>{drawing}</figure>"
+    return f'<div class="curves">{drawn}</div><p class="fine-print">{say(language, "results_caption")}</p>'
+
+
+def evidence(language: str, study: dict[str, Any]) -> str:
+    """What the numbers rest on: command, data, seeds, hardware."""
+    on = study["evidence"]
+    text = say(
+        language,
+        "results_evidence",
+        images=f"{on['train_images']:,}",
+        data=html.escape(str(on["data"])),
+        epochs=on["epochs"],
+        seeds=on["seeds"],
+        test=f"{on['test_images']:,}",
+        hardware=html.escape(str(on["hardware"])),
+        torch=html.escape(str(on["versions"]["torch"])),
+        hours=f"{on['hours']:.1f}",
+    )
+    if on["seeds"] < 2:
+        text += f" <b>{say(language, 'results_one_seed')}</b>"
+    return f"<pre>{html.escape(on['command'])}</pre><p class='fine-print'>{text}</p>"
+
+
+def downloads(language: str, study: dict[str, Any]) -> str:
+    """The document as it is, and its table as CSV."""
+    name, rows = html.escape(study["study"]), study["rows"]
+    cells = [[str(row[key]).replace(",", ";") for key in rows[0]] for row in rows]
+    text = "\n".join(",".join(line) for line in [list(rows[0]), *cells]) + "\n"
+    whole = download_url("application/json", json.dumps(study))
+    return (
+        f'<a download="{name}.json" href="{whole}">{say(language, "results_json")}</a>'
+        f'<a download="{name}.csv" href="{download_url("text/csv", text)}">{say(language, "results_csv")}</a>'
+    )
+
+
+def shown(language: str, name: str) -> str:
+    """A whole study: question, table, curves, evidence, downloads. "" where it was not run."""
+    try:
+        study = load(name)
+        if study is None:
+            return ""
+        return (
+            f"<h3>{html.escape(study['study'])}</h3><p>{html.escape(study['question'])}</p>"
+            f"{study_table(language, study)}{study_curves(language, study)}"
+            f"{evidence(language, study)}{downloads(language, study)}"
+        )
+    except (Unreadable, KeyError, TypeError, ValueError):
+        return f'<p class="notice wrong">{say(language, "results_broken", name=html.escape(name))}</p>'
+
+
+def inset(language: str, name: str | None) -> str:
+    """A study under a lab section, folded; "" where it was not run."""
+    found = shown(language, name) if name else ""
+    if not found:
+        return ""
+    return f"<details><summary>{say(language, 'lab_study')}<b>{name}</b></summary>{found}</details>"
+
+
+def page(language: str) -> str:
+    """All studies, and the names of those that were not run."""
+    names = [name for name in recorded() if name in EXPECTED or is_study(name)]
+    missing = [name for name in EXPECTED if name not in names]
+    if not names:
+        return f'<p class="notice">{say(language, "results_none")}</p>'
+    absent = f'<p class="fine-print">{say(language, "results_missing", names=", ".join(missing))}</p>'
+    return "".join(f"<section>{shown(language, name)}</section>" for name in names) + (
+        absent if missing else ""
+    )
