@@ -30,7 +30,7 @@ from resnet_hub.lab import (
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.common import EXAMPLES, data_url, uploaded
 from resnet_hub.ui.explore_page import short, table
-from resnet_hub.ui.lab_chart import Line, bars, heat, lines, number
+from resnet_hub.ui.lab_chart import BLUE, Line, bars, heat, lines, number
 from resnet_hub.ui.lab_form import Choice, Control, Grid, Slider, Switch, Upload, Values
 from resnet_hub.ui.text import TEXT, say
 
@@ -69,6 +69,8 @@ def percent(share: float) -> str:
 
 def draw_pooling(language: str, values: Values) -> str:
     window = {name: values[name] for name in ("kernel", "stride", "padding")}
+    if 2 * values["padding"] > values["kernel"]:
+        return f'<p class="notice wrong">{say(language, "lab_pooling_padded")}</p>'
     draw = draw_grid if values["input"] == "grid" else draw_photo
     return draw(language, values, window)
 
@@ -185,6 +187,7 @@ def gradient_figure(language: str, flows: dict[str, gradients.GradientFlow], key
     for name, flow in flows.items():
         facts[f"{name}_ratio"] = number(flow.first_to_last)
         facts[f"{name}_factor"] = f"{flow.factor_a_layer:.3f}"
+    facts["times"] = number(flows["without_skip"].norms[0] / max(flows["with_skip"].norms[0], 1e-30))
     return figure(drawn, word(language, "gradient_axis")) + says(language, key, **facts)
 
 
@@ -356,6 +359,7 @@ def draw_timeline(language: str, values: Values) -> str:
     drawn = bars(
         [(f"{each.year} {each.name}", each.top5_error, f"{each.top5_error:g} %") for each in entered],
         word(language, "error_axis"),
+        colours=(BLUE,),
     )
     rows = []
     for each in timeline.MILESTONES:

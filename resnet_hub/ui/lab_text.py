@@ -17,6 +17,23 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "この値では計算できません（{why}）。値を変えるか、テーマを開き直してください。",
     ),
     "lab_study": ("Measured, not only computed: ", "計算だけでなく、実測もしました："),
+    # topics, as short as a phone wants them
+    "lab_tab_residual": ("Identity", "恒等写像"),
+    "lab_tab_shapes": ("Shapes", "ブロックの形"),
+    "lab_tab_gradients": ("Gradients", "勾配"),
+    "lab_tab_products": ("Products", "掛け算"),
+    "lab_tab_batchnorm": ("BN: depth", "BN：深さ"),
+    "lab_tab_modes": ("BN: modes", "BN：モード"),
+    "lab_tab_bias": ("Conv-BN-ReLU", "Conv・BN・ReLU"),
+    "lab_tab_cost": ("Block cost", "コスト"),
+    "lab_tab_skips": ("Add or concat", "加算と連結"),
+    "lab_tab_scaling": ("Scaling", "スケーリング"),
+    "lab_tab_patches": ("Patches", "パッチ"),
+    "lab_tab_timeline": ("Timeline", "年表"),
+    "lab_tab_transfer": ("Transfer", "転移学習"),
+    "lab_tab_dropout": ("Dropout", "ドロップアウト"),
+    "lab_tab_pooling": ("Pooling", "プーリング"),
+    "lab_tab_exercises": ("Exercises", "演習"),
     # shared words
     "lab_word_note": ("Often said otherwise:", "よくある誤り："),
     "lab_word_input": ("input", "入力"),
@@ -28,7 +45,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_without_skip": ("plain", "プレーン（残差なし）"),
     "lab_word_with_norm": ("with batch norm", "バッチ正規化あり"),
     "lab_word_without_norm": ("without", "バッチ正規化なし"),
-    "lab_word_branch": ("branch", "本線（畳み込み側）"),
+    "lab_word_branch": ("F(x)", "F(x)"),
     "lab_word_shortcut": ("shortcut", "ショートカット"),
     "lab_word_layer": ("layer", "層"),
     "lab_word_place": ("on the", "位置"),
@@ -120,6 +137,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "右に 1 画素ずらすと、最大値の {max_changed}、平均値の {average_changed} が変わりました（グリッドでは橙色の枠）。",
     ),
     "lab_pooling_thin": ("The picture is thinner than the window. Choose a smaller window.", "画像がカーネルより細すぎます。カーネルを小さくしてください。"),
+    "lab_pooling_padded": (
+        "Padding may be half the window at most, or a window would see nothing but padding. Choose less, or a larger window.",
+        "パディングはカーネルサイズの半分までです（それ以上だと、パディングしか見ない窓ができます）。パディングを減らすか、カーネルを大きくしてください。",
+    ),
     # residual
     "lab_residual_title": ("The identity is easy", "恒等写像は簡単"),
     "lab_residual_about": (
@@ -205,8 +226,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_products_real_56": ("plain-56 and ResNet-56", "plain-56 と ResNet-56"),
     "lab_products_says": ("{factor} multiplied {layers} times is {last}.", "{factor} を {layers} 回掛けると {last} になります。"),
     "lab_real_says": (
-        "Measured at initialisation on random pictures, first layer over last: plain {without_skip_ratio}, residual {with_skip_ratio}. Nothing vanishes here; what the plain net has trouble with is being optimised.",
-        "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。勾配は消えていません。プレーンなネットワークが苦手なのは最適化そのものです。",
+        "Measured at initialisation on random pictures, first layer over last: plain {without_skip_ratio}, residual {with_skip_ratio}. At the first layer the plain net's gradient is {times} times the residual one's. Nothing vanishes here; what the plain net has trouble with is being optimised.",
+        "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。最初の層の勾配は、プレーンが残差ありの {times} 倍です。勾配は消えていません。プレーンなネットワークが苦手なのは最適化そのものです。",
     ),
     # batch norm
     "lab_batchnorm_title": ("Batch norm along depth", "バッチ正規化と深さ"),
