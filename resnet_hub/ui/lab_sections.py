@@ -266,18 +266,10 @@ def draw_dropout(language: str, values: Values) -> str:
 def draw_cost(language: str, values: Values) -> str:
     width = 4 * round(values["width"] / 4)
     found, window = cost.block_cost(width), cost.windows(width)
-    drawn = bars(
-        [
-            (f"{word(language, 'basic')}: 3×3, 3×3", sum(found.basic), f"{sum(found.basic):,}"),
-            (
-                f"{word(language, 'bottleneck')}: 1×1, 3×3, 1×1",
-                sum(found.bottleneck),
-                f"{sum(found.bottleneck):,}",
-            ),
-        ],
-        word(language, "weights_axis"),
-        [found.basic, found.bottleneck],
-    )
+    windows_of = {"basic": "3×3, 3×3", "bottleneck": "1×1, 3×3, 1×1"}
+    layers = {f"{word(language, key)}: {each}": getattr(found, key) for key, each in windows_of.items()}
+    blocks = [(name, sum(each), f"{sum(each):,}") for name, each in layers.items()]
+    drawn = bars(blocks, word(language, "weights_axis"), parts_of=[*layers.values()])
     whole = {each.name: each for each in cost.networks("resnet34", "resnet50")}
     facts = {
         "width": width,
@@ -297,9 +289,8 @@ def draw_scaling(language: str, values: Values) -> str:
     keys = ("depth", "width", "resolution")
     together = [getattr(found, key) for key in keys]
     names = [word(language, f"scale_{key}") for key in keys]
-    drawn = bars(
-        [(n, v, f"×{v:.2f}") for n, v in zip(names, together, strict=True)], word(language, "factor_axis")
-    )
+    factors = [(name, value, f"×{value:.2f}") for name, value in zip(names, together, strict=True)]
+    drawn = bars(factors, word(language, "factor_axis"), colours=(BLUE,))
     alone = {f"alone_{key}": f"{value:.2f}" for key, value in zip(keys, found.alone, strict=True)}
     text = says(language, "scaling", flops=f"{found.flops:.2f}", **alone)
     return figure(drawn, word(language, "factor_axis")) + text
