@@ -215,9 +215,7 @@ def test_results_fit_a_phone(open_page, locale):
     assert wide <= 0
 
 
-def test_operations_are_shown_only_where_asked_for_and_count_answers(
-    open_page, browser, tmp_path, photo
-):
+def test_operations_are_shown_only_where_asked_for_and_count_answers(open_page, browser, tmp_path, photo):
     from gradio_client import Client, handle_file
 
     page = open_page()

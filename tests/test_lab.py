@@ -423,9 +423,7 @@ def test_the_default_of_every_section_answers_within_300_ms_and_its_largest_with
     largest = {c.name: c.most for c in controls if isinstance(c, Slider)} | largest_of(topic)
     for values, bound in (({}, 0.3), (largest, 3.0)):
         seconds = []
-        for _ in range(
-            3
-        ):  # processor time: on a shared machine the clock tells of other work too
+        for _ in range(3):  # processor time: on a shared machine the clock tells of other work too
             forget()
             started = time.process_time()
             shown, _ = lab.follow("en", topic, values)
