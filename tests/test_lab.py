@@ -166,6 +166,26 @@ def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, skip, b
     np.testing.assert_allclose(found.norms, expected, rtol=5e-3)
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_plus_one_and_the_branch_add_up_to_the_gradient_of_each_block(batch_norm):
+    found = gradients.plus_one(7, batch_norm=batch_norm)
+    model = gradients.conv_stack(7, True, "relu", batch_norm, seed=0)
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(gradients.PICTURES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
+    labels = torch.randint(10, (gradients.PICTURES,), generator=draw)
+    F.cross_entropy(model(x), labels)
+    out = model.joins[-1][0].detach().requires_grad_()  # the last block, once more by itself
+    sums = model.norms[6](model.convs[6](torch.relu(model.norms[5](model.convs[5](out)))))
+    total = (sums + out.clone()).detach().requires_grad_()
+    F.cross_entropy(model.head(torch.relu(total).mean((2, 3))), labels).backward()
+    through = torch.autograd.grad(sums, out, total.grad)[0]  # F's own vector-Jacobian product
+    assert found.shortcut[-1] == pytest.approx(total.grad.norm().item(), rel=1e-3)
+    assert found.branch[-1] == pytest.approx(through.norm().item(), rel=1e-3)
+    cosine = torch.cosine_similarity(total.grad.flatten(), through.flatten(), dim=0).item()
+    assert found.cosines[-1] == pytest.approx(cosine, abs=1e-3)
+    assert len(found.shortcut) == len(found.cosines) == 3
+
+
 def test_plain_nets_with_batch_norm_explode_toward_the_input_and_sigmoids_without_it_vanish():
     plain, skip = (gradients.gradient_flow(56, skip=skip) for skip in (False, True))
     assert plain.first_to_last > 100 > 10 > skip.first_to_last > 0.1
@@ -444,7 +464,13 @@ def largest_of(topic: str) -> dict:
 
 
 def forget() -> None:
-    for cached in (gradients.gradient_flow, gradients.registered_flow, batchnorm.spread, timeline.latency):
+    for cached in (
+        gradients.gradient_flow,
+        gradients.plus_one,
+        gradients.registered_flow,
+        batchnorm.spread,
+        timeline.latency,
+    ):
         cached.cache_clear()
 
 

@@ -173,7 +173,22 @@ def draw_gradients(language: str, values: Values) -> str:
         key: gradients.gradient_flow(values["depth"], skip=key == "with_skip", **settings)
         for key in ("without_skip", "with_skip")
     }
-    return gradient_figure(language, flows, "gradients")
+    return gradient_figure(language, flows, "gradients") + draw_plus_one(language, values["depth"], settings)
+
+
+def draw_plus_one(language: str, depth: int, settings: dict[str, Any]) -> str:
+    """The gradient's two ways through each block."""
+    found = gradients.plus_one(depth, **settings)
+    parts = {"through_shortcut": found.shortcut, "through_branch": found.branch}
+    drawn = lines(
+        [Line(word(language, key), norms) for key, norms in parts.items()],
+        word(language, "plus_one_axis"),
+        word(language, "block_axis"),
+        log=True,
+    )
+    against = sum(cosine < 0 for cosine in found.cosines)
+    facts = {"against": against, "blocks": len(found.cosines)}
+    return figure(drawn, word(language, "plus_one_axis")) + says(language, "plus_one", **facts)
 
 
 def gradient_figure(language: str, flows: dict[str, gradients.GradientFlow], key: str) -> str:
@@ -427,7 +442,7 @@ SECTIONS: dict[str, Section] = {
     ),
     "gradients": Section(
         (
-            Slider(name="depth", value=20, least=2, most=gradients.MOST_DEPTH, step=2),
+            Slider(name="depth", value=20, least=4, most=gradients.MOST_DEPTH, step=2),
             Choice(name="activation", value="relu", options=gradients.ACTIVATIONS),
             Switch(name="batch_norm", value=True),
         ),

@@ -209,6 +209,14 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "最初の層と最後の層の比は、プレーンで {without_skip_ratio}（1 層あたり ×{without_skip_factor}）、残差ありで {with_skip_ratio}（1 層あたり ×{with_skip_factor}）です。"
         "1 より大きければ入力側ほど大きく、1 よりずっと小さければ勾配消失です。",
     ),
+    "lab_word_plus_one_axis": ("Gradient reaching each block's input", "各ブロックの入力に届く勾配ノルム"),
+    "lab_word_block_axis": ("residual block, first to last", "残差ブロック（入力側から順に）"),
+    "lab_word_through_shortcut": ("through the shortcut (“+1”)", "ショートカット経由（「+1」）"),
+    "lab_word_through_branch": ("through F", "F 経由"),
+    "lab_plus_one_says": (
+        "In the residual net, the two parts add up at each block. In {against} of {blocks} blocks the part through F points against the “+1” and takes away from it.",
+        "残差ありのネットワークでは、各ブロックでこの 2 つが足し合わされます。{blocks} ブロックのうち {against} では、F 経由の勾配が「+1」と逆を向き、打ち消しています。",
+    ),
     # products
     "lab_products_title": ("Products", "掛け算の連鎖"),
     "lab_products_about": (
@@ -234,6 +242,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_batchnorm_about": (
         "Random pictures run through freshly initialised conv-ReLU layers. If the weights' scale is a little off, activations die out or explode with depth; batch norm sets each layer back to 1.",
         "初期化直後の conv-ReLU 層にランダムな画像を流します。重みのスケールが少しずれるだけで、深くなるほど活性値は消えるか爆発します。バッチ正規化は層ごとに 1 へ戻します。",
+    ),
+    "lab_batchnorm_note": (
+        "the input is normalised by the pixels' deviation. CIFAR-10's often-copied 0.2023, 0.1994, 0.2010 is the mean of the deviations within each picture; over all pixels it is 0.2470, 0.2435, 0.2616.",
+        "入力の正規化には画素の標準偏差を使います。よく使われる CIFAR-10 の 0.2023・0.1994・0.2010 は、画像ごとの標準偏差を平均したものです。全画素の標準偏差は 0.2470・0.2435・0.2616 です。",
     ),
     "lab_batchnorm_gain": ("Scale of the weights, times He's", "重みのスケール（He 初期化の何倍か）"),
     "lab_batchnorm_says": (
@@ -346,8 +358,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "LeNet-5 から Vision Transformer まで、何をもたらし、どんなときに選ぶか。パラメータ数は、このライブラリにあるネットワークについて計算したものです。",
     ),
     "lab_timeline_note": (
-        "the error rates some courses give for 20- and 56-layer plain nets on ImageNet belong to no published experiment; the paper compares 20 and 56 layers on CIFAR-10.",
-        "ImageNet での「20 層と 56 層のプレーンなネットワーク」の誤り率として紹介される数値には、対応する論文の実験がありません。論文が 20 層と 56 層を比べたのは CIFAR-10 です。",
+        "the error rates often quoted for plain nets of 20 and 56 layers belong to no published experiment; the paper compares these two depths on CIFAR-10, with curves.",
+        "20 層と 56 層のプレーンなネットワークの誤り率としてよく引用される数値には、対応する論文の実験がありません。論文がこの 2 つの深さを比べたのは CIFAR-10 で、学習曲線で示しています。",
     ),
     "lab_timeline_measure": ("Measure on this machine", "このマシンで速度を測る"),
     "lab_timeline_measure_none": ("nothing", "測らない"),
