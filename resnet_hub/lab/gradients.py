@@ -33,6 +33,22 @@ class GradientFlow:
         return self.first_to_last ** (1 / max(1, len(self.norms) - 1))
 
 
+@dataclass(frozen=True)
+class PlusOne:
+    """What reaches each block's input through its shortcut and through its branch, first block first.
+
+    With s = x + F(x), the gradient by x is that by s (the "+1") and F's share of it, added up.
+
+    Args:
+        shortcut, branch: norms of the two parts.
+        cosines: 1 where both point the same way, below 0 where the branch takes away from the shortcut.
+    """
+
+    shortcut: tuple[float, ...]
+    branch: tuple[float, ...]
+    cosines: tuple[float, ...]
+
+
 def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: int):
     """A network of `depth` 3x3 convolutions at 16 channels, in pairs; `skip` adds each pair's input to it.
 
@@ -62,11 +78,12 @@ def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: 
             )
 
         def forward(self, x):
+            self.joins = []  # (input, sum) of each pair
             kept = x = self.act(self.norms[0](self.convs[0](x)))
             for i in range(1, depth):
                 x = self.norms[i](self.convs[i](x))
                 if i % 2 == 0 and skip:
-                    x = x + kept
+                    self.joins.append((kept, x := x + kept))
                 x = self.act(x)
                 kept = x if i % 2 == 0 else kept
             return self.head(x.mean((2, 3)))
@@ -91,6 +108,25 @@ def gradient_flow(
     return GradientFlow(_norms(model, list(model.convs), SIDE, PICTURES, seed))
 
 
+@lru_cache(256)
+def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, seed: int = 0) -> PlusOne:
+    """The two parts of the gradient at each block of a residual stack; arguments as for `gradient_flow`."""
+    import torch
+
+    within("depth", depth, 3, MOST_DEPTH)
+    one_of("activation", activation, ACTIVATIONS)
+    model = conv_stack(depth, True, activation, batch_norm, seed)
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = _loss(model, SIDE, PICTURES, seed)
+        inputs, sums = zip(*model.joins, strict=True)
+        gradients = [g.flatten() for g in torch.autograd.grad(loss, [*inputs, *sums])]
+    wholes, shortcuts = gradients[: len(inputs)], gradients[len(inputs) :]
+    branches = [whole - part for whole, part in zip(wholes, shortcuts, strict=True)]
+    cosines = (torch.cosine_similarity(*pair, dim=0).item() for pair in zip(shortcuts, branches, strict=True))
+    norms = (tuple(part.norm().item() for part in parts) for parts in (shortcuts, branches))
+    return PlusOne(*norms, tuple(cosines))
+
+
 @lru_cache(16)
 def registered_flow(name: str, seed: int = 0) -> GradientFlow:
     """Gradient norms of one of the paper's CIFAR networks on random 32x32 pictures, shortcuts left out."""
@@ -112,10 +148,17 @@ def _norms(model, convs: list, side: int, pictures: int, seed: int) -> tuple[flo
     """Norm of d(cross entropy)/d(weight) for each convolution."""
     import torch
 
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = _loss(model, side, pictures, seed)
+        gradients = torch.autograd.grad(loss, [conv.weight for conv in convs])
+    return tuple(gradient.norm().item() for gradient in gradients)
+
+
+def _loss(model, side: int, pictures: int, seed: int):
+    """Cross entropy on random pictures with random labels."""
+    import torch
+
     draw = torch.Generator().manual_seed(seed + 1)
     x = torch.randn(pictures, 3, side, side, generator=draw)
     labels = torch.randint(10, (pictures,), generator=draw)
-    with torch.inference_mode(False), torch.enable_grad():
-        loss = torch.nn.functional.cross_entropy(model(x), labels)
-        gradients = torch.autograd.grad(loss, [conv.weight for conv in convs])
-    return tuple(gradient.norm().item() for gradient in gradients)
+    return torch.nn.functional.cross_entropy(model(x), labels)

@@ -36,7 +36,7 @@ def navigation(language: str, topic: str) -> str:
     """A button for each topic, the open one marked."""
     buttons = "".join(
         f'<button type="button" data-go="{name}"{" aria-current=true" if name == topic else ""}>'
-        f"{say(language, f'lab_{name}_title')}</button>"
+        f"{say(language, f'lab_tab_{name}')}</button>"
         for name in TOPICS
     )
     return f'<nav aria-label="{say(language, "lab_topics")}">{buttons}</nav>'

@@ -32,38 +32,32 @@ class Line:
 
 @dataclass(frozen=True)
 class Axis:
-    """Value to position; logarithmic in powers of ten where `log`."""
+    """Values to heights between the first and the last of `ticks`; logarithmic where `log`."""
 
-    least: float
-    most: float
+    ticks: tuple[float, ...]
     log: bool
 
     def height(self, value: float) -> float:
-        share = (self._scaled(value) - self._scaled(self.least)) / (
-            self._scaled(self.most) - self._scaled(self.least)
-        )
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        low, high, here = (self._scaled(each) for each in (self.ticks[0], self.ticks[-1], value))
+        return HEIGHT - BOTTOM - (here - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     def _scaled(self, value: float) -> float:
-        return math.log10(max(value, LEAST_SHOWN)) if self.log else value
-
-    @property
-    def ticks(self) -> list[float]:
-        if not self.log:
-            return [self.least + (self.most - self.least) * i / 4 for i in range(5)]
-        low, high = round(self._scaled(self.least)), round(self._scaled(self.most))
-        return [10.0**power for power in range(low, high + 1, max(1, -(-(high - low) // 6)))]
+        return math.log10(max(value, self.ticks[0])) if self.log else value
 
 
 def axis(values: Sequence[float], log: bool) -> Axis:
-    """An axis that holds all values: whole powers of ten, or round numbers."""
+    """An axis that holds all values: powers of ten, or steps of 1, 2 or 5 times one."""
     least, most = min(values), max(values)
     if log:
-        low = math.floor(math.log10(max(least, LEAST_SHOWN)))
-        return Axis(10.0**low, 10.0 ** max(low + 1, math.ceil(math.log10(max(most, LEAST_SHOWN)))), True)
-    step = 10 ** math.floor(math.log10(max(most - least, 1e-9))) / 2
-    low, high = math.floor(least / step) * step, math.ceil(most / step) * step
-    return Axis(low, max(high, low + step), False)
+        low, high = (math.log10(max(value, LEAST_SHOWN)) for value in (least, most))
+        low, high = math.floor(low), max(math.floor(low) + 1, math.ceil(high))
+        step = -(-(high - low) // 6)
+        return Axis(tuple(10.0**power for power in range(low, high + step, step)), True)
+    rough = max(most - least, 1e-9) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough)
+    low, high = math.floor(least / step), max(math.floor(least / step) + 1, math.ceil(most / step - 1e-9))
+    return Axis(tuple(step * i for i in range(low, high + 1)), False)
 
 
 def number(value: float) -> str:
@@ -127,8 +121,15 @@ def _line(line: Line, scale: Axis, across: float, colour: str, dash: str) -> str
     return f'{band}<path d="M{"L".join(points)}" {style} stroke-linejoin="round"/>'
 
 
+Bar = tuple[str, float, str]  # name, length, words after it
+
+
 def bars(
-    values: Sequence[tuple[str, float, str]], title: str, parts_of: Sequence[Sequence[float]] = ()
+    values: Sequence[Bar],
+    title: str,
+    *,
+    parts_of: Sequence[Sequence[float]] = (),
+    colours: Sequence[str] = PALETTE,
 ) -> str:
     """Horizontal bars of (name, value, words after it); `parts_of` cuts each bar into its summands."""
     most, drawn = max(max(value for _, value, _ in values), 1e-30), []
@@ -140,7 +141,7 @@ def bars(
             wide = room * part / most
             drawn.append(
                 f'<rect x="{x:.1f}" y="{y + 11}" width="{max(wide - 1, 0.5):.1f}" height="17" '
-                f'fill="{PALETTE[i % len(PALETTE)]}"/>'
+                f'fill="{colours[i % len(colours)]}"/>'
             )
             x += wide
         drawn.append(text(x + 5, y + 24, words, anchor="start", weight="600"))

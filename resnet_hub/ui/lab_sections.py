@@ -30,7 +30,7 @@ from resnet_hub.lab import (
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.common import EXAMPLES, data_url, uploaded
 from resnet_hub.ui.explore_page import short, table
-from resnet_hub.ui.lab_chart import Line, bars, heat, lines, number
+from resnet_hub.ui.lab_chart import BLUE, Line, bars, heat, lines, number
 from resnet_hub.ui.lab_form import Choice, Control, Grid, Slider, Switch, Upload, Values
 from resnet_hub.ui.text import TEXT, say
 
@@ -69,6 +69,8 @@ def percent(share: float) -> str:
 
 def draw_pooling(language: str, values: Values) -> str:
     window = {name: values[name] for name in ("kernel", "stride", "padding")}
+    if 2 * values["padding"] > values["kernel"]:
+        return f'<p class="notice wrong">{say(language, "lab_pooling_padded")}</p>'
     draw = draw_grid if values["input"] == "grid" else draw_photo
     return draw(language, values, window)
 
@@ -171,7 +173,22 @@ def draw_gradients(language: str, values: Values) -> str:
         key: gradients.gradient_flow(values["depth"], skip=key == "with_skip", **settings)
         for key in ("without_skip", "with_skip")
     }
-    return gradient_figure(language, flows, "gradients")
+    return gradient_figure(language, flows, "gradients") + draw_plus_one(language, values["depth"], settings)
+
+
+def draw_plus_one(language: str, depth: int, settings: dict[str, Any]) -> str:
+    """The gradient's two ways through each block."""
+    found = gradients.plus_one(depth, **settings)
+    parts = {"through_shortcut": found.shortcut, "through_branch": found.branch}
+    drawn = lines(
+        [Line(word(language, key), norms) for key, norms in parts.items()],
+        word(language, "plus_one_axis"),
+        word(language, "block_axis"),
+        log=True,
+    )
+    against = sum(cosine < 0 for cosine in found.cosines)
+    facts = {"against": against, "blocks": len(found.cosines)}
+    return figure(drawn, word(language, "plus_one_axis")) + says(language, "plus_one", **facts)
 
 
 def gradient_figure(language: str, flows: dict[str, gradients.GradientFlow], key: str) -> str:
@@ -185,6 +202,7 @@ def gradient_figure(language: str, flows: dict[str, gradients.GradientFlow], key
     for name, flow in flows.items():
         facts[f"{name}_ratio"] = number(flow.first_to_last)
         facts[f"{name}_factor"] = f"{flow.factor_a_layer:.3f}"
+    facts["times"] = number(flows["without_skip"].norms[0] / max(flows["with_skip"].norms[0], 1e-30))
     return figure(drawn, word(language, "gradient_axis")) + says(language, key, **facts)
 
 
@@ -263,18 +281,10 @@ def draw_dropout(language: str, values: Values) -> str:
 def draw_cost(language: str, values: Values) -> str:
     width = 4 * round(values["width"] / 4)
     found, window = cost.block_cost(width), cost.windows(width)
-    drawn = bars(
-        [
-            (f"{word(language, 'basic')}: 3×3, 3×3", sum(found.basic), f"{sum(found.basic):,}"),
-            (
-                f"{word(language, 'bottleneck')}: 1×1, 3×3, 1×1",
-                sum(found.bottleneck),
-                f"{sum(found.bottleneck):,}",
-            ),
-        ],
-        word(language, "weights_axis"),
-        [found.basic, found.bottleneck],
-    )
+    windows_of = {"basic": "3×3, 3×3", "bottleneck": "1×1, 3×3, 1×1"}
+    layers = {f"{word(language, key)}: {each}": getattr(found, key) for key, each in windows_of.items()}
+    blocks = [(name, sum(each), f"{sum(each):,}") for name, each in layers.items()]
+    drawn = bars(blocks, word(language, "weights_axis"), parts_of=[*layers.values()])
     whole = {each.name: each for each in cost.networks("resnet34", "resnet50")}
     facts = {
         "width": width,
@@ -294,9 +304,8 @@ def draw_scaling(language: str, values: Values) -> str:
     keys = ("depth", "width", "resolution")
     together = [getattr(found, key) for key in keys]
     names = [word(language, f"scale_{key}") for key in keys]
-    drawn = bars(
-        [(n, v, f"×{v:.2f}") for n, v in zip(names, together, strict=True)], word(language, "factor_axis")
-    )
+    factors = [(name, value, f"×{value:.2f}") for name, value in zip(names, together, strict=True)]
+    drawn = bars(factors, word(language, "factor_axis"), colours=(BLUE,))
     alone = {f"alone_{key}": f"{value:.2f}" for key, value in zip(keys, found.alone, strict=True)}
     text = says(language, "scaling", flops=f"{found.flops:.2f}", **alone)
     return figure(drawn, word(language, "factor_axis")) + text
@@ -356,6 +365,7 @@ def draw_timeline(language: str, values: Values) -> str:
     drawn = bars(
         [(f"{each.year} {each.name}", each.top5_error, f"{each.top5_error:g} %") for each in entered],
         word(language, "error_axis"),
+        colours=(BLUE,),
     )
     rows = []
     for each in timeline.MILESTONES:
@@ -432,7 +442,7 @@ SECTIONS: dict[str, Section] = {
     ),
     "gradients": Section(
         (
-            Slider(name="depth", value=20, least=2, most=gradients.MOST_DEPTH, step=2),
+            Slider(name="depth", value=20, least=4, most=gradients.MOST_DEPTH, step=2),
             Choice(name="activation", value="relu", options=gradients.ACTIVATIONS),
             Switch(name="batch_norm", value=True),
         ),

@@ -17,6 +17,23 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "この値では計算できません（{why}）。値を変えるか、テーマを開き直してください。",
     ),
     "lab_study": ("Measured, not only computed: ", "計算だけでなく、実測もしました："),
+    # topics, as short as a phone wants them
+    "lab_tab_residual": ("Identity", "恒等写像"),
+    "lab_tab_shapes": ("Shapes", "ブロックの形"),
+    "lab_tab_gradients": ("Gradients", "勾配"),
+    "lab_tab_products": ("Products", "掛け算"),
+    "lab_tab_batchnorm": ("BN: depth", "BN：深さ"),
+    "lab_tab_modes": ("BN: modes", "BN：モード"),
+    "lab_tab_bias": ("Conv-BN-ReLU", "Conv・BN・ReLU"),
+    "lab_tab_cost": ("Block cost", "コスト"),
+    "lab_tab_skips": ("Add or concat", "加算と連結"),
+    "lab_tab_scaling": ("Scaling", "スケーリング"),
+    "lab_tab_patches": ("Patches", "パッチ"),
+    "lab_tab_timeline": ("Timeline", "年表"),
+    "lab_tab_transfer": ("Transfer", "転移学習"),
+    "lab_tab_dropout": ("Dropout", "ドロップアウト"),
+    "lab_tab_pooling": ("Pooling", "プーリング"),
+    "lab_tab_exercises": ("Exercises", "演習"),
     # shared words
     "lab_word_note": ("Often said otherwise:", "よくある誤り："),
     "lab_word_input": ("input", "入力"),
@@ -28,7 +45,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_without_skip": ("plain", "プレーン（残差なし）"),
     "lab_word_with_norm": ("with batch norm", "バッチ正規化あり"),
     "lab_word_without_norm": ("without", "バッチ正規化なし"),
-    "lab_word_branch": ("branch", "本線（畳み込み側）"),
+    "lab_word_branch": ("F(x)", "F(x)"),
     "lab_word_shortcut": ("shortcut", "ショートカット"),
     "lab_word_layer": ("layer", "層"),
     "lab_word_place": ("on the", "位置"),
@@ -120,6 +137,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "右に 1 画素ずらすと、最大値の {max_changed}、平均値の {average_changed} が変わりました（グリッドでは橙色の枠）。",
     ),
     "lab_pooling_thin": ("The picture is thinner than the window. Choose a smaller window.", "画像がカーネルより細すぎます。カーネルを小さくしてください。"),
+    "lab_pooling_padded": (
+        "Padding may be half the window at most, or a window would see nothing but padding. Choose less, or a larger window.",
+        "パディングはカーネルサイズの半分までです（それ以上だと、パディングしか見ない窓ができます）。パディングを減らすか、カーネルを大きくしてください。",
+    ),
     # residual
     "lab_residual_title": ("The identity is easy", "恒等写像は簡単"),
     "lab_residual_about": (
@@ -188,6 +209,14 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "最初の層と最後の層の比は、プレーンで {without_skip_ratio}（1 層あたり ×{without_skip_factor}）、残差ありで {with_skip_ratio}（1 層あたり ×{with_skip_factor}）です。"
         "1 より大きければ入力側ほど大きく、1 よりずっと小さければ勾配消失です。",
     ),
+    "lab_word_plus_one_axis": ("Gradient reaching each block's input", "各ブロックの入力に届く勾配ノルム"),
+    "lab_word_block_axis": ("residual block, first to last", "残差ブロック（入力側から順に）"),
+    "lab_word_through_shortcut": ("through the shortcut (“+1”)", "ショートカット経由（「+1」）"),
+    "lab_word_through_branch": ("through F", "F 経由"),
+    "lab_plus_one_says": (
+        "In the residual net, the two parts add up at each block. In {against} of {blocks} blocks the part through F points against the “+1” and takes away from it.",
+        "残差ありのネットワークでは、各ブロックでこの 2 つが足し合わされます。{blocks} ブロックのうち {against} では、F 経由の勾配が「+1」と逆を向き、打ち消しています。",
+    ),
     # products
     "lab_products_title": ("Products", "掛け算の連鎖"),
     "lab_products_about": (
@@ -205,14 +234,18 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_products_real_56": ("plain-56 and ResNet-56", "plain-56 と ResNet-56"),
     "lab_products_says": ("{factor} multiplied {layers} times is {last}.", "{factor} を {layers} 回掛けると {last} になります。"),
     "lab_real_says": (
-        "Measured at initialisation on random pictures, first layer over last: plain {without_skip_ratio}, residual {with_skip_ratio}. Nothing vanishes here; what the plain net has trouble with is being optimised.",
-        "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。勾配は消えていません。プレーンなネットワークが苦手なのは最適化そのものです。",
+        "Measured at initialisation on random pictures, first layer over last: plain {without_skip_ratio}, residual {with_skip_ratio}. At the first layer the plain net's gradient is {times} times the residual one's. Nothing vanishes here; what the plain net has trouble with is being optimised.",
+        "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。最初の層の勾配は、プレーンが残差ありの {times} 倍です。勾配は消えていません。プレーンなネットワークが苦手なのは最適化そのものです。",
     ),
     # batch norm
     "lab_batchnorm_title": ("Batch norm along depth", "バッチ正規化と深さ"),
     "lab_batchnorm_about": (
         "Random pictures run through freshly initialised conv-ReLU layers. If the weights' scale is a little off, activations die out or explode with depth; batch norm sets each layer back to 1.",
         "初期化直後の conv-ReLU 層にランダムな画像を流します。重みのスケールが少しずれるだけで、深くなるほど活性値は消えるか爆発します。バッチ正規化は層ごとに 1 へ戻します。",
+    ),
+    "lab_batchnorm_note": (
+        "the input is normalised by the pixels' deviation. CIFAR-10's often-copied 0.2023, 0.1994, 0.2010 is the mean of the deviations within each picture; over all pixels it is 0.2470, 0.2435, 0.2616.",
+        "入力の正規化には画素の標準偏差を使います。よく使われる CIFAR-10 の 0.2023・0.1994・0.2010 は、画像ごとの標準偏差を平均したものです。全画素の標準偏差は 0.2470・0.2435・0.2616 です。",
     ),
     "lab_batchnorm_gain": ("Scale of the weights, times He's", "重みのスケール（He 初期化の何倍か）"),
     "lab_batchnorm_says": (
@@ -325,8 +358,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "LeNet-5 から Vision Transformer まで、何をもたらし、どんなときに選ぶか。パラメータ数は、このライブラリにあるネットワークについて計算したものです。",
     ),
     "lab_timeline_note": (
-        "the error rates some courses give for 20- and 56-layer plain nets on ImageNet belong to no published experiment; the paper compares 20 and 56 layers on CIFAR-10.",
-        "ImageNet での「20 層と 56 層のプレーンなネットワーク」の誤り率として紹介される数値には、対応する論文の実験がありません。論文が 20 層と 56 層を比べたのは CIFAR-10 です。",
+        "the error rates often quoted for plain nets of 20 and 56 layers belong to no published experiment; the paper compares these two depths on CIFAR-10, with curves.",
+        "20 層と 56 層のプレーンなネットワークの誤り率としてよく引用される数値には、対応する論文の実験がありません。論文がこの 2 つの深さを比べたのは CIFAR-10 で、学習曲線で示しています。",
     ),
     "lab_timeline_measure": ("Measure on this machine", "このマシンで速度を測る"),
     "lab_timeline_measure_none": ("nothing", "測らない"),

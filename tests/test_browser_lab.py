@@ -1,0 +1,274 @@
+"""The Lab, Results and Operations tabs in headless Chromium: every section opens and follows its controls."""
+
+import json
+import re
+import sys
+import zipfile
+
+import pytest
+from conftest import IN_BROWSER, picture, served
+
+from resnet_hub.lab import adviser, cost, gradients, pooling
+from resnet_hub.ui.lab import TOPICS
+from resnet_hub.ui.lab_chart import number
+from resnet_hub.ui.lab_form import Choice, Slider, Switch
+from resnet_hub.ui.lab_sections import EDGE
+from resnet_hub.ui.text import say
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+expect = playwright.expect
+pytestmark = IN_BROWSER
+NAMES = {"en-US": "en", "ja-JP": "ja"}
+
+
+def open_tab(page, language: str, key: str, shown: str) -> None:
+    """Select a tab, which a phone keeps in its overflow menu."""
+    name = say(language, key)
+    tab = page.get_by_role("tab", name=name, exact=True)
+    expect(tab.first).to_be_attached()
+    tab.first.evaluate("tab => tab.click()")
+    expect(page.locator(shown)).to_be_visible()
+
+
+@pytest.fixture
+def lab_page(open_page):
+    """lab_page(**context options) -> a page with the Lab tab open."""
+
+    def open_(**options):
+        page = open_page(**options)
+        language = NAMES[options.get("locale", "en-US")]
+        expect(page.get_by_role("tab", name=say(language, "tab_classify"), exact=True).first).to_be_visible()
+        open_tab(page, language, "tab_lab", "#lab-controls nav")
+        return page
+
+    return open_
+
+
+def go(page, topic: str) -> None:
+    page.locator(f'#lab-controls nav [data-go="{topic}"]').click()
+    expect(page.locator(f'#lab-controls form[data-topic="{topic}"]')).to_be_visible()
+
+
+def set_control(page, name: str, value) -> None:
+    """Move one control as a visitor does."""
+    control = page.locator(f'#lab-controls [name="{name}"]')
+    if isinstance(value, bool):
+        control.set_checked(value)
+    elif control.evaluate("control => control.tagName") == "SELECT":
+        control.select_option(str(value))
+    else:
+        control.fill(str(value))
+
+
+def picture_of(page) -> str:
+    return page.locator("#lab-picture").inner_html()
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_control_of_every_section_moves_the_picture(lab_page, topic):
+    page = lab_page()
+    go(page, topic)
+    figures = page.locator("#lab-picture").locator("figure, table, .task, .says").first
+    expect(figures).to_be_visible()
+    for control in TOPICS[topic].controls:
+        if control.when or not isinstance(control, (Slider, Choice, Switch)) or control.name == "padding":
+            continue
+        before = picture_of(page)
+        if isinstance(control, Slider):
+            value = control.most if control.typed else control.value + control.step
+        else:
+            value = not control.value if isinstance(control, Switch) else control.options[1]
+        set_control(page, control.name, value)
+        page.wait_for_function(
+            "before => document.querySelector('#lab-picture').innerHTML !== before", arg=before
+        )
+        expect(page.locator("#lab-picture .notice.wrong")).to_have_count(0)
+    assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_the_grid_is_edited_cell_by_cell_and_pooled_anew(lab_page):
+    page = lab_page()
+    cells = page.locator("#lab-controls [data-grid]")
+    expect(cells).to_have_count(36)
+    cells.nth(0).fill("7")
+    edited = [[*row] for row in EDGE]
+    edited[0][0] = 7
+    highest, average = (pooling.pool(edited, kind).values[0, 0] for kind in ("max", "average"))
+    texts = page.locator("#lab-picture figure svg")
+    expect(texts.nth(1)).to_contain_text(f"{highest:g}")
+    expect(texts.nth(2)).to_contain_text(f"{average:.1f}")
+
+
+def test_a_photo_is_pooled_and_one_that_is_none_is_refused(lab_page, photo, tmp_path):
+    page = lab_page()
+    set_control(page, "input", "photo")
+    expect(page.locator("#lab-picture img.pixels")).to_have_count(3)
+    page.locator("#lab-controls [data-upload]").set_input_files(str(photo))
+    expect(page.locator("#lab-picture figcaption").first).to_contain_text("60×90")
+    width = page.locator("#lab-picture img.pixels").nth(1).evaluate("image => image.naturalWidth")
+    assert width == 45
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    page.locator("#lab-controls [data-upload]").set_input_files(str(tmp_path / "bad.png"))
+    expect(page.locator("#lab-picture .notice.wrong")).to_contain_text("not a picture")
+
+
+def test_the_page_says_what_the_functions_say(lab_page):
+    page = lab_page()
+    go(page, "cost")
+    set_control(page, "width", 512)
+    expect(page.locator("#lab-picture")).to_contain_text(f"{sum(cost.block_cost(512).basic):,}")
+    go(page, "transfer")
+    set_control(page, "images", 5000)
+    set_control(page, "classes", 50)
+    found = adviser.advise(5000, 50, True)
+    expect(page.locator("#lab-picture")).to_contain_text(f"{found.trainable:,}")
+    expect(page.locator("#lab-picture pre")).to_have_text(found.command)
+    go(page, "gradients")
+    set_control(page, "depth", 10)
+    flow = gradients.gradient_flow(10, skip=False)
+    expect(page.locator("#lab-picture .says")).to_contain_text(f"last: {number(flow.first_to_last)[:4]}")
+
+
+def test_an_exercise_leads_into_the_lab_and_shows_its_answer(lab_page):
+    page = lab_page()
+    go(page, "exercises")
+    set_control(page, "number", "2")
+    expect(page.locator("#lab-picture .task")).to_contain_text("256 channels")
+    expect(page.locator("#lab-picture .notice")).to_have_count(0)
+    set_control(page, "answer", True)
+    expect(page.locator("#lab-picture .notice")).to_contain_text("16.9")
+    page.locator("#lab-picture [data-go]").click()
+    expect(page.locator('#lab-controls form[data-topic="cost"]')).to_be_visible()
+    expect(page.locator("#lab-picture")).to_contain_text("1,179,648")
+
+
+def test_another_language_keeps_the_section_and_its_values(lab_page):
+    page = lab_page()
+    go(page, "dropout")
+    set_control(page, "p", 0.3)
+    expect(page.locator("#lab-picture .says")).to_contain_text("1.43")
+    page.get_by_label("日本語").check()
+    expect(page.locator("#lab-controls h3")).to_have_text("ドロップアウト")
+    expect(page.locator("#lab-picture .says")).to_contain_text("1.43 倍")
+    assert page.locator('#lab-controls [name="p"]').input_value() == "0.3"
+
+
+@pytest.mark.parametrize("locale", NAMES)
+def test_a_phone_shows_every_section_without_scrolling_sideways(lab_page, locale):
+    page = lab_page(viewport={"width": 390, "height": 844}, locale=locale, color_scheme="dark")
+    for topic in TOPICS:
+        go(page, topic)
+        expect(page.locator("#lab-picture > *").first).to_be_visible()
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0, topic
+
+
+@pytest.fixture
+def pets(tmp_path):
+    """A folder and a zip of two classes."""
+    for name, seeds in (("cat", (0, 1)), ("dog", (2,))):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for seed in seeds:
+            picture(seed).save(tmp_path / "pets" / name / f"{seed}.png")
+    with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+        for path in (tmp_path / "pets").rglob("*.png"):
+            archive.write(path, path.relative_to(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", ["zip", "folder"])
+def test_a_visitor_s_pictures_are_predicted_with_wrong_ones_marked(open_page, pets, kind):
+    import resnet_hub
+
+    model = resnet_hub.from_pretrained("resnet20_cifar10")
+    paths = sorted((pets / "pets").rglob("*.png"))
+    right = sum(model.predict(path)[0][0][0] == path.parent.name for path in paths)
+    page = open_page()
+    open_tab(page, "en", "tab_results", "#grid-form form")
+    given = pets / ("pets.zip" if kind == "zip" else "pets")
+    page.locator(f'#grid-form [name="{kind}"]').set_input_files(str(given))
+    page.locator("#grid-form [data-run]").click()
+    expect(page.locator("#grid .tiles figure")).to_have_count(3)
+    expect(page.locator("#grid .tiles figure.wrong")).to_have_count(3 - right)
+    expect(page.locator("#grid .says")).to_contain_text(f"{right} of 3 right")
+    page.get_by_label("日本語").check()
+    expect(page.locator("#grid .says")).to_contain_text("3 枚中")
+
+
+def test_nothing_or_rubbish_given_is_said_and_the_page_goes_on(open_page, tmp_path):
+    page = open_page()
+    open_tab(page, "en", "tab_results", "#grid-form form")
+    page.locator("#grid-form [data-run]").click()
+    expect(page.get_by_text("Choose a zip or a folder first").first).to_be_visible()
+    (tmp_path / "a.zip").write_bytes(b"rubbish")
+    page.locator('#grid-form [name="zip"]').set_input_files(str(tmp_path / "a.zip"))
+    page.locator("#grid-form [data-run]").click()
+    expect(page.get_by_text("not a zip file").first).to_be_visible()
+
+
+@pytest.mark.parametrize("locale", NAMES)
+def test_results_fit_a_phone(open_page, locale):
+    page = open_page(viewport={"width": 390, "height": 844}, locale=locale)
+    open_tab(page, NAMES[locale], "tab_results", "#grid-form form")
+    expect(page.locator("#studies > *").first).to_be_visible()
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
+
+
+def test_operations_are_shown_only_where_asked_for_and_count_answers(open_page, browser, tmp_path, photo):
+    from gradio_client import Client, handle_file
+
+    page = open_page()
+    expect(page.get_by_role("tab", name=say("en", "tab_results"), exact=True).first).to_be_visible()
+    expect(page.get_by_role("tab", name=say("en", "tab_operations"), exact=True)).to_have_count(0)
+    with served([sys.executable, "app.py", "--operations"], tmp_path) as address:
+        client = Client(address, verbose=False)
+        for _ in range(3):
+            client.predict(handle_file(str(photo)), api_name="/classify")
+        (tmp_path / "bad.png").write_bytes(b"no picture")
+        with pytest.raises(Exception, match="not a picture"):
+            client.predict(handle_file(str(tmp_path / "bad.png")), api_name="/classify")
+        context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 900})
+        page = context.new_page()
+        page.goto(address)
+        open_tab(page, "en", "tab_operations", "#operations table")
+        cells = page.locator("#operations tbody tr td").all_inner_texts()
+        assert cells[0] == "4" and "25.0%" in cells
+        assert re.fullmatch(r"\d+", cells[2])
+        context.close()
+
+
+def test_a_recorded_study_is_drawn_and_can_be_taken_away(browser, tmp_path):
+    """Served from a copy whose results hold one study, written by the trainer's own `record`."""
+    from conftest import ROOT
+
+    from training import study
+
+    history = [
+        {"train_acc": 0.5, "val_acc": 0.4, "train_loss": 1.0, "val_loss": 1.1, "epoch": e} for e in (1, 2)
+    ]
+    run = {
+        "results": {"top1": 0.61, "top1_flip_tta": 0.63, "images": 1000},
+        "history": history, "total_params": 269_722, "val_acc": 0.7, "seconds": 30.0, "epochs_run": 2,
+        "pflops": 0.01, "best_epoch": 2, "data": "cifar10", "train_images": 5000,
+        "recipe": {"epochs": 2}, "hardware": "two cores", "versions": {"torch": "2.15"},
+    }  # fmt: skip
+    study.record("dropout", {"p = 0.0": [run], "p = 0.5": [run]}, "the command", tmp_path / "results")
+    script = tmp_path / "with_results.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\nfrom resnet_hub.ui import studies\n"
+        f"studies.RESULTS = Path({str(tmp_path / 'results')!r})\nimport app\napp.main([])\n"
+    )
+    with served([sys.executable, str(script)], tmp_path) as address:
+        context = browser.new_context(locale="en-US", viewport={"width": 390, "height": 844})
+        page = context.new_page()
+        page.goto(address)
+        open_tab(page, "en", "tab_results", "#studies svg >> nth=0")
+        expect(page.locator("#studies")).to_contain_text("One seed only")
+        with page.expect_download() as download:
+            page.locator('#studies a[download="dropout.json"]').click()
+        assert json.loads(download.value.path().read_text())["study"] == "dropout"
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert wide <= 0
+        context.close()
