@@ -10,9 +10,10 @@ from PIL import Image
 from torch import nn
 
 from resnet_hub import create_model, list_models, model_config, parity
+from resnet_hub.counterpart import LIBRARIES, ParityError, counterpart, has_counterpart, provenance
 from resnet_hub.hub import default_preprocess
 from resnet_hub.models.registry import network_class
-from resnet_hub.parity import LIBRARIES, VARIANTS, cases, compare, counterpart, has_counterpart
+from resnet_hub.parity import VARIANTS, cases, compare
 
 PHOTOS = ["astronaut", "cat", "coffee", "rocket", "immunohistochemistry", "retina", "hubble_deep_field"]
 PAIRS = cases([], LIBRARIES)
@@ -135,14 +136,14 @@ def test_who_has_a_counterpart(library):
     without = {name for name in list_models() if not has_counterpart(model_config(name), library)}
     assert without >= {"plain18", "plain34", "plain20_cifar", "plain56_cifar", "wrn16_4_cifar", "alexnet"}
     assert without & {"resnet18", "resnet152", "resnet101_cifar", "resnet110_cifar", "simple_resnet"} == set()
-    with pytest.raises(parity.ParityError, match="plain18 has no counterpart"):
+    with pytest.raises(ParityError, match="plain18 has no counterpart"):
         counterpart(model_config("plain18"), library)
 
 
 def test_the_stock_networks_are_the_library_s_own():
-    assert "replaced" not in parity.provenance(model_config("resnet50"), "timm")
-    assert parity.provenance(model_config("resnet18_cifar"), "timm") == "timm resnet18, stem replaced"
-    assert parity.provenance(model_config("resnet50", stem="deep"), "timm") == "timm resnet50c"
+    assert "replaced" not in provenance(model_config("resnet50"), "timm")
+    assert provenance(model_config("resnet18_cifar"), "timm") == "timm resnet18, stem replaced"
+    assert provenance(model_config("resnet50", stem="deep"), "timm") == "timm resnet50c"
 
 
 # It notices
