@@ -44,7 +44,7 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
     """
     import gradio as gr
 
-    from resnet_hub.ui import classify, explore
+    from resnet_hub.ui import classify, compare, explore
     from resnet_hub.ui.common import QUIET
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
@@ -62,17 +62,23 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
         with gr.Tabs() as tabs:
             with gr.Tab(say("en", "tab_classify"), id="classify") as classify_tab:
                 relabel, relabelled = classify.build(shelf, language)
+            with gr.Tab(say("en", "tab_compare"), id="compare") as compare_tab:
+                comparer = compare.build(shelf, language)
+                comparer.opened(compare_tab)
             with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
                 explorer = explore.build(shelf, language)
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
-            labels = [gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_explore")]
+            labels = [
+                gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_compare", "tab_explore")
+            ]
             return [
                 say(chosen, "intro"),
                 *labels,
                 say(chosen, "privacy"),
                 *relabel(chosen),
+                *comparer.relabel(chosen),
                 *explorer.relabel(chosen),
             ]
 
@@ -88,7 +94,9 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
             return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
 
         demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
-        texts = [intro, classify_tab, explore_tab, privacy, *relabelled, *explorer.relabelled]
+        tab_labels = [classify_tab, compare_tab, explore_tab]
+        own = [*relabelled, *comparer.relabelled, *explorer.relabelled]
+        texts = [intro, *tab_labels, privacy, *own]
         language.change(translate, language, texts, **QUIET)
     return demo
 

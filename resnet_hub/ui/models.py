@@ -16,6 +16,7 @@ from resnet_hub.ui.text import say
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 MOST_LOADED = 4
+LOCKS = 16
 
 
 class Shelf:
@@ -31,7 +32,12 @@ class Shelf:
         self.device = device
         self._loaded: OrderedDict = OrderedDict()
         self._lock = Lock()
-        self._loading = {source: Lock() for source in self.offered}
+        # One lock a model would grow with every name a visitor thinks of.
+        self._loading = [Lock() for _ in range(LOCKS)]
+
+    def allows(self, source: str) -> bool:
+        """Whether a visitor may have this model."""
+        return source in self.offered
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """(text, source) of every offered model."""
@@ -49,10 +55,12 @@ class Shelf:
         """The model, loaded once however many visitors ask at the same time.
 
         Raises:
-            KeyError: when it is not offered.
+            KeyError: when it is not allowed.
             resnet_hub.hub.CheckpointError: when it cannot be had.
         """
-        with self._loading[source]:
+        if not self.allows(source):
+            raise KeyError(source)
+        with self._loading[hash(source) % LOCKS]:
             with self._lock:
                 if source in self._loaded:
                     self._loaded.move_to_end(source)
@@ -74,6 +82,46 @@ class Shelf:
         from resnet_hub.models.registry import from_pretrained
 
         return from_pretrained(source, tqdm_class=tqdm_class).to(pick_device(self.device))
+
+
+class References(Shelf):
+    """timm's networks beside the models of a shelf, kept within the same bound.
+
+    A key is (timm's name, None) with timm's weights, or (COUNTERPART, source) with one of our models'.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(device=shelf.device)
+        self.shelf = shelf
+        self.seconds: dict[tuple, float] = {}  # measured latencies
+
+    def allows(self, source: tuple) -> bool:
+        return True  # what timm does not know is refused where it is looked up
+
+    def key(self, name: str, source: str, tqdm_class: type | None = None) -> tuple:
+        """Load timm's network of that name, or our weights in it where timm's are out of reach; its key.
+
+        Raises:
+            resnet_hub.reference.NoReference: when neither can be had.
+        """
+        from resnet_hub.reference import COUNTERPART, NoReference, is_same_network
+
+        key = (COUNTERPART, source) if name == COUNTERPART else (name, None)
+        try:
+            self.get(key, tqdm_class)
+        except NoReference as error:
+            if error.code != "unreachable" or not is_same_network(self.shelf.get(source).config, name):
+                raise
+            self.get(key := (COUNTERPART, source))
+        return key
+
+    def _load(self, source: tuple, tqdm_class: type | None):
+        from resnet_hub.device import pick_device
+        from resnet_hub.reference import copied, pretrained
+
+        name, ours = source
+        net = pretrained(name, tqdm_class) if ours is None else copied(self.shelf.get(ours), ours)
+        return net.to(pick_device(self.device))
 
 
 def on_gpu(function: Callable) -> Callable:
