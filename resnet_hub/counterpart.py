@@ -96,7 +96,8 @@ def provenance(config: ModelConfig, library: str) -> str:
     if getattr(config, "stem", None) == "deep":
         name = "resnet50c" if name == "resnet50" else f"{name} with its deep stem"
     parts = replaced(config)
-    return f"{library} {name}" + (f", {' and '.join(parts)} replaced" if parts else "")
+    words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"{library} {name}" + (f", {words} replaced" if parts else "")
 
 
 def is_library_s_own(config: ModelConfig, library: str) -> bool:

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -62,10 +63,11 @@ class Facts:
         name: timm's name, or ours.
         family: "efficientnet", "vit" or "".
         weights: "pretrained", "copied" or "ours".
-        origin: where the weights are from: a repository, a checkpoint, and the counterpart's description.
+        origin: the repository or checkpoint the weights are from.
         parameters: their number.
         macs: multiply-adds of one picture at `input_size`.
         input_size: (height, width) in pixels.
+        detail: of a counterpart, the library's name for it and what was replaced.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Facts:
     parameters: int
     macs: int
     input_size: tuple[int, int]
+    detail: str = ""
 
 
 def architecture(name: str) -> str:
@@ -162,24 +165,19 @@ def pretrained(name: str, tqdm_class: type | None = None):
         )
     if not facts.origin:
         raise NoReference(f"timm has no pretrained weights for {bare} on the Hub", "no_weights", **size)
-    file = _downloaded(facts.origin, cfg.get("hf_hub_filename"), size, tqdm_class)
-    net = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay={"file": file})
+    file = _downloaded(facts.origin, size, tqdm_class)
+    net = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     return _ready(net, facts, preprocess, _labels(net.num_classes))
 
 
-def _downloaded(repo_id: str, file: str | None, size: dict, tqdm_class: type | None) -> str:
-    from huggingface_hub import hf_hub_download
+def _downloaded(repo_id: str, size: dict, tqdm_class: type | None) -> Path:
+    from resnet_hub.hub import CheckpointError, fetch_checkpoint
 
-    bar = {} if tqdm_class is None else {"tqdm_class": tqdm_class}
     try:
-        return hf_hub_download(repo_id, file or "model.safetensors", **bar)
-    except Exception as error:  # huggingface_hub lets its own, httpx's and the system's errors through
-        raise NoReference(
-            f"timm's weights for {size['name']} ({repo_id}) cannot be downloaded ({type(error).__name__}); "
-            "check the connection",
-            "unreachable",
-            **size,
-        ) from error
+        return fetch_checkpoint(repo_id, tqdm_class=tqdm_class).weights
+    except CheckpointError as error:
+        message = f"timm's weights for {size['name']} cannot be had: {error}"
+        raise NoReference(message, "unreachable", why=str(error), **size) from error
 
 
 def copied(ours, source: str):
@@ -188,20 +186,21 @@ def copied(ours, source: str):
     Raises:
         NoReference: when timm's parts do not make this network.
     """
-    from resnet_hub.counterpart import counterpart, has_counterpart, provenance
+    from resnet_hub.counterpart import counterpart, has_counterpart, provenance, stock_name
 
     config = ours.config
     if not has_counterpart(config, "timm"):
         raise NoReference(f"timm has no counterpart of {config.name}", "no_counterpart", name=config.name)
     outline, parameters = _outline(lambda: counterpart(config, "timm"))
     facts = Facts(
-        name=provenance(config, "timm"),
+        name=stock_name(config) or "ResNet",
         family="",
         weights="copied",
         origin=source,
         parameters=parameters,
         macs=_macs(outline, ours.preprocess.input_size),
         input_size=ours.preprocess.input_size[1:],
+        detail=provenance(config, "timm"),
     )
     net = counterpart(config, "timm")
     net.load_state_dict(ours.state_dict())

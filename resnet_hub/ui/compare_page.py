@@ -79,13 +79,18 @@ def page(language: str, compared: Compared | None) -> str:
     )
 
 
-def title(language: str, facts: Facts) -> str:
+def called(language: str, facts: Facts) -> str:
     """How a network is called on the page."""
-    key = {"ours": "compare_ours", "copied": "compare_copy_title", "pretrained": "compare_timm_title"}
-    return html.escape(say(language, key[facts.weights], name=facts.name))
+    return say(language, f"compare_called_{facts.weights}", name=facts.name)
+
+
+def title(language: str, facts: Facts) -> str:
+    """The same as HTML."""
+    return html.escape(called(language, facts))
 
 
 def origin(language: str, facts: Facts) -> str:
+    """Where its weights are from, and what was built."""
     return html.escape(
         say(language, f"compare_weights_{facts.weights}", origin=facts.origin, name=facts.name)
     )
@@ -186,7 +191,7 @@ def differences(language: str, beside: Beside) -> str:
     else:
         words = say(language, "compare_no_logits")
     same_input = "" if beside.same_input else " " + say(language, "compare_our_input")
-    heading = say(language, "compare_differences", name=beside.answer.facts.name)
+    heading = say(language, "compare_differences", name=called(language, beside.answer.facts))
     drawn = decades(rows, TOLERANCE, heading, say(language, "compare_same_bits"))
     return (
         f"<h4>{html.escape(heading)}</h4><p>{html.escape(words + same_input)}</p>"
@@ -274,7 +279,7 @@ def guess_table(language: str, many: Many) -> str:
     file = say(language, "compare_file")
     return (
         f"<h4>{say(language, 'compare_many_title', count=len(many.rows))}</h4>"
-        f"{scrolling(f'<tr><th>{file}</th>{head}</tr>', ''.join(lines), 'layers')}"
+        f"{scrolling(f'<tr><th>{file}</th>{head}</tr>', ''.join(lines), 'tall guess-table')}"
     )
 
 
@@ -299,7 +304,7 @@ def confusion(language: str, many: Many, column: int) -> str:
         )
         lines.append(f"<tr><th>{word(a)}</th>{cells}</tr>")
     same = sum(a == b for a, b in pairs)
-    name = html.escape(many.references[column].name)
+    name = title(language, many.references[column])
     heading = say(
         language, "compare_confusion", name=name, same=same, of=len(pairs), share=percent(same / len(pairs))
     )
