@@ -92,7 +92,7 @@ def title(language: str, facts: Facts) -> str:
 def origin(language: str, facts: Facts) -> str:
     """Where its weights are from, and what was built."""
     return html.escape(
-        say(language, f"compare_weights_{facts.weights}", origin=facts.origin, name=facts.name)
+        say(language, f"compare_weights_{facts.weights}", origin=facts.origin, detail=facts.detail)
     )
 
 
