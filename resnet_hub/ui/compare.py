@@ -28,11 +28,6 @@ MOST_PHOTOS = 64
 SORT = Path(__file__).with_name("sort.js")
 
 
-def choices(language: str, names: tuple[str, ...] | list[str] = SUGGESTED) -> list[tuple[str, str]]:
-    """(text, name) of the references offered."""
-    return [(say(language, "compare_counterpart"), COUNTERPART), *((name, name) for name in names)]
-
-
 def asked(reference: str | list[str] | None) -> list[str]:
     """The references a visitor or a program names, each once, at most MOST_REFERENCES."""
     names = [reference] if isinstance(reference, str) else reference or []
@@ -173,7 +168,7 @@ def build(shelf: Shelf, language: gr.Radio) -> Tab:
                     elem_id="compare-model",
                 )
                 reference = gr.Dropdown(
-                    choices("en"),
+                    [COUNTERPART, *SUGGESTED],
                     value=[COUNTERPART],
                     multiselect=True,
                     max_choices=MOST_REFERENCES,
@@ -242,7 +237,7 @@ def build(shelf: Shelf, language: gr.Radio) -> Tab:
         """timm's whole list and the family guide, once the tab is opened: neither is worth a slower start."""
         import timm
 
-        return [gr.update(choices=choices(chosen, timm.list_models())), family_page(chosen, measured)]
+        return [gr.update(choices=[COUNTERPART, *timm.list_models()]), family_page(chosen, measured)]
 
     def opened(tab: gr.Tab) -> None:
         tab.select(offer_all, language, [reference, guide], **QUIET)
@@ -254,7 +249,7 @@ def build(shelf: Shelf, language: gr.Radio) -> Tab:
             gr.update(label=say(chosen, "photo"), placeholder=say(chosen, "drop")),
             gr.update(label=say(chosen, "examples")),
             gr.update(choices=shelf.choices(chosen), label=say(chosen, "model")),
-            gr.update(choices=choices(chosen), label=say(chosen, "compare_reference"), info=info),
+            gr.update(label=say(chosen, "compare_reference"), info=info),
             say(chosen, "compare_go"),
             say(chosen, "compare_measure"),
             say(chosen, "compare_measure_info"),

@@ -317,12 +317,11 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "compare_reference": ("Beside it", "比べる相手"),
     "compare_reference_info": (
-        "Up to {most}. The first is timm's version of the model above with the model's own weights copied across; it needs no "
-        "network. The others load timm's pretrained weights. Type to search all of timm's models.",
-        "{most} つまで。先頭は、上のモデルと同じネットワークを timm の部品で作り、同じ重みをコピーしたもので、通信は不要です。"
-        "ほかは timm の学習済みの重みを読み込みます。文字を入力すると timm の全モデルから探せます。",
+        "Up to {most}. counterpart: the model above once more, out of timm's parts and with the same weights copied across; needs no "
+        "network. Every other name loads timm's pretrained weights. Type to search all of timm's models.",
+        "{most} つまで。counterpart は、上のモデルと同じネットワークを timm の部品で作り、同じ重みをコピーしたもので、通信は不要です。"
+        "ほかの名前は timm の学習済みの重みを読み込みます。文字を入力すると timm の全モデルから探せます。",
     ),
-    "compare_counterpart": ("the same network by timm, weights copied across", "timm 版の同じネットワーク（重みをコピー）"),
     "compare_waiting": (
         "Give it a photo and press Compare: both answers appear here.",
         "写真を入れて「比べる」を押すと、両方の答えがここに並びます。",
