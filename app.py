@@ -69,11 +69,18 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
     """
     import gradio as gr
 
-    from resnet_hub.ui import cards, classify, explore, lab, operations, results
+    from resnet_hub.ui import cards, classify, compare, explore, lab, operations, results
     from resnet_hub.ui.common import QUIET, Page
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
-    modules = {"classify": classify, "explore": explore, "lab": lab, "results": results, "cards": cards}
+    modules = {
+        "classify": classify,
+        "compare": compare,
+        "explore": explore,
+        "lab": lab,
+        "results": results,
+        "cards": cards,
+    }
     if with_operations:
         modules["operations"] = operations
     with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:

@@ -20,28 +20,13 @@ import torch
 from tqdm import tqdm
 
 from resnet_hub import from_pretrained
+from resnet_hub.convert import export_onnx
 from resnet_hub.hub import HubModel
 from training.data import DataError, ImageSet, load_data, normalise
 from training.engine import write_json
 
 CALIBRATED_ON = 512  # training pictures
 CPU = torch.device("cpu")
-
-
-def export_onnx(model: HubModel, path: Path) -> None:
-    """Write the network for batches of any size: `pixels` (N, C, H, W), normalised -> `logits`."""
-    example = torch.zeros(2, model.config.in_chans, *model.config.input_size)
-    torch.onnx.export(
-        model,
-        (example,),
-        path,
-        input_names=["pixels"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        external_data=False,
-        verbose=False,
-    )
 
 
 def quantize(fp32: Path, int8: Path, batches: list[np.ndarray]) -> None:

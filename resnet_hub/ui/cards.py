@@ -54,9 +54,9 @@ def shown_card(shelf: Shelf, source: str | None, language: str) -> str:
     )
 
 
-def build(page: Page, tab: gr.Tab) -> Part:
+def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    shelf, language, _ = page
+    shelf, language, _ = given
     intro = gr.Markdown(say("en", "cards_intro"))
     model = gr.Dropdown([], value=None, label=say("en", "card_model"), elem_id="card_model")
     card = gr.HTML(elem_id="card")

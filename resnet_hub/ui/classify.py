@@ -166,9 +166,9 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
         raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
 
 
-def build(page: Page, tab: gr.Tab) -> Part:
+def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    shelf, language, recorder = page
+    shelf, language, recorder = given
 
     def model_info(language: str) -> str:
         further = {"model_imagenet": shelf.offers_imagenet, "model_any": shelf.takes_any}

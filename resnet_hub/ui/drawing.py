@@ -151,6 +151,35 @@ def _curve(line: Curve, up: float, across: float) -> str:
     )
 
 
+def decades(rows: Sequence[tuple[str, float]], tolerance: float, title: str, same: str) -> str:
+    """A bar for each relative difference, from 1e-8 to 1 by powers of ten; `same` is said where it is 0."""
+    left, right, step = 60, WIDTH - 62, 24
+    floor = TOP + step * len(rows)
+
+    def x(value: float) -> float:
+        return left + (right - left) * min(max(math.log10(value) / 8 + 1, 0.01), 1)
+
+    parts = []
+    for power in range(-8, 1, 2):
+        at = x(10.0**power)
+        parts.append(f'<path d="M{at:.1f} {TOP}V{floor}" stroke="currentColor" stroke-opacity=".15"/>')
+        parts.append(text(at, floor + 14, f"1e{power}" if power else "1", opacity=0.75))
+    at = x(tolerance)
+    parts.append(f'<path d="M{at:.1f} {TOP}V{floor}" stroke="{WARNING}" stroke-dasharray="3 3"/>')
+    for i, (name, value) in enumerate(rows):
+        y = TOP + step * i + 5
+        parts.append(text(left - 6, y + 10, name, anchor="end"))
+        if value == 0:
+            parts.append(text(left + 4, y + 10, same, anchor="start", opacity=0.75))
+            continue
+        colour = COLOURS["B"] if value <= tolerance else COLOURS["A"]
+        parts.append(
+            f'<rect x="{left}" y="{y}" width="{x(value) - left:.1f}" height="14" rx="2" fill="{colour}"/>'
+        )
+        parts.append(text(x(value) + 5, y + 11, f"{value:.1e}", anchor="start", weight="600"))
+    return svg(floor + 20, title, parts)
+
+
 def standalone(svg: str) -> str:
     """A drawing as a file of its own: black on white, whatever the viewer's theme."""
     head, _, body = svg.partition(">")

@@ -287,9 +287,9 @@ def replaced(name: str, config: ModelConfig, language: str, values: Sequence[Any
     return [*control_updates(config), *page(language, *sides.values())]
 
 
-def build(page: Page, tab: gr.Tab) -> Tab:
+def build(given: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
-    shelf, language, _ = page
+    shelf, language, _ = given
     with gr.Blocks():
         parts = lay_out()
         outcomes = gr.State(None, time_to_live=600)  # no longer than the upload itself

@@ -88,9 +88,9 @@ def opened(language: str, topic: str, raw: Any) -> list:
     return [controls(language, topic, values), shown, (topic, values)]
 
 
-def build(page: Page, tab: gr.Tab) -> Part:
+def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    _, language, _ = page
+    _, language, _ = given
     script = SCRIPT.read_text(encoding="utf-8")
     intro = gr.Markdown(say("en", "lab_intro"))
     top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)

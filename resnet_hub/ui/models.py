@@ -152,6 +152,46 @@ class Shelf:
         return nullcontext() if source in self.offered else TemporaryDirectory()
 
 
+class References(Shelf):
+    """timm's networks beside the models of a shelf, kept within the same bound.
+
+    A key is (timm's name, None) with timm's weights, or (COUNTERPART, source) with one of our models'.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(device=shelf.device)
+        self.shelf = shelf
+        self.seconds: dict[tuple, float] = {}  # measured latencies
+
+    def allows(self, source: tuple) -> bool:
+        return True  # what timm does not know is refused where it is looked up
+
+    def key(self, name: str, source: str, tqdm_class: type | None = None) -> tuple:
+        """Load timm's network of that name, or our weights in it where timm's are out of reach; its key.
+
+        Raises:
+            resnet_hub.reference.NoReference: when neither can be had.
+        """
+        from resnet_hub.reference import COUNTERPART, NoReference, is_same_network
+
+        key = (COUNTERPART, source) if name == COUNTERPART else (name, None)
+        try:
+            self.get(key, tqdm_class)
+        except NoReference as error:
+            if error.code != "unreachable" or not is_same_network(self.shelf.get(source).config, name):
+                raise
+            self.get(key := (COUNTERPART, source))
+        return key
+
+    def _load(self, source: tuple, tqdm_class: type | None):
+        from resnet_hub.device import pick_device
+        from resnet_hub.reference import copied, pretrained
+
+        name, ours = source
+        net = pretrained(name, tqdm_class) if ours is None else copied(self.shelf.get(ours), ours)
+        return net.to(pick_device(self.device))
+
+
 def on_gpu(function: Callable) -> Callable:
     """Mark a function for ZeroGPU, which lends a GPU to each call; elsewhere it stays as it is."""
     if not os.environ.get("SPACES_ZERO_GPU"):

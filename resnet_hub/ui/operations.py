@@ -127,9 +127,9 @@ def report(language: str, recorder: Recorder) -> str:
     return about + table([say(language, f"operations_{key}") for key in keys], rows, "operations")
 
 
-def build(page: Page, tab: gr.Tab) -> Part:
+def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    _, language, recorder = page
+    _, language, recorder = given
     shown = gr.HTML("", elem_id="operations", elem_classes="explored lab", apply_default_css=False)
     button = gr.Button(say("en", "operations_refresh"))
 

@@ -70,9 +70,9 @@ def items_of(event: Any) -> list[Item]:
     raise GridError("grid_nothing")
 
 
-def build(page: Page, tab: gr.Tab) -> Part:
+def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    shelf, language, _ = page
+    shelf, language, _ = given
     intro = gr.Markdown(say("en", "results_intro"))
     shown = gr.HTML("", elem_id="studies", js_on_load=None, **PANEL)
     form = gr.HTML("", elem_id="grid-form", js_on_load=SCRIPT.read_text(encoding="utf-8"), **PANEL)

@@ -315,6 +315,187 @@ TEXT: dict[str, tuple[str, str]] = {
     "take_svg": ("Drawing, SVG", "図 SVG"),
     "take_png": ("Drawing, PNG", "図 PNG"),
     "take_done": ("Copied", "コピーしました"),
+    # compare
+    "tab_compare": ("Compare", "比べる"),
+    "compare_intro": (
+        "One photo through one of our models and through timm's. Is ours the same network, number for number? And what do "
+        "other architectures say of the same photo? Each model gets the photo through its own preprocessing.",
+        "1 枚の写真を、このプロジェクトのモデルと timm のモデルの両方に渡します。実装は数値まで同じネットワークなのか、"
+        "ほかのアーキテクチャは同じ写真をどう判断するのかを確かめられます。前処理はそれぞれのモデルのものを使います。",
+    ),
+    "compare_reference": ("Beside it", "比べる相手"),
+    "compare_reference_info": (
+        "Up to {most}. counterpart: the model above once more, out of timm's parts and with the same weights copied across; needs no "
+        "network. Every other name loads timm's pretrained weights. Type to search all of timm's models.",
+        "{most} つまで。counterpart は、上のモデルと同じネットワークを timm の部品で作り、同じ重みをコピーしたもので、通信は不要です。"
+        "ほかの名前は timm の学習済みの重みを読み込みます。文字を入力すると timm の全モデルから探せます。",
+    ),
+    "compare_waiting": (
+        "Give it a photo and press Compare: both answers appear here.",
+        "写真を入れて「比べる」を押すと、両方の答えがここに並びます。",
+    ),
+    "compare_go": ("Compare", "比べる"),
+    "compare_measure": ("Measure their speed", "速さを測る"),
+    "compare_measure_info": (
+        "Latency: one picture, median of warm repeats, on the machine that runs this page. Measured once for each model and kept.",
+        "速さ：画像 1 枚あたり。このページを動かしているコンピューターで繰り返し測った中央値です。モデルごとに一度だけ測って覚えておきます。",
+    ),
+    "compare_first": ("Compare a photo first.", "先に写真を比べてください。"),
+    "compare_called_ours": ("{name} (ours)", "{name}（このプロジェクト）"),
+    "compare_called_copied": ("timm {name}, our weights", "timm {name}（同じ重み）"),
+    "compare_called_pretrained": ("timm {name}", "timm {name}"),
+    "compare_weights_ours": ("Weights: {origin}.", "重み：{origin}"),
+    "compare_weights_copied": (
+        "The weights of {origin}, copied across; no weights of timm's are in it. Built as {detail}.",
+        "{origin} の重みをそのままコピー（timm の学習済みの重みは使っていません）。構成：{detail}",
+    ),
+    "compare_weights_pretrained": ("timm's weights: {origin}.", "timm の重み：{origin}"),
+    "compare_agree": ("Same first guess.", "第 1 候補が一致。"),
+    "compare_disagree": ("Another first guess.", "第 1 候補が不一致。"),
+    "compare_shared": ("{count} of the {of} best guesses are shared.", "上位 {of} 候補のうち {count} 個が共通です。"),
+    "compare_mapped": (
+        "In our model's ten classes it says {label}; {share} of its probability is on these ten, the rest on other things.",
+        "10 クラスに置き換えると「{label}」です。この 10 クラスに当たる確率は合計 {share} で、残りは別のものです。",
+    ),
+    "compare_none_of_ours": ("none of the ten", "10 クラス以外"),
+    "compare_incomparable": ("not comparable", "比較不可"),
+    "compare_other_labels": (
+        "Not comparable: ours knows {ours} classes, this one {theirs} others. Guesses are shown as they are.",
+        "クラスが違うため比較できません（こちらは {ours} クラス、相手は {theirs} クラス）。候補はそのまま表示しています。",
+    ),
+    "compare_facts": ("Size and cost", "大きさと計算量"),
+    "compare_input": ("input", "入力"),
+    "compare_classes": ("classes", "クラス数"),
+    "compare_latency": ("latency", "速さ"),
+    "compare_unmeasured": ("not measured", "未測定"),
+    "compare_differences": ("How far apart: ours and {name}", "差：このプロジェクトと {name}"),
+    "compare_logits": (
+        "Logits differ by {absolute} at most, {relative} of the largest.",
+        "ロジットの差は最大 {absolute}（最大値の {relative}）です。",
+    ),
+    "compare_identical": ("Every logit is the same, to the last bit.", "すべてのロジットが最後のビットまで同じです。"),
+    "compare_no_logits": (
+        "Their classes differ, so only the feature maps are compared.",
+        "クラスが違うため、特徴マップだけを比べています。",
+    ),
+    "compare_our_input": (
+        "For these numbers both were given our model's input.",
+        "この数値では、どちらにもこちらのモデルと同じ入力を与えています。",
+    ),
+    "compare_same_bits": ("0, the same bits", "0（ビットまで同一）"),
+    "compare_decades": (
+        "Largest difference of each stage's map over the map's largest value, by powers of ten. Dashed: 1e-5, what the order of "
+        "fp32 sums explains. Far to the right of it: other weights, or another network.",
+        "各ステージの特徴マップの最大差を、そのマップの最大値で割ったもの（対数目盛）。破線は 1e-5 で、fp32 の計算順序の違いだけで生じうる差です。"
+        "それより大きく右に出る場合は、重みかネットワークが違います。",
+    ),
+    "compare_efficientnet_title": ("EfficientNet: compound scaling", "EfficientNet：複合スケーリング"),
+    "compare_efficientnet": (
+        "A ResNet grows by depth alone: 18, 34, 50, 101, 152 layers. EfficientNet (2019) grows depth, width and input size together: "
+        "one step multiplies them by 1.2, 1.1 and 1.15, which about doubles the multiply-adds (1.2 × 1.1² × 1.15² ≈ 1.92). Its blocks "
+        "are inverted bottlenecks: wide inside, thin outside, with a depthwise convolution and squeeze-and-excitation between. That "
+        "makes few multiply-adds but many memory moves, so on a CPU or GPU it is slower than its multiply-adds promise: compare the latency.",
+        "ResNet は層の数（18・34・50・101・152）だけで大きくなります。EfficientNet（2019）は深さ・幅・入力サイズを同時に伸ばし、1 段ごとに "
+        "1.2 倍・1.1 倍・1.15 倍にします。積和演算はおよそ 2 倍になります（1.2 × 1.1² × 1.15² ≈ 1.92）。ブロックは外側が細く内側が広い"
+        "逆ボトルネックで、間に depthwise 畳み込みと squeeze-and-excitation が入ります。積和演算は少ない一方でメモリの読み書きが多く、"
+        "CPU や GPU では演算数から想像するほど速くありません。速さを測って比べてみてください。",
+    ),
+    "compare_vit_title": ("Vision Transformer: patches", "Vision Transformer：パッチ"),
+    "compare_vit": (
+        "A ViT (2020) has no convolutions after the first step. It cuts the picture into patches of 16×16 pixels, 14 × 14 = 196 at 224, makes "
+        "each a vector by one linear map, adds where it was, and lets every patch look at every other through attention in every layer. "
+        "So its first layer sees the whole picture already, where a ResNet's receptive field grows layer by layer. Nothing tells it that "
+        "neighbouring pixels belong together: it learns that from data, and on small data sets a ResNet is ahead. Its maps keep one size from "
+        "first layer to last, so its stages have no counterpart here.",
+        "ViT（2020）は最初の段より後に畳み込みがありません。画像を 16×16 画素のパッチに切り分け（224 なら 14×14＝196 個）、それぞれを線形変換で"
+        "ベクトルにし、位置の情報を足して、各層の注意機構ですべてのパッチが互いを参照します。そのため最初の層から画像全体が見えています。"
+        "ResNet の受容野が層ごとに広がるのとは対照的です。隣り合う画素が関係していることは教わらず、データから学ぶため、データが少ないときは "
+        "ResNet のほうが有利です。マップの大きさは最初から最後まで変わらず、ResNet のステージに対応するものはありません。",
+    ),
+    "reference_unknown": (
+        "timm has no model “{name}”. Choose one from the list or type another name.",
+        "timm に「{name}」というモデルはありません。一覧から選ぶか、別の名前を入力してください。",
+    ),
+    "reference_no_counterpart": (
+        "timm's parts cannot make {name}, so there is nothing to copy the weights into. Choose another reference.",
+        "{name} は timm の部品では作れないため、重みのコピー先がありません。別の相手を選んでください。",
+    ),
+    "reference_too_large": (
+        "{name} is too large for this machine: {megabytes} MB of weights, {most} MB is the most that is loaded here.",
+        "{name} はこのコンピューターには大きすぎます（重み {megabytes} MB、読み込めるのは {most} MB まで）。",
+    ),
+    "reference_no_weights": (
+        "timm offers no pretrained weights for {name}.",
+        "timm には {name} の学習済みの重みがありません。",
+    ),
+    "reference_unreachable": (
+        "The weights of {name} cannot be downloaded: the Hub is out of reach. Check the connection and compare again.",
+        "{name} の重みをダウンロードできません（Hub に接続できません）。通信を確かめて、もう一度比べてください。",
+    ),
+    "reference_size": ("It has {parameters} parameters and takes {macs} MACs.", "パラメータ数は {parameters}、積和演算は {macs} 回です。"),
+    "reference_most": ("At most {most} references at a time; the first {most} are shown.", "一度に比べられるのは {most} つまでです。先頭の {most} つを表示しています。"),
+    "compare_many": ("Several photos", "複数の写真"),
+    "compare_files": ("Photos", "写真"),
+    "compare_many_go": ("Compare them all", "まとめて比べる"),
+    "compare_many_none": ("Choose some photos first.", "先に写真を選んでください。"),
+    "compare_many_most": ("At most {most} photos at a time.", "一度に比べられる写真は {most} 枚までです。"),
+    "compare_many_title": ("First guesses on {count} photos", "写真 {count} 枚の第 1 候補"),
+    "compare_file": ("photo", "写真"),
+    "compare_confusion": (
+        "Ours against {name}: {same} of {of} agree ({share})",
+        "このプロジェクトと {name}：{of} 枚中 {same} 枚が一致（{share}）",
+    ),
+    "compare_confusion_read": (
+        "Rows: what ours says. Columns: what the reference says. Neither is taken for the truth.",
+        "行：このプロジェクトの答え、列：相手の答え。どちらが正しいかは問いません。",
+    ),
+    # compare: family guide
+    "family": ("Which network to choose", "どのネットワークを選ぶか"),
+    "family_intro": (
+        "All networks of this project; press a heading to sort. Accuracies are top-1 and only comparable within one data set.",
+        "このプロジェクトの全ネットワーク。見出しを押すと並べ替えます。精度は top-1 で、比べられるのは同じデータの中だけです。",
+    ),
+    "family_network": ("network", "ネットワーク"),
+    "family_input": ("input", "入力"),
+    "family_accuracy": ("top-1", "top-1"),
+    "family_latency": ("latency", "速さ"),
+    "family_use": ("for", "用途"),
+    "family_measure": ("Measure all on this machine", "このコンピューターで全部測る"),
+    "family_measured": ("measured here", "実測"),
+    "family_published": ("published", "公表値"),
+    "family_sources": (
+        "Measured: the shipped checkpoint's card. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
+        "the paper's table 6 (CIFAR-10). Nothing stands where nobody measured.",
+        "実測：同梱チェックポイントのモデルカード。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
+    ),
+    # what each network is for; the English is family.py's own
+    "use_resnet18": ("{use}", "写真での最初のモデル。データが少ないときの fine-tuning や小さなマシン向き"),
+    "use_resnet34": ("{use}", "18 より高精度で計算は約 2 倍。ボトルネックなし"),
+    "use_resnet50": ("{use}", "写真での定番：基準モデル、バックボーン、fine-tuning"),
+    "use_resnet101": ("{use}", "50 では足りない物体検出・セグメンテーションのバックボーン"),
+    "use_resnet152": ("{use}", "時間をかけてでも精度を少し上げたいとき"),
+    "use_wide_resnet50_2": ("{use}", "深さの代わりに幅。152 の 3 分の 1 の層数で同等の精度"),
+    "use_plain18": ("{use}", "近道の効果を見るための、近道のない ResNet-18"),
+    "use_plain34": ("{use}", "劣化問題を見るため：plain18 より深いのに精度が下がる"),
+    "use_resnet18_cifar": ("{use}", "32×32 の画像での定番"),
+    "use_resnet34_cifar": ("{use}", "32×32 でさらに深く。計算は 2 倍"),
+    "use_resnet50_cifar": ("{use}", "32×32 でのボトルネック"),
+    "use_resnet101_cifar": ("{use}", "CIFAR ステムで最も深い。GPU 向き"),
+    "use_resnet20_cifar": ("{use}", "小さな画像・小さなマシン向き。2 コアで 30 分ほどで学習できる"),
+    "use_resnet32_cifar": ("{use}", "論文の次のサイズ"),
+    "use_resnet44_cifar": ("{use}", "論文の次のサイズ"),
+    "use_resnet56_cifar": ("{use}", "論文の中で最もよく比較に使われるサイズ"),
+    "use_resnet110_cifar": ("{use}", "論文の深さの実験：100 層を超えても学習できる"),
+    "use_plain20_cifar": ("{use}", "近道の効果を見るための、近道のない ResNet-20"),
+    "use_plain56_cifar": ("{use}", "56 層での劣化を見るため"),
+    "use_wrn16_4_cifar": ("{use}", "32×32 で深さの代わりに幅。ブロック内にドロップアウト"),
+    "use_wrn28_10_cifar": ("{use}", "論文の大きな幅広ネットワーク。GPU 向き"),
+    "use_simple_resnet": ("{use}", "読んで書き換えられる大きさの ResNet"),
+    "use_lenet5": ("{use}", "出発点：手書き数字、1998 年"),
+    "use_alexnet": ("{use}", "歴史：大きなカーネルと 5900 万の重みを持つ全結合層、2012 年"),
+    "use_vgg16": ("{use}", "歴史：3×3 だけで 1 億 3800 万の重み、2014 年"),
+    "use_vgg_cifar": ("{use}", "VGG の層に batch norm。32×32 で ResNet と比べるため"),
+    "use_cifar10net": ("{use}", "32×32 用の素朴な講義用ネットワーク"),
     # errors
     "unknown_model": (
         "“{model}” is not offered here. Choose one of: {offered}.",

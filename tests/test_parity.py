@@ -1,0 +1,250 @@
+"""Ours against timm's and torchvision's networks, and that the comparison would notice if they differed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from torch import nn
+
+from resnet_hub import create_model, list_models, model_config, parity
+from resnet_hub.counterpart import LIBRARIES, ParityError, counterpart, has_counterpart, provenance
+from resnet_hub.hub import default_preprocess
+from resnet_hub.models.registry import network_class
+from resnet_hub.parity import VARIANTS, cases, compare
+
+PHOTOS = ["astronaut", "cat", "coffee", "rocket", "immunohistochemistry", "retina", "hubble_deep_field"]
+PAIRS = cases([], LIBRARIES)
+HEAVY = {"resnet101", "resnet152", "wide_resnet50_2", "resnet50_cifar", "resnet101_cifar", "vgg16"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Many tiny operations: on a busy machine threads wait for each other ten times longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def there(name: str) -> bool:
+    try:
+        return getattr(skimage.data, name)().size > 0
+    except Exception:  # some of scikit-image's pictures are downloaded
+        return False
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[Image.Image]:
+    found = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in PHOTOS if there(name)]
+    assert len(found) >= 4
+    return [found[i % len(found)].rotate(90 * (i // len(found))) for i in range(7)]
+
+
+def said(pair) -> str:
+    return f"{parity.label(pair[0])}-{pair[1]}".replace(" ", "-")
+
+
+def batches(config, size: int, count: int, photos) -> list[torch.Tensor]:
+    """As many photos and as much noise."""
+    preprocess = default_preprocess(replace(config, input_size=(size, size)))
+    noise = torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(size))
+    return [preprocess.batch(photos[:count]), noise]
+
+
+def twins(config, library: str) -> tuple[nn.Module, nn.Module]:
+    """Ours and theirs with the same drawn weights, in eval mode."""
+    pair = network_class(config)(config), counterpart(config, library)
+    weights = parity.drawn_weights(pair[1])
+    for net in pair:
+        net.load_state_dict(weights)
+        net.eval()
+    return pair
+
+
+@torch.inference_mode()
+def assert_same_logits(ours: nn.Module, theirs: nn.Module, pixels: torch.Tensor) -> None:
+    expected = theirs(pixels)
+    assert expected.isfinite().all() and expected.std() > 0
+    assert (ours(pixels) - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+# A network costs what its stem and size make it cost, so the heavy ones and the large sizes take turns.
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=said)
+def test_logits_of_photos_and_noise_are_the_same(pair, photos):
+    config = pair[0]
+    if config.name == "vgg16":  # its head is made for one size
+        config = replace(config, input_size=(32, 32))
+    nets = twins(config, pair[1])
+    sizes = [(32, 7)] if config.name in HEAVY else [(32, 7), (64, 1), (75, 1)]
+    for size, count in sizes if config.name != "vgg16" else [(32, 7), (32, 1)]:
+        for pixels in batches(config, size, count, photos):
+            assert_same_logits(*nets, pixels)
+
+
+@pytest.mark.parametrize("pair", cases(["resnet18", "resnet20_cifar"], ("timm",))[:2], ids=said)
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("size", [64, 97, 224])
+def test_logits_are_the_same_at_every_size_and_batch(pair, size, count, photos):
+    nets = twins(*pair)
+    for pixels in batches(pair[0], size, count, photos):
+        assert_same_logits(*nets, pixels)
+
+
+@pytest.mark.parametrize("name", sorted(HEAVY - {"vgg16"} | {"resnet50"}))
+def test_logits_of_a_heavy_network_are_the_same_at_a_large_size(name, photos):
+    config, size = model_config(name), 97 if "cifar" in name else 224
+    assert_same_logits(*twins(config, "torchvision"), batches(config, size, 1, photos)[0])
+
+
+REPORTED = [("resnet18", {}), ("resnet20_cifar", {}), ("resnet50", {"stem": "deep"})]
+
+
+@pytest.mark.parametrize(("name", "more"), REPORTED)
+def test_everything_is_compared_in_both_modes_and_precisions_and_is_the_same(name, more):
+    config = model_config(name, **more)
+    report = compare(config, "timm", parity.sample(config)[:, :, :48, :48])
+    assert report.is_equal, [d for d in report.differences if not d.is_equal]
+    stages = {f"layer{i + 1}" for i in range(len(config.depths))}
+    for mode in ("eval", "train"):
+        for precision in ("fp32", "bf16"):
+            rows = [d for d in report.differences if (d.mode, d.precision) == (mode, precision)]
+            wanted = {"logits", "gradients"} | stages | ({"statistics"} if mode == "train" else set())
+            assert {d.what for d in rows} == wanted
+    tolerances = {(d.precision, d.what == "gradients"): d.tolerance for d in report.differences}
+    assert tolerances == {
+        ("fp32", False): 1e-5, ("fp32", True): 1e-4, ("bf16", False): 2e-2, ("bf16", True): 2e-2
+    }  # fmt: skip
+    assert report.macs[0] == report.macs[1] > 1e6
+    assert report.parameters[0] == report.parameters[1] > 1e5
+
+
+def test_train_mode_is_left_out_where_a_batch_norm_sees_one_value():
+    report = compare(model_config("resnet18"), "timm", torch.randn(1, 3, 32, 32))
+    assert {d.mode for d in report.differences} == {"eval"}
+    assert not parity.train_mode_fits(model_config("resnet18", input_size=32), 1)
+    assert parity.train_mode_fits(model_config("resnet18", input_size=32), 2)
+    assert parity.train_mode_fits(model_config("resnet18_cifar"), 1)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_who_has_a_counterpart(library):
+    without = {name for name in list_models() if not has_counterpart(model_config(name), library)}
+    assert without >= {"plain18", "plain34", "plain20_cifar", "plain56_cifar", "wrn16_4_cifar", "alexnet"}
+    assert without & {"resnet18", "resnet152", "resnet101_cifar", "resnet110_cifar", "simple_resnet"} == set()
+    with pytest.raises(ParityError, match="plain18 has no counterpart"):
+        counterpart(model_config("plain18"), library)
+
+
+def test_the_stock_networks_are_the_library_s_own():
+    assert "replaced" not in provenance(model_config("resnet50"), "timm")
+    assert provenance(model_config("resnet18_cifar"), "timm") == "timm resnet18, stem replaced"
+    assert provenance(model_config("resnet50", stem="deep"), "timm") == "timm resnet50c"
+
+
+# It notices
+
+
+def tampered(monkeypatch, change) -> parity.Report:
+    """The report on resnet20_cifar when the counterpart was changed after it was built."""
+    build = parity.counterpart
+
+    def other(config, library):
+        net = build(config, library)
+        change(net)
+        return net
+
+    monkeypatch.setattr(parity, "counterpart", other)
+    config = model_config("resnet20_cifar")
+    return compare(config, "timm", parity.sample(config))
+
+
+def wrong(report) -> set[tuple[str, str]]:
+    return {(d.precision, d.what) for d in report.differences if not d.is_equal}
+
+
+def test_a_stride_elsewhere_is_noticed(monkeypatch):
+    def change(net):
+        net.layer2[0].conv1.stride, net.layer2[0].conv2.stride = (1, 1), (2, 2)
+
+    report = tampered(monkeypatch, change)
+    assert not report.is_equal and report.parameters[0] == report.parameters[1]
+    assert report.macs[0] < report.macs[1]
+    assert ("fp32", "layer1") not in wrong(report)
+    assert wrong(report) >= {(p, w) for p in ("fp32", "bf16") for w in ("layer2", "layer3", "logits")}
+
+
+def test_another_epsilon_is_noticed_in_fp32(monkeypatch):
+    def change(net):
+        net.layer3[2].bn2.eps = 1e-3
+
+    assert wrong(tampered(monkeypatch, change)) >= {("fp32", "layer3"), ("fp32", "logits")}
+
+
+def test_another_momentum_is_noticed_in_the_statistics_only(monkeypatch):
+    def change(net):
+        net.bn1.momentum = 0.2
+
+    report = tampered(monkeypatch, change)
+    assert {what for _, what in wrong(report)} == {"statistics"}
+    assert {d.where for d in report.differences if not d.is_equal} <= {"bn1.running_mean", "bn1.running_var"}
+
+
+def test_a_branch_that_timm_starts_at_zero_is_compared():
+    config = model_config("resnet18")
+    fresh = counterpart(config, "timm")
+    assert not fresh.layer1[0].bn2.weight.any()
+    assert all(weight.any() for weight in parity.drawn_weights(fresh).values())
+
+
+def test_a_missing_key_is_named(monkeypatch):
+    def change(net):
+        net.layer1[0].downsample = nn.Sequential(nn.Conv2d(16, 16, 1, bias=False))
+
+    report = tampered(monkeypatch, change)
+    assert report.unexpected == ["layer1.0.downsample.0.weight"] and not report.is_equal
+    assert any("only in theirs: layer1.0.downsample.0.weight" in line for line in parity.lines(report))
+
+
+def test_nan_is_a_difference():
+    apart = parity.difference(torch.tensor([1.0, float("nan")]), torch.tensor([1.0, 2.0]))
+    assert not parity.Difference("eval", "fp32", "logits", "", *apart, 1e-5).is_equal
+
+
+# The command
+
+
+def test_the_command_prints_a_line_for_each_setting_and_succeeds(capsys):
+    assert parity.main(["resnet32_cifar", "--reference", "torchvision"]) == 0
+    out = capsys.readouterr().out
+    assert "parameters 464,154" in out and "1 pairs, 0 different" in out
+    for setting in ("eval  fp32", "train fp32", "eval  bf16", "train bf16"):
+        assert f"  {setting}  logits" in out
+
+
+def test_json_is_one_document_and_a_difference_is_1(capsys, monkeypatch):
+    build = create_model("resnet20_cifar").__class__
+
+    class Other(build):
+        def head(self, x):
+            return super().head(x) * 1.001
+
+    monkeypatch.setattr(parity, "network_class", lambda config: Other)
+    assert parity.main(["resnet20_cifar", "--reference", "timm", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["equal"] is False
+    assert len(document["reports"]) == 1 + sum(name == "resnet20_cifar" for name, _ in VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("resnet5", "did you mean"), ("plain18", "has no counterpart"), ("lenet5", "resnet18,")],
+)
+def test_a_name_that_cannot_be_compared_is_2_and_one_line(capsys, name, expected):
+    assert parity.main([name]) == 2
+    error = capsys.readouterr().err
+    assert expected in error and error.count("\n") == 1
