@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_hub.ui.explore_page import download_url, table
 from resnet_hub.ui.lab_chart import Line, lines
-from resnet_hub.ui.text import say
+from resnet_hub.ui.text import TEXT, say
 
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 EXPECTED = (
@@ -57,6 +57,12 @@ def is_study(name: str) -> bool:
         return load(name) is not None
     except Unreadable:
         return False
+
+
+def question(language: str, study: dict[str, Any]) -> str:
+    """What it asks: the file's own words in English, the table's in other languages where it has any."""
+    key = f"study_{study['study']}"
+    return say(language, key) if language != "en" and key in TEXT else html.escape(study["question"])
 
 
 def study_table(language: str, study: dict[str, Any]) -> str:
@@ -135,7 +141,7 @@ def shown(language: str, name: str) -> str:
         if study is None:
             return ""
         return (
-            f"<h3>{html.escape(study['study'])}</h3><p>{html.escape(study['question'])}</p>"
+            f"<h3>{html.escape(study['study'])}</h3><p>{question(language, study)}</p>"
             f"{study_table(language, study)}{study_curves(language, study)}"
             f"{evidence(language, study)}{downloads(language, study)}"
         )
