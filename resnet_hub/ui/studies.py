@@ -91,9 +91,8 @@ def study_curves(language: str, study: dict[str, Any]) -> str:
     for part in ("train", "val"):
         series = []
         for arm, seeds in study["histories"].items():
-            columns = list(
-                zip(*([line[f"{part}_acc"] for line in history] for history in seeds), strict=False)
-            )
+            percents = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
+            columns = list(zip(*percents, strict=False))  # as long as the shortest, where one stopped early
             means = [sum(column) / len(column) for column in columns]
             series.append(Line(arm, means, [*map(min, columns)], [*map(max, columns)]))
         title = say(language, f"results_curve_{part}")
