@@ -24,9 +24,10 @@ NAMES = {"en-US": "en", "ja-JP": "ja"}
 def open_tab(page, language: str, key: str, shown: str) -> None:
     """Select a tab, which a phone keeps in its overflow menu."""
     name = say(language, key)
-    tab = page.get_by_role("tab", name=name, exact=True)
-    expect(tab.first).to_be_attached()
-    tab.first.evaluate("tab => tab.click()")
+    find = """name => [...document.querySelectorAll("[role=tab], .overflow-dropdown button")]
+        .find(tab => tab.textContent.trim() === name)"""
+    page.wait_for_function(find, arg=name)
+    page.evaluate(f"name => ({find})(name).click()", name)
     expect(page.locator(shown)).to_be_visible()
 
 
@@ -36,9 +37,7 @@ def lab_page(open_page):
 
     def open_(**options):
         page = open_page(**options)
-        language = NAMES[options.get("locale", "en-US")]
-        expect(page.get_by_role("tab", name=say(language, "tab_classify"), exact=True).first).to_be_visible()
-        open_tab(page, language, "tab_lab", "#lab-controls nav")
+        open_tab(page, NAMES[options.get("locale", "en-US")], "tab_lab", "#lab-controls nav")
         return page
 
     return open_
@@ -158,7 +157,7 @@ def test_a_phone_shows_every_section_without_scrolling_sideways(lab_page, locale
     page = lab_page(viewport={"width": 390, "height": 844}, locale=locale, color_scheme="dark")
     for topic in TOPICS:
         go(page, topic)
-        expect(page.locator("#lab-picture > *").first).to_be_visible()
+        expect(page.locator("#lab-picture").locator("figure, table, .task").first).to_be_visible()
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, topic
 
@@ -210,7 +209,7 @@ def test_nothing_or_rubbish_given_is_said_and_the_page_goes_on(open_page, tmp_pa
 def test_results_fit_a_phone(open_page, locale):
     page = open_page(viewport={"width": 390, "height": 844}, locale=locale)
     open_tab(page, NAMES[locale], "tab_results", "#grid-form form")
-    expect(page.locator("#studies > *").first).to_be_visible()
+    expect(page.locator("#studies").locator(".notice, svg").first).to_be_visible()
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from resnet_hub.ui.explore_page import download_url, table
 from resnet_hub.ui.lab_chart import Line, lines
-from resnet_hub.ui.text import say
+from resnet_hub.ui.text import TEXT, say
 
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 EXPECTED = (
@@ -59,6 +59,12 @@ def is_study(name: str) -> bool:
         return False
 
 
+def question(language: str, study: dict[str, Any]) -> str:
+    """What it asks: the file's own words in English, the table's in other languages where it has any."""
+    key = f"study_{study['study']}"
+    return say(language, key) if language != "en" and key in TEXT else html.escape(study["question"])
+
+
 def study_table(language: str, study: dict[str, Any]) -> str:
     """One line an arm: mean accuracies in percent, the spread over seeds, the gap in points."""
     keys = ("arm", "params", "train", "val", "test", "spread", "gap", "seconds", "best")
@@ -85,9 +91,8 @@ def study_curves(language: str, study: dict[str, Any]) -> str:
     for part in ("train", "val"):
         series = []
         for arm, seeds in study["histories"].items():
-            columns = list(
-                zip(*([line[f"{part}_acc"] for line in history] for history in seeds), strict=False)
-            )
+            percents = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
+            columns = list(zip(*percents, strict=False))  # as long as the shortest, where one stopped early
             means = [sum(column) / len(column) for column in columns]
             series.append(Line(arm, means, [*map(min, columns)], [*map(max, columns)]))
         title = say(language, f"results_curve_{part}")
@@ -135,7 +140,7 @@ def shown(language: str, name: str) -> str:
         if study is None:
             return ""
         return (
-            f"<h3>{html.escape(study['study'])}</h3><p>{html.escape(study['question'])}</p>"
+            f"<h3>{html.escape(study['study'])}</h3><p>{question(language, study)}</p>"
             f"{study_table(language, study)}{study_curves(language, study)}"
             f"{evidence(language, study)}{downloads(language, study)}"
         )
