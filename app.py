@@ -62,16 +62,16 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
         with gr.Tabs() as tabs:
             with gr.Tab(say("en", "tab_classify"), id="classify") as classify_tab:
                 relabel, relabelled = classify.build(shelf, language)
+            with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
+                explorer = explore.build(shelf, language)
             with gr.Tab(say("en", "tab_compare"), id="compare") as compare_tab:
                 comparer = compare.build(shelf, language)
                 comparer.opened(compare_tab)
-            with gr.Tab(say("en", "tab_explore"), id="explore") as explore_tab:
-                explorer = explore.build(shelf, language)
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
 
         def translate(chosen: str) -> list:
             labels = [
-                gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_compare", "tab_explore")
+                gr.update(label=say(chosen, key)) for key in ("tab_classify", "tab_explore", "tab_compare")
             ]
             return [
                 say(chosen, "intro"),
@@ -94,7 +94,7 @@ def build_app(shelf, uploads_kept: tuple[int, int]):
             return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
 
         demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
-        tab_labels = [classify_tab, compare_tab, explore_tab]
+        tab_labels = [classify_tab, explore_tab, compare_tab]
         own = [*relabelled, *comparer.relabelled, *explorer.relabelled]
         texts = [intro, *tab_labels, privacy, *own]
         language.change(translate, language, texts, **QUIET)
