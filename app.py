@@ -75,8 +75,8 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
 
     modules = {
         "classify": classify,
-        "compare": compare,
         "explore": explore,
+        "compare": compare,
         "lab": lab,
         "results": results,
         "cards": cards,

@@ -26,7 +26,8 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.counterpart import is_library_s_own, stock_name
-from resnet_hub.hub import HubModel, default_preprocess, fetch_checkpoint, read_labels
+from resnet_hub.fetch import fetch_checkpoint
+from resnet_hub.hub import HubModel, default_preprocess, read_labels
 from resnet_hub.models.registry import from_pretrained, model_config, network_class
 from resnet_hub.preprocess import Preprocess
 

@@ -108,7 +108,7 @@ def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
 
     found: dict[str, list] = {}
     for folder in sorted(Path(__file__).parent.glob("weights/*/")):
-        results = card_results(folder / "README.md")
+        results = card_results((folder / "README.md").read_text(encoding="utf-8"))
         if "top1" in results:
             name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
             entry = (100 * results["top1"], "measured", f"card of {folder.name}, CIFAR-10 re-encoded as JPEG")

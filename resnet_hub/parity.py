@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from resnet_hub.config import ModelConfig
 from resnet_hub.counterpart import LIBRARIES, counterpart, has_counterpart, none_in, provenance
 from resnet_hub.geometry import totals, trace
-from resnet_hub.hub import default_preprocess
+from resnet_hub.hub import SkipRandomFill, default_preprocess
 from resnet_hub.models.registry import list_models, model_config, network_class
 from resnet_hub.preprocess import load_image
 
@@ -231,8 +231,8 @@ def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0)
         ParityError: when there is no counterpart.
     """
     config = replace(config, input_size=tuple(pixels.shape[2:]), drop_rate=0.0)
-    theirs = counterpart(config, library)
-    ours = network_class(config)(config)
+    with SkipRandomFill():  # every value is drawn below
+        ours, theirs = network_class(config)(config), counterpart(config, library)
     keys = [list(net.state_dict()) for net in (ours, theirs)]
     missing, unexpected = ([k for k in a if k not in b] for a, b in (keys, reversed(keys)))
     return Report(

@@ -171,7 +171,7 @@ def pretrained(name: str, tqdm_class: type | None = None):
 
 
 def _downloaded(repo_id: str, size: dict, tqdm_class: type | None) -> Path:
-    from resnet_hub.hub import CheckpointError, fetch_checkpoint
+    from resnet_hub.fetch import CheckpointError, fetch_checkpoint
 
     try:
         return fetch_checkpoint(repo_id, tqdm_class=tqdm_class).weights

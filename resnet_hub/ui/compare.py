@@ -6,12 +6,13 @@ nothing of how a reference is found or run (`reference.py`) or kept in memory (`
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import gradio as gr
 
 from resnet_hub import reference as refs
+from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.reference import COUNTERPART, SUGGESTED, NoReference
@@ -19,18 +20,26 @@ from resnet_hub.ui.classify import download_bar, load
 from resnet_hub.ui.common import EXAMPLES, QUIET, Page, Part, error_text, refuse, uploaded
 from resnet_hub.ui.compare_page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.family_page import family_page
-from resnet_hub.ui.models import References, on_gpu
+from resnet_hub.ui.models import References, Shelf, on_gpu
 from resnet_hub.ui.text import LANGUAGES, say
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
+EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 SORT = Path(__file__).with_name("sort.js")
 
 
-def asked(reference: str | list[str] | None) -> list[str]:
-    """The references a visitor or a program names, each once, at most MOST_REFERENCES."""
+def asked(reference: str | list[str] | None, language: str) -> list[str]:
+    """The references a visitor or a program names, each once.
+
+    Raises:
+        gr.Error: for more than MOST_REFERENCES.
+    """
     names = [reference] if isinstance(reference, str) else reference or []
-    return list(dict.fromkeys(str(name).strip() for name in names))[:MOST_REFERENCES]
+    names = list(dict.fromkeys(str(name).strip() for name in names))
+    if len(names) > MOST_REFERENCES:
+        raise refuse(language, "reference_most", most=MOST_REFERENCES)
+    return names
 
 
 def found(
@@ -46,19 +55,168 @@ def found(
     return list(dict.fromkeys(keys)), missing
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The components of the tab, from top to bottom."""
+
+    intro: gr.Markdown
+    photo: gr.Image
+    examples: gr.Dataset
+    model: gr.Dropdown
+    reference: gr.Dropdown
+    go: gr.Button
+    panel: gr.HTML
+    measure: gr.Button
+    measure_info: gr.Markdown
+    several: gr.Accordion
+    files: gr.File
+    many_go: gr.Button
+    many_panel: gr.HTML
+    family: gr.Accordion
+    family_intro: gr.Markdown
+    guide: gr.HTML
+    family_measure: gr.Button
+    family_sources: gr.Markdown
+
+    @property
+    def relabelled(self) -> list:
+        """Whatever `labels` updates, in its order."""
+        shown = {"panel", "many_panel", "guide"}
+        return [getattr(self, field.name) for field in fields(self) if field.name not in shown]
+
+
+def labels(shelf: Shelf, language: str) -> list:
+    """The tab's fixed texts."""
+    info = say(language, "compare_reference_info", most=MOST_REFERENCES)
+    return [
+        say(language, "compare_intro"),
+        gr.update(label=say(language, "photo"), placeholder=say(language, "drop")),
+        gr.update(label=say(language, "examples")),
+        gr.update(choices=shelf.choices(language), label=say(language, "model")),
+        gr.update(label=say(language, "compare_reference"), info=info),
+        say(language, "compare_go"),
+        say(language, "compare_measure"),
+        say(language, "compare_measure_info"),
+        gr.update(label=say(language, "compare_many")),
+        gr.update(label=say(language, "compare_files")),
+        say(language, "compare_many_go"),
+        gr.update(label=say(language, "family")),
+        say(language, "family_intro"),
+        say(language, "family_measure"),
+        say(language, "family_sources"),
+    ]
+
+
+def lay_out(shelf: Shelf) -> Parts:
+    """Place every component, in English."""
+    return Parts(
+        gr.Markdown(say("en", "compare_intro")),
+        *inputs(shelf),
+        gr.HTML(page("en", None), elem_id="compare-panel", **EXPLORED),
+        gr.Button(say("en", "compare_measure"), elem_id="compare-measure"),
+        gr.Markdown(say("en", "compare_measure_info"), elem_classes="fine-print"),
+        *several_photos(),
+        *family_guide(),
+    )
+
+
+def inputs(shelf: Shelf) -> tuple:
+    """Photo, examples, model, reference and the button."""
+    info = say("en", "compare_reference_info", most=MOST_REFERENCES)
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            photo = gr.Image(
+                label=say("en", "photo"),
+                placeholder=say("en", "drop"),
+                sources=["upload", "clipboard"],
+                type="filepath",
+                height=220,
+                elem_id="compare-photo",
+            )
+            examples = gr.Dataset(
+                label=say("en", "examples"),
+                components=["image"],
+                samples=[[str(path)] for path in EXAMPLES],
+                type="index",
+                elem_id="compare-examples",
+            )
+        with gr.Column(min_width=300):
+            model = gr.Dropdown(
+                shelf.choices("en"), value=DEFAULT_MODEL, label=say("en", "model"), elem_id="compare-model"
+            )
+            reference = gr.Dropdown(
+                [COUNTERPART, *SUGGESTED],
+                value=[COUNTERPART],
+                multiselect=True,
+                max_choices=MOST_REFERENCES,
+                allow_custom_value=True,
+                label=say("en", "compare_reference"),
+                info=info,
+                elem_id="compare-reference",
+            )
+            go = gr.Button(say("en", "compare_go"), variant="primary", elem_id="compare-go")
+    return photo, examples, model, reference, go
+
+
+def several_photos() -> tuple:
+    """The folded section that takes many photos."""
+    with gr.Accordion(say("en", "compare_many"), open=False, elem_id="compare-many") as section:
+        kinds = {"file_count": "multiple", "file_types": ["image"]}
+        files = gr.File(label=say("en", "compare_files"), height=160, **kinds)
+        button = gr.Button(say("en", "compare_many_go"), elem_id="compare-many-go")
+        panel = gr.HTML("", elem_id="compare-many-panel", **EXPLORED)
+    return section, files, button, panel
+
+
+def family_guide() -> tuple:
+    """The folded section with every network; filled when the tab is opened."""
+    with gr.Accordion(say("en", "family"), open=False, elem_id="family") as section:
+        intro = gr.Markdown(say("en", "family_intro"))
+        script = SORT.read_text(encoding="utf-8")
+        guide = gr.HTML("", js_on_load=script, elem_id="family-guide", **EXPLORED)
+        button = gr.Button(say("en", "family_measure"), elem_id="family-measure")
+        sources = gr.Markdown(say("en", "family_sources"), elem_classes="fine-print")
+    return section, intro, guide, button, sources
+
+
 def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
     shelf, language, _ = given
+    with gr.Blocks():
+        parts = lay_out(shelf)
+        compared = gr.State(None, time_to_live=600)  # no longer than the uploads themselves
+        many = gr.State(None, time_to_live=600)
+        facts = gr.JSON(visible=False)
     references = References(shelf)
-    measured: dict[str, float] = {}  # seconds, by network of the family guide
+    seconds = wire_family(parts, shelf, language)
+    wire_photo(parts, references, language, facts, compared)
+    wire_several(parts, references, language, many)
+
+    def on_language(one: Compared | None, several: Many | None, chosen: str) -> tuple[str, str, str]:
+        return page(chosen, one), many_page(chosen, several), family_page(chosen, seconds)
+
+    def on_open(chosen: str) -> list:
+        """timm's whole list and the guide: neither is worth a slower start."""
+        import timm
+
+        return [gr.update(choices=[COUNTERPART, *timm.list_models()]), family_page(chosen, seconds)]
+
+    shown = [parts.panel, parts.many_panel, parts.guide]
+    language.change(on_language, [compared, many, language], shown, **QUIET)
+    parts.examples.click(lambda index: str(EXAMPLES[index]), parts.examples, parts.photo, **QUIET)
+    tab.select(on_open, language, [parts.reference, parts.guide], **QUIET)
+    return Part(lambda chosen: labels(shelf, chosen), parts.relabelled)
+
+
+def wire_photo(
+    parts: Parts, references: References, language: gr.Radio, facts: gr.JSON, state: gr.State
+) -> None:
+    """One photo: compare, and measure on request."""
+    shelf = references.shelf
 
     @on_gpu
-    def go(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
+    def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
         return refs.side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
-
-    @on_gpu
-    def go_many(photos: list, source: str, keys: list[tuple]) -> list:
-        return refs.many(shelf.get(source), [references.get(key) for key in keys], photos)
 
     @on_gpu
     def time_it(key: tuple) -> float:
@@ -72,26 +230,22 @@ def build(given: Page, tab: gr.Tab) -> Part:
         language="en",
         progress=gr.Progress(),  # noqa: B008
     ):
-        """One photo through one of our models and one or more of timm's.
+        """One photo through one of our models and through timm's.
 
-        `reference` is "counterpart", a name of timm's, or a list of up to four of these.
+        `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
+        of up to four of these.
         """
         language = language if language in [*LANGUAGES] else "en"
         if image is None:
             return None, page(language, None), None
         load(shelf, model, language, progress)
-        keys, missing = found(references, asked(reference), model, download_bar(progress))
+        keys, missing = found(references, asked(reference, language), model, download_bar(progress))
         try:
-            ours, besides = go(uploaded(image), model, keys)
+            ours, besides = look(uploaded(image), model, keys)
         except ImageError as error:
             raise gr.Error(error_text(language, error), print_exception=False) from error
-        compared = known(Compared(ours, besides, missing, [(None, model), *keys]))
+        compared = timed(Compared(ours, besides, missing, [(None, model), *keys]), references)
         return document(compared), page(language, compared), compared
-
-    def known(compared: Compared) -> Compared:
-        """With the latencies measured so far."""
-        there = {key: references.seconds[key] for key in compared.keys if key in references.seconds}
-        return replace(compared, seconds=there)
 
     def on_measure(compared: Compared | None, language: str, progress=gr.Progress()):  # noqa: B008
         if compared is None:
@@ -99,161 +253,88 @@ def build(given: Page, tab: gr.Tab) -> Part:
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
             if key not in references.seconds:
                 references.seconds[key] = time_it(key)
-        compared = known(compared)
+        compared = timed(compared, references)
         return page(language, compared), compared
+
+    parts.go.click(
+        on_compare,
+        [parts.photo, parts.model, parts.reference, language],
+        [facts, parts.panel, state],
+        api_name="compare",
+        preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
+        concurrency_limit=2,
+        show_progress_on=[parts.panel],
+    )
+    slowly = {"concurrency_limit": 1, "show_progress_on": [parts.panel], "api_visibility": "private"}
+    parts.measure.click(on_measure, [state, language], [parts.panel, state], **slowly)
+
+
+def timed(compared: Compared, references: References) -> Compared:
+    """The comparison with the latencies measured so far."""
+    known = {key: references.seconds[key] for key in compared.keys if key in references.seconds}
+    return replace(compared, seconds=known)
+
+
+def wire_several(parts: Parts, references: References, language: gr.Radio, state: gr.State) -> None:
+    """Several photos at once."""
+    shelf = references.shelf
+
+    @on_gpu
+    def look(photos: list, source: str, keys: list[tuple]) -> list:
+        return refs.many(shelf.get(source), [references.get(key) for key in keys], photos)
 
     def on_many(files: list | None, model: str, reference, language: str, progress=gr.Progress()):  # noqa: B008
         if not files:
             raise refuse(language, "compare_many_none")
         if len(files) > MOST_PHOTOS:
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
-        ours = load(shelf, model, language, progress)
-        keys, missing = found(references, asked(reference), model, download_bar(progress))
-        photos, names, broken = [], [], []
-        for file in files:
-            name = str(file.get("orig_name") or Path(file.get("path") or "").name)
-            try:
-                photos.append(load_image(uploaded(file)))
-                names.append(name)
-            except ImageError as error:
-                broken.append((name, error))
-        rows = go_many(photos, model, keys) if photos else []
+        ours = refs.facts_of(load(shelf, model, language, progress), model)
+        keys, missing = found(references, asked(reference, language), model, download_bar(progress))
+        photos, broken = opened(files)
+        rows = look([photo for _, photo in photos], model, keys) if photos else []
         facts = [references.get(key).facts for key in keys]
-        many = Many(names, rows, broken, refs.facts_of(ours, model), facts, missing)
+        many = Many([name for name, _ in photos], rows, broken, ours, facts, missing)
         return many_page(language, many), many
 
-    def on_family(language: str, progress=gr.Progress()):  # noqa: B008
-        from resnet_hub.family import measure
-        from resnet_hub.models.registry import list_models
-
-        for name in progress.tqdm(list_models(), desc=say(language, "family_measure")):
-            if name not in measured:
-                measured[name] = measure(name, shelf.device)
-        return family_page(language, measured)
-
-    with gr.Blocks():
-        compared, many = gr.State(None, time_to_live=600), gr.State(None, time_to_live=600)
-        intro = gr.Markdown(say("en", "compare_intro"))
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=300):
-                photo = gr.Image(
-                    label=say("en", "photo"),
-                    placeholder=say("en", "drop"),
-                    sources=["upload", "clipboard"],
-                    type="filepath",
-                    height=220,
-                    elem_id="compare-photo",
-                )
-                examples = gr.Dataset(
-                    label=say("en", "examples"),
-                    components=["image"],
-                    samples=[[str(path)] for path in EXAMPLES],
-                    type="index",
-                    elem_id="compare-examples",
-                )
-            with gr.Column(min_width=300):
-                model = gr.Dropdown(
-                    shelf.choices("en"),
-                    value=DEFAULT_MODEL,
-                    label=say("en", "model"),
-                    elem_id="compare-model",
-                )
-                reference = gr.Dropdown(
-                    [COUNTERPART, *SUGGESTED],
-                    value=[COUNTERPART],
-                    multiselect=True,
-                    max_choices=MOST_REFERENCES,
-                    allow_custom_value=True,
-                    label=say("en", "compare_reference"),
-                    info=say("en", "compare_reference_info", most=MOST_REFERENCES),
-                    elem_id="compare-reference",
-                )
-                button = gr.Button(say("en", "compare_go"), variant="primary", elem_id="compare-go")
-        shown = {"elem_classes": "explored", "apply_default_css": False}
-        facts = gr.JSON(visible=False)
-        panel = gr.HTML(page("en", None), elem_id="compare-panel", **shown)
-        measure_button = gr.Button(say("en", "compare_measure"), elem_id="compare-measure")
-        measure_info = gr.Markdown(say("en", "compare_measure_info"), elem_classes="fine-print")
-        with gr.Accordion(say("en", "compare_many"), open=False, elem_id="compare-many") as several:
-            files = gr.File(
-                label=say("en", "compare_files"), file_count="multiple", file_types=["image"], height=160
-            )
-            many_button = gr.Button(say("en", "compare_many_go"), elem_id="compare-many-go")
-            many_panel = gr.HTML("", elem_id="compare-many-panel", **shown)
-        with gr.Accordion(say("en", "family"), open=False, elem_id="family") as family:
-            family_intro = gr.Markdown(say("en", "family_intro"))
-            guide = gr.HTML("", js_on_load=SORT.read_text(encoding="utf-8"), elem_id="family-guide", **shown)
-            family_button = gr.Button(say("en", "family_measure"), elem_id="family-measure")
-            family_sources = gr.Markdown(say("en", "family_sources"), elem_classes="fine-print")
-
-    private = {"api_visibility": "private"}
-    button.click(
-        on_compare,
-        [photo, model, reference, language],
-        [facts, panel, compared],
-        api_name="compare",
-        preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
-        concurrency_limit=2,
-        show_progress_on=[panel],
-    )
-    measure_button.click(
-        on_measure,
-        [compared, language],
-        [panel, compared],
-        concurrency_limit=1,
-        show_progress_on=[panel],
-        **private,
-    )
-    many_button.click(
+    parts.many_go.click(
         on_many,
-        [files, model, reference, language],
-        [many_panel, many],
+        [parts.files, parts.model, parts.reference, language],
+        [parts.many_panel, state],
         preprocess=False,
         concurrency_limit=1,
-        show_progress_on=[many_panel],
-        **private,
+        show_progress_on=[parts.many_panel],
+        api_visibility="private",
     )
-    family_button.click(on_family, language, guide, concurrency_limit=1, show_progress_on=[guide], **private)
-    examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
-    language.change(
-        lambda result, results, chosen: (
-            page(chosen, result), many_page(chosen, results), family_page(chosen, measured),
-        ),
-        [compared, many, language],
-        [panel, many_panel, guide],
-        **QUIET,
-    )  # fmt: skip
 
-    def offer_all(chosen: str) -> list:
-        """timm's whole list and the family guide, once the tab is opened: neither is worth a slower start."""
-        import timm
 
-        return [gr.update(choices=[COUNTERPART, *timm.list_models()]), family_page(chosen, measured)]
+def opened(files: list[dict]) -> tuple[list[tuple], list[tuple[str, ImageError]]]:
+    """(name, picture) of the files that can be read, (name, why) of the others."""
+    photos, broken = [], []
+    for file in files:
+        name = str(file.get("orig_name") or Path(file.get("path") or "").name)
+        try:
+            photos.append((name, load_image(uploaded(file))))
+        except ImageError as error:
+            broken.append((name, error))
+    return photos, broken
 
-    tab.select(offer_all, language, [reference, guide], **QUIET)
 
-    def relabel(chosen: str) -> list:
-        info = say(chosen, "compare_reference_info", most=MOST_REFERENCES)
-        return [
-            say(chosen, "compare_intro"),
-            gr.update(label=say(chosen, "photo"), placeholder=say(chosen, "drop")),
-            gr.update(label=say(chosen, "examples")),
-            gr.update(choices=shelf.choices(chosen), label=say(chosen, "model")),
-            gr.update(label=say(chosen, "compare_reference"), info=info),
-            say(chosen, "compare_go"),
-            say(chosen, "compare_measure"),
-            say(chosen, "compare_measure_info"),
-            gr.update(label=say(chosen, "compare_many")),
-            gr.update(label=say(chosen, "compare_files")),
-            say(chosen, "compare_many_go"),
-            gr.update(label=say(chosen, "family")),
-            say(chosen, "family_intro"),
-            say(chosen, "family_measure"),
-            say(chosen, "family_sources"),
-        ]
+def wire_family(parts: Parts, shelf: Shelf, language: gr.Radio) -> dict[str, float]:
+    """The guide's button; returns the latencies it fills, by network, for every visitor to see."""
+    seconds: dict[str, float] = {}
 
-    relabelled = [
-        intro, photo, examples, model, reference, button, measure_button, measure_info, several, files,
-        many_button, family, family_intro, family_button, family_sources,
-    ]  # fmt: skip
-    return Part(relabel, relabelled)
+    @on_gpu
+    def time_it(name: str) -> float:
+        from resnet_hub.family import measure
+
+        return measure(name, shelf.device)
+
+    def on_family(language: str, progress=gr.Progress()) -> str:  # noqa: B008
+        for name in progress.tqdm(list_models(), desc=say(language, "family_measure")):
+            if name not in seconds:
+                seconds[name] = time_it(name)
+        return family_page(language, seconds)
+
+    slowly = {"concurrency_limit": 1, "show_progress_on": [parts.guide], "api_visibility": "private"}
+    parts.family_measure.click(on_family, language, parts.guide, **slowly)
+    return seconds

@@ -433,7 +433,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "{name} の重みをダウンロードできません（Hub に接続できません）。通信を確かめて、もう一度比べてください。",
     ),
     "reference_size": ("It has {parameters} parameters and takes {macs} MACs.", "パラメータ数は {parameters}、積和演算は {macs} 回です。"),
-    "reference_most": ("At most {most} references at a time; the first {most} are shown.", "一度に比べられるのは {most} つまでです。先頭の {most} つを表示しています。"),
+    "reference_most": ("At most {most} references at a time.", "一度に比べられる相手は {most} つまでです。"),
     "compare_many": ("Several photos", "複数の写真"),
     "compare_files": ("Photos", "写真"),
     "compare_many_go": ("Compare them all", "まとめて比べる"),
