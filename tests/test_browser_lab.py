@@ -256,8 +256,8 @@ def test_a_recorded_study_is_drawn_and_can_be_taken_away(browser, tmp_path):
     script = tmp_path / "with_results.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\nfrom resnet_hub.ui import studies\n"
-        f"studies.RESULTS = Path({str(tmp_path / 'results')!r})\nimport app\napp.main([])\n"
+        "from pathlib import Path\nfrom resnet_hub.ui import recorded\n"
+        f"recorded.RESULTS = Path({str(tmp_path / 'results')!r})\nimport app\napp.main([])\n"
     )
     with served([sys.executable, str(script)], tmp_path) as address:
         context = browser.new_context(locale="en-US", viewport={"width": 390, "height": 844})

@@ -318,3 +318,27 @@ def test_the_api_says_what_is_wrong_in_one_line(client, arguments, words):
         client.predict(*arguments, api_name="/explore")
     assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
     assert client.predict("lenet5", api_name="/explore")["totals"]["params"] == 44_426
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_advice_says_what_a_stem_was_measured_to_cost_and_nothing_where_it_was_not(
+    language, tmp_path, monkeypatch
+):
+    import json
+
+    from resnet_hub.models.registry import model_config
+    from resnet_hub.ui import recorded
+    from resnet_hub.ui.designs import design
+    from resnet_hub.ui.explore_page import advice_list
+
+    small = design(model_config("resnet50", input_size=32))
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    assert "61.3" not in advice_list(language, small)
+    rows = [{"arm": "CIFAR stem", "test_acc": 0.7049}, {"arm": "ImageNet stem", "test_acc": 0.6132}]
+    stands_on = {"train_images": 6000, "epochs": 5, "data": "these pictures"}
+    study = {"study": "stem", "question": "", "evidence": stands_on, "rows": rows, "histories": {}}
+    (tmp_path / "stem.json").write_text(json.dumps(study))
+    said = advice_list(language, small)
+    assert "61.3%" in said and "70.5%" in said and "6,000" in said
+    large = design(model_config("resnet50", input_size=224))
+    assert "61.3%" not in advice_list(language, large)

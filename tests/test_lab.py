@@ -34,7 +34,7 @@ from resnet_hub.lab import (
     skips,
     timeline,
 )
-from resnet_hub.ui import lab, studies
+from resnet_hub.ui import lab, recorded, studies
 from resnet_hub.ui.lab_exercises import EXERCISES
 from resnet_hub.ui.lab_form import Choice, Grid, Slider, Switch, Upload, defaults, read
 from resnet_hub.ui.operations import KEPT, MOST_MODELS, Recorder, percentile, report
@@ -574,7 +574,7 @@ def results(tmp_path, monkeypatch):
 
     facts = {arm: [run(0), run(2)] for arm in ("p = 0.0", "p = 0.5")}
     study.record("dropout", facts, "python -m training.study dropout --data cifar10", tmp_path)
-    monkeypatch.setattr(studies, "RESULTS", tmp_path)
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
     return tmp_path
 
 
@@ -605,7 +605,7 @@ def test_no_results_or_broken_ones_are_said_and_break_nothing(results, monkeypat
     (results / "speed.json").write_text('{"another": "command"}')
     shown = studies.page("en")
     assert "stem.json cannot be read" in shown and "speed" not in shown
-    monkeypatch.setattr(studies, "RESULTS", results / "nowhere")
+    monkeypatch.setattr(recorded, "RESULTS", results / "nowhere")
     assert "No study has been recorded" in studies.page("en")
     assert studies.inset("en", "dropout") == ""
 

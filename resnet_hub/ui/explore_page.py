@@ -13,7 +13,7 @@ from typing import Any
 from resnet_hub.advice import Advice
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.geometry import Row, stages, totals
-from resnet_hub.ui import designs
+from resnet_hub.ui import designs, recorded
 from resnet_hub.ui.designs import FIELDS, Design, DesignError
 from resnet_hub.ui.drawing import COLOURS, Curve, Map, common_scale, curves, shrinking_maps, standalone
 from resnet_hub.ui.text import say
@@ -109,12 +109,31 @@ def advice_list(language: str, design: Design) -> str:
 
 def advice_item(language: str, config: ModelConfig, advice: Advice) -> str:
     facts = advice.facts | {"why": advice.why, "network": config.name, "fields": ", ".join(advice.facts)}
-    why = html.escape(say(language, f"advice_{advice.code}", **facts))
+    why = html.escape(
+        say(language, f"advice_{advice.code}", **facts) + measured_cost(language, config, advice)
+    )
     if not advice.overrides:
         return f"<li>{why} {say(language, 'advice_no_change')}</li>"
     target = designs.address(config.override(**advice.overrides))
     change = say(language, "advice_apply", change=change_text(language, advice.overrides))
     return f'<li>{why} <button type="button" data-apply="{target}">{html.escape(change)}</button></li>'
+
+
+def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
+    """What the ImageNet stem cost on small pictures in the recorded study; "" where nothing was."""
+    is_that_case = (
+        advice.code == "last_map_small" and config.stem == "imagenet" and max(config.input_size) <= 32
+    )
+    try:
+        study = recorded.load("stem") if is_that_case else None
+    except recorded.Unreadable:
+        study = None
+    if study is None:
+        return ""
+    cifar, imagenet = (row["test_acc"] for row in study["rows"])
+    evidence = study["evidence"]
+    facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": evidence["data"]}
+    return " " + say(language, "advice_measured", cifar=cifar, imagenet=imagenet, **facts)
 
 
 def change_text(language: str, overrides: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
-from resnet_hub.ui import studies
+from resnet_hub.ui import recorded
 from resnet_hub.ui.explore_page import short
 from resnet_hub.ui.lab_chart import number
 from resnet_hub.ui.lab_form import Choice, Switch, Values
@@ -140,8 +140,8 @@ def three_networks(language: str) -> Facts:
 def rows_of(name: str) -> list[dict[str, Any]]:
     """A study's rows; none where it was not run or cannot be read."""
     try:
-        return (studies.load(name) or {}).get("rows", [])
-    except studies.Unreadable:
+        return (recorded.load(name) or {}).get("rows", [])
+    except recorded.Unreadable:
         return []
 
 

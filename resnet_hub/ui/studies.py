@@ -1,62 +1,18 @@
-"""Measured studies for the page: `training/results/NAME.json`, read when somebody looks, never at start.
+"""Measured studies as pieces of the page: tables, curves, evidence, what to take away.
 
-The files are written by `python -m training.study`; an app without them (installed as a package, or before
-any run) simply has none. Knows nothing of gradio.
+Knows nothing of gradio, nor of where the files are (`recorded.py`).
 """
 
 from __future__ import annotations
 
 import html
 import json
-from pathlib import Path
 from typing import Any
 
 from resnet_hub.ui.explore_page import download_url, table
 from resnet_hub.ui.lab_chart import Line, lines
+from resnet_hub.ui.recorded import EXPECTED, Unreadable, is_study, load, recorded
 from resnet_hub.ui.text import TEXT, say
-
-RESULTS = Path(__file__).parents[2] / "training" / "results"
-EXPECTED = (
-    "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
-    "tta", "ingredients",
-)  # fmt: skip
-NEEDED = {"study", "question", "evidence", "rows", "histories"}
-
-
-class Unreadable(ValueError):
-    """A results file that is cut short or of another shape."""
-
-
-def recorded() -> list[str]:
-    """Names of the studies that have a file here, the course's first."""
-    found = {path.stem for path in RESULTS.glob("*.json")}
-    return [*(name for name in EXPECTED if name in found), *sorted(found - set(EXPECTED))]
-
-
-def load(name: str) -> dict[str, Any] | None:
-    """One study, as `training.study.record` wrote it; None where there is none.
-
-    Raises:
-        Unreadable: for a file that is no such document.
-    """
-    path = RESULTS / f"{name}.json"
-    if not path.is_file():
-        return None
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if not set(document) >= NEEDED:
-            raise Unreadable(name)
-    except (OSError, ValueError, TypeError) as error:
-        raise Unreadable(name) from error
-    return document
-
-
-def is_study(name: str) -> bool:
-    """Whether a file of the results is a study at all; other commands leave their own JSON there."""
-    try:
-        return load(name) is not None
-    except Unreadable:
-        return False
 
 
 def question(language: str, study: dict[str, Any]) -> str:

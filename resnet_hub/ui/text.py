@@ -244,6 +244,11 @@ TEXT: dict[str, tuple[str, str]] = {
         "助言は残差ネットワークに対してのみ行います。",
     ),
     "advice_apply": ("Apply {change}", "「{change}」にする"),
+    "advice_measured": (
+        "Measured with ResNet-18 ({images:,} pictures of {data}, {epochs} epochs): {imagenet:.1%} with this stem, "
+        "{cifar:.1%} with CIFAR's.",
+        "実測（ResNet-18、{data} の {images:,} 枚、{epochs} エポック）：このステムで {imagenet:.1%}、CIFAR 用ステムで {cifar:.1%}。",
+    ),
     "advice_no_change": ("No single change mends it.", "一か所の変更だけでは直りません。"),
     "on": ("on", "あり"),
     "off": ("off", "なし"),
