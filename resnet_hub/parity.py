@@ -163,8 +163,9 @@ def outputs(net: nn.Module, stages: list[str], pixels: Tensor, *, gradients: boo
         weighting = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2)).to(logits)
         (logits * weighting).sum().backward()
         found["gradients"] = {name: p.grad for name, p in net.named_parameters()}
-        if net.training:
-            found["statistics"] = {n: b for n, b in net.named_buffers() if b.is_floating_point()}
+        statistics = {name: b for name, b in net.named_buffers() if b.is_floating_point()}
+        if net.training and statistics:  # VGG-16 has no batch norm
+            found["statistics"] = statistics
     return found
 
 

@@ -123,6 +123,12 @@ def test_everything_is_compared_in_both_modes_and_precisions_and_is_the_same(nam
     assert report.parameters[0] == report.parameters[1] > 1e5
 
 
+def test_a_network_without_batch_norm_has_no_statistics_to_compare():
+    report = compare(model_config("vgg16"), "torchvision", torch.randn(1, 3, 32, 32))
+    assert report.is_equal and {"train", "eval"} == {d.mode for d in report.differences}
+    assert "statistics" not in {d.what for d in report.differences}
+
+
 def test_train_mode_is_left_out_where_a_batch_norm_sees_one_value():
     report = compare(model_config("resnet18"), "timm", torch.randn(1, 3, 32, 32))
     assert {d.mode for d in report.differences} == {"eval"}
