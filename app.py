@@ -115,10 +115,12 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
             In one event: a change of language is answered from what the controls say by then.
             """
             chosen = language_of(request.headers.get("accept-language"))
+            # The page is in English until this answer; a visitor may have switched it by then.
+            switch = gr.skip() if chosen == "en" else chosen
             query = dict(request.query_params)
             if not {"a", "b"} & set(query):
-                return [chosen, *[gr.skip()] * (1 + len(explorer.arrivals))]
-            return [chosen, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
+                return [switch, *[gr.skip()] * (1 + len(explorer.arrivals))]
+            return [switch, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
 
         demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
         texts = [intro, privacy]

@@ -152,3 +152,17 @@ def picture(seed: int, size: tuple[int, int] = (90, 60)) -> Image.Image:
     """A smooth random picture of (width, height)."""
     noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def open_tab(page, language: str, key: str, shown: str) -> None:
+    """Select a tab, which a phone keeps in its overflow menu, and wait for `shown` in it."""
+    from playwright.sync_api import expect
+
+    from resnet_hub.ui.text import say
+
+    name = say(language, key)
+    find = """name => [...document.querySelectorAll("[role=tab], .overflow-dropdown button")]
+        .find(tab => tab.textContent.trim() === name)"""
+    page.wait_for_function(find, arg=name)
+    page.evaluate(f"name => ({find})(name).click()", name)
+    expect(page.locator(shown).first).to_be_visible()

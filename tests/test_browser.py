@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import IN_BROWSER, picture
+from conftest import IN_BROWSER, open_tab, picture
 
 import resnet_hub
 
@@ -118,7 +118,6 @@ def test_the_cards_tab_shows_the_card_of_the_loaded_model_and_asks_nobody(open_p
 
 def test_a_phone_shows_a_card_without_scrolling_sideways(open_page):
     page = open_page(viewport={"width": 390, "height": 844}, locale="ja-JP")
-    page.get_by_role("tab", name="モデルカード").click()
-    expect(page.locator("#card table").first).to_be_visible()
+    open_tab(page, "ja", "tab_cards", "#card table")
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert overflow <= 0

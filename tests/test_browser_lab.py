@@ -6,7 +6,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import IN_BROWSER, picture, served
+from conftest import IN_BROWSER, open_tab, picture, served
 
 from resnet_hub.lab import adviser, cost, gradients, pooling
 from resnet_hub.ui.lab import TOPICS
@@ -19,16 +19,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 expect = playwright.expect
 pytestmark = IN_BROWSER
 NAMES = {"en-US": "en", "ja-JP": "ja"}
-
-
-def open_tab(page, language: str, key: str, shown: str) -> None:
-    """Select a tab, which a phone keeps in its overflow menu."""
-    name = say(language, key)
-    find = """name => [...document.querySelectorAll("[role=tab], .overflow-dropdown button")]
-        .find(tab => tab.textContent.trim() === name)"""
-    page.wait_for_function(find, arg=name)
-    page.evaluate(f"name => ({find})(name).click()", name)
-    expect(page.locator(shown)).to_be_visible()
 
 
 @pytest.fixture
@@ -125,7 +115,9 @@ def test_the_page_says_what_the_functions_say(lab_page):
     go(page, "gradients")
     set_control(page, "depth", 10)
     flow = gradients.gradient_flow(10, skip=False)
-    expect(page.locator("#lab-picture .says")).to_contain_text(f"last: {number(flow.first_to_last)[:4]}")
+    expect(page.locator("#lab-picture .says").first).to_contain_text(
+        f"last: {number(flow.first_to_last)[:4]}"
+    )
 
 
 def test_an_exercise_leads_into_the_lab_and_shows_its_answer(lab_page):
