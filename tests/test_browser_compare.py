@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import IN_BROWSER, picture
+from conftest import IN_BROWSER, open_tab, picture
 
 import resnet_hub
 
@@ -18,8 +18,8 @@ def comparer(open_page):
 
     def open_(**options):
         page = open_page(**options)
-        page.get_by_role("tab", name=re.compile("Compare|比べる")).click()
-        expect(page.locator("#compare-go")).to_be_visible()
+        language = "ja" if options.get("locale") == "ja-JP" else "en"
+        open_tab(page, language, "tab_compare", "#compare-go")
         return page
 
     return open_
