@@ -144,6 +144,15 @@ def test_another_language_keeps_the_section_and_its_values(lab_page):
     assert page.locator('#lab-controls [name="p"]').input_value() == "0.3"
 
 
+def test_of_quick_clicks_the_last_one_counts(lab_page):
+    page = lab_page()
+    click = "topic => document.querySelector(`#lab-controls [data-go=${topic}]`).click()"
+    page.evaluate(f"topics => topics.forEach({click})", ["residual", "timeline", "dropout"])
+    expect(page.locator('#lab-controls form[data-topic="dropout"]')).to_be_visible()
+    page.wait_for_timeout(500)
+    expect(page.locator('#lab-controls form[data-topic="dropout"]')).to_be_visible()
+
+
 @pytest.mark.parametrize("locale", NAMES)
 def test_a_phone_shows_every_section_without_scrolling_sideways(lab_page, locale):
     page = lab_page(viewport={"width": 390, "height": 844}, locale=locale, color_scheme="dark")

@@ -23,12 +23,14 @@ TOPICS = SECTIONS | {"exercises": lab_exercises.SECTION}
 FIRST = "pooling"
 SCRIPT = Path(__file__).with_name("lab.js")
 PANEL = {"elem_classes": "explored lab", "apply_default_css": False}
-# Quiet, but queued: no more than two visitors' networks are computed at a time.
+# Quiet, but queued, one at a time: answers come in the order of the questions. Every question counts, since
+# "always_last" would put an event that had to wait again with the data of the one it waited for.
 EVENT = {
     "show_progress": "hidden",
     "api_visibility": "private",
-    "concurrency_limit": 2,
+    "concurrency_limit": 1,
     "concurrency_id": "lab",
+    "trigger_mode": "multiple",
 }
 
 
@@ -115,6 +117,6 @@ def build(given: Page, tab: gr.Tab) -> Part:
     tab.select(on_select, [language, open_], panels, **EVENT)
     language.change(on_language, [language, open_], panels, **EVENT)
     for panel in (top, bottom):
-        panel.click(on_go, language, panels, trigger_mode="always_last", **EVENT)
-    top.input(on_input, language, [bottom, open_], trigger_mode="always_last", **EVENT)
+        panel.click(on_go, language, panels, **EVENT)
+    top.input(on_input, language, [bottom, open_], **EVENT)
     return Part(lambda chosen: [say(chosen, "lab_intro")], [intro])
