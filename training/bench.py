@@ -86,7 +86,7 @@ def ours(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
     trainer.net.train()
     for index in order:
         trainer.train_step(batches)
-        trainer._read_sums()
+        trainer.read_sums()
         yield len(index)
 
 
@@ -98,7 +98,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
     trainer.net.train()
     for _ in range(PICTURES // BATCH):
         trainer.train_step(iter([(x, labels, labels)]))
-        trainer._read_sums()
+        trainer.read_sums()
         yield BATCH
 
 

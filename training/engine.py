@@ -307,7 +307,7 @@ class Trainer:
             disable=rank() > 0,
         )
 
-    def _read_sums(self) -> Tensor:
+    def read_sums(self) -> Tensor:
         """The sums up to the last step; waits for the device."""
         if self.unread:
             self.sums += torch.stack(self.unread).sum(0).cpu().double()
@@ -397,7 +397,7 @@ class Trainer:
 
     def _summed_sums(self) -> Tensor:
         """The sums of all processes together."""
-        return summed(self._read_sums().to(self.device, torch.float32)).cpu().double()
+        return summed(self.read_sums().to(self.device, torch.float32)).cpu().double()
 
     def load(self, run: Path) -> None:
         """Continue from `run/last.ckpt`.

@@ -46,7 +46,7 @@ def steps_per_second(model: str, device: torch.device, precision: str, batch: in
     for _ in tqdm(range(steps + 2), "training steps", leave=False):
         started = time.perf_counter()
         trainer.train_step(batches)
-        trainer._read_sums()
+        trainer.read_sums()
         times.append(time.perf_counter() - started)
     return batch / statistics.median(times[2:])
 

@@ -19,13 +19,13 @@ from tqdm import tqdm
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.common import (
-    EXAMPLES,
     QUIET,
     VIRIDIS,
     Page,
     Part,
     data_url,
     error_text,
+    examples_for,
     refuse,
     uploaded,
     viridis,
@@ -220,13 +220,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
                     height=300,
                     elem_id="photo",
                 )
-                examples = gr.Dataset(
-                    label=say("en", "examples"),
-                    components=["image"],
-                    samples=[[str(path)] for path in EXAMPLES],
-                    type="index",
-                    elem_id="examples",
-                )
+                examples = examples_for(photo, "examples")
                 credits = gr.Markdown(say("en", "example_sources"), elem_classes="fine-print")
                 model = gr.Dropdown(
                     shelf.choices("en"),
@@ -241,8 +235,6 @@ def build(given: Page, tab: gr.Tab) -> Part:
                 panel = gr.HTML(verdict("en", None), elem_id="panel")
                 look_button = gr.Button(say("en", "look"), elem_id="look")
 
-        # gr.Examples would put back the photo's English label with every click.
-        examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
         gr.on(
             [photo.change, model.change],
             on_classify,

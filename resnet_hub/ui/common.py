@@ -52,6 +52,22 @@ class Part:
     relabelled: list
 
 
+def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
+    """The example pictures; a click puts one into `photo`.
+
+    gr.Examples would put back the photo's English label with every click.
+    """
+    examples = gr.Dataset(
+        label=say("en", "examples"),
+        components=["image"],
+        samples=[[str(path)] for path in EXAMPLES],
+        type="index",
+        elem_id=elem_id,
+    )
+    examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
+    return examples
+
+
 def uploaded(payload: dict) -> str | bytes:
     """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
 

@@ -17,7 +17,7 @@ from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.reference import COUNTERPART, SUGGESTED, NoReference
 from resnet_hub.ui.classify import download_bar, load
-from resnet_hub.ui.common import EXAMPLES, QUIET, Page, Part, error_text, refuse, uploaded
+from resnet_hub.ui.common import QUIET, Page, Part, error_text, examples_for, refuse, uploaded
 from resnet_hub.ui.compare_page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.family_page import family_page
 from resnet_hub.ui.models import References, Shelf, on_gpu
@@ -133,13 +133,7 @@ def inputs(shelf: Shelf) -> tuple:
                 height=220,
                 elem_id="compare-photo",
             )
-            examples = gr.Dataset(
-                label=say("en", "examples"),
-                components=["image"],
-                samples=[[str(path)] for path in EXAMPLES],
-                type="index",
-                elem_id="compare-examples",
-            )
+            examples = examples_for(photo, "compare-examples")
         with gr.Column(min_width=300):
             model = gr.Dropdown(
                 shelf.choices("en"), value=DEFAULT_MODEL, label=say("en", "model"), elem_id="compare-model"
@@ -203,7 +197,6 @@ def build(given: Page, tab: gr.Tab) -> Part:
 
     shown = [parts.panel, parts.many_panel, parts.guide]
     language.change(on_language, [compared, many, language], shown, **QUIET)
-    parts.examples.click(lambda index: str(EXAMPLES[index]), parts.examples, parts.photo, **QUIET)
     tab.select(on_open, language, [parts.reference, parts.guide], **QUIET)
     return Part(lambda chosen: labels(shelf, chosen), parts.relabelled)
 

@@ -20,7 +20,7 @@ from resnet_hub.geometry import document
 from resnet_hub.models.registry import list_models
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import designs
-from resnet_hub.ui.common import EXAMPLES, QUIET, Page, error_text, refuse, uploaded
+from resnet_hub.ui.common import QUIET, Page, error_text, examples_for, refuse, uploaded
 from resnet_hub.ui.designs import FIELDS, Design, DesignError
 from resnet_hub.ui.explore_page import Examined, examine, from_controls, page, reason
 from resnet_hub.ui.explore_run import Run, affordable, run, run_panel
@@ -225,13 +225,7 @@ def picture_row() -> tuple[gr.Image, gr.Dataset, gr.Button]:
             elem_id="explore-photo",
         )
         with gr.Column(min_width=300):
-            examples = gr.Dataset(
-                label=say("en", "examples"),
-                components=["image"],
-                samples=[[str(path)] for path in EXAMPLES],
-                type="index",
-                elem_id="explore-examples",
-            )
+            examples = examples_for(photo, "explore-examples")
             run_button = gr.Button(say("en", "run"), variant="primary", elem_id="run")
     return photo, examples, run_button
 
@@ -323,7 +317,6 @@ def build(given: Page, tab: gr.Tab) -> Tab:
         api_visibility="private",
         show_progress_on=[parts.maps],
     )
-    parts.examples.click(lambda index: str(EXAMPLES[index]), parts.examples, parts.photo, **QUIET)
     language.change(on_language, [language, outcomes, *parts.state], [*parts.shown, parts.maps], **QUIET)
     gr.api(explore, api_name="explore")
     return Tab(labels, parts.relabelled, arrival, [*parts.state, *parts.shown])
