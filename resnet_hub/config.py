@@ -186,9 +186,11 @@ class BaselineConfig(ModelConfig):
 
     Args:
         kind: which one; the layers are in `models/plans.py`.
+        batch_norm: batch norm after each convolution, which then has no bias; None means as in the plan.
     """
 
     kind: OneOf["lenet5", "alexnet", "vgg16", "vgg_cifar", "cifar10net"]
+    batch_norm: bool | None = None
 
     def fixed_fields(self) -> set[str]:
         return super().fixed_fields() | {"kind"}

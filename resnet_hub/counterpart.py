@@ -42,7 +42,7 @@ def has_counterpart(config: ModelConfig, library: str) -> bool:
     baselines only its VGG-16 is the paper's.
     """
     if isinstance(config, BaselineConfig):
-        return config.kind == "vgg16" and library == "torchvision"
+        return config.kind == "vgg16" and not config.batch_norm and library == "torchvision"
     return (
         config.block != "preact"
         and config.shortcut != "none"

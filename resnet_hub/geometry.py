@@ -20,7 +20,7 @@ from itertools import count, groupby
 from typing import Any, NamedTuple
 
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
-from resnet_hub.models.plans import PLANS, Conv, Plan
+from resnet_hub.models.plans import Conv, Plan, plan_of
 from resnet_hub.models.registry import model_config
 
 BYTES = 4  # of an fp32 value
@@ -290,7 +290,7 @@ def _residual_head(config: ResNetConfig) -> Iterator[Layer]:
 
 
 def _baseline(config: BaselineConfig, picture: Row) -> Walk:
-    plan, names, x = PLANS[config.kind], _numbered("features"), picture
+    plan, names, x = plan_of(config), _numbered("features"), picture
     for i, convs in enumerate(plan.stages, 1):
         x = yield from _through(x, f"stage{i}", _convs(plan, convs, names))
         if not (plan.global_pool and i == len(plan.stages)):
@@ -309,7 +309,7 @@ def _convs(plan: Plan, convs: Iterable[Conv], names: Iterator[str]) -> Iterator[
 
 
 def _baseline_head(config: BaselineConfig) -> Iterator[Layer]:
-    plan, names = PLANS[config.kind], _numbered("classifier")
+    plan, names = plan_of(config), _numbered("classifier")
     drops = "drop_rate" not in config.idle_fields()
     if plan.global_pool:
         yield Layer("global_pool", "global_avg_pool", kernel=None)
@@ -390,7 +390,7 @@ def _configured(name_or_config: str | ModelConfig, size: dict, overrides: dict) 
 
 
 def _check_any_size(config: BaselineConfig, size: tuple[int, int]) -> None:
-    plan = PLANS[config.kind]
+    plan = plan_of(config)
     if not plan.global_pool:
         layer = "classifier.0" if plan.hidden else "fc"
         raise ValueError(
@@ -491,6 +491,11 @@ def add_override_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--maxpool", action=argparse.BooleanOptionalAction, help="pooling after the stem")
     group.add_argument("--shortcut", help="projection, zeropad or none")
     group.add_argument("--stride-in", metavar="3x3|1x1", help="which convolution of a bottleneck strides")
+    group.add_argument(
+        "--batch-norm",
+        action=argparse.BooleanOptionalAction,
+        help="after each convolution of LeNet-5, VGG ...",
+    )
 
 
 def overrides_from(options: argparse.Namespace) -> dict[str, Any]:
@@ -499,7 +504,8 @@ def overrides_from(options: argparse.Namespace) -> dict[str, Any]:
     Raises:
         ValueError: for a size or strides that cannot be read.
     """
-    overrides = {name: getattr(options, name) for name in ("stem", "maxpool", "shortcut", "stride_in")}
+    given = ("stem", "maxpool", "shortcut", "stride_in", "batch_norm")
+    overrides = {name: getattr(options, name) for name in given}
     if options.input is not None:
         overrides["input_size"] = parse_size(options.input)
     if options.strides is not None:

@@ -118,6 +118,7 @@ def random_overrides(rng: random.Random, name: str) -> dict:
         "shortcut": lambda: rng.choice(("projection", "zeropad", "none")),
         "stride_in": lambda: rng.choice(("3x3", "1x1")),
         "global_pool": lambda: rng.choice(("avg", "max")),
+        "batch_norm": lambda: rng.choice((True, False)),
     }
     known = {field.name for field in dataclasses.fields(config)} - config.idle_fields()
     return {field: draw() for field, draw in options.items() if field in known and rng.random() < 0.5}

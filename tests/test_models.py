@@ -485,6 +485,17 @@ def test_cifar10net_and_vgg_cifar_have_no_bias_before_a_batch_norm():
         assert all(m.bias is None for m in convs)
 
 
+def test_batch_norm_can_be_given_to_a_baseline_and_taken_from_it():
+    """Oracle: torchvision's VGG-16 with batch norm and without; ours drops the biases before a batch norm."""
+    theirs = on_meta(torchvision.models.vgg16_bn).state_dict()
+    ours = on_meta(create_model, "vgg16", batch_norm=True).state_dict()
+    convs = {key[: -len("weight")] for key, value in theirs.items() if value.dim() == 4}
+    assert set(ours) == set(theirs) - {conv + "bias" for conv in convs}
+    plain = on_meta(create_model, "vgg_cifar", batch_norm=False).features.state_dict()
+    features = on_meta(torchvision.models.vgg16).features.state_dict()
+    assert {k: v.shape for k, v in plain.items()} == {k: v.shape for k, v in features.items()}
+
+
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg16", "vgg_cifar"])
 def test_another_picture_size_is_refused_with_the_way_out(name):
     net = on_meta(create_model, name)

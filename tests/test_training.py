@@ -424,6 +424,27 @@ def test_flip_augmentation_adds_the_logits_of_the_mirrored_picture():
     assert [results["top1"], results["top1_flip_tta"]] == pytest.approx(shares)
 
 
+def test_shift_augmentation_weighs_the_picture_as_much_as_all_its_shifts():
+    torch.manual_seed(0)
+    model = create_model("lenet5", in_chans=3, input_size=16).eval()
+    data = noise_set(200, side=16)
+    data = ImageSet(data.images, data.labels % 10, tuple("abcdefghij"), "noise")
+    pixels = data.images.numpy()
+    padded = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), "reflect")
+    answers = []
+    for views in ([pixels], [padded[..., :16, :16], padded[..., 2:, 2:]]):
+        views = [turned for view in views for turned in (view, view[..., ::-1])]
+        batches = [
+            model.preprocess.batch([Image.fromarray(x.transpose(1, 2, 0)) for x in view]) for view in views
+        ]
+        with torch.no_grad():
+            answers.append(torch.stack([model(batch) for batch in batches]).mean(0))
+    expected = ((answers[0] + answers[1]).argmax(1) == data.labels).float().mean().item()
+    results = evaluate.measure(model, data, shifts=True)
+    assert expected != results["top1_flip_tta"]
+    assert results["top1_shift_tta"] == pytest.approx(expected)
+
+
 def test_certain_and_right_is_calibrated():
     assert calibration_error(torch.eye(4), torch.arange(4)) == 0
 

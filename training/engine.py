@@ -450,10 +450,10 @@ def predict_logits(
     data: ImageSet | FolderSet,
     preprocess: Preprocess,
     *,
-    flip: bool = False,
+    view: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 250,
 ) -> Tensor:
-    """Logits (N, classes) float32 on the CPU; with `flip`, of the mirrored pictures.
+    """Logits (N, classes) float32 on the CPU, of the pictures or of a view of them (N, C, H, W).
 
     Several processes take a share each, so that every picture is counted once. The logits of a picture that
     cannot be read are 0.
@@ -464,7 +464,7 @@ def predict_logits(
     batches = torch.arange(len(data)).split(batch_size)[rank() :: world_size()]
     for pixels, index in data.fetch(batches):
         x = normalise(pixels, preprocess, device)
-        logits = net(x.flip(3) if flip else x).float()
+        logits = net(view(x) if view else x).float()
         out = logits.new_zeros(len(data), logits.shape[1]) if out is None else out
         out[index.to(device)] = logits
     return gathered(out, len(data), len(data.classes), device).cpu()

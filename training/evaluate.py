@@ -68,10 +68,27 @@ def calibrate(model, held_out: ImageSet) -> Calibration:
     )
 
 
-def measure(model, test: ImageSet) -> dict:
-    """Every figure a card gives, measured on `test`; shares and errors are 0 to 1."""
+def mirror(x: Tensor) -> Tensor:
+    """The pictures (N, C, H, W) mirrored left to right."""
+    return x.flip(3)
+
+
+def shift(x: Tensor, pixels: int) -> Tensor:
+    """The pictures (N, C, H, W) moved down and right by +1 or -1, the border reflected."""
+    height, width = x.shape[2:]
+    top = 1 - pixels
+    return F.pad(x, (1, 1, 1, 1), "reflect")[:, :, top : top + height, top : top + width]
+
+
+def measure(model, test: ImageSet, shifts: bool = False) -> dict:
+    """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
+
+    Args:
+        shifts: measure test-time augmentation by one-pixel shifts too, which no card gives: half the weight
+            on picture and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
+    """
     logits = predict_logits(model, test, model.preprocess)
-    mirrored = predict_logits(model, test, model.preprocess, flip=True)
+    mirrored = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
     right = logits.argmax(1) == test.labels
     classes = len(test.classes)
@@ -90,6 +107,14 @@ def measure(model, test: ImageSet) -> dict:
     }
     if model.calibration.energy_threshold is not None:
         results["false_alarms"] = unfamiliar_share(model, logits)
+    if shifts:
+        moved = [
+            predict_logits(model, test, model.preprocess, view=lambda x, by=by, turn=turn: shift(turn(x), by))
+            for by in (1, -1)
+            for turn in (lambda x: x, mirror)
+        ]
+        averaged = 2 * (logits + mirrored) + sum(moved)
+        results["top1_shift_tta"] = (averaged.argmax(1) == test.labels).float().mean().item()
     return results
 
 
@@ -194,14 +219,18 @@ def hardware(device: torch.device) -> str:
         for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
         if line.startswith("model name")
     ]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+    used = torch.get_num_threads()
+    threads = "" if used >= os.cpu_count() else f", {used} used"
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores{threads}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m training.evaluate", description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
     parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
-    parser.add_argument("--tta", action="store_true", help="print the flip test-time augmentation figure too")
+    parser.add_argument(
+        "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
     options = parser.parse_args(arguments)
@@ -213,12 +242,15 @@ def main(arguments: list[str] | None = None) -> int:
     except (DataError, ValueError) as error:
         print(f"training.evaluate: {error}", file=sys.stderr)
         return 2
-    results = measure(model, test)
+    results = measure(model, test, shifts=options.tta)
     differences = card_differences(model, card, results)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
-        shown = ["top1", "top5", "calibration_error", "loss"] + ["top1_flip_tta"] * options.tta
+        shown = ["top1", "top5", "calibration_error", "loss"] + [
+            "top1_flip_tta",
+            "top1_shift_tta",
+        ] * options.tta
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
     for name, (card, measured) in differences.items():
         print(f"the card says {name} {card}, measured {measured:.4f}", file=sys.stderr)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from resnet_hub.config import BaselineConfig
 from resnet_hub.hub import HubModel
-from resnet_hub.models.plans import PLANS, Plan
+from resnet_hub.models.plans import Plan, plan_of
 from resnet_hub.models.resnet import kaiming_fan_out
 
 MOST_LINEAR_WEIGHTS = 1_000_000_000  # VGG-16 at 224 has 102,760,448
@@ -106,7 +106,7 @@ class Stages(nn.Sequential):
 
 
 class Baseline(HubModel):
-    """One network of `PLANS`: (N, in_chans, H, W) -> (N, num_classes).
+    """One network of `plans.PLANS`: (N, in_chans, H, W) -> (N, num_classes).
 
     The last layer is `classifier[-1]` where hidden layers come before it, otherwise `fc`. With
     `num_classes=0` it is the identity, and the network returns what would have entered it.
@@ -117,7 +117,7 @@ class Baseline(HubModel):
 
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__(config)
-        self.plan = plan = PLANS[config.kind]
+        self.plan = plan = plan_of(config)
         height, width = last_size(plan, config.name, config.input_size)
         channels = plan.stages[-1][-1].out
         drop_rate = None if "drop_rate" in config.idle_fields() else config.drop_rate

@@ -6,6 +6,8 @@ files or pictures.
 
 from typing import NamedTuple
 
+from resnet_hub.config import BaselineConfig
+
 
 class Conv(NamedTuple):
     """One convolution; the defaults are VGG's, which keep the size."""
@@ -66,3 +68,9 @@ PLANS = {
         stages=convs_3x3((64, 128), (256, 256), (512, 512)), batch_norm=True, global_pool=True
     ),
 }
+
+
+def plan_of(config: BaselineConfig) -> Plan:
+    """The layers of a configuration: its network's, with batch norm where that is asked for or not."""
+    plan = PLANS[config.kind]
+    return plan if config.batch_norm is None else plan._replace(batch_norm=config.batch_norm)

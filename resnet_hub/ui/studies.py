@@ -23,7 +23,7 @@ def question(language: str, study: dict[str, Any]) -> str:
 
 def study_table(language: str, study: dict[str, Any]) -> str:
     """One line an arm: mean accuracies in percent, the spread over seeds, the gap in points."""
-    keys = ("arm", "params", "train", "val", "test", "spread", "gap", "seconds", "best")
+    keys = ("arm", "params", "train", "val", "test", "flip", "spread", "gap", "seconds", "best")
     drawn = []
     for row in study["rows"]:
         tested = row["test_acc_by_seed"]
@@ -31,7 +31,7 @@ def study_table(language: str, study: dict[str, Any]) -> str:
             [
                 html.escape(row["arm"]),
                 f"{row['parameters']:,}",
-                *(f"{row[key]:.2%}" for key in ("train_acc", "val_acc", "test_acc")),
+                *(f"{row[key]:.2%}" for key in ("train_acc", "val_acc", "test_acc", "test_acc_flip_tta")),
                 f"{100 * min(tested):.2f}–{100 * max(tested):.2f}",
                 f"{100 * (row['train_acc'] - row['test_acc']):+.1f}",
                 f"{row['seconds_an_epoch']:.1f}",
