@@ -19,7 +19,7 @@ from resnet_hub.preprocess import Preprocess
 from training import cifar, data
 from training.augment import ONE_BY_ONE, Feed, Views
 from training.cifar import parse_arguments, whiten_stem
-from training.data import FolderSet, ImageSet, load_folder, normalise
+from training.data import FolderSet, ImageSet, find_pictures, in_memory, normalise
 from training.engine import Trainer
 from training.optim import SCHEDULES, build_optimizers, whitening_filters
 from training.recipes import RECIPES, Recipe, options, recipe_from
@@ -373,9 +373,10 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_folder_above_the_bound_is_streamed_and_gives_the_same_bits(folder, tmp_path, monkeypatch):
-    held = load_folder(folder, (16, 16))
+    found = find_pictures(folder, (16, 16))
+    held = in_memory(found)
     monkeypatch.setattr(data, "IN_MEMORY_BYTES", 1000)
-    streamed = load_folder(folder, (16, 16))
+    streamed = in_memory(found)
     assert isinstance(held, ImageSet) and isinstance(streamed, FolderSet)
     recipe = replace(STILL, augment=("crop", "flip"))
     ends = []
@@ -390,8 +391,7 @@ def test_a_folder_above_the_bound_is_streamed_and_gives_the_same_bits(folder, tm
 
 def test_a_broken_file_in_a_stream_is_named_and_left_out(folder, monkeypatch, capfd):
     (folder / "a" / "99.png").write_bytes(b"\x89PNG no more")
-    monkeypatch.setattr(data, "IN_MEMORY_BYTES", 1000)
-    streamed = load_folder(folder, (16, 16))
+    streamed = find_pictures(folder, (16, 16))
     ((pixels, index),) = streamed.fetch([torch.arange(len(streamed))])
     assert len(streamed) == 25 and len(pixels) == len(index) == 24
     assert "left out" in capfd.readouterr().err

@@ -26,8 +26,10 @@ from training.augment import Views, epoch_order
 from training.data import (
     DataError,
     ImageSet,
+    find_data,
+    find_pictures,
+    in_memory,
     load_data,
-    load_folder,
     measured_preprocess,
     normalise,
     split_held_out,
@@ -247,7 +249,7 @@ def test_training_normalises_as_the_library_does():
 
 
 def test_folders_are_classes_in_alphabetical_order(shapes):
-    data = load_folder(shapes / "test", (32, 32))
+    data = in_memory(find_pictures(shapes / "test", (32, 32)))
     assert data.classes == ("circle", "square", "stripe")
     assert torch.bincount(data.labels).tolist() == [8, 8, 8]
     with Image.open(shapes / "test" / "square" / "03.png") as picture:
@@ -255,7 +257,7 @@ def test_folders_are_classes_in_alphabetical_order(shapes):
 
 
 def test_broken_picture_is_listed_and_left_out(shapes, capsys):
-    assert torch.bincount(load_folder(shapes / "train", (32, 32)).labels).tolist() == [24, 24, 24]
+    assert torch.bincount(load_data(str(shapes), "train", (32, 32)).labels).tolist() == [24, 24, 24]
     listed = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(listed) == 1 and "circle/broken.png" in listed[0]
 
@@ -266,7 +268,7 @@ def test_pictures_are_not_distorted(tmp_path):
     image = Image.new("L", (200, 100))
     ImageDraw.Draw(image).ellipse((75, 25, 125, 75), fill=255)
     image.save(tmp_path / "disc" / "1.png")
-    disc = load_folder(tmp_path, (32, 32)).images[0, 0] > 127
+    disc = in_memory(find_pictures(tmp_path, (32, 32))).images[0, 0] > 127
     assert disc.any(0).sum() == disc.any(1).sum() == 16
 
 
@@ -529,13 +531,16 @@ def test_batch_larger_than_the_data_trains(shapes, tmp_path):
 def test_measuring_part_is_read_once_after_the_last_epoch(shapes, tmp_path, monkeypatch):
     read = []
 
-    def noted(data, part, size):
-        epochs = len((tmp_path / "history.jsonl").read_text().splitlines()) if part == "test" else 0
-        read.append((part, epochs))
-        return load_data(data, part, size)
+    def noted(load):
+        def note(data, part, size):
+            epochs = len((tmp_path / "history.jsonl").read_text().splitlines()) if part == "test" else 0
+            read.append((part, epochs))
+            return load(data, part, size)
 
-    monkeypatch.setattr(run_command, "load_data", noted)
-    monkeypatch.setattr(evaluate, "load_data", noted)
+        return note
+
+    monkeypatch.setattr(run_command, "find_data", noted(find_data))
+    monkeypatch.setattr(evaluate, "load_data", noted(load_data))
     command(shapes, tmp_path, "--epochs", "1")
     assert read == [("train", 0), ("test", 1)]
 

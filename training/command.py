@@ -24,7 +24,7 @@ from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.models.plans import PLANS
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
-from training.data import DataError, FolderSet, ImageSet, check_parts, load_data, split_held_out
+from training.data import DataError, FolderSet, ImageSet, check_parts, find_data, in_memory, split_held_out
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
 from training.recipes import Recipe, add_recipe_flags
@@ -120,9 +120,9 @@ def load_pictures_to_train(options, size: tuple[int, int]):
         and (Path(options.data) / "test").is_dir()
         and (Path(options.data) / "val").is_dir()
     ):
-        train, held_out = (load_data(options.data, part, size) for part in ("train", "val"))
+        train, held_out = (find_data(options.data, part, size) for part in ("train", "val"))
     else:
-        data = load_data(options.data, "train", size)
+        data = find_data(options.data, "train", size)
         kept, held = split_held_out(data.labels, options.held_out, options.seed)
         train, held_out = data.subset(kept), data.subset(held)
     if options.train_images:
@@ -130,7 +130,7 @@ def load_pictures_to_train(options, size: tuple[int, int]):
             raise DataError(f"--train-images {options.train_images}: there are {len(train)} to train on")
         share, _ = split_held_out(train.labels, len(train) - options.train_images, options.seed)
         train = train.subset(share)
-    return train, held_out
+    return in_memory(train), in_memory(held_out)
 
 
 def class_counts(train) -> dict[str, int]:

@@ -6,6 +6,7 @@ pictures. Knows nothing of networks or augmentation.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import zlib
@@ -119,7 +120,12 @@ def _collate(read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, 
 
 
 def load_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderSet:
-    """A part of `data`, "train" or "test", at `size` (H, W).
+    """A part of `data` as `find_data` finds it, in memory where it fits."""
+    return in_memory(find_data(data, part, size))
+
+
+def find_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderSet:
+    """A part of `data`, "train" or "test", at `size` (H, W); pictures in folders are found, not yet read.
 
     Args:
         data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
@@ -132,8 +138,8 @@ def load_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderS
         return _torchvision_cifar10(part)
     root = Path(data)
     if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
-        return load_folder((part == "test" and _test_folder(root)) or root / part, size)
-    return load_folder(root, size, lambda file: _is_test(root, file) == (part == "test"))
+        return find_pictures((part == "test" and _test_folder(root)) or root / part, size)
+    return find_pictures(root, size, lambda file: _is_test(root, file) == (part == "test"))
 
 
 def _test_folder(root: Path) -> Path | None:
@@ -180,16 +186,13 @@ def _torchvision_cifar10(part: str) -> ImageSet:
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
 
 
-def load_folder(
+def find_pictures(
     folder: Path, size: tuple[int, int], keep: Callable[[Path], bool] = lambda file: True
-) -> ImageSet | FolderSet:
-    """One sub-folder a class, every picture resized on its short side and cropped to `size` (H, W).
-
-    In memory, broken files listed on stderr and left out; or streamed, where that would take more than
-    `IN_MEMORY_BYTES`.
+) -> FolderSet:
+    """One sub-folder a class, every picture to be resized on its short side and cropped to `size` (H, W).
 
     Raises:
-        DataError: when there is no class folder or no readable picture.
+        DataError: when there is no class folder.
     """
     folders = _class_folders(folder)
     if not folders:
@@ -199,10 +202,20 @@ def load_folder(
     ]
     files, labels = [file for file, _ in found], torch.tensor([i for _, i in found])
     classes = tuple(d.name for d in folders)
-    if len(files) * 3 * size[0] * size[1] > IN_MEMORY_BYTES:
-        return FolderSet(tuple(files), labels, classes, str(folder), size)
-    images, kept = read_pictures(files, size, str(folder))
-    return ImageSet(images, labels[kept], classes, str(folder))
+    return FolderSet(tuple(files), labels, classes, str(folder), size)
+
+
+def in_memory(data: ImageSet | FolderSet) -> ImageSet | FolderSet:
+    """The pictures read, broken files listed on stderr and left out, or as they are where that would take
+    more than `IN_MEMORY_BYTES`.
+
+    Raises:
+        DataError: when there is no readable picture.
+    """
+    if isinstance(data, ImageSet) or len(data) * math.prod(data.shape) > IN_MEMORY_BYTES:
+        return data
+    images, kept = read_pictures(data.files, data.size, data.source)
+    return ImageSet(images, data.labels[kept], data.classes, data.source)
 
 
 def load_pictures(folder: Path, size: tuple[int, int]) -> ImageSet:
@@ -216,7 +229,7 @@ def picture_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
-def read_pictures(files: list[Path], size: tuple[int, int], what: str) -> tuple[Tensor, list[int]]:
+def read_pictures(files: Sequence[Path], size: tuple[int, int], what: str) -> tuple[Tensor, list[int]]:
     """(pictures uint8 (N, 3, H, W), positions in `files` of those that could be read)."""
     with ThreadPoolExecutor() as pool:
         reading = pool.map(lambda file: _read(file, size), files)

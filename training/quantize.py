@@ -22,7 +22,7 @@ from tqdm import tqdm
 from resnet_hub import from_pretrained
 from resnet_hub.convert import export_onnx
 from resnet_hub.hub import HubModel
-from training.data import DataError, ImageSet, load_data, normalise
+from training.data import DataError, FolderSet, ImageSet, find_data, in_memory, normalise
 from training.engine import write_json
 
 CALIBRATED_ON = 512  # training pictures
@@ -69,7 +69,9 @@ def torch_runner(model: HubModel) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def batches_of(data: ImageSet, model: HubModel, count: int, size: int = 128) -> Iterator[np.ndarray]:
+def batches_of(
+    data: ImageSet | FolderSet, model: HubModel, count: int, size: int = 128
+) -> Iterator[np.ndarray]:
     """The first `count` pictures of `data` spread over its classes, normalised."""
     index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
     for pixels, _ in data.fetch(index.split(size)):
@@ -131,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
 def quantized_and_compared(options) -> dict:
     """Export, quantize, measure; the files stay where `--out` says."""
     model = from_pretrained(options.checkpoint)
-    train, test = (load_data(options.data, part, model.config.input_size) for part in ("train", "test"))
+    train, test = (find_data(options.data, part, model.config.input_size) for part in ("train", "test"))
     if test.classes != model.labels:
         raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
     with TemporaryDirectory() as scratch:
@@ -145,7 +147,7 @@ def quantized_and_compared(options) -> dict:
             "ONNX fp32": onnx_runner(fp32),
             "ONNX int8": onnx_runner(int8),
         }
-        results = compare(runners, model, test, options.rounds)
+        results = compare(runners, model, in_memory(test), options.rounds)
         for name, file in (("ONNX fp32", fp32), ("ONNX int8", int8)):
             results[name]["bytes"] = file.stat().st_size
         if options.out:
