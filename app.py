@@ -65,12 +65,13 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
     Args:
         shelf: the models on offer, a `resnet_hub.ui.models.Shelf`.
         uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
-        operations: with the tab for who runs the app.
+        with_operations: with the tab for who runs the app.
     """
     import gradio as gr
 
     from resnet_hub.ui import cards, classify, compare, explore, lab, operations, results
     from resnet_hub.ui.common import QUIET, Page
+    from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.text import LANGUAGES, language_of, say
 
     modules = {
@@ -94,7 +95,7 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
                 elem_id="language",
             )
         intro = gr.Markdown(say("en", "intro"))
-        page, parts = Page(shelf, language, operations.Recorder()), {}
+        page, parts = Page(shelf, language, Recorder()), {}
         with gr.Tabs() as tabs:
             for name, module in modules.items():
                 with gr.Tab(say("en", f"tab_{name}"), id=name) as tab:

@@ -19,9 +19,9 @@ _HOME_OF = {
     "Prediction": "predict",
     "HubModel": "hub",
     "list_models": "models.registry",
-    "create_model": "models.registry",
+    "create_model": "models.build",
     "model_config": "models.registry",
-    "from_pretrained": "models.registry",
+    "from_pretrained": "models.build",
     "register_timm": "timm_models",
 }
 __all__ = ["__version__", *_HOME_OF]

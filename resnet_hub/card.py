@@ -18,7 +18,7 @@ from resnet_hub.card_merge import marked
 from resnet_hub.fetch import REPO_ID
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.models.registry import list_models
-from resnet_hub.timm_models import SAME_IN_TIMM, architecture
+from resnet_hub.timm_names import SAME_IN_TIMM, architecture
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 METRICS = {  # figure in `results` -> (metric type of the Hub, name on the card)

@@ -28,7 +28,8 @@ from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.counterpart import is_library_s_own, stock_name
 from resnet_hub.fetch import fetch_checkpoint
 from resnet_hub.hub import HubModel, default_preprocess, read_labels
-from resnet_hub.models.registry import from_pretrained, model_config, network_class
+from resnet_hub.models.build import build_network, from_pretrained
+from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess
 
 LAYOUTS = ("resnet_hub", "timm", "torchvision", "transformers", "onnx")
@@ -235,7 +236,7 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> HubMod
     Raises:
         ConvertError: naming the first keys or shapes that do not fit.
     """
-    model = network_class(config)(config)
+    model = build_network(config)
     counts = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     try:
         model.load_state_dict(counts | state)  # weights older than PyTorch 0.4.1 count no batches

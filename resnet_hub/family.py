@@ -122,7 +122,7 @@ def measure(name: str, device: str = "auto") -> float:
 
     from resnet_hub.device import pick_device
     from resnet_hub.hub import SkipRandomFill
-    from resnet_hub.models.registry import create_model
+    from resnet_hub.models.build import create_model
     from resnet_hub.reference import latency
 
     with SkipRandomFill():

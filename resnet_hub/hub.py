@@ -33,7 +33,7 @@ from resnet_hub.fetch import (
 )
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.timm_models import architecture
+from resnet_hub.timm_names import architecture
 
 # What reading a hostile file raises; RecursionError is a RuntimeError.
 UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError, OSError, MemoryError)

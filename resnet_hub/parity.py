@@ -24,7 +24,8 @@ from resnet_hub.config import ModelConfig
 from resnet_hub.counterpart import LIBRARIES, counterpart, has_counterpart, none_in, provenance
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub import SkipRandomFill, default_preprocess
-from resnet_hub.models.registry import list_models, model_config, network_class
+from resnet_hub.models.build import build_network
+from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import load_image
 
 # Of the largest value compared. The operations are the same, so fp32 differs by their order at most.
@@ -233,7 +234,7 @@ def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0)
     """
     config = replace(config, input_size=tuple(pixels.shape[2:]), drop_rate=0.0)
     with SkipRandomFill():  # every value is drawn below
-        ours, theirs = network_class(config)(config), counterpart(config, library)
+        ours, theirs = build_network(config), counterpart(config, library)
     keys = [list(net.state_dict()) for net in (ours, theirs)]
     missing, unexpected = ([k for k in a if k not in b] for a, b in (keys, reversed(keys)))
     return Report(

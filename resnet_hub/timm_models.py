@@ -1,56 +1,19 @@
-"""Our networks under names that timm knows: timm's own where it builds the same network, otherwise ours.
+"""`register_timm()`: our networks for `timm.create_model`, under the names of `timm_names.py`.
 
-A checkpoint says in `config.json` which architecture timm is to build, and stock timm never loads one into a
-network with other strides or another stem: what timm's name does not imply goes by a name stock timm lacks,
-and `register_timm()` adds those names. Nothing here imports timm before that call.
+Nothing here imports timm before that call.
 """
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from resnet_hub.config import ModelConfig
-from resnet_hub.models.registry import list_models, model_config, network_class
+from resnet_hub.models.build import build_network
+from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import Preprocess
-
-SAME_IN_TIMM = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2"}
-# timm's VGG-16 has other keys, which transformers would fill with random numbers and a warning.
-TAKEN_IN_TIMM = SAME_IN_TIMM | {"vgg16"}
-# Fields that change no answer of a trained network, and those that timm takes from elsewhere in config.json.
-WITHOUT_EFFECT = {"name", "num_classes", "drop_rate", "zero_init_residual"}
-DEEP_STEM = {"stem_width": 32, "stem_type": "deep"}  # timm's resnet50c
-
-__all__ = ["architecture", "register_timm"]
-
-
-def architecture(config: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """(architecture, model_args) of timm's `config.json` for a network.
-
-    `num_classes` is not among the arguments: timm reads it from the root, and transformers passes it itself.
-    """
-    changed = changed_fields(config)
-    if config.name in SAME_IN_TIMM:
-        args = {k: changed[k] for k in ("in_chans", "global_pool") if k in changed}
-        args |= DEEP_STEM if changed.get("stem") == "deep" else {}
-        has_timms_stem = config.stem in ("imagenet", "deep") and config.has_maxpool
-        if has_timms_stem and changed.keys() <= {"in_chans", "global_pool", "stem", "maxpool", "input_size"}:
-            return config.name, args
-    return registered_name(config.name), changed
-
-
-def changed_fields(config: ModelConfig) -> dict[str, Any]:
-    """The fields that make `config` another network than the one its name stands for, JSON-ready."""
-    usual = model_config(config.name)
-    names = [field.name for field in fields(config) if field.name not in WITHOUT_EFFECT]
-    changed = {name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
-
-
-def registered_name(name: str) -> str:
-    """What timm calls our network after `register_timm()`."""
-    return f"resnet_hub_{name}" if name in TAKEN_IN_TIMM else name
+from resnet_hub.timm_names import registered_name
 
 
 def register_timm() -> None:
@@ -89,7 +52,7 @@ def entry_point(name: str, config: ModelConfig):
 
         if kwargs.pop("features_only", False):
             raise ValueError(f"{name}: features_only is not supported; call model.features(x) instead")
-        model = build_model_with_cfg(partial(build, config), name, pretrained, **kwargs)
+        model = build_model_with_cfg(partial(build_for_timm, config), name, pretrained, **kwargs)
         return with_timms_settings(model)
 
     create.__name__ = create.__qualname__ = name
@@ -97,12 +60,11 @@ def entry_point(name: str, config: ModelConfig):
     return create
 
 
-def build(config: ModelConfig, *, img_size: tuple[int, int] | None = None, **changes: Any):
+def build_for_timm(config: ModelConfig, *, img_size: tuple[int, int] | None = None, **changes: Any):
     """The network of `config` with timm's arguments: `img_size` is our `input_size`, the rest are fields."""
     if img_size is not None:
         changes.setdefault("input_size", img_size)
-    config = replace(config, **changes)
-    return network_class(config)(config)
+    return build_network(replace(config, **changes))
 
 
 def with_timms_settings(model):

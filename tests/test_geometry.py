@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from resnet_hub import create_model, geometry, list_models, model_config
 from resnet_hub.config import BaselineConfig
 from resnet_hub.geometry import parse_size, parse_strides, stages, totals, trace
-from resnet_hub.models.registry import network_class
+from resnet_hub.models.build import build_network
 
 BASELINES = [name for name in list_models() if isinstance(model_config(name), BaselineConfig)]
 RESNETS = [name for name in list_models() if name not in BASELINES]
@@ -40,7 +40,7 @@ OPS = {
 
 def on_meta(config) -> nn.Module:
     with torch.device("meta"):
-        return network_class(config)(config).eval()
+        return build_network(config).eval()
 
 
 def measured(net: nn.Module, size: tuple[int, int]) -> list[dict]:
@@ -195,7 +195,7 @@ def test_the_receptive_field_is_the_support_of_the_gradient(design):
     last = trace(config)[-1]
     side = last.receptive_field + 4 * last.jump
     middle = side // last.jump // 2 - 1
-    net = all_positive(network_class(thin(config))(thin(config)))
+    net = all_positive(build_network(thin(config)))
     first, end = support(net, side, middle)
     assert first > 0 and end < side - 1  # the edges cut nothing off
     assert last.receptive_field == end - first + 1

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.fetch import SHIPPED, CheckpointError
 from resnet_hub.hub import Calibration, HubModel
-from resnet_hub.models.registry import network_class
+from resnet_hub.models.build import network_class
 from resnet_hub.preprocess import Preprocess
 
 

@@ -37,8 +37,9 @@ from resnet_hub.lab import (
 from resnet_hub.ui import lab, recorded, studies
 from resnet_hub.ui.lab_exercises import EXERCISES
 from resnet_hub.ui.lab_form import Choice, Grid, Slider, Switch, Upload, defaults, read
-from resnet_hub.ui.operations import KEPT, MOST_MODELS, Recorder, percentile, report
+from resnet_hub.ui.operations import report
 from resnet_hub.ui.picture_grid import MOST_BYTES, GridError, from_zip, known_as, markup, predict
+from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, percentile
 from resnet_hub.ui.text import LANGUAGES, TEXT
 from training.transfer import chosen_mode
 

@@ -12,7 +12,7 @@ from torch import nn
 from resnet_hub import create_model, list_models, model_config, parity
 from resnet_hub.counterpart import LIBRARIES, ParityError, counterpart, has_counterpart, provenance
 from resnet_hub.hub import SkipRandomFill, default_preprocess
-from resnet_hub.models.registry import network_class
+from resnet_hub.models.build import build_network
 from resnet_hub.parity import VARIANTS, cases, compare
 
 PHOTOS = ["astronaut", "cat", "coffee", "rocket", "immunohistochemistry", "retina", "hubble_deep_field"]
@@ -57,7 +57,7 @@ def batch(config, size: int, photos: list, noise: int) -> torch.Tensor:
 def twins(config, library: str) -> tuple[nn.Module, nn.Module]:
     """Ours and theirs with the same drawn weights, in eval mode."""
     with SkipRandomFill():
-        pair = network_class(config)(config), counterpart(config, library)
+        pair = build_network(config), counterpart(config, library)
     weights = parity.drawn_weights(pair[1])
     for net in pair:
         net.load_state_dict(weights)
@@ -239,7 +239,7 @@ def test_json_is_one_document_and_a_difference_is_1(capsys, monkeypatch):
         def head(self, x):
             return super().head(x) * 1.001
 
-    monkeypatch.setattr(parity, "network_class", lambda config: Other)
+    monkeypatch.setattr(parity, "build_network", Other)
     assert parity.main(["resnet20_cifar", "--reference", "timm", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert document["equal"] is False

@@ -19,7 +19,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.finetune import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.geometry import parse_size, totals, trace
 from resnet_hub.hub import HubModel
-from resnet_hub.models.registry import network_class
+from resnet_hub.models.build import build_network
 from resnet_hub.preprocess import Preprocess
 from training.command import (
     add_run_flags,
@@ -116,7 +116,7 @@ def _from_torchvision(name: str) -> HubModel:
 def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict) -> HubModel:
     """The same network and weights with a fresh classifier for `classes`."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
-    model = network_class(config)(config)
+    model = build_network(config)
     head = head_name(model)
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)

@@ -132,7 +132,7 @@ def registered_flow(name: str, seed: int = 0) -> GradientFlow:
     """Gradient norms of one of the paper's CIFAR networks on random 32x32 pictures, shortcuts left out."""
     import torch
 
-    from resnet_hub.models.registry import create_model
+    from resnet_hub.models.build import create_model
 
     one_of("name", name, REGISTERED)
     model, draw = create_model(name).train(), torch.Generator().manual_seed(seed)

@@ -71,12 +71,13 @@ def latency(name: str, runs: int = 2) -> Latency:
     """
     import torch
 
-    from resnet_hub.models.registry import model_config, network_class
+    from resnet_hub.models.build import build_network
+    from resnet_hub.models.registry import model_config
 
     one_of("name", name, FAMILY)
     config = model_config(name)
     with torch.device("meta"):  # no time for drawing weights that nobody reads
-        model = network_class(config)(config)
+        model = build_network(config)
     model = model.to_empty(device="cpu").eval()
     picture, seconds = torch.ones(1, 3, 224, 224), []
     with torch.inference_mode():

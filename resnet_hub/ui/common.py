@@ -23,7 +23,7 @@ from resnet_hub.ui.text import TEXT, say
 
 if TYPE_CHECKING:
     from resnet_hub.ui.models import Shelf
-    from resnet_hub.ui.operations import Recorder
+    from resnet_hub.ui.recorder import Recorder
 
 EXAMPLES = sorted(Path(__file__).with_name("examples").glob("*.jpg"))
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from resnet_hub.config import ModelConfig
 from resnet_hub.geometry import BYTES, stages, totals
-from resnet_hub.models.registry import network_class
+from resnet_hub.models.build import build_network
 from resnet_hub.predict import DEFAULT_MODEL, stage_maps
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui import designs
@@ -96,7 +96,7 @@ def fresh(config: ModelConfig):
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return network_class(config)(config).eval()
+        return build_network(config).eval()
 
 
 def run(shelf: Shelf, design: Design, photo: str | bytes) -> Run:
