@@ -20,7 +20,7 @@ from test_hub import lively, logits, photo
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.preprocess import Preprocess
-from resnet_hub.timm_models import SAME_IN_TIMM, architecture, registered_name
+from resnet_hub.timm_names import SAME_IN_TIMM, architecture, registered_name
 
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
