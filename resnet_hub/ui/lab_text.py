@@ -548,7 +548,9 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "study_augmentation": ("What does augmentation bring?", "切り抜きと左右反転の効果は。TrivialAugment はさらに効くか。"),
     "study_dropout": ("How does dropout change the gap?", "分類器の前のドロップアウトは、学習とテストの精度差をどう変えるか。"),
     "study_architectures": ("LeNet-5, VGG-style, ResNet-style.", "LeNet-5・VGG 系・ResNet 系のネットワークを同じ画像で比べる。"),
-    "study_transfer": ("Which part should be fine-tuned?", "CIFAR-10 で学習したネットワークから始めるとき、特徴抽出・部分・全層ファインチューニングのどれがよいか。"),
+    "study_transfer": ("Which part should be fine-tuned?", "CIFAR-10 で学習したネットワークから始めるとき、特徴抽出・部分・全層ファインチューニングのどれがよいか。元のネットワークは 32×32 の 10 クラスしか見ておらず、昆虫は含まれません。テスト画像は 153 枚なので、8 ポイントの差は偶然でも起こります。"),
+    "study_batchnorm": ("Does batch norm speed up convergence?", "バッチ正規化を入れると、同じネットワークの収束はどれだけ速くなり、より高い学習率に耐えられるか。論文どおりの LeNet-5 にはありません。"),
+    "study_tta": ("What does averaging with the mirror image bring?", "画像とその左右反転の答えを平均すると、反転画像で学習したネットワークとしていないネットワークで、それぞれどれだけ良くなるか。"),
     "study_ingredients": ("What is each ingredient worth?", "レシピ fast の各要素はどれだけ効いているか。1 つずつ外して比べ、最後に白色化フィルターを加える。"),
     # prediction grid
     "grid_title": ("Predictions on your own pictures", "自分の画像での予測"),
