@@ -132,9 +132,9 @@ STUDIES = {
         budget=(5_000, 5),
     ),
     "transfer": Study(
-        question="Feature extraction, partial or full fine-tuning, with few pictures and with more? The network "
-        "has seen ten things at 32x32, no insect among them, so expect little; with 153 test pictures, 8 points "
-        "may be chance.",
+        question="Feature extraction, partial or full fine-tuning, with few pictures and with more? The "
+        "network has seen ten things at 32x32, no insect among them, so expect little; with 153 test "
+        "pictures, 8 points may be chance.",
         arms={
             f"{mode}, {images} pictures": f"--weights resnet20_cifar10 --mode {mode} --train-images {images}"
             for images in (40, 200)
