@@ -27,7 +27,7 @@ def family_page(language: str, measured: Mapping[str, float]) -> str:
     )
     body = "".join(line(language, choice, measured) for choice in choices())
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll tall family">{table}</div>'
+    return f'<div class="scroll family">{table}</div>'
 
 
 def line(language: str, choice: Choice, measured: Mapping[str, float]) -> str:
