@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from resnet_hub.family import Choice, guide
+from resnet_hub.ui.compare_page import million
 from resnet_hub.ui.text import say
 
 COLUMNS = ["network", "params", "macs", "latency", "accuracy", "input", "use"]
@@ -39,8 +40,8 @@ def line(language: str, choice: Choice, measured: Mapping[str, float]) -> str:
         data = "ImageNet" if "ImageNet" in source else "CIFAR-10"
         accuracy += f'<small title="{source}">{data}, {kind}</small>'
     cells = {
-        "params": (choice.parameters, f"{choice.parameters / 1e6:.2f} M"),
-        "macs": (choice.macs, f"{choice.macs / 1e9:.3f} G"),
+        "params": (choice.parameters, million(choice.parameters)),
+        "macs": (choice.macs, million(choice.macs)),
         "latency": (seconds or "", "" if seconds is None else f"{1000 * seconds:.1f} ms"),
         "accuracy": (choice.accuracy or "", accuracy),
         "input": (choice.input_size[0], "×".join(map(str, choice.input_size))),

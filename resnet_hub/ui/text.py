@@ -478,9 +478,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "family_measured": ("measured here", "実測"),
     "family_published": ("published", "公表値"),
     "family_sources": (
-        "Measured: the shipped checkpoint's card. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
+        "Measured: the shipped checkpoint's card, on CIFAR-10 re-encoded as JPEG. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
         "the paper's table 6 (CIFAR-10). Nothing stands where nobody measured.",
-        "実測：同梱チェックポイントのモデルカード。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
+        "実測：同梱チェックポイントのモデルカード（JPEG で保存し直した CIFAR-10）。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
     ),
     # what each network is for; the English is family.py's own
     "use_resnet18": ("{use}", "写真での最初のモデル。データが少ないときの fine-tuning や小さなマシン向き"),
