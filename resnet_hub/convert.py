@@ -26,8 +26,8 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.counterpart import is_library_s_own, stock_name
-from resnet_hub.fetch import fetch_checkpoint
-from resnet_hub.hub import HubModel, default_preprocess, read_labels
+from resnet_hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
+from resnet_hub.hub import HubModel, default_preprocess, read_labels, told_apart
 from resnet_hub.models.build import build_network, from_pretrained
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess
@@ -45,6 +45,7 @@ KEYS = [
     ("fc.", "classifier.1."),
 ]
 TRANSFORMERS_FIELDS = {"model_type": "resnet", "architectures": ["ResNetForImageClassification"]}
+MOST_CROPPED = 384  # from this side on, transformers' ConvNext processor squashes instead of cropping
 RESAMPLE = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # PIL's numbers
 ONNX_TOLERANCE = 1e-4  # of the largest logit; ONNX Runtime fuses and reorders
 
@@ -149,12 +150,16 @@ def config_from_transformers(values: dict[str, Any]) -> ResNetConfig:
 
 def preprocess_to_transformers(preprocess: Preprocess) -> dict[str, Any]:
     """transformers' `preprocessor_config.json`: its ConvNext processor resizes and crops as timm does."""
-    if preprocess.crop_mode != "center" or len(set(preprocess.input_size[1:])) > 1:
-        raise ConvertError("transformers' processor crops squares from the centre only")
+    _, side, width = preprocess.input_size
+    if preprocess.crop_mode != "center" or side != width or side >= MOST_CROPPED:
+        raise ConvertError(
+            f"transformers' processor crops squares below {MOST_CROPPED} pixels from the centre only, not "
+            f"{side}x{width} (crop_mode={preprocess.crop_mode}); keep it as a resnet_hub checkpoint"
+        )
     return {
         "image_processor_type": "ConvNextImageProcessor",
         "do_resize": True,
-        "size": {"shortest_edge": preprocess.input_size[1]},
+        "size": {"shortest_edge": side},
         "crop_pct": preprocess.crop_pct,
         "resample": RESAMPLE[preprocess.interpolation],
         "do_rescale": True,
@@ -166,7 +171,9 @@ def preprocess_to_transformers(preprocess: Preprocess) -> dict[str, Any]:
 
 def preprocess_from_transformers(values: dict[str, Any], config: ModelConfig) -> Preprocess:
     """The preprocessing of a `preprocessor_config.json`; what it leaves out is ImageNet's usual."""
-    side = (values.get("size") or {}).get("shortest_edge", config.input_size[0])
+    size = values.get("size") or {}
+    side = size if isinstance(size, int) else size.get("shortest_edge", config.input_size[0])
+    squashed = {"crop_mode": "squash", "crop_pct": 1.0} if side >= MOST_CROPPED else {}
     names = {number: name for name, number in RESAMPLE.items()}
     given = {
         "input_size": (config.in_chans, side, side),
@@ -176,7 +183,9 @@ def preprocess_from_transformers(values: dict[str, Any], config: ModelConfig) ->
         "std": values.get("image_std"),
     }
     usual = default_preprocess(config).to_pretrained_cfg()
-    return Preprocess.from_pretrained_cfg(usual | {k: v for k, v in given.items() if v is not None})
+    return Preprocess.from_pretrained_cfg(
+        usual | {k: v for k, v in given.items() if v is not None} | squashed
+    )
 
 
 # Reading
@@ -199,12 +208,18 @@ def load(source: str, name: str | None = None) -> HubModel:
     values = json.loads(checkpoint.config.read_text(encoding="utf-8"))
     if values.get("model_type") != TRANSFORMERS_FIELDS["model_type"]:
         return from_pretrained(source)
+    return _from_transformers(checkpoint, values)
+
+
+def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> HubModel:
     config = config_from_transformers(values)
-    model = filled(config, from_transformers(load_file(checkpoint.weights)), source)
+    model = filled(config, from_transformers(load_file(checkpoint.weights)), checkpoint.source)
     names = values.get("id2label")
-    model.labels = read_labels({"label_names": None if names is None else list(names.values())}, config)
-    processor = checkpoint.config.with_name("preprocessor_config.json")
-    given = json.loads(processor.read_text(encoding="utf-8")) if processor.is_file() else {}
+    if names is not None:
+        names = told_apart([str(names[number]) for number in sorted(names, key=int)])
+    model.labels = read_labels({"label_names": names}, config)
+    commit = checkpoint.revision if checkpoint.is_cached else None
+    given = json.loads(fetch_text(checkpoint.source, PROCESSOR_FILE, revision=commit) or "{}")
     model.preprocess = preprocess_from_transformers(given, config)
     model.source, model.revision = checkpoint.source, checkpoint.revision
     return model

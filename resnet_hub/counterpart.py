@@ -91,13 +91,18 @@ def replaced(config: ModelConfig) -> list[str]:
 
 def provenance(config: ModelConfig, library: str) -> str:
     """The library's name for the counterpart, and what was replaced, e.g. "timm resnet18, stem replaced"."""
+    parts = replaced(config)
+    words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f"{library} {library_name(config)}" + (f", {words} replaced" if parts else "")
+
+
+def library_name(config: ModelConfig) -> str:
+    """What the counterpart is made from: the library's name of a network, or the kind of its blocks."""
     name = config.name if isinstance(config, BaselineConfig) else stock_name(config)
     name = name or f"ResNet of {config.block} blocks"
     if getattr(config, "stem", None) == "deep":
-        name = "resnet50c" if name == "resnet50" else f"{name} with its deep stem"
-    parts = replaced(config)
-    words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"{library} {name}" + (f", {words} replaced" if parts else "")
+        return "resnet50c" if name == "resnet50" else f"{name} with its deep stem"
+    return name
 
 
 def is_library_s_own(config: ModelConfig, library: str) -> bool:

@@ -22,8 +22,9 @@ from huggingface_hub.errors import (
 )
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
+PROCESSOR_FILE = "preprocessor_config.json"  # transformers'
 SHIPPED = Path(__file__).parent / "weights"
-MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 1 << 20}
+MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 1 << 20, PROCESSOR_FILE: 1 << 20}
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")  # not ../name, which is a directory
 PATIENCE = 10  # seconds until a Hub that does not answer counts as out of reach
@@ -82,15 +83,21 @@ def fetch_checkpoint(
     return Checkpoint(source, commit, *paths)
 
 
-def fetch_card(
+def fetch_card(repo_id_or_dir: str | Path, **where) -> str | None:
+    """The text of a checkpoint's model card; None where it has none. See `fetch_text`."""
+    return fetch_text(repo_id_or_dir, CARD_FILE, **where)
+
+
+def fetch_text(
     repo_id_or_dir: str | Path,
+    file: str,
     *,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | None = None,
     local_files_only: bool = False,
 ) -> str | None:
-    """The text of a checkpoint's model card; None where it has none.
+    """The text of one of a checkpoint's files; None where it has none.
 
     Raises:
         CheckpointError: when it cannot be had.
@@ -98,11 +105,11 @@ def fetch_card(
     source = str(repo_id_or_dir)
     found = local_directory(source)
     if found is not None:
-        path = found[0] / CARD_FILE
+        path = found[0] / file
         return path.read_text(encoding="utf-8") if path.is_file() else None
     where = {"revision": revision, "token": token, "cache_dir": cache_dir}
     try:
-        _, (path,) = fetch_files(source, (CARD_FILE,), local_files_only=local_files_only, **where)
+        _, (path,) = fetch_files(source, (file,), local_files_only=local_files_only, **where)
     except MissingFile:
         return None
     return path.read_text(encoding="utf-8", errors="replace")

@@ -311,8 +311,7 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
         from timm.data import ImageNetInfo
 
         info = ImageNetInfo()
-        names = [info.index_to_description(i) for i in range(1000)]
-        names = [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+        names = told_apart([info.index_to_description(i) for i in range(1000)])
     if names is None:
         names = range(config.num_classes)
     elif isinstance(names, dict):  # timm allows {class: name}
@@ -324,6 +323,11 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
             f"for {config.num_classes} classes; give each class a name of its own"
         )
     return labels
+
+
+def told_apart(names: list[str]) -> list[str]:
+    """The names, with their number where two classes share one: ImageNet has two kinds of crane."""
+    return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Is this the same network? Ours against timm's or torchvision's, the same weights in both.
 
     python -m resnet_hub.parity resnet50 resnet18_cifar --reference timm
+    python -m resnet_hub.parity --grid
 
 Parameters, cost, keys, and on the same pictures logits, stages, gradients and statistics. Knows nothing of
 checkpoints or of the page; how a counterpart is built is `counterpart.py`'s.
@@ -12,12 +13,13 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import ImageOps
 from torch import Tensor, nn
 
 from resnet_hub.config import ModelConfig
@@ -39,6 +41,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [  # what no name stands for, and a
     ("resnet20_cifar", {"shortcut": "projection"}),
 ]
 MOST_SIDE = 64  # of the command's pictures, so that every network of the table takes seconds
+SIZES, COUNTS = (32, 64, 75, 224), (1, 7)  # of the grid's pictures
 PHOTOS = Path(__file__).parent / "ui" / "examples"
 
 
@@ -185,8 +188,10 @@ def differences(
     stages = [info["module"] for info in ours.feature_info if not _is_empty(theirs, info["module"])]
     for net in (ours, theirs):
         net.train(mode == "train").to(DTYPES[precision])
-    pair = [outputs(net, stages, pixels.to(DTYPES[precision]), gradients=gradients) for net in (ours, theirs)]
-    return [_worst(mode, precision, what, pair[0][what], pair[1][what]) for what in pair[0]]
+    mine, yours = (
+        outputs(net, stages, pixels.to(DTYPES[precision]), gradients=gradients) for net in (ours, theirs)
+    )
+    return [_worst(mode, precision, what, mine[what], yours[what]) for what in mine]
 
 
 def _is_empty(net: nn.Module, name: str) -> bool:
@@ -222,6 +227,12 @@ def train_mode_fits(config: ModelConfig, pictures: int) -> bool:
     return all(pictures * math.prod(row.out_size) > 1 for row in rows)
 
 
+def pair(config: ModelConfig, library: str) -> tuple[nn.Module, nn.Module]:
+    """Our network and its counterpart, their weights still to be drawn."""
+    with SkipRandomFill():
+        return build_network(config), counterpart(config, library)
+
+
 def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0) -> Report:
     """Build one of our networks and its counterpart, give both the same random weights, compare everything.
 
@@ -233,8 +244,7 @@ def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0)
         ParityError: when there is no counterpart.
     """
     config = replace(config, input_size=tuple(pixels.shape[2:]), drop_rate=0.0)
-    with SkipRandomFill():  # every value is drawn below
-        ours, theirs = build_network(config), counterpart(config, library)
+    ours, theirs = pair(config, library)
     keys = [list(net.state_dict()) for net in (ours, theirs)]
     missing, unexpected = ([k for k in a if k not in b] for a, b in (keys, reversed(keys)))
     return Report(
@@ -260,6 +270,25 @@ def _everything(ours: nn.Module, theirs: nn.Module, pixels: Tensor, seed: int) -
             yield from differences(ours, theirs, pixels, mode=mode, precision=precision)
 
 
+@torch.inference_mode()
+def grid(config: ModelConfig, library: str) -> dict[str, float]:
+    """Relative difference of the fp32 logits in eval mode, of 1 and 7 photos and pictures of noise, each at
+    every one of SIZES; by what went in, e.g. "224x224 7 photos".
+    """
+    found = {}
+    for size in SIZES:  # built for each: VGG-16's head is made for one size
+        sized = replace(config, input_size=(size, size), drop_rate=0.0)
+        nets = pair(sized, library)
+        weights = drawn_weights(nets[1])
+        for net in nets:
+            net.eval().load_state_dict(weights)
+        for kind, pictures in (("photos", photos(sized)), ("noise", noise(sized, max(COUNTS)))):
+            for count in COUNTS:
+                ours, theirs = (net(pictures[:count]) for net in nets)
+                found[f"{size}x{size} {count} {kind}"] = difference(ours, theirs)[1]
+    return found
+
+
 # The command
 
 
@@ -279,13 +308,22 @@ def cases(names: list[str], libraries: tuple[str, ...]) -> list[tuple[ModelConfi
     return found
 
 
+def photos(config: ModelConfig) -> Tensor:
+    """The page's example photos and their mirror images as the network's input, normalised: (8, C, H, W)."""
+    found = [load_image(path) for path in sorted(PHOTOS.glob("*.jpg"))]
+    return default_preprocess(config).batch([*found, *map(ImageOps.mirror, found)])
+
+
+def noise(config: ModelConfig, count: int) -> Tensor:
+    """Standard normal pictures of the network's input size: (count, C, H, W)."""
+    shape = (count, config.in_chans, *config.input_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
 def sample(config: ModelConfig) -> Tensor:
-    """Two photos and one picture of noise, normalised, at the network's size or MOST_SIDE: (3, C, H, W)."""
-    size = tuple(min(side, MOST_SIDE) for side in config.input_size)
-    preprocess = default_preprocess(replace(config, input_size=size))
-    photos = preprocess.batch([load_image(path) for path in sorted(PHOTOS.glob("*.jpg"))[:2]])
-    noise = torch.randn(1, *photos.shape[1:], generator=torch.Generator().manual_seed(1))
-    return torch.cat([photos, noise])
+    """Two photos and one picture of noise, at the network's size or MOST_SIDE: (3, C, H, W)."""
+    config = replace(config, input_size=tuple(min(side, MOST_SIDE) for side in config.input_size))
+    return torch.cat([photos(config)[:2], noise(config, 1)])
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -329,6 +367,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all with a counterpart)")
     parser.add_argument("--reference", choices=LIBRARIES, help="one library only (default: both)")
+    grid_help = (
+        f"only fp32 logits, at {SIZES} pixels, of {COUNTS} photos and pictures of noise; takes minutes"
+    )
+    parser.add_argument("--grid", action="store_true", help=grid_help)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser.parse_args(arguments)
 
@@ -337,22 +379,49 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when all are the same, 1 when one differs, 2 with one line when none can be compared."""
     options = parse_arguments(arguments)
     libraries = (options.reference,) if options.reference else LIBRARIES
-    reports = []
+    documents = []
     try:
         for config, library in cases(options.names, libraries):
-            reports.append(compare(config, library, sample(config)))
+            document, text = (gridded if options.grid else reported)(config, library)
+            documents.append(document)
             if not options.json:
-                print("\n".join(lines(reports[-1])), flush=True)
+                print(text, flush=True)
     except (ValueError, ImportError) as error:
         print(f"resnet_hub.parity: {error}", file=sys.stderr)
         return 2
-    different = [report.model for report in reports if not report.is_equal]
+    different = [document["model"] for document in documents if not document["equal"]]
     if options.json:
-        documents = [asdict(report) | {"equal": report.is_equal} for report in reports]
         print(json.dumps({"equal": not different, "reports": documents}, indent=2))
-    else:
-        print(f"{len(reports)} pairs, {len(different)} different {'; '.join(different)}".rstrip())
+        return 1 if different else 0
+    for pictures in documents[0]["logits"] if options.grid else []:
+        print(f"worst of {pictures}: {largest(document['logits'][pictures] for document in documents):.1e}")
+    print(f"{len(documents)} pairs, {len(different)} different {'; '.join(different)}".rstrip())
     return 1 if different else 0
+
+
+def reported(config: ModelConfig, library: str) -> tuple[dict[str, Any], str]:
+    """Everything compared on `sample`, for a program and for a person."""
+    report = compare(config, library, sample(config))
+    return asdict(report) | {"equal": report.is_equal}, "\n".join(lines(report))
+
+
+def gridded(config: ModelConfig, library: str) -> tuple[dict[str, Any], str]:
+    """The grid, for a program and for a person."""
+    found = grid(config, library)
+    worst = largest(found.values())
+    document = {
+        "model": label(config),
+        "reference": provenance(config, library),
+        "logits": found,
+        "equal": worst <= TOLERANCES["fp32"]["forward"],
+    }
+    sign = "the same" if document["equal"] else "DIFFERENT"
+    return document, f"{document['model']} = {document['reference']}: {sign}, fp32 logits {worst:.1e} at most"
+
+
+def largest(values: Iterable[float]) -> float:
+    """The largest, where NaN is larger than everything."""
+    return max(math.inf if math.isnan(value) else value for value in values)
 
 
 if __name__ == "__main__":

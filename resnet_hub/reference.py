@@ -67,7 +67,8 @@ class Facts:
         parameters: their number.
         macs: multiply-adds of one picture at `input_size`.
         input_size: (height, width) in pixels.
-        detail: of a counterpart, the library's name for it and what was replaced.
+        built_from: of a counterpart, timm's network or the kind of its blocks.
+        replaced: of a counterpart, the parts that are not timm's own.
     """
 
     name: str
@@ -77,7 +78,8 @@ class Facts:
     parameters: int
     macs: int
     input_size: tuple[int, int]
-    detail: str = ""
+    built_from: str = ""
+    replaced: tuple[str, ...] = ()
 
 
 def architecture(name: str) -> str:
@@ -186,7 +188,7 @@ def copied(ours, source: str):
     Raises:
         NoReference: when timm's parts do not make this network.
     """
-    from resnet_hub.counterpart import counterpart, has_counterpart, provenance, stock_name
+    from resnet_hub.counterpart import counterpart, has_counterpart, library_name, replaced, stock_name
 
     config = ours.config
     if not has_counterpart(config, "timm"):
@@ -200,7 +202,8 @@ def copied(ours, source: str):
         parameters=parameters,
         macs=_macs(outline, ours.preprocess.input_size),
         input_size=ours.preprocess.input_size[1:],
-        detail=provenance(config, "timm"),
+        built_from=library_name(config),
+        replaced=tuple(replaced(config)),
     )
     net = counterpart(config, "timm")
     net.load_state_dict(ours.state_dict())

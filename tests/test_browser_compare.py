@@ -25,9 +25,13 @@ def comparer(open_page):
     return open_
 
 
-def compare(page, path):
+def give(page, path):
     page.locator("#compare-photo input[type=file]").first.set_input_files(str(path))
     expect(page.locator("#compare-photo img")).to_be_visible()
+
+
+def compare(page, path):
+    give(page, path)
     page.locator("#compare-go").click()
     expect(page.locator("#compare-panel .answer")).to_have_count(2)
 
@@ -62,6 +66,25 @@ def test_a_typed_reference_that_cannot_be_had_leaves_the_rest_standing(comparer,
     expect(page.locator("#compare-panel [role=alert]")).to_contain_text(
         "timm has no model “resnet_of_nobody”"
     )
+
+
+def test_two_visitors_at_once_keep_their_own_comparison(comparer, app_folder, photo):
+    pages = {"resnet20_cifar": comparer(), "wrn16_4_cifar": comparer()}
+    box = pages["wrn16_4_cifar"].locator("#compare-model input")
+    box.click()
+    pages["wrn16_4_cifar"].get_by_role("option", name=str(app_folder / "other")).click()
+    for page in pages.values():
+        give(page, photo)
+    for button in ("#compare-go", "#compare-measure"):
+        for page in pages.values():
+            page.locator(button).click()
+        for page in pages.values():
+            expected = r"not measured" if button == "#compare-go" else r"\d ms"
+            expect(page.locator("#compare-panel")).to_contain_text(re.compile(expected))
+    for name, page in pages.items():
+        (other,) = pages.keys() - {name}
+        expect(page.locator("#compare-panel .ours h4")).to_have_text(f"{name} (ours)")
+        expect(page.locator("#compare-panel")).not_to_contain_text(other)
 
 
 def test_every_model_of_timm_can_be_found_by_typing(comparer):
@@ -110,7 +133,9 @@ def test_the_language_switch_translates_an_answer_on_the_page(comparer, photo):
     page.get_by_label("日本語").check()
     expect(page.locator("#compare-panel")).to_contain_text("第 1 候補が一致")
     expect(page.locator("#compare-go")).to_have_text("比べる")
-    assert not re.search(r"guess|latency|Weights|parameters", page.locator("#compare-panel").inner_text())
+    assert not re.search(
+        r"guess|latency|eights|parameters|replaced|blocks", page.locator("#compare-panel").inner_text()
+    )
 
 
 @pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "ja-JP")])

@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, ResNetForImageClassification
 
 from resnet_hub import convert, create_model, from_pretrained
 from resnet_hub.parity import drawn_weights
+from resnet_hub.preprocess import Preprocess
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,6 +89,44 @@ def test_transformers_processor_makes_the_same_pixels(tmp_path):
     assert (ours.preprocess.tensor(photo) - theirs).abs().mean() < 0.02  # of a standard deviation
     back = convert.load(str(tmp_path))
     assert back.preprocess == ours.preprocess
+
+
+def test_a_hub_repository_of_transformers_is_read_with_its_processor_and_labels(hub, tmp_path):
+    """As microsoft/resnet-50 is: `size` a number, and two classes of one name."""
+    ours = drawn("resnet18", num_classes=12)
+    ours.labels = tuple(f"thing {i}" for i in range(12))
+    convert.save(ours, tmp_path, "transformers")
+    config = json.loads((tmp_path / "config.json").read_text())
+    labels = config["id2label"] | {"2": "crane", "11": "crane"}
+    config["id2label"] = dict(sorted(labels.items()))  # "10" before "2"
+    processor = {
+        "feature_extractor_type": "ConvNextFeatureExtractor",
+        "crop_pct": 0.9,
+        "size": 160,
+        "resample": 2,
+    }
+    hub.add(
+        "microsoft/resnet-tiny",
+        {
+            "config.json": json.dumps(config).encode(),
+            "preprocessor_config.json": json.dumps(processor).encode(),
+            "model.safetensors": (tmp_path / "model.safetensors").read_bytes(),
+        },
+    )
+    theirs = convert.load("microsoft/resnet-tiny")
+    assert_same_bits(theirs.state_dict(), ours.state_dict())
+    assert theirs.labels == ("thing 0", "thing 1", "crane (2)", *ours.labels[3:11], "crane (11)")
+    found = theirs.preprocess
+    assert (found.input_size, found.crop_pct, found.interpolation) == ((3, 160, 160), 0.9, "bilinear")
+    assert theirs.revision == hub.repo("microsoft/resnet-tiny").refs["main"]
+
+
+def test_from_384_pixels_on_transformers_squashes_and_so_is_read_and_refused(tmp_path):
+    config = create_model("resnet18", num_classes=3).config
+    read = convert.preprocess_from_transformers({"size": {"shortest_edge": 384}, "crop_pct": 0.9}, config)
+    assert (read.crop_mode, read.crop_pct) == ("squash", 1.0)
+    with pytest.raises(convert.ConvertError, match="below 384"):
+        convert.preprocess_to_transformers(Preprocess(input_size=(3, 384, 384)))
 
 
 @pytest.mark.parametrize(("library", "name"), [("timm", "resnet18"), ("torchvision", "resnet50")])

@@ -246,6 +246,36 @@ def test_json_is_one_document_and_a_difference_is_1(capsys, monkeypatch):
     assert len(document["reports"]) == 1 + sum(name == "resnet20_cifar" for name, _ in VARIANTS)
 
 
+def test_the_grid_compares_every_size_batch_and_kind_of_picture(capsys, monkeypatch):
+    monkeypatch.setattr(parity, "SIZES", (32, 45))
+    assert parity.main(["resnet20_cifar", "--reference", "timm", "--grid", "--json"]) == 0
+    for report in json.loads(capsys.readouterr().out)["reports"]:
+        wanted = {
+            f"{size}x{size} {n} {kind}" for size in (32, 45) for n in (1, 7) for kind in ("photos", "noise")
+        }
+        assert set(report["logits"]) == wanted and max(report["logits"].values()) <= 1e-5
+
+
+def test_a_difference_that_one_size_shows_alone_fails_the_grid(capsys, monkeypatch):
+    """Reflected borders of a pooling that only an odd size reaches, say; here all pictures of 45 pixels."""
+    build = create_model("resnet20_cifar").__class__
+
+    class Other(build):
+        def head(self, x):
+            return super().head(x) * (1.001 if x.shape[-1] == 12 else 1)
+
+    monkeypatch.setattr(parity, "build_network", Other)
+    monkeypatch.setattr(parity, "SIZES", (32, 45))
+    assert parity.main(["resnet20_cifar", "--reference", "timm", "--grid"]) == 1
+    out = capsys.readouterr().out
+    assert "resnet20_cifar = timm" in out and "DIFFERENT, fp32 logits 1.0e-03 at most" in out
+    assert "worst of 45x45 7 noise: 1.0e-03" in out and "worst of 32x32 7 noise: 0.0e+00" in out
+
+
+def test_nan_fails_the_grid():
+    assert parity.largest([0.0, float("nan"), 1e-7]) > 1
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [("resnet5", "did you mean"), ("plain18", "has no counterpart"), ("lenet5", "resnet18,")],

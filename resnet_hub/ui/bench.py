@@ -1,7 +1,8 @@
 """`python -m resnet_hub.ui.bench`: how fast the app starts and answers, as ratios to plain Gradio apps.
 
 Each figure is measured alternately with its peer on this machine: start-up against the usual torchvision
-demo (imports at the top, an eager ResNet-50), a Classify event against an event that does nothing.
+demo (imports at the top, an eager ResNet-50), a Classify event against an event that does nothing, and a
+Compare event against that and the two networks it runs.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ gr.Interface(lambda path: {"nothing": 1.0}, image, label, api_name="classify").l
 
 
 @contextmanager
-def serving(script: Path, timeout: float = 120):
+def serving(script: Path, *arguments: str, timeout: float = 120):
     """Run a Gradio script on a free port; yields (address, seconds from start to the first 200 on `/`)."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -59,7 +60,7 @@ def serving(script: Path, timeout: float = 120):
     address = f"http://127.0.0.1:{port}/"
     started = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, script], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, script, *arguments], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         while not _answers(address):
@@ -108,6 +109,47 @@ def classify_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
     return medians | {"added": medians["ours"] - medians["empty"], "calls": calls}
 
 
+def compare_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
+    """Median milliseconds of comparing a photo at 224 with ResNet-50 and its counterpart, of an empty event,
+    and of the two networks alone, run eagerly in this process; all in turn.
+
+    Random weights cost what trained ones do. The bound is twice the networks and one empty event.
+    """
+    import torch
+    from gradio_client import Client, handle_file
+
+    from resnet_hub.models.build import create_model
+    from resnet_hub.reference import COUNTERPART, copied
+
+    model = create_model("resnet50").eval()
+    nets = [model, copied(model, "")]
+    pixels = torch.randn(1, 3, 224, 224)
+    photo = handle_file(str(picture))
+    milliseconds = {"ours": [], "empty": [], "networks": []}
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with (
+            serving(ours, "--model", folder) as (our_address, _),
+            serving(empty) as (empty_address, _),
+            torch.inference_mode(),
+        ):
+            client, nothing = (Client(each, verbose=False) for each in (our_address, empty_address))
+            events = {
+                "ours": lambda: client.predict(photo, folder, [COUNTERPART], api_name="/compare"),
+                "empty": lambda: nothing.predict(photo, api_name="/classify"),
+                "networks": lambda: [net(pixels) for net in nets],
+            }
+            for call in range(calls + 3):
+                for name, event in events.items():
+                    started = time.perf_counter()
+                    event()
+                    if call >= 3:
+                        milliseconds[name].append(1000 * (time.perf_counter() - started))
+    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
+    bound = 2 * medians["networks"] + medians["empty"]
+    return medians | {"bound": bound, "of_bound": medians["ours"] / bound, "calls": calls}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m resnet_hub.ui.bench", description=__doc__.split("\n")[0])
     parser.add_argument("--runs", type=int, default=5, help="starts of each app (default: 5)")
@@ -122,6 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = {
             "start_up_seconds": start_up(APP, usual, options.runs),
             "classify_event_milliseconds": classify_event(APP, empty, picture, options.calls),
+            "compare_event_milliseconds": compare_event(APP, empty, picture, options.calls),
         }
     if options.json:
         print(json.dumps(results, indent=2))

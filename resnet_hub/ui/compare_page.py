@@ -91,9 +91,11 @@ def title(language: str, facts: Facts) -> str:
 
 def origin(language: str, facts: Facts) -> str:
     """Where its weights are from, and what was built."""
-    return html.escape(
-        say(language, f"compare_weights_{facts.weights}", origin=facts.origin, detail=facts.detail)
-    )
+    built = name_of(language, "built", facts.built_from)
+    parts = [say(language, f"compare_part_{part}") for part in facts.replaced]
+    if parts:
+        built = say(language, "compare_replaced", name=built, parts=say(language, "comma").join(parts))
+    return html.escape(say(language, f"compare_weights_{facts.weights}", origin=facts.origin, built=built))
 
 
 def card(language: str, answer: Answer, verdict: str) -> str:
@@ -192,7 +194,7 @@ def differences(language: str, beside: Beside) -> str:
         words = say(language, "compare_no_logits")
     same_input = "" if beside.same_input else " " + say(language, "compare_our_input")
     heading = say(language, "compare_differences", name=called(language, beside.answer.facts))
-    drawn = decades(rows, TOLERANCE, heading, say(language, "compare_same_bits"))
+    drawn = decades(rows, TOLERANCE, heading)
     return (
         f"<h4>{html.escape(heading)}</h4><p>{html.escape(words + same_input)}</p>"
         f'<figure class="drawing">{drawn}'
@@ -254,7 +256,9 @@ def many_page(language: str, many: Many | None) -> str:
         parts.append(f'<p class="notice wrong">{html.escape(f"{name}: {error_text(language, why)}")}</p>')
     if many.rows:
         parts.append(guess_table(language, many))
-        parts += [confusion(language, many, i) for i in range(len(many.references))]
+        counted = [confusion(language, many, i) for i in range(len(many.references))]
+        if any(counted):
+            parts += [f"<p>{say(language, 'compare_confusion_read')}</p>", *counted]
     return "".join(parts)
 
 
@@ -308,10 +312,7 @@ def confusion(language: str, many: Many, column: int) -> str:
     heading = say(
         language, "compare_confusion", name=name, same=same, of=len(pairs), share=percent(same / len(pairs))
     )
-    return (
-        f"<h4>{heading}</h4><p>{say(language, 'compare_confusion_read')}</p>"
-        f"{scrolling(f'<tr><th></th>{head}</tr>', ''.join(lines))}"
-    )
+    return f"<h4>{heading}</h4>{scrolling(f'<tr><th></th>{head}</tr>', ''.join(lines), 'confusion')}"
 
 
 # For a program

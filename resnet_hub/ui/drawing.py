@@ -151,8 +151,8 @@ def _curve(line: Curve, up: float, across: float) -> str:
     )
 
 
-def decades(rows: Sequence[tuple[str, float]], tolerance: float, title: str, same: str) -> str:
-    """A bar for each relative difference, from 1e-8 to 1 by powers of ten; `same` is said where it is 0."""
+def decades(rows: Sequence[tuple[str, float]], tolerance: float, title: str) -> str:
+    """A bar for each relative difference, from 1e-8 to 1 by powers of ten."""
     left, right, step = 60, WIDTH - 62, 24
     floor = TOP + step * len(rows)
 
@@ -170,7 +170,7 @@ def decades(rows: Sequence[tuple[str, float]], tolerance: float, title: str, sam
         y = TOP + step * i + 5
         parts.append(text(left - 6, y + 10, name, anchor="end"))
         if value == 0:
-            parts.append(text(left + 4, y + 10, same, anchor="start", opacity=0.75))
+            parts.append(text(left + 5, y + 11, "0", anchor="start", weight="600"))
             continue
         colour = COLOURS["B"] if value <= tolerance else COLOURS["A"]
         parts.append(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from resnet_hub.family import Choice, guide
+from resnet_hub.ui.compare_page import million
 from resnet_hub.ui.text import say
 
 COLUMNS = ["network", "params", "macs", "latency", "accuracy", "input", "use"]
@@ -27,7 +28,7 @@ def family_page(language: str, measured: Mapping[str, float]) -> str:
     )
     body = "".join(line(language, choice, measured) for choice in choices())
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll tall family">{table}</div>'
+    return f'<div class="scroll family">{table}</div>'
 
 
 def line(language: str, choice: Choice, measured: Mapping[str, float]) -> str:
@@ -39,8 +40,8 @@ def line(language: str, choice: Choice, measured: Mapping[str, float]) -> str:
         data = "ImageNet" if "ImageNet" in source else "CIFAR-10"
         accuracy += f'<small title="{source}">{data}, {kind}</small>'
     cells = {
-        "params": (choice.parameters, f"{choice.parameters / 1e6:.2f} M"),
-        "macs": (choice.macs, f"{choice.macs / 1e9:.3f} G"),
+        "params": (choice.parameters, million(choice.parameters)),
+        "macs": (choice.macs, million(choice.macs)),
         "latency": (seconds or "", "" if seconds is None else f"{1000 * seconds:.1f} ms"),
         "accuracy": (choice.accuracy or "", accuracy),
         "input": (choice.input_size[0], "×".join(map(str, choice.input_size))),

@@ -351,9 +351,19 @@ TEXT: dict[str, tuple[str, str]] = {
     "compare_called_pretrained": ("timm {name}", "timm {name}"),
     "compare_weights_ours": ("Weights: {origin}.", "重み：{origin}"),
     "compare_weights_copied": (
-        "The weights of {origin}, copied across; no weights of timm's are in it. Built as {detail}.",
-        "{origin} の重みをそのままコピー（timm の学習済みの重みは使っていません）。構成：{detail}",
+        "The weights of {origin}, copied across; no weights of timm's are in it. Built as timm {built}.",
+        "{origin} の重みをそのままコピー（timm の学習済みの重みは使っていません）。構成：timm の {built}",
     ),
+    "compare_replaced": ("{name} with these parts replaced: {parts}", "{name}（次の部分を置き換え：{parts}）"),
+    "compare_part_head": ("head", "分類層"),
+    "compare_part_stages": ("stages", "ステージ"),
+    "compare_part_stem": ("stem", "ステム"),
+    "compare_part_shortcut": ("shortcut", "ショートカット"),
+    "compare_part_strides": ("strides", "ストライド"),
+    "compare_part_pooling": ("pooling", "プーリング"),
+    "built_ResNet of basic blocks": ("ResNet of basic blocks", "ResNet（basic ブロック）"),
+    "built_ResNet of bottleneck blocks": ("ResNet of bottleneck blocks", "ResNet（bottleneck ブロック）"),
+    "comma": (", ", "、"),
     "compare_weights_pretrained": ("timm's weights: {origin}.", "timm の重み：{origin}"),
     "compare_agree": ("Same first guess.", "第 1 候補が一致。"),
     "compare_disagree": ("Another first guess.", "第 1 候補が不一致。"),
@@ -387,11 +397,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "For these numbers both were given our model's input.",
         "この数値では、どちらにもこちらのモデルと同じ入力を与えています。",
     ),
-    "compare_same_bits": ("0, the same bits", "0（ビットまで同一）"),
     "compare_decades": (
-        "Largest difference of each stage's map over the map's largest value, by powers of ten. Dashed: 1e-5, what the order of "
+        "Largest difference of each stage's map over the map's largest value, by powers of ten. 0: every bit is the same. Dashed: 1e-5, what the order of "
         "fp32 sums explains. Far to the right of it: other weights, or another network.",
-        "各ステージの特徴マップの最大差を、そのマップの最大値で割ったもの（対数目盛）。破線は 1e-5 で、fp32 の計算順序の違いだけで生じうる差です。"
+        "各ステージの特徴マップの最大差を、そのマップの最大値で割ったもの（対数目盛）。0 はビットまで同じ。破線は 1e-5 で、fp32 の計算順序の違いだけで生じうる差です。"
         "それより大きく右に出る場合は、重みかネットワークが違います。",
     ),
     "compare_efficientnet_title": ("EfficientNet: compound scaling", "EfficientNet：複合スケーリング"),
@@ -469,9 +478,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "family_measured": ("measured here", "実測"),
     "family_published": ("published", "公表値"),
     "family_sources": (
-        "Measured: the shipped checkpoint's card. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
+        "Measured: the shipped checkpoint's card, on CIFAR-10 re-encoded as JPEG. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
         "the paper's table 6 (CIFAR-10). Nothing stands where nobody measured.",
-        "実測：同梱チェックポイントのモデルカード。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
+        "実測：同梱チェックポイントのモデルカード（JPEG で保存し直した CIFAR-10）。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
     ),
     # what each network is for; the English is family.py's own
     "use_resnet18": ("{use}", "写真での最初のモデル。データが少ないときの fine-tuning や小さなマシン向き"),
