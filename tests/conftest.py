@@ -1,5 +1,6 @@
 """What several test files share: the app served by its own command, and pictures made on the spot."""
 
+import json
 import os
 import shutil
 import socket
@@ -100,28 +101,55 @@ def browser():
         browser.close()
 
 
-@pytest.fixture
-def open_page(browser, app_url):
-    """open_page(query, **context options) -> a loaded page; the hosts it asks are in `page.hosts`."""
+@pytest.fixture(scope="session")
+def context(browser):
+    """context(**options) -> the browser's context of these options, whose cache later pages find filled."""
+    usual = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}}
+    kept = {}
+
+    def context_(**options):
+        key = json.dumps(usual | options, sort_keys=True)
+        if key not in kept:
+            kept[key] = browser.new_context(**usual | options)
+        return kept[key]
+
+    return context_
+
+
+@contextmanager
+def pages(context, app_url: str):
+    """Yields open(query, address=..., **context options) -> a loaded page; closes all of them in the end."""
     from playwright.sync_api import expect
 
     expect.set_options(timeout=PATIENCE)
-    contexts = []
+    opened = []
 
-    def open_(query: str = "", **options):
-        usual = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}}
-        contexts.append(browser.new_context(**usual | options))
-        page = contexts[-1].new_page()
+    def open_(query: str = "", address: str = app_url, **options):
+        opened.append(page := context(**options).new_page())
         page.set_default_timeout(PATIENCE)
         page.hosts = set()
         page.on("request", lambda request: page.hosts.add(urlparse(request.url).hostname))
-        page.goto(app_url + query)
+        page.goto(address + query)
         expect(page.locator("#design-A .drawing svg" if query else "#panel")).to_be_visible()
         return page
 
     yield open_
-    for context in contexts:
-        context.close()
+    for page in opened:
+        page.close()
+
+
+@pytest.fixture
+def open_page(context, app_url):
+    """open_page(query, **context options) -> a loaded page; the hosts it asks are in `page.hosts`."""
+    with pages(context, app_url) as open_:
+        yield open_
+
+
+@pytest.fixture(scope="module")
+def open_lasting_page(context, app_url):
+    """The same for a page that several tests of a file share."""
+    with pages(context, app_url) as open_:
+        yield open_
 
 
 @pytest.fixture

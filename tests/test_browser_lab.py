@@ -6,7 +6,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import IN_BROWSER, open_tab, picture, served
+from conftest import IN_BROWSER, ROOT, open_tab, picture, served
 
 from resnet_hub.lab import adviser, cost, gradients, pooling
 from resnet_hub.ui.lab import TOPICS
@@ -19,22 +19,41 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 expect = playwright.expect
 pytestmark = IN_BROWSER
 NAMES = {"en-US": "en", "ja-JP": "ja"}
+PHONE = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
+
+
+def lab_in(page, locale: str = "en-US"):
+    """The page with the Lab tab open."""
+    open_tab(page, NAMES[locale], "tab_lab", "#lab-picture figure")
+    return page
+
+
+@pytest.fixture(scope="module")
+def shared_lab(open_lasting_page):
+    return lab_in(open_lasting_page())
 
 
 @pytest.fixture
-def lab_page(open_page):
-    """lab_page(**context options) -> a page with the Lab tab open."""
+def lab(shared_lab):
+    """lab(topic) -> the shared page with the topic opened anew, every control at its default."""
 
-    def open_(**options):
-        page = open_page(**options)
-        open_tab(page, NAMES[options.get("locale", "en-US")], "tab_lab", "#lab-controls nav")
-        return page
+    def go_(topic: str):
+        if shared_lab.locator(f'#lab-controls form[data-topic="{topic}"]').count():
+            go(shared_lab, "timeline")
+        go(shared_lab, topic)
+        return shared_lab
 
-    return open_
+    return go_
 
 
 def go(page, topic: str) -> None:
+    """Open another topic than the one that is open, and wait until nothing is left of that."""
+    parts = "#lab-controls form, #lab-picture figure, #lab-picture table, #lab-picture p"
+    page.evaluate(
+        "parts => document.querySelectorAll(parts).forEach(part => (part.dataset.old = true))", parts
+    )
     page.locator(f'#lab-controls nav [data-go="{topic}"]').click()
+    expect(page.locator("[data-old]")).to_have_count(0)
     expect(page.locator(f'#lab-controls form[data-topic="{topic}"]')).to_be_visible()
 
 
@@ -54,9 +73,8 @@ def picture_of(page) -> str:
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_every_control_of_every_section_moves_the_picture(lab_page, topic):
-    page = lab_page()
-    go(page, topic)
+def test_every_control_of_every_section_moves_the_picture(lab, topic):
+    page = lab(topic)
     figures = page.locator("#lab-picture").locator("figure, table, .task, .says").first
     expect(figures).to_be_visible()
     for control in TOPICS[topic].controls:
@@ -75,8 +93,8 @@ def test_every_control_of_every_section_moves_the_picture(lab_page, topic):
     assert {host for host in page.hosts if host} <= {"127.0.0.1"}
 
 
-def test_the_grid_is_edited_cell_by_cell_and_pooled_anew(lab_page):
-    page = lab_page()
+def test_the_grid_is_edited_cell_by_cell_and_pooled_anew(lab):
+    page = lab("pooling")
     cells = page.locator("#lab-controls [data-grid]")
     expect(cells).to_have_count(36)
     cells.nth(0).fill("7")
@@ -88,8 +106,8 @@ def test_the_grid_is_edited_cell_by_cell_and_pooled_anew(lab_page):
     expect(texts.nth(2)).to_contain_text(f"{average:.1f}")
 
 
-def test_a_photo_is_pooled_and_one_that_is_none_is_refused(lab_page, photo, tmp_path):
-    page = lab_page()
+def test_a_photo_is_pooled_and_one_that_is_none_is_refused(lab, photo, tmp_path):
+    page = lab("pooling")
     set_control(page, "input", "photo")
     expect(page.locator("#lab-picture img.pixels")).to_have_count(3)
     page.locator("#lab-controls [data-upload]").set_input_files(str(photo))
@@ -101,9 +119,8 @@ def test_a_photo_is_pooled_and_one_that_is_none_is_refused(lab_page, photo, tmp_
     expect(page.locator("#lab-picture .notice.wrong")).to_contain_text("not a picture")
 
 
-def test_the_page_says_what_the_functions_say(lab_page):
-    page = lab_page()
-    go(page, "cost")
+def test_the_page_says_what_the_functions_say(lab):
+    page = lab("cost")
     set_control(page, "width", 512)
     expect(page.locator("#lab-picture")).to_contain_text(f"{sum(cost.block_cost(512).basic):,}")
     go(page, "transfer")
@@ -120,9 +137,8 @@ def test_the_page_says_what_the_functions_say(lab_page):
     )
 
 
-def test_an_exercise_leads_into_the_lab_and_shows_its_answer(lab_page):
-    page = lab_page()
-    go(page, "exercises")
+def test_an_exercise_leads_into_the_lab_and_shows_its_answer(lab):
+    page = lab("exercises")
     set_control(page, "number", "2")
     expect(page.locator("#lab-picture .task")).to_contain_text("256 channels")
     expect(page.locator("#lab-picture .notice")).to_have_count(0)
@@ -133,8 +149,8 @@ def test_an_exercise_leads_into_the_lab_and_shows_its_answer(lab_page):
     expect(page.locator("#lab-picture")).to_contain_text("1,179,648")
 
 
-def test_another_language_keeps_the_section_and_its_values(lab_page):
-    page = lab_page()
+def test_another_language_keeps_the_section_and_its_values(open_page):
+    page = lab_in(open_page())
     go(page, "dropout")
     set_control(page, "p", 0.3)
     expect(page.locator("#lab-picture .says")).to_contain_text("1.43")
@@ -144,19 +160,43 @@ def test_another_language_keeps_the_section_and_its_values(lab_page):
     assert page.locator('#lab-controls [name="p"]').input_value() == "0.3"
 
 
-def test_of_quick_clicks_the_last_one_counts(lab_page):
-    page = lab_page()
+def test_a_topic_opened_again_starts_afresh(lab):
+    page = lab("pooling")
+    set_control(page, "input", "photo")
+    set_control(page, "stride", 1)
+    expect(page.locator("#lab-picture img.pixels")).to_have_count(3)
+    page.locator('#lab-controls nav [data-go="pooling"]').click()
+    expect(page.locator("#lab-picture svg")).to_have_count(3)
+    expect(page.locator("#lab-controls [data-grid]").first).to_be_visible()
+    stride = page.locator('#lab-controls [name="stride"]')
+    expect(stride).to_have_value("2")
+    expect(stride.locator("xpath=..").locator("output")).to_have_text("2")
+
+
+def test_a_number_out_of_bounds_is_refused_by_its_label_and_mended(lab):
+    page = lab("transfer")
+    set_control(page, "images", 0)
+    expect(page.locator("#lab-picture [role=alert]")).to_have_text(
+        "Training pictures in all: “0” is not possible. Give 1 to 10,000,000."
+    )
+    set_control(page, "images", 700)
+    expect(page.locator("#lab-picture pre")).to_have_text(adviser.advise(700, 2, True).command)
+
+
+def test_of_quick_clicks_the_last_one_counts(lab):
+    page = lab("skips")
     click = "topic => document.querySelector(`#lab-controls [data-go=${topic}]`).click()"
     page.evaluate(f"topics => topics.forEach({click})", ["residual", "timeline", "dropout"])
     expect(page.locator('#lab-controls form[data-topic="dropout"]')).to_be_visible()
-    page.wait_for_timeout(500)
+    set_control(page, "p", 0.3)  # answered after every click
+    expect(page.locator("#lab-picture .says")).to_contain_text("1.43")
     expect(page.locator('#lab-controls form[data-topic="dropout"]')).to_be_visible()
 
 
 @pytest.mark.parametrize("locale", NAMES)
-def test_a_phone_shows_every_section_without_scrolling_sideways(lab_page, locale):
-    page = lab_page(viewport={"width": 390, "height": 844}, locale=locale, color_scheme="dark")
-    for topic in TOPICS:
+def test_a_phone_shows_every_section_without_scrolling_sideways(open_page, locale):
+    page = lab_in(open_page(**PHONE, locale=locale), locale)
+    for topic in [*TOPICS][1:] + [*TOPICS][:1]:  # the first is open
         go(page, topic)
         expect(page.locator("#lab-picture").locator("figure, table, .task").first).to_be_visible()
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -208,67 +248,74 @@ def test_nothing_or_rubbish_given_is_said_and_the_page_goes_on(open_page, tmp_pa
 
 @pytest.mark.parametrize("locale", NAMES)
 def test_results_fit_a_phone(open_page, locale):
-    page = open_page(viewport={"width": 390, "height": 844}, locale=locale)
+    page = open_page(**PHONE, locale=locale)
     open_tab(page, NAMES[locale], "tab_results", "#grid-form form")
     expect(page.locator("#studies").locator(".notice, svg").first).to_be_visible()
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     assert wide <= 0
 
 
-def test_operations_are_shown_only_where_asked_for_and_count_answers(open_page, browser, tmp_path, photo):
+@pytest.fixture(scope="module")
+def keeper_url(tmp_path_factory):
+    """The app with `--operations`, its results one study, written by the trainer's own `record`."""
+    from training import study
+
+    folder = tmp_path_factory.mktemp("keeper")
+    line = {"train_acc": 0.5, "val_acc": 0.4, "train_loss": 1.0, "val_loss": 1.1, "seconds": 15.0}
+    run = {
+        "results": {"top1": 0.61, "top1_flip_tta": 0.63, "images": 1000},
+        "history": [line | {"epoch": epoch} for epoch in (1, 2)], "total_params": 269_722, "val_acc": 0.7,
+        "seconds": 30.0, "epochs_run": 2, "pflops": 0.01, "best_epoch": 2, "data": "cifar10",
+        "train_images": 5000, "recipe": {"epochs": 2}, "hardware": "two cores", "versions": {"torch": "2.15"},
+    }  # fmt: skip
+    study.record("dropout", {"p = 0.0": [run], "p = 0.5": [run]}, "the command", folder / "results")
+    script = folder / "with_results.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from pathlib import Path\nfrom resnet_hub.ui import recorded\n"
+        f"recorded.RESULTS = Path({str(folder / 'results')!r})\nimport app\napp.main(['--operations'])\n"
+    )
+    with served([sys.executable, str(script)], folder) as address:
+        yield address
+
+
+def test_operations_are_shown_only_where_asked_for_and_count_answers(open_page, keeper_url, tmp_path, photo):
     from gradio_client import Client, handle_file
 
     page = open_page()
     expect(page.get_by_role("tab", name=say("en", "tab_results"), exact=True).first).to_be_visible()
     expect(page.get_by_role("tab", name=say("en", "tab_operations"), exact=True)).to_have_count(0)
-    with served([sys.executable, "app.py", "--operations"], tmp_path) as address:
-        client = Client(address, verbose=False)
-        for _ in range(3):
-            client.predict(handle_file(str(photo)), api_name="/classify")
-        (tmp_path / "bad.png").write_bytes(b"no picture")
-        with pytest.raises(Exception, match="not a picture"):
-            client.predict(handle_file(str(tmp_path / "bad.png")), api_name="/classify")
-        context = browser.new_context(locale="en-US", viewport={"width": 1280, "height": 900})
-        page = context.new_page()
-        page.goto(address)
-        open_tab(page, "en", "tab_operations", "#operations table")
-        cells = page.locator("#operations tbody tr td").all_inner_texts()
-        assert cells[0] == "4" and "25.0%" in cells
-        assert re.fullmatch(r"\d+", cells[2])
-        context.close()
+    client = Client(keeper_url, verbose=False)
+    for _ in range(3):
+        client.predict(handle_file(str(photo)), api_name="/classify")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(Exception, match="not a picture"):
+        client.predict(handle_file(str(tmp_path / "bad.png")), api_name="/classify")
+    page = open_page(address=keeper_url)
+    open_tab(page, "en", "tab_operations", "#operations table")
+    cells = page.locator("#operations tbody tr td").all_inner_texts()
+    assert cells[0] == "4" and "25.0 %" in cells
+    assert re.fullmatch(r"\d+", cells[2])
 
 
-def test_a_recorded_study_is_drawn_and_can_be_taken_away(browser, tmp_path):
-    """Served from a copy whose results hold one study, written by the trainer's own `record`."""
-    from conftest import ROOT
+def test_a_recorded_study_is_drawn_and_can_be_taken_away(open_page, keeper_url):
+    page = open_page(address=keeper_url, **PHONE)
+    open_tab(page, "en", "tab_results", "#studies svg >> nth=0")
+    expect(page.locator("#studies")).to_contain_text("One seed only")
+    with page.expect_download() as download:
+        page.locator('#studies a[download="dropout.json"]').click()
+    assert json.loads(download.value.path().read_text())["study"] == "dropout"
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0
 
-    from training import study
 
-    history = [
-        {"train_acc": 0.5, "val_acc": 0.4, "train_loss": 1.0, "val_loss": 1.1, "epoch": e} for e in (1, 2)
-    ]
-    run = {
-        "results": {"top1": 0.61, "top1_flip_tta": 0.63, "images": 1000},
-        "history": history, "total_params": 269_722, "val_acc": 0.7, "seconds": 30.0, "epochs_run": 2,
-        "pflops": 0.01, "best_epoch": 2, "data": "cifar10", "train_images": 5000,
-        "recipe": {"epochs": 2}, "hardware": "two cores", "versions": {"torch": "2.15"},
-    }  # fmt: skip
-    study.record("dropout", {"p = 0.0": [run], "p = 0.5": [run]}, "the command", tmp_path / "results")
-    script = tmp_path / "with_results.py"
-    script.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\nfrom resnet_hub.ui import recorded\n"
-        f"recorded.RESULTS = Path({str(tmp_path / 'results')!r})\nimport app\napp.main([])\n"
-    )
-    with served([sys.executable, str(script)], tmp_path) as address:
-        context = browser.new_context(locale="en-US", viewport={"width": 390, "height": 844})
-        page = context.new_page()
-        page.goto(address)
-        open_tab(page, "en", "tab_results", "#studies svg >> nth=0")
-        expect(page.locator("#studies")).to_contain_text("One seed only")
-        with page.expect_download() as download:
-            page.locator('#studies a[download="dropout.json"]').click()
-        assert json.loads(download.value.path().read_text())["study"] == "dropout"
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        assert wide <= 0
-        context.close()
+def test_a_study_under_a_topic_stays_open_while_a_control_moves(open_page, keeper_url):
+    page = lab_in(open_page(address=keeper_url))
+    go(page, "dropout")
+    page.locator("#lab-study summary").click()
+    expect(page.locator("#lab-study svg").first).to_be_visible()
+    set_control(page, "p", 0.3)
+    expect(page.locator("#lab-picture .says")).to_contain_text("1.43")
+    expect(page.locator("#lab-study svg").first).to_be_visible()
+    go(page, "cost")
+    expect(page.locator("#lab-study details")).to_have_count(0)

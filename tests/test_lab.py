@@ -7,11 +7,14 @@ import base64
 import dataclasses
 import io
 import json
+import random
 import re
 import threading
 import time
 import zipfile
+import zlib
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -34,12 +37,14 @@ from resnet_hub.lab import (
     skips,
     timeline,
 )
+from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import lab, recorded, studies
 from resnet_hub.ui.lab_exercises import EXERCISES
-from resnet_hub.ui.lab_form import Choice, Grid, Slider, Switch, Upload, defaults, read
+from resnet_hub.ui.lab_form import Choice, Grid, Slider, Switch, Upload, defaults, label, read
 from resnet_hub.ui.operations import report
 from resnet_hub.ui.picture_grid import MOST_BYTES, GridError, from_zip, known_as, markup, predict
 from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, percentile
+from resnet_hub.ui.results import items_of
 from resnet_hub.ui.text import LANGUAGES, TEXT
 from training.transfer import chosen_mode
 
@@ -408,8 +413,8 @@ def test_bounds_name_the_value_and_what_is_allowed():
 def test_every_section_opens_and_every_control_moves_its_picture(topic, language):
     controls = lab.TOPICS[topic].controls
     usual = defaults(controls)
-    top, bottom, kept = lab.opened(language, topic, {})
-    assert "notice wrong" not in bottom and kept == (topic, usual)
+    top, bottom, study, kept = lab.opened(language, topic, {})
+    assert "notice wrong" not in bottom + study and kept == (topic, usual)
     for control in controls:
         other = usual | {control.name: another(control)}
         if isinstance(control, Upload):
@@ -488,7 +493,10 @@ def forget() -> None:
 )
 def test_values_a_browser_could_not_have_sent_are_refused_in_one_line(raw):
     shown, values = lab.follow("en", "gradients", raw)
-    assert "notice wrong" in shown and next(iter(raw)) in shown
+    name = next(iter(raw))
+    assert "notice wrong" in shown and label("en", "gradients", name) in shown
+    allowed = {"depth": "4 to 110", "activation": "relu, tanh", "batch_norm": "true, false"}
+    assert f"Give {allowed[name]}" in shown
     assert values == defaults(lab.TOPICS["gradients"].controls)
 
 
@@ -513,13 +521,48 @@ def test_numbers_and_words_are_read_as_the_controls_say():
 def test_five_hundred_interactions_leave_no_memory_behind():
     import resource
 
-    topics = [t for t in lab.TOPICS if t not in ("gradients", "patches")]
-    for topic in topics * 2:
-        lab.opened("en", topic, {})
+    draw = random.Random(0)
+    costly = {("products", "real"), ("timeline", "measure"), ("gradients", "depth"), ("batchnorm", "depth")}
+
+    def interact(topic: str, i: int) -> None:
+        """Open a topic with every control somewhere; where that takes seconds, at its default."""
+        controls = [c for c in lab.TOPICS[topic].controls if (topic, c.name) not in costly]
+        assert lab.opened(["en", "ja"][i % 2], topic, {c.name: anywhere(c, draw) for c in controls})[1]
+
+    for i, topic in enumerate([*lab.TOPICS] * 4):
+        interact(topic, i)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(500):
-        lab.opened(["en", "ja"][i % 2], topics[i % len(topics)], {})
+        interact([*lab.TOPICS][i % len(lab.TOPICS)], i)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kilobytes
+
+
+def anywhere(control, draw: random.Random):
+    """A value that the control allows."""
+    if isinstance(control, Slider):
+        steps = int((control.most - control.least) / control.step)
+        return type(control.value)(control.least + control.step * draw.randrange(steps + 1))
+    if isinstance(control, Choice):
+        return draw.choice(control.options)
+    if isinstance(control, Switch):
+        return draw.random() < 0.5
+    if isinstance(control, Grid):
+        return [[draw.randint(control.least, control.most) for _ in row] for row in control.value]
+    return control.value
+
+
+@pytest.mark.parametrize("topic", lab.TOPICS)
+def test_whatever_a_stranger_sends_is_answered_by_a_picture_or_one_line(topic, language="ja"):
+    hostile = [None, True, "", "nan", "-inf", "1e400", 10**400, -1, 0, 0.5, "9" * 5000, [], {}, [[]], "<b>"]
+    for control in lab.TOPICS[topic].controls:
+        for value in hostile:
+            shown, kept = lab.follow(language, topic, {control.name: value})
+            assert shown and "<b>&lt;" not in shown and "“<b>" not in shown and "「<b>" not in shown
+            for name, one in kept.items():
+                read(lab.TOPICS[topic].controls, {name: one})  # what is remembered is allowed
+    for data in (None, [], "x", {}, {"topic": []}, {"topic": "none"}, {"topic": {}, "values": 1}):
+        assert lab.asked(gr.EventData(None, data))[0] == lab.FIRST
+    assert "notice wrong" not in lab.opened(language, topic, "rubbish")[1]
 
 
 def test_both_languages_have_every_text_with_the_same_gaps():
@@ -565,7 +608,7 @@ def results(tmp_path, monkeypatch):
     def run(seed: int) -> dict:
         history = [{"epoch": e, "train_acc": 0.5 + 0.1 * e, "val_acc": 0.4 + 0.1 * e} for e in (1, 2, 3)]
         for line in history:
-            line |= {"train_loss": 1.0, "val_loss": 1.1}
+            line |= {"train_loss": 1.0, "val_loss": 1.1, "seconds": 10.0}
         return {
             "results": {"top1": 0.61 + seed / 100, "top1_flip_tta": 0.63, "images": 1000},
             "history": history, "total_params": 269_722, "val_acc": 0.7, "seconds": 30.0, "epochs_run": 3,
@@ -586,7 +629,7 @@ def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(re
         "training.study dropout",
         "two cores",
         "cifar10 &lt;jpeg&gt;",
-        "62.00%",
+        "<td>62.00</td>",
         "61.00–63.00",
         "269,722",
     ):
@@ -597,8 +640,27 @@ def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(re
     rows = base64.b64decode(re.search(r'href="data:text/csv;base64,([^"]+)"', shown)[1]).decode().splitlines()
     assert rows[0].startswith("arm,parameters") and len(rows) == 3
     assert "degradation" in shown  # named as not run
-    assert "dropout" in lab.picture(language, "dropout", defaults(lab.TOPICS["dropout"].controls))
+    assert "269,722" in lab.opened(language, "dropout", {})[2]
     assert "+18.0" in lab.follow(language, "exercises", {"number": "9", "answer": True})[0]
+
+
+def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
+    document = json.loads((results / "dropout.json").read_text())
+    (row, *_), (history, *_) = document["rows"], document["histories"].values()
+    names = [f"feature, {n} pictures" for n in range(12)]
+    document["rows"] = [row | {"arm": name} for name in names]
+    document["histories"] = {name: history for name in names}
+    (results / "dropout.json").write_text(json.dumps(document))
+    shown = studies.shown("en", "dropout")
+    styles = re.findall(r'h20" (stroke="[^"]+") stroke-width="2.5" (stroke-dasharray="[^"]*")', shown)
+    assert len(styles) == 24 and len(set(styles)) == 12
+
+
+@pytest.mark.parametrize("change", [{"rows": []}, {"histories": []}, {"evidence": "x"}, {"rows": [{}]}])
+def test_a_study_of_another_shape_is_called_unreadable(results, change):
+    document = json.loads((results / "dropout.json").read_text())
+    (results / "dropout.json").write_text(json.dumps(document | change))
+    assert "dropout.json cannot be read" in studies.page("en")
 
 
 def test_no_results_or_broken_ones_are_said_and_break_nothing(results, monkeypatch):
@@ -679,6 +741,27 @@ def test_what_is_no_zip_is_said_to_be_none(tmp_path, data):
     assert error.value.key == "grid_bad_zip"
 
 
+@pytest.mark.parametrize(
+    "data", [None, {}, {"zip": 1}, {"zip": "/etc/passwd"}, {"zip": "\0"}, {"files": "x"}, {"count": "many"},
+             {"files": [{"name": "a/1.png", "path": "/etc/passwd"}]}, {"files": [1, None]}, {"count": 10**9}],
+)  # fmt: skip
+def test_whatever_a_stranger_sends_as_pictures_is_refused(data):
+    with pytest.raises((GridError, ImageError)):
+        predict(None, "x", items_of(gr.EventData(None, data)))
+
+
+def test_every_file_left_out_is_counted_with_each_reason_once(tmp_path):
+    whole = png(0)
+    header = whole[12:16] + (60_000).to_bytes(4, "big") * 2 + whole[24:29]
+    huge = whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:]
+    files = {"cat/1.png": b"no", "cat/2.png": b"no", "dog/big.png": huge, "dog/3.png": b""}
+    model = from_pretrained("resnet20_cifar10")
+    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", files)))
+    shown = markup("en", grid)
+    assert "4 files left out" in shown and "million pixels" in shown
+    assert shown.count("not a picture") == 1
+
+
 def test_an_archive_without_class_folders_is_refused(tmp_path):
     model = from_pretrained("resnet20_cifar10")
     with pytest.raises(GridError) as error:
@@ -730,4 +813,4 @@ def test_failures_are_counted_and_raised():
     with pytest.raises(KeyError), recorder.failures("net", "r2"):
         raise KeyError("x")
     assert dataclasses.astuple(recorder.lines()[0])[:3] == ("net", "r2", 1)
-    assert "100.0%" in report("en", recorder) and "<script>" not in report("en", recorder)
+    assert "100.0 %" in report("en", recorder) and "<script>" not in report("en", recorder)

@@ -80,10 +80,16 @@ def uploaded(payload: dict) -> str | bytes:
         with suppress(ValueError):
             return base64.b64decode(data)
         raise ImageError("The data address is damaged; send it again.", "truncated")
-    path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
-    if not path.is_relative_to(uploads):
-        raise ImageError("There is no such upload; upload it again.", "missing")
-    return str(path)
+    with suppress(ValueError):  # a path that no file can have
+        path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
+        if path.is_relative_to(uploads):
+            return str(path)
+    raise ImageError("There is no such upload; upload it again.", "missing")
+
+
+def sent(event: gr.EventData) -> dict:
+    """What the page's own script sent with an event; {} for anything else that came."""
+    return event._data if isinstance(event._data, dict) else {}
 
 
 def data_url(image: Image.Image) -> str:

@@ -10,15 +10,19 @@ const values = (form) => {
   return found;
 };
 
-element.addEventListener("input", (event) => {
-  const form = event.target.closest("form[data-topic]");
-  if (!form || event.target.type === "file" || event.target.validity.badInput) return;
-  const output = event.target.parentElement.querySelector("output");
-  if (output) output.textContent = event.target.value;
+const showParts = (form) => {
   for (const part of form.querySelectorAll("[data-when]")) {
     const [name, value] = part.dataset.when.split("=");
     part.hidden = form.elements[name].value !== value;
   }
+};
+
+element.addEventListener("input", (event) => {
+  const form = event.target.closest("form[data-topic]");
+  if (!form || event.target.type === "file" || event.target.validity.badInput) return;
+  const output = event.target.parentElement.querySelector("output");
+  if (output) output.value = event.target.value;
+  showParts(form);
   clearTimeout(waiting); // a slider on its way reports once it rests
   waiting = setTimeout(() => trigger("input", { topic: form.dataset.topic, values: values(form) }), 120);
 });
@@ -33,5 +37,13 @@ element.addEventListener("change", async (event) => {
 
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-go]");
-  if (button) trigger("click", { topic: button.dataset.go, values: JSON.parse(button.dataset.values || "{}") });
+  if (!button) return;
+  clearTimeout(waiting);
+  const form = element.querySelector("form[data-topic]");
+  if (form?.dataset.topic === button.dataset.go) { // the answer's markup may be what is there already
+    form.reset();
+    for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = "";
+    showParts(form);
+  }
+  trigger("click", { topic: button.dataset.go, values: JSON.parse(button.dataset.values || "{}") });
 });

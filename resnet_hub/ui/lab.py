@@ -1,6 +1,6 @@
 """The Lab tab: topics to open, each with a few controls and a picture that follows them.
 
-Two HTML panels hold whatever topic is open; they are empty until somebody selects the tab. Knows nothing of
+Three HTML panels hold whatever topic is open; they are empty until somebody selects the tab. Knows nothing of
 what a topic shows (`lab_sections.py`) or computes (`resnet_hub.lab`).
 """
 
@@ -14,8 +14,8 @@ import gradio as gr
 
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import lab_exercises, studies
-from resnet_hub.ui.common import Page, Part, error_text
-from resnet_hub.ui.lab_form import defaults, form, read
+from resnet_hub.ui.common import Page, Part, error_text, sent
+from resnet_hub.ui.lab_form import Refused, defaults, form, label, read
 from resnet_hub.ui.lab_sections import SECTIONS, about
 from resnet_hub.ui.text import language_of, say
 
@@ -55,14 +55,12 @@ def controls(language: str, topic: str, values: dict[str, Any]) -> str:
 
 def picture(language: str, topic: str, values: dict[str, Any]) -> str:
     """The picture and its sentences, or one line where the values cannot be computed."""
-    section = TOPICS[topic]
     try:
-        shown = section.draw(language, values)
+        return TOPICS[topic].draw(language, values)
     except ImageError as error:
         return complaint(error_text(language, error))
     except ValueError as error:
         return complaint(say(language, "lab_failed", why=str(error).rstrip(".")))
-    return shown + studies.inset(language, section.study)
 
 
 def complaint(text: str) -> str:
@@ -71,23 +69,27 @@ def complaint(text: str) -> str:
 
 def asked(event: Any) -> tuple[str, Any]:
     """Topic and raw values a browser sent; another topic than ours is the first."""
-    topic = getattr(event, "topic", None)
-    return (topic if topic in TOPICS else FIRST), getattr(event, "values", {})
+    data = sent(event)
+    topic = str(data.get("topic"))
+    return (topic if topic in TOPICS else FIRST), data.get("values")
 
 
 def follow(language: str, topic: str, raw: Any) -> tuple[str, dict[str, Any]]:
     """The picture for what a form says, and the values to remember."""
     try:
         values = read(TOPICS[topic].controls, raw)
-    except ValueError as error:
-        return complaint(say(language, "lab_failed", why=str(error))), defaults(TOPICS[topic].controls)
+    except Refused as error:
+        name, allowed = label(language, topic, error.control.name), error.control.allowed(language)
+        refused = say(language, "lab_refused", name=name, seen=error.seen, allowed=allowed)
+        return complaint(refused), defaults(TOPICS[topic].controls)
     return picture(language, topic, values), values
 
 
 def opened(language: str, topic: str, raw: Any) -> list:
-    """Both panels of a topic, and what to remember of it."""
+    """A topic's three panels, and what to remember of it."""
     shown, values = follow(language, topic, raw)
-    return [controls(language, topic, values), shown, (topic, values)]
+    study = studies.inset(language, TOPICS[topic].study)
+    return [controls(language, topic, values), shown, study, (topic, values)]
 
 
 def build(given: Page, tab: gr.Tab) -> Part:
@@ -97,11 +99,12 @@ def build(given: Page, tab: gr.Tab) -> Part:
     intro = gr.Markdown(say("en", "lab_intro"))
     top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
     bottom = gr.HTML("", js_on_load=script, elem_id="lab-picture", **PANEL)
+    study = gr.HTML("", js_on_load=None, elem_id="lab-study", **PANEL)
     open_ = gr.State(None)
-    panels = [top, bottom, open_]
+    panels = [top, bottom, study, open_]
 
     def on_select(language: str, kept: tuple | None) -> list:
-        return [gr.skip()] * 3 if kept else opened(language_of(language), FIRST, {})
+        return [gr.skip()] * len(panels) if kept else opened(language_of(language), FIRST, {})
 
     def on_go(event: gr.EventData, language: str) -> list:
         return opened(language_of(language), *asked(event))
@@ -112,7 +115,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
         return [shown, (topic, values)]
 
     def on_language(language: str, kept: tuple | None) -> list:
-        return opened(language_of(language), *kept) if kept else [gr.skip()] * 3
+        return opened(language_of(language), *kept) if kept else [gr.skip()] * len(panels)
 
     tab.select(on_select, [language, open_], panels, **EVENT)
     language.change(on_language, [language, open_], panels, **EVENT)

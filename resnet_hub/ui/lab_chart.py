@@ -15,7 +15,7 @@ from resnet_hub.ui.drawing import WARNING, WIDTH, svg, text
 
 BLUE, GREEN, ORANGE, PINK, YELLOW = "#3b82d6", "#009e73", WARNING, "#cc79a7", "#e69f00"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, "#56b4e9", "#999999")  # Okabe and Ito, on white and on black
-DASHES = ("", "6 3", "2 3", "9 3 2 3", "", "6 3", "2 3")  # so that no line is told by its colour alone
+DASHES = ("", "6 3", "2 3", "9 3 2 3")  # so that no line is told by its colour alone
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 230, 48, 10, 14, 34
 LEAST_SHOWN = 1e-12  # what a logarithmic axis calls zero
 
@@ -68,6 +68,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """0.25 -> "25 %" """
+    return f"{100 * share:.{digits}f} %"
+
+
 def lines(series: Sequence[Line], title: str, x_title: str, *, log: bool = False, first: int = 1) -> str:
     """One curve for each line over a common axis, named above; `first` is the first point's number."""
     everything = [v for each in series for vs in (each.values, each.low or (), each.high or ()) for v in vs]
@@ -76,8 +81,14 @@ def lines(series: Sequence[Line], title: str, x_title: str, *, log: bool = False
     legend, room = _legend([each.name for each in series])
     parts = [*_frame(scale, length, across, first), text((LEFT + WIDTH) / 2, HEIGHT - 4, x_title)]
     for i, each in enumerate(series):
-        parts.append(_line(each, scale, across, PALETTE[i], DASHES[i]))
+        parts.append(_line(each, scale, across, *_style(i)))
     return svg(HEIGHT + room, title, [*legend, f'<g transform="translate(0 {room})">{"".join(parts)}</g>'])
+
+
+def _style(i: int) -> tuple[str, str]:
+    """Colour and dashes of line i; 28 differ."""
+    turn, colour = divmod(i, len(PALETTE))
+    return PALETTE[colour], DASHES[(colour + turn) % len(DASHES)]
 
 
 def _legend(names: Sequence[str]) -> tuple[list[str], float]:
@@ -87,7 +98,8 @@ def _legend(names: Sequence[str]) -> tuple[list[str], float]:
         width = 34 + sum(11 if ord(letter) > 0x2E80 else 6.4 for letter in name)
         if x > 4 and x + width > WIDTH:
             x, y = 4.0, y + 16
-        stroke = f'stroke="{PALETTE[i]}" stroke-width="2.5" stroke-dasharray="{DASHES[i]}"'
+        colour, dash = _style(i)
+        stroke = f'stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"'
         parts.append(f'<path d="M{x:.0f} {y - 4}h20" {stroke}/>' + text(x + 25, y, name, anchor="start"))
         x += width
     return parts, y + 6

@@ -16,11 +16,11 @@ import numpy as np
 
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
-from resnet_hub.ui import recorded
+from resnet_hub.ui import recorded, studies
 from resnet_hub.ui.explore_page import short
-from resnet_hub.ui.lab_chart import number
+from resnet_hub.ui.lab_chart import number, percent
 from resnet_hub.ui.lab_form import Choice, Switch, Values
-from resnet_hub.ui.lab_sections import EDGE, Section, percent, shape_of
+from resnet_hub.ui.lab_sections import EDGE, Section, shape_of
 from resnet_hub.ui.text import say
 
 Facts = dict[str, Any]
@@ -133,7 +133,9 @@ def three_networks(language: str) -> Facts:
     measured = rows_of("architectures")
     if not measured:
         return {"sizes": "; ".join(shown), "study": say(language, "exercise_no_study", name="architectures")}
-    rows = ", ".join(f"{html.escape(row['arm'])} {row['test_acc']:.1%}" for row in measured)
+    rows = ", ".join(
+        f"{studies.arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
+    )
     return {"sizes": "; ".join(shown), "study": say(language, "exercise_accuracy", rows=rows)}
 
 
@@ -150,7 +152,8 @@ def gaps(language: str, name: str) -> str:
     rows = rows_of(name)
     if not rows:
         return say(language, "exercise_no_study", name=name)
-    each = (f"{html.escape(r['arm'])} {100 * (r['train_acc'] - r['test_acc']):+.1f}" for r in rows)
+    points = {r["arm"]: 100 * (r["train_acc"] - r["test_acc"]) for r in rows}
+    each = (f"{studies.arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
     return say(language, "exercise_gap", gaps=", ".join(each))
 
 

@@ -16,6 +16,14 @@ from resnet_hub.ui.text import TEXT, say
 Values = dict[str, Any]
 
 
+class Refused(ValueError):
+    """A value that its control does not allow; `seen` is the beginning of it."""
+
+    def __init__(self, control: Control, raw: Any) -> None:
+        self.control, self.seen = control, str(raw)[:60]
+        super().__init__(f"{control.name}={self.seen!r} is not allowed; give {control.allowed('en')}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Control:
     """One input; `when` names a (control, value) without which it is hidden."""
@@ -25,7 +33,11 @@ class Control:
     when: tuple[str, str] | None = None
 
     def read(self, raw: Any) -> Any:
-        """The value a browser sent, checked. Raises ValueError, TypeError for one that is not allowed."""
+        """The value a browser sent. Raises ValueError, TypeError, OverflowError for one not allowed."""
+        raise NotImplementedError
+
+    def allowed(self, language: str) -> str:
+        """What may be given, in words."""
         raise NotImplementedError
 
     def markup(self, language: str, topic: str, value: Any) -> str:
@@ -44,8 +56,11 @@ class Slider(Control):
     def read(self, raw: Any) -> float:
         number = float(raw)
         if not self.least <= number <= self.most:
-            raise ValueError(f"{raw!r}; {self.least:,} to {self.most:,}")
+            raise ValueError(raw)
         return int(number) if isinstance(self.value, int) else number
+
+    def allowed(self, language: str) -> str:
+        return say(language, "lab_range", least=f"{self.least:,}", most=f"{self.most:,}")
 
     def markup(self, language: str, topic: str, value: Any) -> str:
         name = label(language, topic, self.name)
@@ -63,8 +78,11 @@ class Choice(Control):
 
     def read(self, raw: Any) -> str:
         if raw not in self.options:
-            raise ValueError(f"{raw!r}; {', '.join(self.options)}")
+            raise ValueError(raw)
         return raw
+
+    def allowed(self, language: str) -> str:
+        return ", ".join(self.options)
 
     def markup(self, language: str, topic: str, value: Any) -> str:
         options = "".join(
@@ -82,8 +100,11 @@ class Switch(Control):
 
     def read(self, raw: Any) -> bool:
         if not isinstance(raw, bool):
-            raise TypeError(f"{raw!r}; true, false")
+            raise TypeError(raw)
         return raw
+
+    def allowed(self, language: str) -> str:
+        return "true, false"
 
     def markup(self, language: str, topic: str, value: Any) -> str:
         on, name = " checked" if value else "", label(language, topic, self.name)
@@ -100,10 +121,14 @@ class Grid(Control):
     def read(self, raw: Any) -> tuple[tuple[int, ...], ...]:
         rows = tuple(tuple(int(cell or 0) for cell in row) for row in raw)
         if [len(row) for row in rows] != [len(row) for row in self.value]:
-            raise ValueError(f"{len(rows)} rows; {len(self.value)} of {len(self.value[0])} numbers")
+            raise ValueError("another shape")
         if not all(self.least <= cell <= self.most for row in rows for cell in row):
-            raise ValueError(f"{rows!r}; {self.least} to {self.most}")
+            raise ValueError("out of bounds")
         return rows
+
+    def allowed(self, language: str) -> str:
+        facts = {"height": len(self.value), "width": len(self.value[0])}
+        return say(language, "lab_grid_range", least=self.least, most=self.most, **facts)
 
     def markup(self, language: str, topic: str, value: Any) -> str:
         name = label(language, topic, self.name)
@@ -126,8 +151,11 @@ class Upload(Control):
 
     def read(self, raw: Any) -> str:
         if not isinstance(raw, str) or len(raw) > 1000:
-            raise TypeError(f"{str(raw)[:80]!r}; a picture file")
+            raise TypeError("no path")
         return raw
+
+    def allowed(self, language: str) -> str:
+        return say(language, "lab_a_picture")
 
     def markup(self, language: str, topic: str, value: Any) -> str:
         return (
@@ -152,7 +180,7 @@ def read(controls: Sequence[Control], raw: Any) -> Values:
     """What a browser sent for a section, missing ones at their defaults.
 
     Raises:
-        ValueError: naming the control, the value seen and what is allowed.
+        Refused: with the control, the value seen and what is allowed.
     """
     raw = raw if isinstance(raw, dict) else {}
     values = defaults(controls)
@@ -161,7 +189,7 @@ def read(controls: Sequence[Control], raw: Any) -> Values:
             try:
                 values[control.name] = control.read(raw[control.name])
             except (TypeError, ValueError, OverflowError) as error:
-                raise ValueError(f"{control.name}: {str(error)[:300]}") from error
+                raise Refused(control, raw[control.name]) from error
     return values
 
 

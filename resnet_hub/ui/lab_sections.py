@@ -30,7 +30,7 @@ from resnet_hub.lab import (
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.common import EXAMPLES, data_url, uploaded
 from resnet_hub.ui.explore_page import short, table
-from resnet_hub.ui.lab_chart import BLUE, Line, bars, heat, lines, number
+from resnet_hub.ui.lab_chart import BLUE, Line, bars, heat, lines, number, percent
 from resnet_hub.ui.lab_form import Choice, Control, Grid, Slider, Switch, Upload, Values
 from resnet_hub.ui.text import TEXT, say
 
@@ -51,6 +51,11 @@ def figure(drawn: str, caption: str = "") -> str:
     return f"<figure>{drawn}<figcaption>{caption}</figcaption></figure>"
 
 
+def chart(drawn: str, axis: str) -> str:
+    """A drawing under what its values are, in their unit."""
+    return f"<figure><figcaption>{axis}</figcaption>{drawn}</figure>"
+
+
 def says(language: str, key: str, **facts: Any) -> str:
     """The sentence that reads the picture out."""
     return f'<p class="says">{say(language, f"lab_{key}_says", **facts)}</p>'
@@ -58,10 +63,6 @@ def says(language: str, key: str, **facts: Any) -> str:
 
 def word(language: str, key: str, **facts: Any) -> str:
     return say(language, f"lab_word_{key}", **facts)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
 
 
 # pooling
@@ -81,21 +82,23 @@ def draw_grid(language: str, values: Values, window: dict[str, int]) -> str:
     kept = {kind: pooling.pool(grid, kind, **window) for kind in ("max", "average")}
     everything = pooling.pool(grid, "global").values.item()
     title = word(language, "input")
-    shown = figure(heat(grid, title, faint=~kept["max"].used, digits=0), title)
+    maps = figure(heat(grid, title, faint=~kept["max"].used, digits=0), title)
     for kind, out in kept.items():
-        shown += figure(heat(out.values, kind, side=110), word(language, kind))
+        maps += figure(heat(out.values, kind, side=110), word(language, kind))
+    shown = f'<div class="trio small">{maps}</div>'
     shares = {f"{kind}_dropped": percent(out.dropped) for kind, out in kept.items()}
     text = says(language, "pooling", average=f"{everything:.2f}", highest=grid.max(), **shares)
     if values["shift"]:
         moved = {kind: pooling.shift_test(grid, kind, **window) for kind in kept}
         title = word(language, "shifted")
-        shown += figure(heat(moved["max"].moved, title, digits=0), title)
+        maps = figure(heat(moved["max"].moved, title, digits=0), title)
         for kind, pair in moved.items():
             marked = pair.before != pair.after
-            shown += figure(heat(pair.after, kind, marked=marked, side=110), word(language, kind))
+            maps += figure(heat(pair.after, kind, marked=marked, side=110), word(language, kind))
+        shown += f'<div class="trio small">{maps}</div>'
         changed = {f"{kind}_changed": percent(pair.changed) for kind, pair in moved.items()}
         text += f'<p class="says">{say(language, "lab_pooling_shift_says", **changed)}</p>'
-    return f'<div class="trio">{shown}</div>{text}'
+    return shown + text
 
 
 def draw_photo(language: str, values: Values, window: dict[str, int]) -> str:
@@ -138,7 +141,7 @@ def draw_residual(language: str, values: Values) -> str:
     maps = {"input": passed.before, "with_skip": passed.residual, "without_skip": passed.plain}
     shown = "".join(figure(heat(each, name), word(language, name)) for name, each in maps.items())
     facts = {"difference": number(passed.difference), "plain_difference": number(passed.plain_difference)}
-    return f'<div class="trio">{shown}</div>{says(language, "residual", **facts)}'
+    return f'<div class="trio large">{shown}</div>{says(language, "residual", **facts)}'
 
 
 def draw_shapes(language: str, values: Values) -> str:
@@ -149,8 +152,9 @@ def draw_shapes(language: str, values: Values) -> str:
     for step in found.steps:
         window = f"{step.kernel}×{step.kernel}" + (f" /{step.stride}" if step.stride > 1 else "")
         place = word(language, step.place)
-        drawn.append([step.name, place, window, shape_of(step.shape), f"{step.params:,}"])
-    heads = [word(language, key) for key in ("layer", "place", "window", "shape", "weights")]
+        name = f"{step.name}<small>{place}</small>"
+        drawn.append([name, window, shape_of(step.shape), f"{step.params:,}"])
+    heads = [word(language, key) for key in ("layer", "window", "shape", "weights")]
     facts = {"inside": inside, "out": shape_of(found.out_shape), "params": f"{found.params:,}"}
     kind = "identity" if len({step.place for step in found.steps}) == 1 else "projection"
     return (
@@ -188,7 +192,7 @@ def draw_plus_one(language: str, depth: int, settings: dict[str, Any]) -> str:
     )
     against = sum(cosine < 0 for cosine in found.cosines)
     facts = {"against": against, "blocks": len(found.cosines)}
-    return figure(drawn, word(language, "plus_one_axis")) + says(language, "plus_one", **facts)
+    return chart(drawn, word(language, "plus_one_axis")) + says(language, "plus_one", **facts)
 
 
 def gradient_figure(language: str, flows: dict[str, gradients.GradientFlow], key: str) -> str:
@@ -203,7 +207,7 @@ def gradient_figure(language: str, flows: dict[str, gradients.GradientFlow], key
         facts[f"{name}_ratio"] = number(flow.first_to_last)
         facts[f"{name}_factor"] = f"{flow.factor_a_layer:.3f}"
     facts["times"] = number(flows["without_skip"].norms[0] / max(flows["with_skip"].norms[0], 1e-30))
-    return figure(drawn, word(language, "gradient_axis")) + says(language, key, **facts)
+    return chart(drawn, word(language, "gradient_axis")) + says(language, key, **facts)
 
 
 def draw_products(language: str, values: Values) -> str:
@@ -216,7 +220,7 @@ def draw_products(language: str, values: Values) -> str:
         first=0,
     )
     facts = {"factor": f"{values['factor']:g}", "layers": values["layers"], "last": number(found.last)}
-    shown = figure(drawn, word(language, "product_axis")) + says(language, "products", **facts)
+    shown = chart(drawn, word(language, "product_axis")) + says(language, "products", **facts)
     if values["real"] != "none":
         depth = values["real"]
         names = {"without_skip": f"plain{depth}_cifar", "with_skip": f"resnet{depth}_cifar"}
@@ -238,7 +242,7 @@ def draw_batchnorm(language: str, values: Values) -> str:
         log=True,
     )
     facts = {f"{key}_last": number(each.stds[-1]) for key, each in found.items()}
-    return figure(drawn, word(language, "std_axis")) + says(language, "batchnorm", depth=depth, **facts)
+    return chart(drawn, word(language, "std_axis")) + says(language, "batchnorm", depth=depth, **facts)
 
 
 def draw_modes(language: str, values: Values) -> str:
@@ -259,7 +263,7 @@ def draw_bias(language: str, values: Values) -> str:
     alone = found[batchnorm.ORDERS[0]].without_norm
     drawn = bars([*shown, ("conv-ReLU", alone, number(alone))], word(language, "change_axis"))
     gradient = {f"gradient_{i}": number(each.gradient) for i, each in enumerate(found.values())}
-    return figure(drawn, word(language, "change_axis")) + says(language, "bias", **gradient)
+    return chart(drawn, word(language, "change_axis")) + says(language, "bias", **gradient)
 
 
 def draw_dropout(language: str, values: Values) -> str:
@@ -272,7 +276,7 @@ def draw_dropout(language: str, values: Values) -> str:
         "before": f"{found.mean_before:.2f}",
         "after": f"{found.mean_after:.2f}",
     }
-    return f'<div class="trio">{before}{after}</div>{says(language, "dropout", **facts)}'
+    return f'<div class="trio large">{before}{after}</div>{says(language, "dropout", **facts)}'
 
 
 # costs, scaling, ways past a layer
@@ -296,7 +300,7 @@ def draw_cost(language: str, values: Values) -> str:
         "params34": short(whole["resnet34"].params),
         "params50": short(whole["resnet50"].params),
     }
-    return figure(drawn, word(language, "weights_axis")) + says(language, "cost", **facts)
+    return chart(drawn, word(language, "weights_axis")) + says(language, "cost", **facts)
 
 
 def draw_scaling(language: str, values: Values) -> str:
@@ -308,7 +312,7 @@ def draw_scaling(language: str, values: Values) -> str:
     drawn = bars(factors, word(language, "factor_axis"), colours=(BLUE,))
     alone = {f"alone_{key}": f"{value:.2f}" for key, value in zip(keys, found.alone, strict=True)}
     text = says(language, "scaling", flops=f"{found.flops:.2f}", **alone)
-    return figure(drawn, word(language, "factor_axis")) + text
+    return chart(drawn, word(language, "factor_axis")) + text
 
 
 def draw_patches(language: str, values: Values) -> str:
@@ -354,7 +358,7 @@ def draw_skips(language: str, values: Values) -> str:
         ],
         "shapes",
     )
-    return diagram + figure(drawn, word(language, "channels_axis")) + says(language, "skips", **facts)
+    return diagram + chart(drawn, word(language, "channels_axis")) + says(language, "skips", **facts)
 
 
 # guides
@@ -374,7 +378,7 @@ def draw_timeline(language: str, values: Values) -> str:
         rows.append([f"{each.year} {each.name}", size, f"{story} <small>{html.escape(each.source)}</small>"])
     heads = [word(language, "network"), word(language, "params"), word(language, "story")]
     return (
-        figure(drawn, word(language, "error_axis"))
+        chart(drawn, word(language, "error_axis"))
         + f'<div class="stories">{table(heads, rows, "timeline")}</div>'
         + f"<h4>{word(language, 'family')}</h4>"
         + family_table(language, values["measure"])
@@ -390,7 +394,7 @@ def family_table(language: str, measured: str) -> str:
             time = f"{timeline.latency(name).milliseconds:.0f} ms"
         rows.append([name, short(size.params), short(size.macs), time, say(language, f"lab_family_{name}")])
     heads = [word(language, key) for key in ("network", "params", "macs", "latency", "use")]
-    return f'<div class="stories">{table(heads, rows, "family")}</div>'
+    return f'<div class="stories">{table(heads, rows, "sizes")}</div>'
 
 
 def draw_transfer(language: str, values: Values) -> str:
@@ -401,7 +405,7 @@ def draw_transfer(language: str, values: Values) -> str:
         "mode": say(language, f"lab_transfer_mode_{found.mode}"),
         "trainable": f"{found.trainable:,}",
         "total": f"{found.total:,}",
-        "share": f"{found.trainable / found.total:.2%}",
+        "share": percent(found.trainable / found.total, 2),
     }
     heads = [word(language, "stage"), word(language, "rate")]
     return (
@@ -483,9 +487,7 @@ SECTIONS: dict[str, Section] = {
         draw_dropout,
         "dropout",
     ),
-    "cost": Section(
-        (Slider(name="width", value=256, least=16, most=2048, step=16),), draw_cost, "architectures"
-    ),
+    "cost": Section((Slider(name="width", value=256, least=16, most=2048, step=16),), draw_cost),
     "skips": Section(
         (
             Slider(name="channels", value=64, least=16, most=256, step=16),
@@ -503,7 +505,9 @@ SECTIONS: dict[str, Section] = {
         draw_patches,
     ),
     "timeline": Section(
-        (Choice(name="measure", value="none", options=("none", *timeline.FAMILY)),), draw_timeline
+        (Choice(name="measure", value="none", options=("none", *timeline.FAMILY)),),
+        draw_timeline,
+        "architectures",
     ),
     "transfer": Section(
         (

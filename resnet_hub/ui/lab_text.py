@@ -8,14 +8,18 @@ from __future__ import annotations
 LAB_TEXT: dict[str, tuple[str, str]] = {
     "tab_lab": ("Lab", "実験室"),
     "lab_intro": (
-        "Every idea of the course, live: move a control and watch what changes. All numbers are computed on the spot.",
-        "講座で扱う考え方を、実際に動かして確かめられます。つまみを動かすと結果が変わります。数値はすべてその場で計算したものです。",
+        "Every idea of the course, live: move a control and watch what changes. All numbers are computed on the spot, except where a source is named.",
+        "講座で扱う考え方を、実際に動かして確かめられます。つまみを動かすと結果が変わります。出典を記したもの以外、数値はすべてその場で計算しています。",
     ),
     "lab_topics": ("Topics", "テーマ"),
     "lab_failed": (
         "This cannot be computed. {why}. Change it, or open the topic again.",
         "この値では計算できません（{why}）。値を変えるか、テーマを開き直してください。",
     ),
+    "lab_refused": ("{name}: “{seen}” is not possible. Give {allowed}.", "{name}：「{seen}」は使えません。指定できるのは {allowed} です。"),
+    "lab_range": ("{least} to {most}", "{least}〜{most}"),
+    "lab_grid_range": ("{height} rows of {width} whole numbers, {least} to {most}", "{height} 行 × {width} 列の整数（{least}〜{most}）"),
+    "lab_a_picture": ("a picture file", "画像ファイル"),
     "lab_study": ("Measured, not only computed: ", "計算だけでなく、実測もしました："),
     # topics, as short as a phone wants them
     "lab_tab_residual": ("Identity", "恒等写像"),
@@ -48,16 +52,15 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_branch": ("F(x)", "F(x)"),
     "lab_word_shortcut": ("shortcut", "ショートカット"),
     "lab_word_layer": ("layer", "層"),
-    "lab_word_place": ("on the", "位置"),
-    "lab_word_window": ("window", "カーネル"),
-    "lab_word_shape": ("shape after it", "出力の形"),
+    "lab_word_window": ("kernel", "カーネル"),
+    "lab_word_shape": ("shape of its output", "出力の形"),
     "lab_word_weights": ("weights", "重みの数"),
     "lab_word_gradient_axis": ("Gradient norm of each convolution's weights", "各畳み込み層の重みの勾配ノルム"),
     "lab_word_layer_axis": ("layer, first to last", "層（入力側から順に）"),
     "lab_word_layers_axis": ("layers passed", "通過した層の数"),
     "lab_word_product_axis": ("What is left of 1", "1 から始めた積の値"),
-    "lab_word_std_axis": ("Standard deviation before each ReLU", "各 ReLU の直前の標準偏差"),
-    "lab_word_change_axis": ("Largest change of the output", "出力の変化の最大値"),
+    "lab_word_std_axis": ("Standard deviation of what enters each ReLU", "各 ReLU に入る値の標準偏差"),
+    "lab_word_change_axis": ("Largest change of the output when the bias is added", "バイアスを足したときの出力の変化（最大値）"),
     "lab_word_weights_axis": ("Weights of the block's convolutions, layer by layer", "ブロック内の畳み込みの重みの数（層ごとに区切り）"),
     "lab_word_factor_axis": ("Times EfficientNet-B0", "EfficientNet-B0 に対する倍率"),
     "lab_word_channels_axis": ("Channels after each join", "合流後のチャンネル数"),
@@ -81,8 +84,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_join": ("join", "合流のしかた"),
     "lab_word_network": ("network", "ネットワーク"),
     "lab_word_params": ("parameters", "パラメータ数"),
-    "lab_word_macs": ("MACs", "MACs"),
-    "lab_word_latency": ("one picture, here", "画像 1 枚の時間（このマシン）"),
+    "lab_word_macs": ("multiply-adds", "積和演算"),
+    "lab_word_latency": ("time here", "実測時間"),
     "lab_word_use": ("choose it for", "向いている用途"),
     "lab_word_story": ("what it brought, and when to choose it", "何をもたらしたか・どんなときに選ぶか"),
     "lab_word_family": ("Which ResNet?", "どの ResNet を選ぶ？"),
@@ -90,7 +93,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_stage": ("stage", "ステージ"),
     "lab_word_rate": ("learning rate (AdamW)", "学習率（AdamW）"),
     # shared controls
-    "lab_control_kernel": ("Window", "カーネルサイズ"),
+    "lab_control_kernel": ("Window size", "窓の大きさ"),
     "lab_control_stride": ("Stride", "ストライド"),
     "lab_control_padding": ("Padding", "パディング"),
     "lab_control_depth": ("Convolutions", "畳み込み層の数"),
@@ -109,10 +112,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "選ばれなかった値です。最初のグリッドは、縦のエッジに反応した特徴マップです。",
     ),
     "lab_pooling_note": (
-        "a mirror image is no shift. Moved by a single pixel, most inputs change the pooled map: with a stride, pooling is only "
-        "roughly blind to shifts. And pooling takes (N, C, H, W) or (C, H, W); a fifth axis is an error.",
-        "左右反転はシフトではありません。1 画素ずらすだけでも、プーリング後の値はたいてい変わります。ストライドのあるプーリングの"
-        "「平行移動に強い」は、おおよその話です。また、入力は (N, C, H, W) か (C, H, W) で、5 次元のテンソルはエラーになります。",
+        "a mirror image is no shift. Move the input by a single pixel, and the pooled map usually changes: with a stride, pooling is only roughly blind to shifts. And PyTorch's MaxPool2d takes (N, C, H, W) or (C, H, W); a fifth axis is an error.",
+        "左右反転はシフトではありません。1 画素ずらすだけでも、プーリング後の値はたいてい変わります。ストライドのあるプーリングが「平行移動に強い」というのは、おおよその話です。また、PyTorch の MaxPool2d が受け取るのは (N, C, H, W) か (C, H, W) で、5 次元のテンソルはエラーになります。",
     ),
     "lab_pooling_input": ("What is pooled", "プーリングする対象"),
     "lab_pooling_input_grid": ("numbers to edit", "数値のグリッド（編集可）"),
@@ -136,18 +137,16 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "One pixel to the right, {max_changed} of the maxima and {average_changed} of the averages are different (orange on the grid).",
         "右に 1 画素ずらすと、最大値の {max_changed}、平均値の {average_changed} が変わりました（グリッドでは橙色の枠）。",
     ),
-    "lab_pooling_thin": ("The picture is thinner than the window. Choose a smaller window.", "画像がカーネルより細すぎます。カーネルを小さくしてください。"),
+    "lab_pooling_thin": ("The picture is smaller than the window. Choose a smaller window.", "画像が窓より小さいため計算できません。窓を小さくしてください。"),
     "lab_pooling_padded": (
         "Padding may be half the window at most, or a window would see nothing but padding. Choose less, or a larger window.",
-        "パディングはカーネルサイズの半分までです（それ以上だと、パディングしか見ない窓ができます）。パディングを減らすか、カーネルを大きくしてください。",
+        "パディングは窓の大きさの半分までです（それ以上だと、パディングしか見ない窓ができます）。パディングを減らすか、窓を大きくしてください。",
     ),
     # residual
     "lab_residual_title": ("The identity is easy", "恒等写像は簡単"),
     "lab_residual_about": (
-        "A random map goes through a real block, once with a shortcut and once without. At branch strength 0 the residual block hands its input "
-        "on unchanged, while the plain one loses everything: a plain block would have to learn the identity, a residual one starts near it.",
-        "ランダムなマップを、本物のブロックに「ショートカットあり・なし」で通します。残差側の強さを 0 にすると、残差ブロックは入力をそのまま返し、"
-        "プレーンなブロックではすべてが失われます。プレーンなブロックは恒等写像を学習しなければなりませんが、残差ブロックは最初からその近くにいます。",
+        "A random map goes through a real block, once with a shortcut and once without. At branch strength 0 the residual block hands its input on unchanged, while the plain one loses everything: a plain block would have to learn the identity, a residual one is the identity as soon as F(x) is 0.",
+        "ランダムなマップを、ショートカットのある本物のブロックと、ないブロックに通します。F(x) の強さを 0 にすると、残差ブロックは入力をそのまま返し、プレーンなブロックではすべてが失われます。プレーンなブロックは恒等写像を学習しなければなりませんが、残差ブロックは F(x) が 0 になるだけで恒等写像になります。",
     ),
     "lab_residual_note": (
         "this makes the shallower solution easier to reach; it does not guarantee that a deeper net is at least as good. And “equal to its input” "
@@ -162,10 +161,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "出力と入力の差の最大値は、ショートカットありで {difference}、なしで {plain_difference} です（図は 8 チャンネルのうち最初の 1 つ）。",
     ),
     # shapes
-    "lab_shapes_title": ("Shapes through a block", "ブロックを通る形"),
+    "lab_shapes_title": ("Shapes through a block", "ブロックの中での形の変化"),
     "lab_shapes_about": (
-        "N pictures go in with their channels, height and width; each convolution changes some of these. Where in and out differ, the shortcut needs a convolution too.",
-        "N 枚の特徴マップが（チャンネル数・高さ・幅）を持って入り、畳み込みごとに形が変わります。入口と出口の形が違うときは、ショートカットにも畳み込みが必要です。",
+        "N feature maps go in, each with channels, height and width; each convolution changes some of these. Where in and out differ, the shortcut needs a convolution too.",
+        "N 枚分の特徴マップ（チャンネル数×高さ×幅）が入り、畳み込みごとに形が変わります。入口と出口の形が違うときは、ショートカットにも畳み込みが必要です。",
     ),
     "lab_shapes_note": (
         "“expansion 4” means four times the block's inner width, not four times its input: with 256 channels in and out the inside has 64.",
@@ -174,7 +173,6 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_shapes_block": ("Block", "ブロック"),
     "lab_shapes_block_basic": ("basic: 3×3, 3×3", "基本：3×3、3×3"),
     "lab_shapes_block_bottleneck": ("bottleneck: 1×1, 3×3, 1×1", "ボトルネック：1×1、3×3、1×1"),
-    "lab_shapes_stride": ("Stride of the first block", "ストライド"),
     "lab_shapes_says": (
         "{inside} goes in, {out} comes out; {params} parameters, batch norms included.",
         "入力 {inside} に対して出力は {out}。パラメータはバッチ正規化を含めて {params} 個です。",
@@ -193,12 +191,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "y = x + F(x) なら dy/dx = 1 + F′(x) で、この「+1」がショートカットの分です。",
     ),
     "lab_gradients_note": (
-        "degradation is not vanishing gradients. With batch norm the plain net's gradients do not vanish, they grow toward the input "
-        "(see for yourself: ReLU, batch norm on, 56 layers), and the ResNet paper says so in §4.1. Nor does the “+1” guarantee flow: "
-        "F′ may be negative, and the ReLU after the addition stops whatever it cuts.",
-        "劣化問題の原因は勾配消失ではありません。バッチ正規化があれば、プレーンなネットワークの勾配は消えるどころか入力側ほど大きくなります"
-        "（ReLU・バッチ正規化あり・56 層で試してください）。ResNet の論文 §4.1 にもそう書かれています。「+1」も流れを保証しません。"
-        "F′ は負にもなり、加算後の ReLU が止めることもあります。",
+        "degradation (deeper plain nets being worse, in training too) is not vanishing gradients. With batch norm the plain net's gradients do not vanish, they grow toward the input (see for yourself: ReLU, batch norm on, 56 layers), and the ResNet paper says so in §4.1. Nor does the “+1” guarantee flow: F′ may be negative, and the ReLU after the addition stops whatever it cuts.",
+        "劣化問題（深いプレーンなネットワークほど学習精度まで悪くなること）の原因は勾配消失ではありません。バッチ正規化があれば、プレーンなネットワークの勾配は消えるどころか入力側ほど大きくなります（ReLU・バッチ正規化あり・56 層で試してください）。ResNet の論文 §4.1 も、原因は勾配消失ではなさそうだと述べています。「+1」があれば必ず流れるわけでもありません。F′ は負にもなりますし、加算後の ReLU が勾配を止めることもあります。",
     ),
     "lab_gradients_activation": ("Activation", "活性化関数"),
     "lab_gradients_activation_none": ("none (linear)", "なし（線形）"),
@@ -232,7 +226,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_products_real_none": ("not now", "表示しない"),
     "lab_products_real_20": ("plain-20 and ResNet-20", "plain-20 と ResNet-20"),
     "lab_products_real_56": ("plain-56 and ResNet-56", "plain-56 と ResNet-56"),
-    "lab_products_says": ("{factor} multiplied {layers} times is {last}.", "{factor} を {layers} 回掛けると {last} になります。"),
+    "lab_products_says": ("{factor} to the power of {layers} is {last}.", "1 に {factor} を {layers} 回掛けると {last} になります。"),
     "lab_real_says": (
         "Measured at initialisation on random pictures, first layer over last: plain {without_skip_ratio}, residual {with_skip_ratio}. At the first layer the plain net's gradient is {times} times the residual one's. Nothing vanishes here; what the plain net has trouble with is being optimised.",
         "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。最初の層の勾配は、プレーンが残差ありの {times} 倍です。勾配は消えていません。プレーンなネットワークが苦手なのは最適化そのものです。",
@@ -240,23 +234,23 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # batch norm
     "lab_batchnorm_title": ("Batch norm along depth", "バッチ正規化と深さ"),
     "lab_batchnorm_about": (
-        "Random pictures run through freshly initialised conv-ReLU layers. If the weights' scale is a little off, activations die out or explode with depth; batch norm sets each layer back to 1.",
-        "初期化直後の conv-ReLU 層にランダムな画像を流します。重みのスケールが少しずれるだけで、深くなるほど活性値は消えるか爆発します。バッチ正規化は層ごとに 1 へ戻します。",
+        "Random pictures run through freshly initialised conv-ReLU layers. If the weights' scale is a little off, activations die out or explode with depth; batch norm brings their standard deviation back to 1 in each layer.",
+        "初期化直後の conv-ReLU 層にランダムな画像を流します。重みのスケールが少しずれるだけで、深くなるほど活性値は消えるか爆発します。バッチ正規化は、標準偏差を層ごとに 1 へ戻します。",
     ),
     "lab_batchnorm_note": (
-        "the input is normalised by the pixels' deviation. CIFAR-10's often-copied 0.2023, 0.1994, 0.2010 is the mean of the deviations within each picture; over all pixels it is 0.2470, 0.2435, 0.2616.",
-        "入力の正規化には画素の標準偏差を使います。よく使われる CIFAR-10 の 0.2023・0.1994・0.2010 は、画像ごとの標準偏差を平均したものです。全画素の標準偏差は 0.2470・0.2435・0.2616 です。",
+        "pictures are normalised by the standard deviation of all pixels. CIFAR-10's often-copied 0.2023, 0.1994, 0.2010 is the mean of the deviations within each picture; over all pixels it is 0.2470, 0.2435, 0.2616.",
+        "入力画像の正規化には、全画素の標準偏差を使います。よく使われる CIFAR-10 の 0.2023・0.1994・0.2010 は、画像ごとの標準偏差を平均したものです。全画素の標準偏差は 0.2470・0.2435・0.2616 です。",
     ),
     "lab_batchnorm_gain": ("Scale of the weights, times He's", "重みのスケール（He 初期化の何倍か）"),
     "lab_batchnorm_says": (
-        "After {depth} layers the spread is {without_norm_last} without batch norm and {with_norm_last} with it.",
-        "{depth} 層を通った後のばらつきは、バッチ正規化なしで {without_norm_last}、ありで {with_norm_last} です。",
+        "After {depth} layers the standard deviation is {without_norm_last} without batch norm and {with_norm_last} with it.",
+        "{depth} 層を通った後の標準偏差は、バッチ正規化なしで {without_norm_last}、ありで {with_norm_last} です。",
     ),
     # modes
     "lab_modes_title": ("Batch norm: train and eval", "バッチ正規化：学習と評価"),
     "lab_modes_about": (
-        "In train mode a batch norm uses the batch's own mean and deviation, and moves its stored ones a tenth of the way there. In eval mode it uses what it stored.",
-        "学習モードのバッチ正規化は、そのバッチ自身の平均と標準偏差を使い、覚えている値を 1 割だけそちらへ近づけます。評価モードでは覚えている値を使います。",
+        "In train mode a batch norm uses the mean and deviation of the batch itself, and moves the ones it has stored a tenth of the way there. In eval mode it uses what it has stored.",
+        "学習モードのバッチ正規化は、そのバッチ自身の平均と標準偏差を使い、覚えている値を 1 割だけそちらへ近づけます。評価モードでは、覚えている値を使います。",
     ),
     "lab_modes_note": (
         "freezing the weights does not freeze this layer: under model.train() its stored statistics go on moving. In feature extraction, frozen layers must stay in eval mode.",
@@ -287,15 +281,15 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "学習中は、各活性値を確率 p で 0 にします。評価時には何もしません。",
     ),
     "lab_dropout_note": (
-        "the scaling happens while training (the survivors are divided by 1 − p), not at test time: PyTorch has inverted dropout. The 2014 paper did it the other way round.",
-        "スケーリングは学習時に行われ（残った値を 1 − p で割る）、テスト時ではありません。PyTorch の実装は inverted dropout です。2014 年の論文では逆でした。",
+        "the scaling happens while training (the survivors are divided by 1 − p), not at test time: this is “inverted” dropout, which PyTorch has. The 2014 paper did it the other way round.",
+        "スケーリングは学習時に行われ（残った値を 1 − p で割る）、テスト時ではありません。PyTorch の実装は、この inverted dropout です。2014 年の論文では逆でした。",
     ),
-    "lab_dropout_p": ("p", "p（0 にする確率）"),
+    "lab_dropout_p": ("p, the probability of being zeroed", "p（0 にする確率）"),
     "lab_dropout_training": ("Train mode", "学習モード"),
     "lab_dropout_seed": ("Another draw", "乱数を変える"),
     "lab_dropout_says": (
-        "{zeroed} are zero, the others were multiplied by {scale}. Mean activation: {before} before, {after} after, over 200 draws.",
-        "{zeroed} が 0 になり、残りは {scale} 倍されました。活性値の平均は、適用前 {before}、適用後 {after}（200 回の平均）です。",
+        "{zeroed} of these 100 activations are zero, the others were multiplied by {scale}. Mean activation: {before} before, {after} after (over 200 draws).",
+        "この 100 個の活性値のうち {zeroed} が 0 になり、残りは {scale} 倍されました。活性値の平均は、適用前 {before}、適用後 {after}（200 回の試行の平均）です。",
     ),
     # cost
     "lab_cost_title": ("Block cost", "ブロックのコスト"),
@@ -328,10 +322,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # scaling
     "lab_scaling_title": ("Compound scaling", "複合スケーリング"),
     "lab_scaling_about": (
-        "EfficientNet grows in depth, width and resolution together: 1.2ᵠ, 1.1ᵠ and 1.15ᵠ (φ is the control). Cost grows with depth, but with the square of width and of resolution, so φ + 1 about doubles it.",
-        "EfficientNet は深さ・幅・解像度を同時に大きくします（1.2ᵠ、1.1ᵠ、1.15ᵠ。φ がつまみの値）。計算量は深さに比例し、幅と解像度には 2 乗で効くため、φ を 1 増やすとおよそ 2 倍になります。",
+        "EfficientNet grows in depth, width and resolution together: 1.2<sup>φ</sup>, 1.1<sup>φ</sup> and 1.15<sup>φ</sup> (φ is the control). Cost grows with depth, but with the square of width and of resolution, so φ + 1 about doubles it.",
+        "EfficientNet は深さ・幅・解像度を同時に大きくします（1.2<sup>φ</sup>、1.1<sup>φ</sup>、1.15<sup>φ</sup>。φ がつまみの値）。計算量は深さに比例し、幅と解像度には 2 乗で効くため、φ を 1 増やすとおよそ 2 倍になります。",
     ),
-    "lab_scaling_phi": ("φ", "φ（スケーリング係数）"),
+    "lab_scaling_phi": ("φ, how far to scale", "φ（スケーリング係数）"),
     "lab_scaling_says": (
         "Together they cost ×{flops}. Spent on one alone, the same cost would buy depth ×{alone_depth}, width ×{alone_width} or resolution ×{alone_resolution}.",
         "合わせた計算量は ×{flops} です。同じ計算量を 1 つだけに使うと、深さなら ×{alone_depth}、幅なら ×{alone_width}、解像度なら ×{alone_resolution} になります。",
@@ -339,17 +333,17 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # patches
     "lab_patches_title": ("Patches", "パッチ分割"),
     "lab_patches_about": (
-        "A Vision Transformer has no sliding window: it cuts the picture into squares, makes each a vector and lets every one look at every other.",
-        "Vision Transformer には窓をずらす畳み込みがありません。画像を正方形に切り分けてそれぞれをベクトルにし、すべての組どうしで注意（attention）を計算します。",
+        "A Vision Transformer has no sliding window: it cuts the picture into squares (patches), makes each a vector (a token) and lets every token look at every other (attention).",
+        "Vision Transformer には窓をずらす畳み込みがありません。画像を正方形（パッチ）に切り分けてそれぞれをベクトル（トークン）にし、すべてのトークンの組で互いを参照します（注意機構、attention）。",
     ),
     "lab_patches_note": (
         "Resize((224, 224)) distorts the picture. Resize the short side and crop, as the Classify tab does.",
         "Resize((224, 224)) は画像の縦横比を崩します。短辺を合わせてから切り抜きます（「分類」タブもそうしています）。",
     ),
-    "lab_patches_patch": ("Patch", "パッチの一辺"),
+    "lab_patches_patch": ("Side of a patch", "パッチの一辺"),
     "lab_patches_says": (
-        "{patches} patches and one class token make {tokens} tokens of {numbers} numbers each; attention compares {attention} pairs in every head of every layer. Half the patch, four times the tokens, sixteen times the pairs.",
-        "パッチ {patches} 個とクラストークン 1 個で {tokens} トークン、1 パッチは {numbers} 個の数です。注意は各層の各ヘッドで {attention} 組を比べます。パッチの一辺を半分にすると、トークンは約 4 倍、組は約 16 倍になります。",
+        "{patches} patches of {numbers} numbers each; with the class token that is {tokens} tokens, and attention compares {attention} pairs in every head of every layer. Half the side of a patch gives about four times the tokens and sixteen times the pairs.",
+        "{numbers} 個の数からなるパッチが {patches} 個、クラストークンを加えて {tokens} トークンです。注意（attention）は各層の各ヘッドで {attention} 組を比べます。パッチの一辺を半分にすると、トークンは約 4 倍、組は約 16 倍になります。",
     ),
     # timeline
     "lab_timeline_title": ("Timeline and guide", "年表と選び方"),
@@ -453,15 +447,12 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "学習精度 98 %、検証精度 75 % です。対策を 5 つ挙げ、このプロジェクトでの使い方を答えてください。",
     ),
     "exercise_5_answer": (
-        "1. Fewer trainable parameters: --mode feature trains {feature} instead of {full}. 2. Dropout before fc, --drop-rate 0.5: {zeroed} of the activations were zero in one draw of the lab. "
-        "3. Stronger augmentation: --augment resized_crop,flip,trivial. 4. Weight decay: --weight-decay. 5. Lower rates: full fine-tuning gives the stem {slow} of the head's. Also: stop early (the best epoch by held-out accuracy is kept). {study}",
-        "1. 学習するパラメータを減らす：--mode feature なら {full} ではなく {feature} 個。2. fc の前のドロップアウト（--drop-rate 0.5）：実験室での 1 回の試行では {zeroed} が 0。"
-        "3. データ拡張を強める：--augment resized_crop,flip,trivial。4. 重み減衰：--weight-decay。5. 学習率を下げる：全層ファインチューニングではステムの学習率は fc の {slow} 倍。ほかに早期終了（検証精度が最良のエポックを保存）。{study}",
+        "<br>1. Fewer trainable parameters: --mode feature trains {feature} instead of {full}.<br>2. Dropout before fc, --drop-rate 0.5: {zeroed} of the activations were zero in one draw of the lab. "
+        "<br>3. Stronger augmentation: --augment resized_crop,flip,trivial.<br>4. Weight decay: --weight-decay.<br>5. Lower rates: full fine-tuning gives the stem {slow} times the head's.<br>Also: stop early (the best epoch by held-out accuracy is kept).<br>{study}",
+        "<br>1. 学習するパラメータを減らす：--mode feature なら {full} ではなく {feature} 個。<br>2. fc の前のドロップアウト（--drop-rate 0.5）：実験室での 1 回の試行では {zeroed} が 0。"
+        "<br>3. データ拡張を強める：--augment resized_crop,flip,trivial。<br>4. 重み減衰：--weight-decay。<br>5. 学習率を下げる：全層ファインチューニングではステムの学習率は fc の {slow} 倍。<br>ほかに早期終了（検証精度が最良のエポックを保存）。<br>{study}",
     ),
-    "exercise_gap": (
-        "Measured gap between training and test: {gaps}.",
-        "実測した学習とテストの差：{gaps}。",
-    ),
+    "exercise_gap": ("Measured, training minus test accuracy in points: {gaps}.", "実測した差（学習精度 − テスト精度、ポイント）：{gaps}。"),
     "exercise_6_task": (
         "Pool the map of a vertical edge 2×2 with stride 2: maximum and average. Which keeps the edge, and what happens when it moves by one pixel?",
         "縦のエッジの特徴マップを 2×2・ストライド 2 でプーリングします。最大と平均では、どちらがエッジを残しますか。1 画素ずらすとどうなりますか。",
@@ -476,15 +467,15 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     ),
     "exercise_7_answer": (
         "ReLU with batch norm, first layer over last: plain {plain}, residual {residual}. Nothing vanishes; the plain net's gradients grow toward the input. Sigmoid without batch norm: plain {sigmoid}: there they vanish.",
-        "ReLU とバッチ正規化では、最初の層と最後の層の比はプレーンで {plain}、残差ありで {residual} です。消えてはおらず、プレーンでは入力側ほど大きくなります。シグモイドでバッチ正規化なしなら {sigmoid} で、ここでは消えています。",
+        "ReLU とバッチ正規化では、最初の層と最後の層の比はプレーンで {plain}、残差ありで {residual} です。消えてはおらず、プレーンでは入力側ほど大きくなります。シグモイドでバッチ正規化なしのプレーンでは {sigmoid} で、ここでは消えています。",
     ),
     "exercise_8_task": (
         "What does batch norm do to activations after 20 layers when the weights are 0.7 times He's?",
         "重みが He 初期化の 0.7 倍のとき、20 層後の活性値に対してバッチ正規化は何をしますか。",
     ),
     "exercise_8_answer": (
-        "Without it the spread falls from {first} to {without}; with it it stays at {with_norm}. A bias of 3 before it changes the output by {bias} (rounding).",
-        "なしでは、ばらつきが {first} から {without} まで小さくなり、ありでは {with_norm} のままです。直前の畳み込みにバイアス 3 を足しても、出力の変化は {bias}（丸め誤差）だけです。",
+        "Without it the standard deviation falls from {first} to {without}; with it it stays at {with_norm}. A bias of 3 in the convolution before it changes the output by {bias} (rounding).",
+        "なしでは、標準偏差が {first} から {without} まで小さくなり、ありでは {with_norm} のままです。直前の畳み込みにバイアス 3 を足しても、出力の変化は {bias}（丸め誤差）だけです。",
     ),
     "exercise_9_task": (
         "Sweep dropout over p = 0, 0.3, 0.5, 0.7. What becomes of the activations, and of the gap between training and test?",
@@ -508,7 +499,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # results
     "tab_results": ("Results", "測定結果"),
     "results_intro": (
-        "What was measured, and on what it rests. Every table names its command, data, seeds and hardware, and can be taken away.",
+        "What was measured, and on what it rests. Every table names its command, data, number of seeds and hardware, and its numbers can be downloaded.",
         "実測した結果と、その根拠です。どの表にもコマンド・データ・シード数・ハードウェアを記し、数値をダウンロードできます。",
     ),
     "results_none": (
@@ -519,23 +510,26 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "results_broken": ("{name}.json cannot be read; run the study again.", "{name}.json を読み込めません。もう一度実行してください。"),
     "results_evidence": (
         "{images} training pictures of {data}, {epochs} epochs, n = {seeds} seeds; test on {test}; {hardware}, torch {torch}; {hours} hours in all.",
-        "{data} の学習画像 {images} 枚、{epochs} エポック、シード数 n = {seeds}。テスト {test} 枚。{hardware}、torch {torch}。合計 {hours} 時間。",
+        "データ：{data}、学習画像 {images} 枚、{epochs} エポック、シード数 n = {seeds}、テスト画像 {test} 枚。{hardware}、torch {torch}。合計 {hours} 時間。",
     ),
     "results_one_seed": ("One seed only: a difference here may be chance.", "シードは 1 つだけです。差は偶然かもしれません。"),
-    "results_arm": ("arm", "条件"),
+    "results_arm": ("compared", "条件"),
     "results_params": ("parameters", "パラメータ数"),
-    "results_train": ("training", "学習"),
-    "results_val": ("held out", "検証"),
-    "results_test": ("test", "テスト"),
-    "results_flip": ("test, with mirror image", "テスト（左右反転と平均）"),
-    "results_spread": ("least to most", "最小〜最大"),
-    "results_gap": ("gap, points", "差（ポイント）"),
+    "results_train": ("training, %", "学習 %"),
+    "results_val": ("held out, %", "検証 %"),
+    "results_test": ("test, %", "テスト %"),
+    "results_flip": ("test + flip, %", "テスト＋反転 %"),
+    "results_spread": ("test, from–to", "テスト 範囲 %"),
+    "results_gap": ("training − test", "学習−テスト"),
     "results_seconds": ("s, fastest epoch", "最速エポックの秒数"),
-    "results_best": ("best epoch", "最良エポック"),
+    "results_best": ("best epochs", "最良エポック"),
     "results_curve_train": ("Training accuracy in %, augmented pictures", "学習精度 %（データ拡張あり）"),
     "results_curve_val": ("Held-out accuracy in %", "検証精度 %"),
     "results_epoch": ("epoch", "エポック"),
-    "results_caption": ("Mean over seeds; shaded from least to most.", "シードの平均。帯は最小〜最大。"),
+    "results_caption": (
+        "Mean over seeds; shaded, and “from–to”, the least and the most. Test + flip: averaged with the answer for the mirror image. Training − test in percentage points.",
+        "シードの平均。帯と「範囲」は最小〜最大。テスト＋反転：左右反転した画像の答えと平均した場合。学習−テストはポイント差。",
+    ),
     "results_json": ("Numbers, JSON", "数値 JSON"),
     "results_csv": ("Table, CSV", "表 CSV"),
     "results_question": ("The question", "問い"),
@@ -549,14 +543,47 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "study_dropout": ("How does dropout change the gap?", "分類器の前のドロップアウトは、学習とテストの精度差をどう変えるか。"),
     "study_architectures": ("LeNet-5, VGG-style, ResNet-style.", "LeNet-5・VGG 系・ResNet 系のネットワークを同じ画像で比べる。"),
     "study_transfer": ("Which part should be fine-tuned?", "CIFAR-10 で学習したネットワークから始めるとき、特徴抽出・部分・全層ファインチューニングのどれがよいか。元のネットワークは 32×32 の 10 クラスしか見ておらず、昆虫は含まれません。テスト画像は 153 枚なので、8 ポイントの差は偶然でも起こります。"),
-    "study_batchnorm": ("Does batch norm speed up convergence?", "バッチ正規化を入れると、同じネットワークの収束はどれだけ速くなり、より高い学習率に耐えられるか。論文どおりの LeNet-5 にはありません。"),
-    "study_tta": ("What does averaging with the mirror image bring?", "画像とその左右反転の答えを平均すると、反転画像で学習したネットワークとしていないネットワークで、それぞれどれだけ良くなるか。"),
     "study_ingredients": ("What is each ingredient worth?", "レシピ fast の各要素はどれだけ効いているか。1 つずつ外して比べ、最後に白色化フィルターを加える。"),
+    "study_batchnorm": ("Does batch norm speed up training?", "バッチ正規化があると、同じネットワークの収束はどれだけ速くなり、より高い学習率に耐えられるか（もとの LeNet-5 にはバッチ正規化がありません）。"),
+    "study_tta": ("What does averaging with the mirror image bring?", "画像とその左右反転の答えを平均すると、反転画像を見て学習したネットワークと、見ていないネットワークで、それぞれどれだけ良くなるか。"),
+    "title_degradation": ("Degradation", "劣化問題"),
+    "title_stem": ("Stem at 32×32", "32×32 でのステム"),
+    "title_architectures": ("Architectures", "アーキテクチャ"),
+    "title_optimizers": ("Optimizers", "最適化手法"),
+    "title_batchnorm": ("Batch norm", "バッチ正規化"),
+    "title_dropout": ("Dropout", "ドロップアウト"),
+    "title_augmentation": ("Augmentation", "データ拡張"),
+    "title_transfer": ("Fine-tuning", "転移学習"),
+    "title_tta": ("Test-time augmentation", "テスト時のデータ拡張（TTA）"),
+    "title_ingredients": ("Ingredients of the recipe", "レシピの要素"),
+    "data_CIFAR-10 re-encoded as JPEG": ("CIFAR-10 re-encoded as JPEG", "CIFAR-10（JPEG に再圧縮）"),
+    "arm_CIFAR stem": ("CIFAR stem", "CIFAR 用ステム"),
+    "arm_ImageNet stem": ("ImageNet stem", "ImageNet 用ステム"),
+    "arm_without Muon": ("without Muon", "Muon なし"),
+    "arm_without small pictures": ("without small pictures", "縮小画像なし"),
+    "arm_without averaging": ("without averaging", "重みの平均なし"),
+    "arm_without smoothing": ("without smoothing", "ラベル平滑化なし"),
+    "arm_without flips": ("without flips", "左右反転なし"),
+    "arm_with whitening": ("with whitening", "白色化あり"),
+    "arm_none": ("none", "なし"),
+    "arm_crop and flip": ("crop and flip", "切り抜きと左右反転"),
+    "arm_without, rate 0.05": ("without, rate 0.05", "BN なし、学習率 0.05"),
+    "arm_with, rate 0.05": ("with, rate 0.05", "BN あり、学習率 0.05"),
+    "arm_without, rate 0.5": ("without, rate 0.5", "BN なし、学習率 0.5"),
+    "arm_with, rate 0.5": ("with, rate 0.5", "BN あり、学習率 0.5"),
+    "arm_trained with flips": ("trained with flips", "左右反転ありで学習"),
+    "arm_trained without": ("trained without", "左右反転なしで学習"),
+    "arm_feature, 40 pictures": ("feature, 40 pictures", "特徴抽出、40 枚"),
+    "arm_partial, 40 pictures": ("partial, 40 pictures", "部分、40 枚"),
+    "arm_full, 40 pictures": ("full, 40 pictures", "全層、40 枚"),
+    "arm_feature, 200 pictures": ("feature, 200 pictures", "特徴抽出、200 枚"),
+    "arm_partial, 200 pictures": ("partial, 200 pictures", "部分、200 枚"),
+    "arm_full, 200 pictures": ("full, 200 pictures", "全層、200 枚"),
     # prediction grid
     "grid_title": ("Predictions on your own pictures", "自分の画像での予測"),
     "grid_about": (
-        "Give a zip or a folder with one folder a class (cat/1.jpg, dog/7.png, …). Up to {files} pictures, {megabytes} MB; wrong predictions come first, framed.",
-        "クラスごとのフォルダー（cat/1.jpg、dog/7.png など）を含む zip またはフォルダーを渡してください。最大 {files} 枚・{megabytes} MB。間違った予測は枠つきで先頭に並びます。",
+        "Give a zip (up to 30 MB) or a folder with one folder a class (cat/1.jpg, dog/7.png, …). Up to {files} pictures, {megabytes} MB unpacked; wrong predictions come first, framed.",
+        "クラスごとのフォルダー（cat/1.jpg、dog/7.png など）を含む zip（30 MB まで）またはフォルダーを渡してください。最大 {files} 枚・展開後 {megabytes} MB。間違った予測は枠つきで先頭に並びます。",
     ),
     "grid_zip": ("Zip file", "zip ファイル"),
     "grid_folder": ("Folder", "フォルダー"),
@@ -573,6 +600,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "The model does not know: {classes}. Whatever such a picture shows, its prediction counts as wrong.",
         "モデルが知らないクラス：{classes}。これらの画像の予測は必ず不正解として数えます。",
     ),
+    "grid_first": ("The first {shown} are shown.", "先頭の {shown} 枚を表示しています。"),
     "grid_wrong": ("✗ {predicted}, not {true}", "✗ {predicted}（正解は {true}）"),
     "grid_right": ("✓ {predicted}", "✓ {predicted}"),
     "grid_skipped": ("{count} files left out: {why}.", "除外したファイル {count} 個：{why}"),

@@ -9,6 +9,7 @@ import gradio as gr
 
 from resnet_hub.ui.common import QUIET, Page, Part
 from resnet_hub.ui.explore_page import table
+from resnet_hub.ui.lab_chart import percent
 from resnet_hub.ui.recorder import KEPT, Recorder
 from resnet_hub.ui.text import language_of, say
 
@@ -19,7 +20,7 @@ def report(language: str, recorder: Recorder) -> str:
     for line in recorder.lines():
         latencies = ("–" if seconds is None else f"{1000 * seconds:.0f}" for seconds in line.latencies)
         name = html.escape(" ".join(filter(None, (line.model, line.revision[:12]))))
-        shares = f"{line.errors:.1%}", f"{line.flagged:.1%}"
+        shares = percent(line.errors, 1), percent(line.flagged, 1)
         rows.append([name, f"{line.requests:,}", f"{line.a_minute:.1f}", *latencies, *shares])
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recorder.started))
     about = f"<p>{say(language, 'operations_about', since=since, kept=KEPT)}</p>"

@@ -19,6 +19,7 @@ from PIL import Image
 from resnet_hub.predict import classify
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.common import data_url, error_text, uploaded
+from resnet_hub.ui.lab_chart import percent
 from resnet_hub.ui.text import name_of, say
 
 MOST_FILES, MOST_BYTES = 200, 60_000_000
@@ -158,17 +159,20 @@ def markup(language: str, grid: Grid | None) -> str:
     total = len(grid.predictions)
     shown = ""
     if total:
-        share = f"{100 * grid.right / total:.1f} %"
+        share = percent(grid.right / total, 1)
         facts = {"right": grid.right, "total": total, "share": share, "model": html.escape(grid.model)}
         shown = f'<p class="says">{say(language, "grid_says", **facts)}</p>'
     if grid.unknown:
         classes = html.escape(", ".join(grid.unknown[:10]))
         shown += f'<p class="notice note">{say(language, "grid_unknown", classes=classes)}</p>'
     if grid.skipped:
-        why = html.escape(error_text(language, grid.skipped[0]))
+        reasons = dict.fromkeys(error_text(language, error) for error in grid.skipped)
+        why = html.escape(" ".join(reasons))
         shown += (
             f'<p class="notice wrong">{say(language, "grid_skipped", count=len(grid.skipped), why=why)}</p>'
         )
+    if total > SHOWN:
+        shown += f'<p class="fine-print">{say(language, "grid_first", shown=SHOWN)}</p>'
     tiles = "".join(tile(language, each) for each in grid.predictions[:SHOWN])
     return f'{shown}<div class="tiles">{tiles}</div>'
 
@@ -180,5 +184,5 @@ def tile(language: str, each: Predicted) -> str:
     words = say(language, f"grid_{kind}", **names)
     return (
         f'<figure class="{kind}"><img src="{data_url(each.thumbnail)}" alt="">'
-        f"<figcaption>{words} {100 * each.probability:.0f} %</figcaption></figure>"
+        f"<figcaption>{words} {percent(each.probability)}</figcaption></figure>"
     )

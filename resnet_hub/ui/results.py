@@ -15,7 +15,7 @@ import gradio as gr
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import studies
 from resnet_hub.ui.classify import load
-from resnet_hub.ui.common import Page, Part, error_text, refuse, uploaded
+from resnet_hub.ui.common import Page, Part, error_text, refuse, sent, uploaded
 from resnet_hub.ui.models import Shelf, on_gpu
 from resnet_hub.ui.picture_grid import (
     MOST_BYTES,
@@ -60,9 +60,9 @@ def items_of(event: Any) -> list[Item]:
     Raises:
         GridError, ImageError: when they cannot be used.
     """
-    archive, files = getattr(event, "zip", None), getattr(event, "files", None)
-    if getattr(event, "count", None):
-        raise GridError("grid_too_many", seen=int(event.count), most=MOST_FILES)
+    archive, files, count = (sent(event).get(key) for key in ("zip", "files", "count"))
+    if isinstance(count, int):
+        raise GridError("grid_too_many", seen=count, most=MOST_FILES)
     if isinstance(archive, str):
         return from_zip(uploaded({"path": archive}))
     if isinstance(files, list) and files:
@@ -95,7 +95,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
         return everything(language, found) if seen else [gr.skip()] * 4
 
     def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
-        language, name = language_of(language), str(getattr(event, "model", ""))
+        language, name = language_of(language), str(sent(event).get("model"))
         try:
             items = items_of(event)
             done = go(load(shelf, name, language, progress), name, items)

@@ -7,32 +7,47 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from typing import Any
 
 from resnet_hub.ui.explore_page import download_url, table
 from resnet_hub.ui.lab_chart import Line, lines
 from resnet_hub.ui.recorded import EXPECTED, Unreadable, is_study, load, recorded
-from resnet_hub.ui.text import TEXT, say
+from resnet_hub.ui.text import TEXT, name_of, say
+
+MALFORMED = (Unreadable, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 def question(language: str, study: dict[str, Any]) -> str:
     """What it asks: the file's own words in English, the table's in other languages where it has any."""
     key = f"study_{study['study']}"
-    return say(language, key) if language != "en" and key in TEXT else html.escape(study["question"])
+    if language != "en" and key in TEXT:
+        return say(language, key)
+    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(study["question"]))
+
+
+def title(language: str, name: str) -> str:
+    return html.escape(name_of(language, "title", name))
+
+
+def arm_name(language: str, arm: str) -> str:
+    return html.escape(name_of(language, "arm", arm))
 
 
 def study_table(language: str, study: dict[str, Any]) -> str:
     """One line an arm: mean accuracies in percent, the spread over seeds, the gap in points."""
-    keys = ("arm", "params", "train", "val", "test", "flip", "spread", "gap", "seconds", "best")
+    keys = ("arm", "params", "train", "val", "test", "spread", "flip", "gap", "seconds", "best")
     drawn = []
     for row in study["rows"]:
-        tested = row["test_acc_by_seed"]
+        tested = [100 * each for each in row["test_acc_by_seed"]]
+        accuracies = (100 * row[f"{part}_acc"] for part in ("train", "val", "test"))
         drawn.append(
             [
-                html.escape(row["arm"]),
+                arm_name(language, row["arm"]),
                 f"{row['parameters']:,}",
-                *(f"{row[key]:.2%}" for key in ("train_acc", "val_acc", "test_acc", "test_acc_flip_tta")),
-                f"{100 * min(tested):.2f}–{100 * max(tested):.2f}",
+                *(f"{each:.2f}" for each in accuracies),
+                f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
+                f"{100 * row['test_acc_flip_tta']:.2f}",
                 f"{100 * (row['train_acc'] - row['test_acc']):+.1f}",
                 f"{row['seconds_an_epoch']:.1f}",
                 ", ".join(map(str, row["best_epoch"])),
@@ -50,7 +65,8 @@ def study_curves(language: str, study: dict[str, Any]) -> str:
             percents = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
             columns = list(zip(*percents, strict=False))  # as long as the shortest, where one stopped early
             means = [sum(column) / len(column) for column in columns]
-            series.append(Line(arm, means, [*map(min, columns)], [*map(max, columns)]))
+            named = name_of(language, "arm", arm)
+            series.append(Line(named, means, [*map(min, columns)], [*map(max, columns)]))
         title = say(language, f"results_curve_{part}")
         drawing = lines(series, title, say(language, "results_epoch"))
         drawn += f"<figure><figcaption>{title}</figcaption>{drawing}</figure>"
@@ -64,7 +80,7 @@ def evidence(language: str, study: dict[str, Any]) -> str:
         language,
         "results_evidence",
         images=f"{on['train_images']:,}",
-        data=html.escape(str(on["data"])),
+        data=html.escape(name_of(language, "data", str(on["data"]))),
         epochs=on["epochs"],
         seeds=on["seeds"],
         test=f"{on['test_images']:,}",
@@ -96,11 +112,11 @@ def shown(language: str, name: str) -> str:
         if study is None:
             return ""
         return (
-            f"<h3>{html.escape(study['study'])}</h3><p>{question(language, study)}</p>"
+            f"<h3>{title(language, study['study'])}</h3><p>{question(language, study)}</p>"
             f"{study_table(language, study)}{study_curves(language, study)}"
             f"{evidence(language, study)}{downloads(language, study)}"
         )
-    except (Unreadable, KeyError, TypeError, ValueError):
+    except MALFORMED:
         return f'<p class="notice wrong">{say(language, "results_broken", name=html.escape(name))}</p>'
 
 
@@ -109,7 +125,8 @@ def inset(language: str, name: str | None) -> str:
     found = shown(language, name) if name else ""
     if not found:
         return ""
-    return f"<details><summary>{say(language, 'lab_study')}<b>{name}</b></summary>{found}</details>"
+    named = f"{say(language, 'lab_study')}<b>{title(language, name)}</b>"
+    return f"<details><summary>{named}</summary>{found}</details>"
 
 
 def page(language: str) -> str:
