@@ -267,9 +267,14 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> HubMod
 def save(model: HubModel, out: Path, layout: str) -> None:
     """Write a network: a directory for resnet_hub and transformers, one file for the others.
 
+    A file of timm's or torchvision's is safetensors where its name says so, else what `torch.load` reads.
+
     Raises:
-        ConvertError: when the layout cannot say what the network is.
+        ConvertError: when the layout cannot say what the network is, or `out` is a directory where one file
+            is to be written.
     """
+    if layout not in ("resnet_hub", "transformers") and out.is_dir():
+        raise ConvertError(f"{out} is a directory; --to {layout} writes one file, so give OUT a file name")
     if layout == "resnet_hub":
         model.save_pretrained(out)
     elif layout == "transformers":
@@ -284,7 +289,11 @@ def save(model: HubModel, out: Path, layout: str) -> None:
         )
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
-        save_file(_bare(model.state_dict()), out, metadata={"format": "pt"})
+        state = _bare(model.state_dict())
+        if out.suffix == ".safetensors":
+            save_file(state, out, metadata={"format": "pt"})
+        else:
+            torch.save(state, out)
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -381,7 +390,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "source", metavar="SOURCE", help="checkpoint directory, Hub repository or weights file"
     )
-    parser.add_argument("out", type=Path, metavar="OUT", help="directory (resnet_hub, transformers) or file")
+    parser.add_argument(
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="directory (resnet_hub, transformers) or file (timm, torchvision: .safetensors or .pth; onnx)",
+    )
     parser.add_argument("--to", choices=LAYOUTS, required=True)
     parser.add_argument("--model", metavar="NAME", help="the network in a bare weights file, e.g. resnet50")
     options = parser.parse_args(arguments)

@@ -142,10 +142,11 @@ def test_a_library_s_file_becomes_ours_and_goes_back(tmp_path, library, name):
     assert convert.main([str(file), str(tmp_path / "ours"), "--to", "resnet_hub", "--model", name]) == 0
     ours = from_pretrained(str(tmp_path / "ours"))
     assert_same_logits(ours, theirs, pixels(ours))
-    back = tmp_path / "deeper" / "back.safetensors"
+    back = tmp_path / "deeper" / file.name
     assert convert.main([str(tmp_path / "ours"), str(back), "--to", library]) == 0
     again = build(name, num_classes=5)
-    again.load_state_dict(load_file(back), strict=True)
+    state = load_file(back) if library == "timm" else torch.load(back, weights_only=True)
+    again.load_state_dict(state, strict=True)
     assert_same_bits(again.state_dict(), theirs.state_dict())
 
 
@@ -174,6 +175,12 @@ def test_what_a_layout_cannot_say_is_refused(tmp_path, name, more, layout, expec
     with pytest.raises(convert.ConvertError, match=expected) as caught:
         convert.save(create_model(name, **more), tmp_path / "out", layout)
     assert "\n" not in str(caught.value)
+
+
+def test_a_directory_in_a_file_s_place_is_2_and_one_line(tmp_path, capsys):
+    assert convert.main(["resnet20_cifar10", str(tmp_path), "--to", "onnx"]) == 2
+    error = capsys.readouterr().err
+    assert "is a directory" in error and error.count("\n") == 1
 
 
 class Harm:
