@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import cycle
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -61,24 +62,23 @@ def prediction_grid(pictures: list, true: list[str], predicted: list[str], colum
     return figure
 
 
-def study_curves(histories: dict[str, list[list[dict]]], what: str = "acc") -> Figure:
-    """Training and held-out figures by epoch for each arm of a study: mean over seeds, least to most shaded.
+def study_curves(histories: dict[str, list[list[dict]]]) -> Figure:
+    """Training and held-out accuracy by epoch for each arm of a study: mean over seeds, least to most shaded.
 
     Args:
         histories: arm -> one history (lines of `history.jsonl`) for each seed.
-        what: "acc" or "loss".
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
     parts = {"train": "training, augmented", "val": "held out"}
-    name = {"acc": "accuracy", "loss": "cross entropy (nats)"}[what]
     for axes, (part, title) in zip(figure.subplots(1, 2, sharey=True), parts.items(), strict=True):
         for colour, (arm, seeds) in zip(cycle(PALETTE), histories.items(), strict=False):
-            values = [[line[f"{part}_{what}"] for line in history] for history in seeds]
+            values = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
             columns = list(zip(*values, strict=False))
             epochs = range(1, len(columns) + 1)
             axes.plot(epochs, [sum(c) / len(c) for c in columns], color=colour, marker="o", ms=3, label=arm)
-            axes.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.2)
-        axes.set(title=title, xlabel="epoch", ylabel=name)
+            axes.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.12)
+        axes.set(title=title, xlabel="epoch", ylabel="accuracy (%)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure

@@ -34,7 +34,6 @@ class Study:
         arms: name -> arguments of the trainer, which begin with the network for `training.cifar`.
         common: arguments of every arm.
         budget: (training pictures, epochs), fixed before anything was measured; pictures None for all.
-        compare: figure of the picture, "acc" or "loss".
     """
 
     question: str
@@ -42,7 +41,6 @@ class Study:
     common: str = SMALL
     budget: tuple[int | None, int] = (10_000, 8)
     trainer: str = "cifar"
-    compare: str = "acc"
 
 
 STUDIES = {
@@ -262,7 +260,7 @@ def record(name: str, facts: dict[str, list[dict]], command: str, results: Path)
     write_json(results / f"{name}.json", document | {"histories": histories})
     text = markdown(name, rows, stands_on)
     write_atomically(results / f"{name}.md", lambda file: file.write(text.encode()))
-    study_curves(histories, STUDIES[name].compare).savefig(results / f"{name}.png", dpi=110)
+    study_curves(histories).savefig(results / f"{name}.png", dpi=110)
     print(text)
 
 
