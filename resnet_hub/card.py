@@ -260,10 +260,13 @@ def _network_words(config) -> str:
     strides = ", ".join(map(str, config.strides))
     beside = {"none": "no shortcuts (a plain net)", "zeropad": "zero-padded shortcuts (option A)"}
     shortcut = beside.get(config.shortcut, "projection shortcuts where shapes change")
-    strided = f", striding in the {config.stride_in} convolution" if config.block == "bottleneck" else ""
+    how = {
+        "bottleneck": f", striding in the {config.stride_in} convolution",
+        "pooled": ", by max pooling after the block's first convolution",
+    }
     return (
         f"Stem: {STEMS[config.stem]}, {pool}. {sum(config.depths)} {config.block} blocks in stages of "
-        f"{', '.join(map(str, config.depths))}, strides {strides}{strided}; {shortcut}."
+        f"{', '.join(map(str, config.depths))}, strides {strides}{how.get(config.block, '')}; {shortcut}."
     )
 
 

@@ -90,7 +90,8 @@ class ResNetConfig(ModelConfig):
     """A residual network; the defaults are ResNet-18 with the ImageNet stem (arXiv 1512.03385, table 1).
 
     Args:
-        block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1) or "preact" (BN-ReLU-conv, arXiv 1605.07146).
+        block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1), "preact" (BN-ReLU-conv, arXiv 1605.07146) or
+            "pooled" (two 3x3; where it strides, max pooling after the first one does).
         depths: blocks in each stage.
         widths: channels of each stage before the block's expansion (4 for the bottleneck, else 1).
         stem_width: channels leaving the stem.
@@ -104,7 +105,7 @@ class ResNetConfig(ModelConfig):
         global_pool: "avg" or "max" over the last feature map.
     """
 
-    block: OneOf["basic", "bottleneck", "preact"] = "basic"
+    block: OneOf["basic", "bottleneck", "preact", "pooled"] = "basic"
     depths: tuple[int, ...] = (2, 2, 2, 2)
     widths: tuple[int, ...] = (64, 128, 256, 512)
     stem_width: int = 64

@@ -98,7 +98,7 @@ def config_to_transformers(model: HubModel) -> dict[str, Any]:
     config = model.config
     wanted = {"stem": "imagenet", "shortcut": "projection", "global_pool": "avg", "base_width": 64}
     wanted |= {"has_maxpool": True, "stem_width": getattr(config, "stem_width", 64)}
-    if not isinstance(config, ResNetConfig) or config.block == "preact":
+    if not isinstance(config, ResNetConfig) or config.block not in ("basic", "bottleneck"):
         raise ConvertError(
             f"{config.name} is no ResNet of basic or bottleneck blocks; transformers has no other"
         )

@@ -55,6 +55,7 @@ USE = {
     "plain56_cifar": "to see degradation at 56 layers",
     "wrn16_4_cifar": "width instead of depth at 32x32; dropout inside the block",
     "wrn28_10_cifar": "the large wide network of its paper, for a GPU",
+    "resnet8_cifar": "the most accuracy for little training at 32x32",
     "simple_resnet": "a ResNet small enough to read and change",
     "lenet5": "where it began: digits, 1998",
     "alexnet": "history: large kernels and a head of 59 million weights, 2012",

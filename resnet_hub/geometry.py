@@ -24,6 +24,7 @@ from resnet_hub.models.plans import Conv, Plan, plan_of
 from resnet_hub.models.registry import model_config
 
 BYTES = 4  # of an fp32 value
+SHORTCUT = "downsample"  # the module beside a block's convolutions, as in torchvision and timm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +210,7 @@ def parse_strides(text: str) -> tuple[int, ...]:
         raise ValueError(message) from None
 
 
-# What follows mirrors models/resnet.py and models/wide_resnet.py, function for function.
+# What follows mirrors models/resnet.py, wide_resnet.py and pooled_resnet.py, function for function.
 
 
 def _residual_net(config: ResNetConfig, picture: Row) -> Walk:
@@ -242,7 +243,7 @@ def _stem(config: ResNetConfig) -> list[Layer]:
 
 def _block(config: ResNetConfig, name: str, x: Row, width: int, stride: int) -> Walk:
     stage, _, _ = name.partition(".")
-    branch = _preact_branch if config.block == "preact" else _branch
+    branch = {"preact": _preact_branch, "pooled": _pooled_branch}.get(config.block, _branch)
     out = yield from _through(x, stage, branch(config, name, width, stride))
     beside = yield from _through(x, stage, _shortcut(config, name, x.out_channels, out.out_channels, stride))
     return replace(out, receptive_field=max(out.receptive_field, beside.receptive_field))
@@ -269,12 +270,32 @@ def _preact_branch(config: ResNetConfig, name: str, width: int, stride: int) -> 
         yield _conv(f"{name}.conv{i}", width, 3, conv_stride)
 
 
+def _pooled_branch(config: ResNetConfig, name: str, width: int, stride: int) -> Iterator[Layer]:
+    yield _conv(f"{name}.conv1", width, 3)
+    if stride > 1:
+        yield Layer(f"{name}.pool", "max_pool", None, stride, stride)
+    yield Layer(f"{name}.bn1", "batch_norm")
+    yield _conv(f"{name}.conv2", width, 3)
+    yield Layer(f"{name}.bn2", "batch_norm")
+
+
 def _shortcut(config: ResNetConfig, name: str, channels: int, out: int, stride: int) -> list[Layer]:
-    if config.shortcut == "none" or (stride == 1 and channels == out):
+    beside = f"{name}.{SHORTCUT}"
+    if config.shortcut == "none":
+        return []
+    if config.block == "pooled" and stride > 1:
+        pool = Layer(f"{beside}.0", "max_pool", None, stride, stride)
+        return [pool, *_adapted(config, f"{beside}.1", channels, out, 1)]
+    return _adapted(config, beside, channels, out, stride)
+
+
+def _adapted(config: ResNetConfig, name: str, channels: int, out: int, stride: int) -> list[Layer]:
+    """The layers that give a block's input the shape of its output."""
+    if stride == 1 and channels == out:
         return []
     if config.shortcut == "zeropad":
-        return [Layer(f"{name}.downsample", "zero_pad", out, stride=stride)]
-    projection = [_conv(f"{name}.downsample.0", out, 1, stride), Layer(f"{name}.downsample.1", "batch_norm")]
+        return [Layer(name, "zero_pad", out, stride=stride)]
+    projection = [_conv(f"{name}.0", out, 1, stride), Layer(f"{name}.1", "batch_norm")]
     return projection[:1] if config.block == "preact" else projection
 
 
@@ -404,7 +425,7 @@ def _check_maps(config: ModelConfig, rows: list[Row]) -> None:
     if starved is None:
         return
     least = 1
-    for row in reversed([row for row in rows if row.stage != "head"]):
+    for row in reversed([row for row in rows if row.stage != "head" and f".{SHORTCUT}" not in row.name]):
         least = in_length(least, row.kernel, row.stride, row.padding)
     message = (
         f"{config.name}: layer {starved.name} ({starved.op} {starved.kernel}, stride {starved.stride}) has "

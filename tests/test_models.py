@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_hub import create_model, list_models
+from resnet_hub.models.registry import model_config
 from resnet_hub.models.resnet import ResidualBlock, ResNet, ZeroPadShortcut, shortcut
 from resnet_hub.models.wide_resnet import PreActBlock, WideResNet
 
@@ -111,6 +112,7 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
         ("lenet5", {"in_chans": 3, "input_size": 32}, 62_006),
         ("alexnet", {}, 62_378_344),
         ("vgg16", {}, 138_357_544),
+        ("resnet8_cifar", {}, 1_997_098),
         ("simple_resnet", {}, 2_777_674),
         ("cifar10net", {}, 4_507_722),
     ],
@@ -313,6 +315,37 @@ def test_wide_resnet_equals_one_written_by_hand():
     )
 
 
+def pooled_resnet_by_hand(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """`resnet8_cifar` in eval mode: pooling after the first convolution and before the shortcut."""
+    x = net.bn1(net.conv1(x)).relu()
+    for (block,) in (net.layer1, net.layer2, net.layer3):
+        beside = F.max_pool2d(x, 2)
+        if block.conv1.in_channels != block.conv1.out_channels:
+            conv, norm = block.downsample[1]
+            beside = norm(conv(beside))
+        x = block.bn1(F.max_pool2d(F.conv2d(x, block.conv1.weight, padding=1), 2)).relu()
+        x = (block.bn2(F.conv2d(x, block.conv2.weight, padding=1)) + beside).relu()
+    return net.fc(x.mean((2, 3)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [32, 33, 24])
+def test_pooled_resnet_equals_one_written_by_hand(size):
+    net, x = built("resnet8_cifar"), picture(2, 3, size, size)
+    torch.testing.assert_close(net(x), pooled_resnet_by_hand(net, x))
+    assert net.features(x)[-1].shape == (2, 256, size // 8, size // 8)
+
+
+@torch.no_grad()
+def test_pooled_blocks_without_projection():
+    plain, padded = (built("resnet8_cifar", shortcut=kind) for kind in ("none", "zeropad"))
+    assert all(block.downsample is None for (block,) in (plain.layer1, plain.layer2, plain.layer3))
+    x = picture(1, 64, 8, 8)
+    beside = padded.layer2[0].downsample(x)
+    torch.testing.assert_close(beside[:, 96:160], F.max_pool2d(x, 2))
+    assert beside[:, :96].eq(0).all() and beside[:, 160:].eq(0).all()
+
+
 def test_wide_resnet_drops_inside_the_block_and_only_while_training():
     net = built("wrn16_4_cifar", drop_rate=0.5)
     block, x = net.layer1[1], picture(2, 64, 8, 8)
@@ -385,7 +418,10 @@ def test_feature_info_tells_channels_and_strides(name):
             assert got.shape == (1, info["num_chs"], *size)
 
 
-@pytest.mark.parametrize("name", [n for n in PADDED if "resnet" in n or "plain" in n or "wrn" in n])
+STRIDED = [n for n in PADDED if getattr(model_config(n), "block", "pooled") != "pooled"]
+
+
+@pytest.mark.parametrize("name", STRIDED)
 def test_feature_maps_of_odd_sizes_are_rounded_up(name):
     net = on_meta(create_model, name)
     maps = net.features(torch.empty(1, 3, 75, 97, device=META))

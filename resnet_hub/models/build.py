@@ -18,6 +18,8 @@ def network_class(config: ModelConfig) -> type:
         return import_module("resnet_hub.models.baselines").Baseline
     if config.block == "preact":
         return import_module("resnet_hub.models.wide_resnet").WideResNet
+    if config.block == "pooled":
+        return import_module("resnet_hub.models.pooled_resnet").PooledResNet
     return import_module("resnet_hub.models.resnet").ResNet
 
 

@@ -504,6 +504,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "use_plain56_cifar": ("{use}", "56 層での劣化を見るため"),
     "use_wrn16_4_cifar": ("{use}", "32×32 で深さの代わりに幅。ブロック内にドロップアウト"),
     "use_wrn28_10_cifar": ("{use}", "論文の大きな幅広ネットワーク。GPU 向き"),
+    "use_resnet8_cifar": ("{use}", "32×32 で、少ない学習で高い精度を得る"),
     "use_simple_resnet": ("{use}", "読んで書き換えられる大きさの ResNet"),
     "use_lenet5": ("{use}", "出発点：手書き数字、1998 年"),
     "use_alexnet": ("{use}", "歴史：大きなカーネルと 5900 万の重みを持つ全結合層、2012 年"),
