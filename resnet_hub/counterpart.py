@@ -38,8 +38,8 @@ def stock_name(config: ModelConfig) -> str | None:
 def has_counterpart(config: ModelConfig, library: str) -> bool:
     """Whether the library's own blocks can make this network.
 
-    Neither has pre-activation or pooled blocks, or blocks without a shortcut; torchvision has no deep stem, and of the
-    baselines only its VGG-16 is the paper's.
+    Neither has pre-activation or pooled blocks, or blocks without a shortcut; torchvision has no deep stem,
+    and of the baselines only its VGG-16 is the paper's.
     """
     if isinstance(config, BaselineConfig):
         return config.kind == "vgg16" and not config.batch_norm and library == "torchvision"

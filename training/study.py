@@ -53,7 +53,7 @@ STUDIES = {
             "ResNet-56": "resnet56_cifar",
             "plain-56": "plain56_cifar",
         },
-        budget=(5_000, 8),
+        budget=SHORT,
     ),
     "stem": Study(
         question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32?",

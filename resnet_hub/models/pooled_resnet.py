@@ -1,8 +1,8 @@
 """The residual network for short training: max pooling, not a stride, makes its maps smaller.
 
-Every position of a block's first convolution is computed and the strongest of each square is kept, which costs
-more than a stride and learns in fewer epochs. Only what differs from `resnet.py` is here. Source: the ResNet-9 of
-https://myrtle.ai/how-to-train-your-resnet-4-architecture/ and the blocks of cifar10-airbench, arXiv 2404.00498.
+Every position of a block's first convolution is computed and the strongest of each square is kept, which
+costs more than a stride and learns in fewer epochs. Only what differs from `resnet.py` is here. Source: the
+ResNet-9 of https://myrtle.ai/how-to-train-your-resnet-4-architecture/ and cifar10-airbench, arXiv 2404.00498.
 """
 
 from torch import Tensor, nn
