@@ -99,7 +99,7 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
         base=facts and base_words(facts.get("base_model")),
         mode=facts and MODES.get(facts.get("mode"), facts.get("mode")),
         optimizer_words=facts and _optimizer_words(facts["recipe"]),
-        loss_words=facts and _loss_words(facts["recipe"]),
+        loss_words=facts and _loss_words(facts["recipe"], facts.get("teacher")),
         augmentation_words=facts and _augmentation_words(facts["recipe"]),
         load_from=load_from,
         on_hub=bool(REPO_ID.fullmatch(load_from)),
@@ -349,8 +349,9 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
     return f"{words}; rates rise for {100 * recipe['warmup']:.0f} % of the run, {fall}".rstrip(", ")
 
 
-def _loss_words(recipe: dict[str, Any]) -> str:
-    words = "cross entropy"
+def _loss_words(recipe: dict[str, Any], teacher: str | None) -> str:
+    taught = f"half cross entropy, half distillation from `{teacher}` (arXiv 1503.02531)"
+    words = taught if teacher else "cross entropy"
     if recipe.get("label_smoothing"):
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):

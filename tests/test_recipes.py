@@ -4,6 +4,7 @@ and updates worked out by hand."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +16,14 @@ from PIL import Image
 from torch import nn
 
 from resnet_hub import create_model, from_pretrained
+from resnet_hub.geometry import totals, trace
 from resnet_hub.preprocess import Preprocess
 from training import cifar, data
 from training.augment import ONE_BY_ONE, Feed, Views
 from training.cifar import parse_arguments, whiten_stem
+from training.command import load_teacher
 from training.data import FolderSet, ImageSet, find_pictures, in_memory, normalise
-from training.engine import Trainer
+from training.engine import Trainer, training_flops
 from training.optim import SCHEDULES, build_optimizers, whitening_filters
 from training.recipes import RECIPES, Recipe, options, recipe_from
 
@@ -95,6 +98,9 @@ def test_every_field_has_a_flag_with_help():
         ({"warmup": 1.0}, "warmup=1.0 is not allowed; give 0 to less than 1"),
         ({"optimizer": "lion"}, "give muon, sgd, adam, adamw"),
         ({"augment": ("crop", "zoom")}, "give crop, flip, resized_crop"),
+        ({"low_res_until": 55.0}, "low_res_until=55.0 is not allowed; give 0 to 1"),
+        ({"crop_padding": 32}, "crop_padding=32 is not allowed; give 0 to 31"),
+        ({"optimizer": "muon"}, "needs a muon_lr"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(changes, message):
@@ -223,6 +229,29 @@ def test_a_teacher_is_half_of_what_is_learned(stepped):
         soft = (logits / 4).softmax(1) - (teacher.fc(x) / 4).softmax(1)
     expected = before - 0.05 * 1.9 * (0.5 * gradient(before, fc, x, targets) + 0.5 * 4 * soft.T @ x / len(x))
     torch.testing.assert_close(fc.weight.detach(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_gets_pictures_normalised_as_its_own(tmp_path):
+    torch.manual_seed(9)
+    teacher = create_model("resnet20_cifar").eval()
+    teacher.labels = tuple(map(str, range(10)))
+    teacher.preprocess = replace(teacher.preprocess, mean=(0.1, 0.2, 0.3), std=(0.5, 0.4, 0.3))
+    teacher.save_pretrained(tmp_path)
+    ours = replace(teacher.preprocess, mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.25))
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    options = argparse.Namespace(teacher=str(tmp_path))
+    answer = load_teacher(options, teacher.labels, ours, torch.device("cpu"))
+    with torch.no_grad():
+        taught = answer(normalise(pixels, ours, torch.device("cpu")))
+        expected = teacher(normalise(pixels, teacher.preprocess, torch.device("cpu")))
+    torch.testing.assert_close(taught, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_cost_counts_what_the_teacher_computes():
+    net, teacher = create_model("resnet20_cifar"), create_model("resnet56_cifar")
+    shape, cpu = (3, 32, 32), torch.device("cpu")
+    more = training_flops(net, shape, cpu, teacher) - training_flops(net, shape, cpu)
+    assert more == 2 * totals(trace("resnet56_cifar")).macs
 
 
 def test_averaged_weights_are_kept(tmp_path):

@@ -19,7 +19,7 @@ from conftest import ROOT
 from PIL import Image
 from safetensors.torch import load_file
 
-from training import cifar
+from training import cifar, engine
 
 FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", "12", "--precision", "fp32"]
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -100,6 +100,30 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(colours, tmp_path, undis
     assert torch.load(run / "last.ckpt", weights_only=True)["step"] > 0
     assert cifar.main(arguments(colours, run, "--resume")) == 0
     same_bits(load_file(run / "model.safetensors"), undisturbed)
+
+
+def test_precision_is_the_one_the_run_began_with(colours, tmp_path, monkeypatch):
+    """ "auto" times both, and a busy machine may choose another one on the second day."""
+    run, seen = tmp_path / "run", []
+
+    def stop(*anything):
+        raise KeyboardInterrupt
+
+    def look(trainer, *anything):
+        seen.append(trainer.amp_dtype)
+        raise KeyboardInterrupt
+
+    words = [word if word != "fp32" else "auto" for word in arguments(colours, run)]
+    with monkeypatch.context() as patch:
+        patch.setattr("training.command.pick_precision", lambda *anything: torch.bfloat16)
+        patch.setattr(cifar, "finish_run", stop)
+        assert cifar.main(words) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr("training.command.pick_precision", lambda *anything: None)
+        patch.setattr(engine.Trainer, "fit", look)
+        assert cifar.main([*words, "--resume"]) == 130
+    assert seen == [torch.bfloat16]
+    assert cifar.main([*arguments(colours, run), "--resume"]) == 2  # fp32 is asked for now
 
 
 def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, undisturbed):

@@ -86,6 +86,14 @@ def test_other_flags_go_to_every_arm(greys, tmp_path, tiny):
     assert facts["epochs_run"] == 1
 
 
+def test_finished_runs_of_another_budget_are_refused(greys, tmp_path, tiny, capsys):
+    assert run_study(greys, tmp_path, "--epochs", "1", "--seeds", "1") == 0
+    capsys.readouterr()
+    assert run_study(greys, tmp_path, "--seeds", "1") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "one-0 was made by" in said and "--epochs 1" in said and "move it away" in said
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_every_arm_of_every_study_is_a_command_the_trainer_takes(name):
     one = STUDIES[name]
@@ -140,10 +148,19 @@ def test_int8_of_other_classes_is_refused(trained, tmp_path, capsys):
 @pytest.mark.parametrize("variant", ["usual", "ours", "ideal"])
 def test_benchmark_variants_take_steps_of_the_same_size(variant, monkeypatch):
     monkeypatch.setattr(bench, "PICTURES", 512)
-    steps = bench.VARIANTS[variant](
-        "lenet5" if variant == "none" else "resnet20_cifar", torch.device("cpu"), False
-    )
+    steps = bench.VARIANTS[variant]("resnet20_cifar", torch.device("cpu"), False)
     assert next(steps) == bench.BATCH
+
+
+def test_benchmark_ends_when_the_pictures_do():
+    assert bench.images_per_second(iter([128] * 8), seconds=60) > 0
+
+
+def test_benchmark_of_an_unknown_network_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["resnet21_cifar"])
+    assert ended.value.code == 2
+    assert "unknown network resnet21_cifar" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_scale_is_arithmetic_on_the_measured_rates():

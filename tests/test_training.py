@@ -9,6 +9,7 @@ import json
 import math
 import os
 import signal
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from training.augment import Views, epoch_order
 from training.data import (
     DataError,
     ImageSet,
+    check_parts,
     find_data,
     find_pictures,
     in_memory,
@@ -278,6 +280,56 @@ def test_statistics_are_those_of_the_pixels():
     preprocess = measured_preprocess(data)
     assert preprocess.mean == tuple(pixels.mean((0, 2, 3)).round(4))
     assert preprocess.std == tuple(pixels.std((0, 2, 3)).round(4))
+
+
+def folder_of(root: Path, **parts: str) -> Path:
+    """A data set of one small picture a class, e.g. train="ant bee"."""
+    for part, classes in parts.items():
+        for name in classes.split():
+            (root / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(root / part / name / "1.png")
+    return root
+
+
+def test_other_classes_in_the_held_out_part_are_noticed_before_training(tmp_path):
+    data = folder_of(tmp_path, train="ant bee wasp", val="ant wasp", test="ant bee wasp")
+    with pytest.raises(DataError, match="has classes .*'bee'.*val"):
+        check_parts(str(data))
+
+
+def test_class_without_a_test_picture_is_noticed_before_training(tmp_path):
+    names = ["ant", "bee"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
+    tested = {
+        path.parent.name
+        for path in tmp_path.rglob("*.png")
+        if zlib.crc32(path.relative_to(tmp_path).as_posix().encode()) % 7 == 0
+    }
+    missing = ", ".join(name for name in names if name not in tested)
+    assert missing
+    with pytest.raises(DataError, match=f"no picture of {missing} in the test part"):
+        check_parts(str(tmp_path))
+
+
+def test_all_that_is_left_can_be_trained_on(shapes, tmp_path, capsys):
+    assert command(shapes, tmp_path / "all", "--train-images", "64", "--epochs", "1") == 0
+    assert command(shapes, tmp_path / "none", "--train-images", "0") == 2
+    assert command(shapes, tmp_path / "many", "--train-images", "65") == 2
+    assert "--train-images 65: give 1 to 64" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_run_that_is_a_file_is_one_line(shapes, tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    assert command(shapes, tmp_path / "run") == 2
+    assert "run" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_cifar10_has_one_size():
+    with pytest.raises(DataError, match="cifar10 has 32x32 pictures, not 64x64"):
+        load_data("cifar10", "train", (64, 64))
 
 
 def test_cifar10_offline_says_what_to_do(monkeypatch):

@@ -5,6 +5,7 @@ and the checkpoint before training."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,32 @@ def photos(tmp_path_factory) -> Path:
                 Image.fromarray(pixels).save(root / part / name / f"{i:02}.png")
     (root / "train" / "dark" / "broken.gif").write_bytes(b"GIF89a and no more")
     return root
+
+
+def test_checkpoint_prepares_pictures_as_training_did():
+    """Trained and measured on the whole short side, it must not crop 0.875 of it afterwards."""
+    source = create_model("resnet18")
+    source.preprocess = replace(
+        source.preprocess, crop_pct=0.875, interpolation="bilinear", mean=(0.1, 0.2, 0.3)
+    )
+    made = with_new_head(source, ("a", "b"), {}).preprocess
+    assert (made.crop_pct, made.interpolation, made.mean) == (1.0, "bicubic", (0.1, 0.2, 0.3))
+
+
+def test_rate_of_the_head_counts_on_cached_features(photos, pretrained, tmp_path):
+    for share in ("0", "1e-9"):
+        status = fine_tune(pretrained, photos, tmp_path / share, "--rate", f"fc={share}1", "--rate", "=0")
+        assert status == 0
+    slow, fast = (load_file(tmp_path / share / "model.safetensors") for share in ("1e-9", "0"))
+    torch.manual_seed(0)
+    start = with_new_head(from_pretrained(pretrained), ("bright", "dark"), {}).state_dict()["fc.weight"]
+    torch.testing.assert_close(slow["fc.weight"], start, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(fast["fc.weight"], start, rtol=1e-4, atol=1e-6)
+
+
+def test_whitening_a_pretrained_stem_is_refused(photos, pretrained, tmp_path, capsys):
+    assert fine_tune(pretrained, photos, tmp_path / "run", "--whiten") == 2
+    assert "--no-whiten" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from resnet_hub import create_model
+from resnet_hub import create_model, list_models
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, epoch_order
 from training.data import ImageSet
@@ -122,8 +122,10 @@ def images_per_second(steps: Iterator[int], seconds: float, warm_up: int = 3) ->
     for _ in range(warm_up):
         next(steps)
     seen, started = 0, time.perf_counter()
-    while not any_process([time.perf_counter() - started > seconds], torch.device("cpu"))[0]:
-        seen += next(steps)
+    for count in steps:
+        seen += count
+        if any_process([time.perf_counter() - started > seconds], torch.device("cpu"))[0]:
+            break
     return seen / (time.perf_counter() - started)
 
 
@@ -142,7 +144,9 @@ def measure(variant: str, model: str, options) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m training.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("models", nargs="*", default=["resnet20_cifar"], metavar="MODEL")
+    parser.add_argument(
+        "models", nargs="*", default=["resnet20_cifar"], metavar="MODEL", help="see resnet_hub.list_models()"
+    )
     parser.add_argument("--seconds", type=float, default=20, help="measured for each variant and round")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu")
@@ -158,6 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(speed)
             wait()
         return 0
+    if unknown := [model for model in options.models if model not in list_models()]:
+        parser.error(f"unknown network {', '.join(unknown)}; resnet_hub.list_models() names all")
     names = [name for name in VARIANTS if name != "two_processes" or options.device == "cpu"]
     results = {}
     for model in options.models:

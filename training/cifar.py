@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 
 import torch
 from torch import nn
@@ -23,13 +22,12 @@ from training.command import (
     load_pictures_to_train,
     new_trainer,
     run_command,
-    takes_any_size,
+    sized,
 )
 from training.data import ImageSet, measured_preprocess
-from training.distributed import rank
 from training.evaluate import finish_run
 from training.optim import whitening_filters
-from training.recipes import Recipe, recipe_from
+from training.recipes import recipe_from
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -65,15 +63,6 @@ def whiten_stem(conv: nn.Conv2d, feed: Feed, pictures: int = 2000) -> None:
         conv.weight[: len(filters)] = filters
 
 
-def sized(recipe: Recipe, model: nn.Module) -> Recipe:
-    """The recipe without smaller pictures where the network's head is made for one size."""
-    if not recipe.low_res or takes_any_size(model.config):
-        return recipe
-    if rank() == 0:
-        print(f"{model.config.name} takes one size only: all epochs at {model.config.input_size}")
-    return replace(recipe, low_res=0, low_res_until=0.0)
-
-
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
@@ -81,11 +70,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     training, held_out = load_pictures_to_train(options, size)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
-    recipe = sized(recipe, model)
+    recipe = sized(recipe, model.config)
     identity = {"config": model.config.to_dict(), "data": training.fingerprint()}
     trainer = new_trainer(model, recipe, training, model.preprocess, options, device, identity=identity)
     if recipe.whiten:
-        whiten_stem(model.conv1, trainer.feed)
+        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        whiten_stem(first, trainer.feed)
     total = sum(p.numel() for p in model.parameters())
     fit(trainer, held_out, options)
     finish_run(trainer, model, training, held_out, options, {"class_counts": counts, "total_params": total})

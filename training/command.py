@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from resnet_hub import from_pretrained
 from resnet_hub.config import ModelConfig
@@ -76,7 +77,7 @@ def run_command(
             message = f"stopped and saved in {options.out}; the same command with --resume goes on"
             print(message, file=sys.stderr)
         return 130
-    except (DataError, TrainingError, ValueError) as error:
+    except (TrainingError, ValueError, OSError, SafetensorError) as error:  # DataError is a ValueError
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -115,22 +116,30 @@ def load_pictures_to_train(options, size: tuple[int, int]):
         place = Path(folder.rpartition("=")[2])
         if not place.is_dir():
             raise DataError(f"--unfamiliar {folder}: {place} is no folder")
-    if (
-        options.data != "cifar10"
-        and (Path(options.data) / "test").is_dir()
-        and (Path(options.data) / "val").is_dir()
-    ):
+    root = Path(options.data)
+    if options.data != "cifar10" and (root / "test").is_dir() and (root / "val").is_dir():
+        if options.held_out is not None:
+            raise DataError(f"--held-out {options.held_out}: {root / 'val'} is what is held out")
         train, held_out = (find_data(options.data, part, size) for part in ("train", "val"))
     else:
         data = find_data(options.data, "train", size)
         kept, held = split_held_out(data.labels, options.held_out, options.seed)
         train, held_out = data.subset(kept), data.subset(held)
-    if options.train_images:
-        if options.train_images > len(train):
-            raise DataError(f"--train-images {options.train_images}: there are {len(train)} to train on")
-        share, _ = split_held_out(train.labels, len(train) - options.train_images, options.seed)
-        train = train.subset(share)
-    return in_memory(train), in_memory(held_out)
+    return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
+
+
+def some_of(train: ImageSet | FolderSet, count: int | None, seed: int) -> ImageSet | FolderSet:
+    """`count` of the pictures, each class in proportion; None for all.
+
+    Raises:
+        DataError: when there are not so many.
+    """
+    if count is None or count == len(train):
+        return train
+    if not 0 < count < len(train):
+        raise DataError(f"--train-images {count}: give 1 to {len(train)}, which are there to train on")
+    share, _ = split_held_out(train.labels, len(train) - count, seed)
+    return train.subset(share)
 
 
 def class_counts(train) -> dict[str, int]:
@@ -145,6 +154,15 @@ def class_counts(train) -> dict[str, int]:
             least, most = min(by_class, key=by_class.get), max(by_class, key=by_class.get)
             print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
     return by_class
+
+
+def sized(recipe: Recipe, config: ModelConfig) -> Recipe:
+    """The recipe without smaller pictures where the network's head is made for one size."""
+    if not recipe.low_res or takes_any_size(config):
+        return recipe
+    if rank() == 0:
+        print(f"{config.name} takes one size only: all epochs at {config.input_size}")
+    return replace(recipe, low_res=0, low_res_until=0.0)
 
 
 def takes_any_size(config: ModelConfig) -> bool:
@@ -181,6 +199,8 @@ def new_trainer(
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    chosen = ("precision", "teacher", "sync_batch_norm")
+    identity = identity | {name: getattr(options, name) for name in chosen}
     if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
         data = replace(data, images=data.images.to(device))
     return Trainer(
@@ -191,7 +211,7 @@ def new_trainer(
         device=device,
         amp_dtype=precision(options, device),
         shares=shares,
-        teacher=load_teacher(options, data.classes, device),
+        teacher=load_teacher(options, data.classes, preprocess, device),
         compiled=options.compile,
         save_every=options.save_every,
         identity=identity,
@@ -199,8 +219,10 @@ def new_trainer(
     )
 
 
-def load_teacher(options, classes: tuple[str, ...], device: torch.device) -> nn.Module | None:
-    """The network to learn from.
+def load_teacher(
+    options, classes: tuple[str, ...], preprocess: Preprocess, device: torch.device
+) -> Callable[[Tensor], Tensor] | None:
+    """The logits to learn from, for pictures normalised as the learning network's `preprocess` says.
 
     Raises:
         ValueError: when it cannot be had or answers with other classes.
@@ -210,7 +232,11 @@ def load_teacher(options, classes: tuple[str, ...], device: torch.device) -> nn.
     teacher = from_pretrained(options.teacher).to(device, memory_format=torch.channels_last)
     if teacher.labels != classes:
         raise ValueError(f"--teacher {options.teacher} answers with {teacher.labels}, the data has {classes}")
-    return teacher
+    (mean, std), (its_mean, its_std) = (
+        [torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (each.mean, each.std)]
+        for each in (preprocess, teacher.preprocess)
+    )
+    return lambda x: teacher(x * (std / its_std) + (mean - its_mean) / its_std)
 
 
 def tensorboard(options) -> Callable[[str, float, int], None] | None:
@@ -230,7 +256,11 @@ def tensorboard(options) -> Callable[[str, float, int], None] | None:
 
 def fit(trainer: Trainer, held_out, options) -> None:
     """Train from the start or from the checkpoint, until the best weights are in the network."""
-    if (options.out / "last.ckpt").exists():
+    is_here = (options.out / "last.ckpt").exists()
+    (is_anywhere,) = any_process([is_here], trainer.device)
+    if is_here != is_anywhere:
+        raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
+    if is_here:
         trainer.load(options.out)
     trainer.fit(held_out, options.out)
     trainer.restore_best()

@@ -135,6 +135,8 @@ def find_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderS
         DataError: when it is missing, offline, or holds no class folder.
     """
     if data == "cifar10":
+        if size != (32, 32):
+            raise DataError(f"cifar10 has 32x32 pictures, not {size[0]}x{size[1]}; give them in a folder")
         return _torchvision_cifar10(part)
     root = Path(data)
     if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
@@ -150,17 +152,27 @@ def check_parts(data: str) -> None:
     """Notice before training what would be missed after it.
 
     Raises:
-        DataError: when `data` has no test part, or one with other classes.
+        DataError: when `data` has no test part, one with other classes, or a class without test pictures.
     """
     root = Path(data)
-    if data == "cifar10" or not (root / "train").is_dir():
+    if data == "cifar10" or not root.is_dir():
         return
-    test = _test_folder(root)
-    if test is None:
-        raise DataError(f"{root} has train/ but neither test/ nor val/; figures are measured on one of them")
-    train_classes, test_classes = ([d.name for d in _class_folders(f)] for f in (root / "train", test))
-    if train_classes != test_classes:
-        raise DataError(f"{root / 'train'} has classes {train_classes}, {test} {test_classes}")
+    if (root / "train").is_dir():
+        if _test_folder(root) is None:
+            raise DataError(
+                f"{root} has train/ but neither test/ nor val/; figures are measured on one of them"
+            )
+        for part in (root / name for name in ("val", "test") if (root / name).is_dir()):
+            train_classes, classes = ([d.name for d in _class_folders(f)] for f in (root / "train", part))
+            if train_classes != classes:
+                raise DataError(f"{root / 'train'} has classes {train_classes}, {part} {classes}")
+    test = find_data(data, "test", (1, 1))
+    counts = torch.bincount(test.labels, minlength=len(test.classes)).tolist()
+    empty = [name for name, count in zip(test.classes, counts, strict=True) if not count]
+    if empty:
+        raise DataError(
+            f"{root}: no picture of {', '.join(empty)} in the test part; put some into {root}/test"
+        )
 
 
 def _is_test(root: Path, file: Path) -> bool:
@@ -200,7 +212,7 @@ def find_pictures(
     found = [
         (file, i) for i, of_class in enumerate(folders) for file in picture_files(of_class) if keep(file)
     ]
-    files, labels = [file for file, _ in found], torch.tensor([i for _, i in found])
+    files, labels = [file for file, _ in found], torch.tensor([i for _, i in found], dtype=torch.long)
     classes = tuple(d.name for d in folders)
     return FolderSet(tuple(files), labels, classes, str(folder), size)
 
@@ -275,9 +287,10 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
 def measured_preprocess(data: ImageSet | FolderSet, most: int = 10_000) -> Preprocess:
     """The whole picture, normalised by channel means and deviations of `most` training pictures or all."""
     index = torch.arange(0, len(data), max(len(data) // most, 1))
-    (pixels, _) = next(iter(data.fetch([index])))
-    pixels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
-    counts = torch.stack([torch.bincount(channel, minlength=256) for channel in pixels]).double()
+    counts = torch.zeros(3, 256, dtype=torch.double)
+    for pixels, _ in data.fetch(index.split(250)):
+        channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
+        counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
     values = torch.arange(256, dtype=torch.double) / 255
     mean = (counts @ values) / counts.sum(1)
     std = ((counts @ values**2) / counts.sum(1) - mean**2).sqrt()

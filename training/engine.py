@@ -34,6 +34,7 @@ from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_fac
 from training.recipes import Recipe
 
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
+AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float16)}
 STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
 
 
@@ -85,12 +86,17 @@ def write_json(path: Path, value) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def training_flops(net: nn.Module, shape: tuple[int, ...], device: torch.device) -> float:
+def training_flops(
+    net: nn.Module, shape: tuple[int, ...], device: torch.device, teacher: Callable | None = None
+) -> float:
     """Floating-point operations of one training step on one input of `shape`, by torch's own counter."""
     net = copy.deepcopy(net)  # its batch norms will have seen this input
     x = torch.zeros(2, *shape, device=device)
     with FlopCounterMode(display=False) as counter:
         net(x).sum().backward()
+        if teacher is not None:
+            with torch.no_grad():
+                teacher(x)
     return counter.get_total_flops() / len(x)
 
 
@@ -145,7 +151,7 @@ class Trainer:
         net: what is trained; a whole network, or the head alone on features.
         feed: the training pictures (or features).
         shares: parameter name -> share of the recipe's rate, for the parameters that learn; None for all.
-        teacher: a network whose softened answers are half of what is learned (arXiv 1503.02531).
+        teacher: inputs -> logits whose softened form is half of what is learned (arXiv 1503.02531).
         compiled: run `net` through torch.compile.
         save_every: seconds between checkpoints within an epoch.
         log: called with (name, value, images seen) for TensorBoard.
@@ -161,7 +167,7 @@ class Trainer:
         device: torch.device,
         amp_dtype: torch.dtype | None = None,
         shares: dict[str, float] | None = None,
-        teacher: nn.Module | None = None,
+        teacher: Callable[[Tensor], Tensor] | None = None,
         compiled: bool = False,
         save_every: float = 60.0,
         identity: dict | None = None,
@@ -186,7 +192,7 @@ class Trainer:
         self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
         self.log = log or (lambda name, value, images: None)
         self._flops = {
-            side: training_flops(self.net, self._shape(side), device) for side in set(self.sides())
+            side: training_flops(self.net, self._shape(side), device, teacher) for side in set(self.sides())
         }
 
     def sides(self) -> list[int]:
@@ -372,6 +378,7 @@ class Trainer:
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
+            "amp_dtype": str(self.amp_dtype),
             "epoch": self.epoch,
             "step": self.step,
             "seconds": self.seconds,
@@ -390,9 +397,10 @@ class Trainer:
         self.sums = total if rank() == 0 else torch.zeros_like(total)
         if rank() == 0:
             self.checked("sum of the weights", sum(p.detach().sum() for p in self.net.parameters()).item())
-            write_atomically(run / "last.ckpt", lambda file: torch.save(self.state(), file))
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
+            # First: what a crash between the two leaves out of last.ckpt is run and written again.
             write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
+            write_atomically(run / "last.ckpt", lambda file: torch.save(self.state(), file))
         wait()
 
     def _summed_sums(self) -> Tensor:
@@ -422,6 +430,7 @@ class Trainer:
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
+        self.amp_dtype = AMP_DTYPES[state["amp_dtype"]]  # "auto" may choose another one today
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
         sums = torch.tensor(state["sums"], dtype=torch.float64)

@@ -156,6 +156,7 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
         curves(trainer.history).savefig(run / "curves.png", dpi=110)
         confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
         prediction_grid(*some).savefig(run / "predictions.png", dpi=110)
+        os.sync()  # what stands for last.ckpt is on the disk before that goes
         write_json(run / "run.json", facts)
         (run / "last.ckpt").unlink(missing_ok=True)
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
@@ -189,6 +190,7 @@ def run_facts(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) ->
     return {
         "name": options.out.name,
         "command": options.command,
+        "teacher": options.teacher,
         "data": options.data_name or train.source,
         "train_images": len(train),
         "held_out_images": len(held_out),
@@ -252,8 +254,8 @@ def main(arguments: list[str] | None = None) -> int:
             "top1_shift_tta",
         ] * options.tta
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
-    for name, (card, measured) in differences.items():
-        print(f"the card says {name} {card}, measured {measured:.4f}", file=sys.stderr)
+    for name, (stated, measured) in differences.items():
+        print(f"the card says {name} {stated}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
 
 

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 import yaml
-from huggingface_hub import ModelCard, get_token
+from huggingface_hub import get_token
 
 from resnet_hub import from_pretrained
 from resnet_hub.card import data_name, is_public_name, render_card, without_absolute_paths
@@ -239,7 +239,6 @@ def upload(model, options: argparse.Namespace, staged: Path, space: Path) -> Non
     private = options.private or None
     pushed = push_folder(options.repo_id, staged, private=private, message=f"Upload {options.run.name}")
     verify(options.repo_id, pushed.revision, staged)
-    ModelCard((staged / CARD_FILE).read_text(encoding="utf-8"))
     state = f"changed {', '.join(pushed.changed)}" if pushed.changed else "all of it was there already"
     print(f"{pushed.url} at {pushed.revision}: {state}; loaded back and equal")
     print(load_lines(model, options.repo_id))

@@ -24,6 +24,7 @@ from resnet_hub.convert import export_onnx
 from resnet_hub.hub import HubModel
 from training.data import DataError, FolderSet, ImageSet, find_data, in_memory, normalise
 from training.engine import write_json
+from training.evaluate import check_classes
 
 CALIBRATED_ON = 512  # training pictures
 CPU = torch.device("cpu")
@@ -134,8 +135,7 @@ def quantized_and_compared(options) -> dict:
     """Export, quantize, measure; the files stay where `--out` says."""
     model = from_pretrained(options.checkpoint)
     train, test = (find_data(options.data, part, model.config.input_size) for part in ("train", "test"))
-    if test.classes != model.labels:
-        raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
+    check_classes(model, test)
     with TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

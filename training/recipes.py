@@ -67,6 +67,11 @@ class Recipe:
         for name in ("warmup", "label_smoothing", "ema"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name}={getattr(self, name)} is not allowed; give 0 to less than 1")
+        for name, most in {"low_res_until": 1, "crop_padding": 31}.items():  # reflecting needs more pixels
+            if getattr(self, name) > most:
+                raise ValueError(f"{name}={getattr(self, name)} is not allowed; give 0 to {most}")
+        if self.optimizer == "muon" and not self.muon_lr:
+            raise ValueError("optimizer='muon' needs a muon_lr, 0.05 for instance; with 0 no filter learns")
 
 
 def options() -> list:

@@ -32,15 +32,17 @@ WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # a usual picture of it: 138 GB in all
 DAYS = (1, 7)
 
 
-def steps_per_second(model: str, device: torch.device, precision: str, batch: int, steps: int) -> float:
+def trained_per_second(
+    model: str, device: torch.device, dtype: torch.dtype | None, batch: int, steps: int
+) -> float:
     """Images a second of training steps at the network's own size on pictures that are in memory."""
     size = model_config(model).input_size
     recipe = Recipe(epochs=1, batch_size=batch)
     images = torch.randint(0, 256, (2 * batch, 3, *size), dtype=torch.uint8)
     pictures = ImageSet(images, torch.arange(2 * batch) % 1000, tuple(map(str, range(1000))), "noise")
     feed = Feed(pictures, Preprocess(input_size=(3, *size)), recipe, 0, device)
-    dtype = pick_precision(precision, device)
-    trainer = Trainer(create_model(model), recipe, feed, seed=0, device=device, amp_dtype=dtype)
+    net = create_model(model, num_classes=1000)
+    trainer = Trainer(net, recipe, feed, seed=0, device=device, amp_dtype=dtype)
     batches = feed.batches(0, [(i, torch.arange(batch)) for i in range(steps + 2)], min(size))
     times = []
     for _ in tqdm(range(steps + 2), "training steps", leave=False):
@@ -116,11 +118,13 @@ def main(arguments: list[str] | None = None) -> int:
         device = pick_device(options.device)
         keep_freed_memory()
         decoding = decodes_per_second()
-        speed = steps_per_second(options.model, device, options.precision, options.batch_size, options.steps)
+        dtype = pick_precision(options.precision, device)
+        speed = trained_per_second(options.model, device, dtype, options.batch_size, options.steps)
     except ValueError as error:
         print(f"training.scale: {error}", file=sys.stderr)
         return 2
-    print(report(options.model, speed, decoding, hardware(device), options.precision))
+    precision = str(dtype or torch.float32).removeprefix("torch.")
+    print(report(options.model, speed, decoding, hardware(device), precision))
     return 0
 
 

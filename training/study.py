@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from resnet_hub.finetune import MODES
 from training import cifar, transfer
@@ -167,17 +167,25 @@ def run_arms(name: str, options) -> dict[str, list[dict]]:
     for seed in range(options.seeds):  # all arms with one seed first, so that half a study compares too
         for arm in study.arms:
             run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"
-            status = main([*arm_arguments(study, arm, options, seed), "--out", str(run), "--resume"])
+            arguments = [*arm_arguments(study, arm, options, seed), "--out", str(run)]
+            status = main([*arguments, "--resume"])
             if status:
                 raise TrainingError(f"the run of {arm!r}, seed {seed}, ended with status {status}")
-            facts.setdefault(arm, []).append(read_run(run))
+            facts.setdefault(arm, []).append(read_run(run, shlex.join(arguments)))
     return facts
 
 
-def read_run(run: Path) -> dict:
-    """What a finished run recorded, with its history."""
+def read_run(run: Path, arguments: str) -> dict:
+    """What a finished run recorded, with its history.
+
+    Raises:
+        TrainingError: when it was made with other arguments, an earlier budget's for instance.
+    """
     lines = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    return json.loads((run / "run.json").read_text(encoding="utf-8")) | {"history": [*map(json.loads, lines)]}
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    if not facts["command"].endswith(f" {arguments}"):
+        raise TrainingError(f"{run} was made by `{facts['command']}`; move it away, or give another --runs")
+    return facts | {"history": [*map(json.loads, lines)]}
 
 
 def summary(facts: dict[str, list[dict]]) -> list[dict]:
@@ -189,21 +197,17 @@ def summary(facts: dict[str, list[dict]]) -> list[dict]:
             {
                 "arm": arm,
                 "parameters": runs[0]["total_params"],
-                "train_acc": _mean(run["history"][-1]["train_acc"] for run in runs),
-                "val_acc": _mean(run["val_acc"] for run in runs),
-                "test_acc": _mean(tested),
-                "test_acc_flip_tta": _mean(run["results"]["top1_flip_tta"] for run in runs),
+                "train_acc": fmean(run["history"][-1]["train_acc"] for run in runs),
+                "val_acc": fmean(run["val_acc"] for run in runs),
+                "test_acc": fmean(tested),
+                "test_acc_flip_tta": fmean(run["results"]["top1_flip_tta"] for run in runs),
                 "test_acc_by_seed": tested,
                 "seconds_an_epoch": min(line["seconds"] for run in runs for line in run["history"]),
-                "pflops": _mean(run["pflops"] for run in runs),
+                "pflops": fmean(run["pflops"] for run in runs),
                 "best_epoch": [run["best_epoch"] for run in runs],
             }
         )
     return rows
-
-
-def _mean(values) -> float:
-    return statistics.fmean(values)
 
 
 def evidence(facts: dict[str, list[dict]], command: str) -> dict:
@@ -273,7 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--data", required=True, help="as for training.cifar or training.transfer")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, choices=range(1, 100), metavar="N", default=1, help="1 to 99")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
     options, options.more = parser.parse_known_args(arguments)

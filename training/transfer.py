@@ -28,6 +28,7 @@ from training.command import (
     load_pictures_to_train,
     new_trainer,
     run_command,
+    sized,
     takes_any_size,
 )
 from training.data import ImageSet, normalise
@@ -98,8 +99,12 @@ def _from_torchvision(name: str) -> HubModel:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"--weights torchvision/{name}: {error}; {weights.url} could not be had") from error
-    model = create_model(type(weights).__name__.removesuffix("_Weights").lower())
-    model.load_state_dict(state)
+    try:
+        model = create_model(type(weights).__name__.removesuffix("_Weights").lower())
+        model.load_state_dict(state)
+    except (ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0]
+        raise ValueError(f"--weights torchvision/{name}: no such network here ({why})") from error
     shown = weights.transforms()
     (crop,), (short_side,) = shown.crop_size, shown.resize_size
     model.preprocess = Preprocess(
@@ -122,7 +127,10 @@ def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict)
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
     model.labels = classes
-    model.preprocess = replace(pretrained.preprocess, input_size=(config.in_chans, *config.input_size))
+    # Pictures are trained and measured on as `Preprocess` crops them by default, all of the short side.
+    seen = pretrained.preprocess
+    size = (config.in_chans, *config.input_size)
+    model.preprocess = Preprocess(input_size=size, crop_pct=1.0, mean=seen.mean, std=seen.std)
     return model
 
 
@@ -200,6 +208,9 @@ def on_features(recipe: Recipe) -> Recipe:
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Fine-tune, then measure on the test part and write the run directory."""
     recipe, pretrained = recipe_from(options), load_weights(options.weights)
+    if recipe.whiten:
+        raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
+    recipe = sized(recipe, pretrained.config)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
     training, held_out = load_pictures_to_train(options, size)
     counts = class_counts(training)
@@ -209,7 +220,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
     shares = freeze(model, rates)
     facts = {
-        "base_model": options.weights,
+        "base_model": pretrained.source,
         "mode": mode,
         "rates": [list(rate) for rate in rates],
         "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -222,7 +233,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     identity |= {name: facts[name] for name in ("base_model", "rates")}
     net, shown, kept_out = model, training, held_out
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
-        recipe, shares = on_features(recipe), None
+        recipe = on_features(recipe)
+        shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
         shown, kept_out = (feature_set(model, data, device) for data in (training, held_out))
         net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
         facts["feature_pflops"] = forward_flops(model) * (len(training) + len(held_out)) / 1e15
