@@ -81,7 +81,9 @@ def options() -> list:
 
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """`--recipe`, and a flag for each field that replaces the recipe's value."""
-    parser.add_argument("--recipe", choices=RECIPES, default=default, help=f"default: {default}")
+    reached = "; ".join(f"{name}: {recipe.expects}" for name, recipe in RECIPES.items())
+    words = f"default: {default}. What each is expected to reach: {reached}".replace("%", "%%")
+    parser.add_argument("--recipe", choices=RECIPES, default=default, help=words)
     group = parser.add_argument_group("instead of what the recipe says")
     for each in options():
         words, choices = each.metadata["help"], each.metadata["choices"]
@@ -121,7 +123,8 @@ RECIPES = {
         low_res=24,
         low_res_until=0.55,
         ema=0.99,
-        expects="the embedded resnet20_cifar10 checkpoint; its card has the figures",
+        expects="resnet20_cifar, 45,000 JPEG re-encoded CIFAR-10 images: 87.98 % test top-1 (88.95 % with "
+        "flip test-time augmentation), 0.296 PFLOPs; the card of resnet20_cifar10 has the rest",
     ),
     "short": Recipe(
         epochs=9,
@@ -135,7 +138,8 @@ RECIPES = {
         low_res_until=0.67,
         whiten=True,
         ema=0.99,
-        expects="to be measured",
+        expects="resnet8_cifar, 49,000 JPEG re-encoded CIFAR-10 images: 88.94 % test top-1 (89.43 % with "
+        "flip test-time augmentation), 0.287 PFLOPs, 47 minutes on 2 busy cores",
     ),
     "plain": Recipe(
         epochs=24,
