@@ -53,7 +53,8 @@ STUDIES = {
             "ResNet-56": "resnet56_cifar",
             "plain-56": "plain56_cifar",
         },
-        budget=SHORT,
+        common=f"{SMALL} --batch-size 64 --lr 0.05",  # small batches: more steps for the same cost
+        budget=(4_000, 5),
     ),
     "stem": Study(
         question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32?",
