@@ -1,6 +1,6 @@
 """The lab's controls as data: native HTML inputs for the page, and their values read back and bounded.
 
-A page of sixteen sections would be seventy Gradio components; as strings they cost nothing until a visitor
+A page of fifteen sections would be seventy Gradio components; as strings they cost nothing until a visitor
 opens one. Knows nothing of what the values mean.
 """
 
@@ -67,7 +67,8 @@ class Slider(Control):
         bounds = f'name="{self.name}" min="{self.least}" max="{self.most}" step="{self.step}" value="{value}"'
         if self.typed:
             return f'<label>{name}<input type="number" {bounds}></label>'
-        return f'<label>{name} <output>{value}</output><input type="range" {bounds}></label>'
+        slider = f'<input type="range" aria-label="{name}" {bounds}>'  # the label's first control is its output
+        return f"<label>{name} <output>{value}</output>{slider}</label>"
 
 
 @dataclass(frozen=True, kw_only=True)
