@@ -19,7 +19,11 @@ UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a v
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve the resnet_hub app.")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=None, help="default: GRADIO_SERVER_PORT, or 7860 and up")
+    # Taken out: Gradio would end in a traceback over one that is none.
+    asked = os.environ.pop("GRADIO_SERVER_PORT", None)
+    parser.add_argument(
+        "--port", type=port, default=asked, help="default: GRADIO_SERVER_PORT, or 7860 and up"
+    )
     parser.add_argument(
         "--model",
         action="append",
@@ -43,6 +47,18 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         if not Path(model, "config.json").is_file() and not is_repository_id:
             parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
     return options
+
+
+def port(text: str) -> int:
+    """A port's number.
+
+    Raises:
+        argparse.ArgumentTypeError: for what is none.
+    """
+    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+        wanted = "give --port or GRADIO_SERVER_PORT a number from 1 to 65535"
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port: {wanted}")
+    return int(text)
 
 
 def model_list(text: str) -> tuple[str, ...]:
@@ -128,6 +144,8 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
         for tab, part in parts.values():
             texts += [tab, *part.relabelled]
         language.change(translate, language, texts, **QUIET)
+        mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
+        language.change(None, language, None, js=mark, api_visibility="private")
     return demo
 
 
