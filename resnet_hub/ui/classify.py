@@ -1,7 +1,7 @@
 """The Classify tab: a photo in, labelled probabilities out, and what the network saw.
 
-`lay_out` places the components, `build` wires them; what is shown is made by plain functions above them. Knows
-nothing of how a model is loaded (`models.py`) or how a picture becomes a tensor (`preprocess.py`).
+`lay_out` places the components, `build` wires them; what is shown is made by plain functions above them.
+Knows nothing of how a model is loaded (`models.py`) or how a picture becomes a tensor (`preprocess.py`).
 """
 
 from __future__ import annotations
