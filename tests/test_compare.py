@@ -5,7 +5,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from weakref import WeakSet
+from weakref import ref
 
 import pytest
 import timm
@@ -288,11 +288,12 @@ def test_several_pictures_are_answered_as_each_alone_and_agreements_counted(hub,
 
 def test_of_several_pictures_one_is_in_memory_at_a_time(ours, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    decoded, alive = WeakSet(), []
+    decoded, alive = [], []
 
     def load(source):
-        alive.append(len(decoded))
-        decoded.add(image := load_image(source))
+        alive.append(sum(each() is not None for each in decoded))
+        image = load_image(source)
+        decoded.append(ref(image))
         return image
 
     monkeypatch.setattr(reference, "load_image", load)
