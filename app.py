@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from resnet_hub.ui.startup import import_gradio_without_stubs
+from resnet_hub.ui.text import LANGUAGES, language_of, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
@@ -19,7 +20,11 @@ UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a v
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve the resnet_hub app.")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    parser.add_argument("--port", type=int, default=None, help="default: GRADIO_SERVER_PORT, or 7860 and up")
+    # Taken out: Gradio would end in a traceback over one that is none.
+    asked = os.environ.pop("GRADIO_SERVER_PORT", None)
+    parser.add_argument(
+        "--port", type=port, default=asked, help="default: GRADIO_SERVER_PORT, or 7860 and up"
+    )
     parser.add_argument(
         "--model",
         action="append",
@@ -43,6 +48,18 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         if not Path(model, "config.json").is_file() and not is_repository_id:
             parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
     return options
+
+
+def port(text: str) -> int:
+    """A port's number.
+
+    Raises:
+        argparse.ArgumentTypeError: for what is none.
+    """
+    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+        wanted = "give --port or GRADIO_SERVER_PORT a number from 1 to 65535"
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port: {wanted}")
+    return int(text)
 
 
 def model_list(text: str) -> tuple[str, ...]:
@@ -70,9 +87,8 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
     import gradio as gr
 
     from resnet_hub.ui import cards, classify, compare, explore, lab, operations, results
-    from resnet_hub.ui.common import QUIET, Page
+    from resnet_hub.ui.common import Page
     from resnet_hub.ui.recorder import Recorder
-    from resnet_hub.ui.text import LANGUAGES, language_of, say
 
     modules = {
         "classify": classify,
@@ -101,34 +117,60 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
                 with gr.Tab(say("en", f"tab_{name}"), id=name) as tab:
                     parts[name] = (tab, module.build(page, tab))
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
-
-        def translate(chosen: str) -> list:
-            texts = [say(chosen, "intro"), say(chosen, "privacy")]
-            for name, (_, part) in parts.items():
-                texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
-            return texts
-
+        wire_language(language, {intro: "intro", privacy: "privacy"}, parts)
         _, explorer = parts["explore"]
-
-        def arrive(request: gr.Request) -> list:
-            """The visitor's language and, where the address names designs, the Explore tab with them.
-
-            In one event: a change of language is answered from what the controls say by then.
-            """
-            chosen = language_of(request.headers.get("accept-language"))
-            # The page is in English until this answer; a visitor may have switched it by then.
-            switch = gr.skip() if chosen == "en" else chosen
-            query = dict(request.query_params)
-            if not {"a", "b"} & set(query):
-                return [switch, *[gr.skip()] * (1 + len(explorer.arrivals))]
-            return [switch, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
-
-        demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
-        texts = [intro, privacy]
-        for tab, part in parts.values():
-            texts += [tab, *part.relabelled]
-        language.change(translate, language, texts, **QUIET)
+        wire_arrival(demo, language, tabs, explorer)
     return demo
+
+
+def wire_language(language, fixed: dict, parts: dict) -> None:
+    """The switch translates the page.
+
+    Args:
+        language: the switch.
+        fixed: component -> key of its text.
+        parts: name of a tab -> (tab, what its module built).
+    """
+    import gradio as gr
+
+    from resnet_hub.ui.common import QUIET
+
+    def translate(chosen: str) -> list:
+        texts = [say(chosen, key) for key in fixed.values()]
+        for name, (_, part) in parts.items():
+            texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
+        return texts
+
+    translated = [*fixed]
+    for tab, part in parts.values():
+        translated += [tab, *part.relabelled]
+    language.change(translate, language, translated, **QUIET)
+    mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
+    language.change(None, language, None, js=mark, api_visibility="private")
+
+
+def wire_arrival(demo, language, tabs, explorer) -> None:
+    """A visitor finds the page in the browser's language, and in it what the address names.
+
+    Args:
+        demo, language, tabs: the page, its switch and its tabs.
+        explorer: what the Explore tab's module built.
+    """
+    import gradio as gr
+
+    from resnet_hub.ui.common import QUIET
+
+    def arrive(request: gr.Request) -> list:
+        """In one event: a change of language is answered from what the controls say by then."""
+        chosen = language_of(request.headers.get("accept-language"))
+        # The page is in English until this answer; a visitor may have switched it by then.
+        switch = gr.skip() if chosen == "en" else chosen
+        query = dict(request.query_params)
+        if not {"a", "b"} & set(query):
+            return [switch, *[gr.skip()] * (1 + len(explorer.arrivals))]
+        return [switch, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
+
+    demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
 
 
 def warm_up(shelf) -> None:

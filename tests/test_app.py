@@ -226,6 +226,21 @@ def test_help_does_not_wait_for_gradio():
     assert out.stdout.splitlines()[-1] == "0 False"
 
 
+@pytest.mark.parametrize("flags, environment, port", [
+    (["--port", "99999"], "7860", None), (["--port", "0"], "7860", None), ([], "abc", None),
+    (["--port", "8001"], "abc", 8001), ([], "8002", 8002),
+])  # fmt: skip
+def test_a_port_that_is_none_ends_with_one_line_and_2(flags, environment, port):
+    code = f"import app; print(app.parse_arguments({flags}).port)"
+    env = os.environ | {"GRADIO_SERVER_PORT": environment}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env)
+    if port:
+        assert out.stdout.split() == [str(port)]
+    else:
+        assert out.returncode == 2 and "Traceback" not in out.stderr
+        assert "a number from 1 to 65535" in out.stderr.splitlines()[-1]
+
+
 def test_a_model_that_is_not_there_ends_with_one_line_and_2():
     out = subprocess.run(
         [sys.executable, "app.py", "--model", "/nowhere/at/all"], cwd=ROOT, capture_output=True, text=True

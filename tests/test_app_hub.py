@@ -5,6 +5,7 @@ off, its size is said first, memory stays bounded, a stranger's card can do no h
 import os
 import subprocess
 import sys
+import threading
 from html.parser import HTMLParser
 
 import gradio as gr
@@ -169,6 +170,17 @@ def test_a_model_in_memory_is_not_looked_up_again(hub, saved):
     hub.requests.clear()
     load(shelf, REPO, "en", lambda *args, **kwargs: None)
     assert not hub.requests
+
+
+def test_a_model_in_memory_does_not_wait_for_another_s_download(saved, monkeypatch):
+    monkeypatch.setattr(models, "LOCKS", 1)
+    shelf = Shelf(added=(str(saved),))
+    held, found = shelf.get(str(saved)), []
+    visitor = threading.Thread(target=lambda: found.append(shelf.get(str(saved))))
+    with shelf._loading[0]:  # as while another model is on its way
+        visitor.start()
+        visitor.join(timeout=10)
+        assert found == [held]
 
 
 def test_what_is_not_allowed_is_not_loaded(hub, saved):

@@ -57,12 +57,17 @@ def test_grad_cam_is_drawn_on_demand(open_page, photo):
     expect(page.locator("#panel img.seen")).to_have_count(2)
 
 
-def test_a_broken_file_gives_a_message_and_the_next_photo_works(open_page, photo, tmp_path):
+def test_a_broken_file_takes_the_answer_away_and_the_next_photo_works(open_page, photo, tmp_path):
     page = open_page()
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"this is not a picture")
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
     upload(page, broken)
     expect(page.get_by_text(re.compile("not a picture that can be read")).first).to_be_visible()
+    expect(page.locator("#panel .waiting")).to_be_visible()
+    page.locator("#look").click()
+    expect(page.get_by_text("Classify a photo first").first).to_be_visible()
     page.reload()
     upload(page, photo)
     expect(page.locator("#panel .verdict")).to_be_visible()

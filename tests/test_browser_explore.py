@@ -155,11 +155,23 @@ def test_the_address_follows_the_controls_and_brings_the_same_state(explorer):
     expect(again.get_by_label("ストライド", exact=True).nth(1)).to_have_value("1,2,1,1")
 
 
-def test_a_nonsense_address_gives_a_message_and_the_usual_designs(explorer):
-    page = explorer("?a=resnet50.32.stem-7x7&b=%00%3Cscript%3E")
-    expect(page.locator("#design-A [role=alert]")).to_contain_text("imagenet, cifar, deep")
-    expect(page.locator("#design-B [role=alert]")).to_contain_text("There is no network")
+def test_a_nonsense_address_gives_a_message_in_each_language_and_the_usual_designs(explorer):
+    page = explorer("?a=resnet50.32.stem-7x7&b=%00%3Cscript%3E", locale="ja-JP")
+    messages = page.locator("#design-A [role=alert]"), page.locator("#design-B [role=alert]")
+    expect(page.locator("#take")).to_contain_text("持ち帰る")
+    expect(messages[0]).to_contain_text("imagenet, cifar, deep")
+    expect(messages[1]).to_contain_text("というネットワークはありません")
+    expect(page.locator("html")).to_have_attribute("lang", "ja")
+    page.get_by_label("English").check()
+    expect(messages[0]).to_contain_text("imagenet, cifar, deep")
+    expect(messages[1]).to_contain_text("There is no network")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
     expect_costs(page, A, B)
+    choose(page, "A", "Network", "resnet34")
+    expect(messages[0]).to_have_count(0)
+    page.get_by_label("日本語").check()
+    expect(page.locator("#take")).to_contain_text("持ち帰る")
+    expect(messages[0]).to_have_count(0)
 
 
 def test_a_picture_is_run_through_both_designs(explorer, photo):

@@ -173,6 +173,38 @@ def test_a_topic_opened_again_starts_afresh(lab):
     expect(stride.locator("xpath=..").locator("output")).to_have_text("2")
 
 
+def expect_defaults(page, topic: str) -> None:
+    """Every control of the open topic shows the value that its picture is made of."""
+    expect(page.locator(f'#lab-controls form[data-topic="{topic}"]')).to_be_visible()
+    for control in TOPICS[topic].controls:
+        shown = page.locator(f'#lab-controls [name="{control.name}"]')
+        if isinstance(control, Switch):
+            expect(shown).to_be_checked(checked=control.value)
+        elif isinstance(control, Slider):
+            expect(shown).to_have_value(f"{control.value:g}")
+        elif isinstance(control, Choice):
+            expect(shown).to_have_value(control.value)
+
+
+def test_another_topic_shows_its_own_values_whatever_was_touched_before(lab):
+    page = lab("pooling")
+    set_control(page, "input", "photo")
+    go(page, "shapes")
+    expect_defaults(page, "shapes")
+    go(page, "gradients")
+    set_control(page, "batch_norm", False)
+    go(page, "transfer")
+    expect_defaults(page, "transfer")
+    go(page, "exercises")
+    set_control(page, "answer", True)
+    expect(page.locator("#lab-picture .notice")).to_be_visible()
+    page.locator("#lab-picture [data-go=residual]").click()
+    expect_defaults(page, "residual")
+    assert page.locator("#lab-controls [type=range]").get_attribute("aria-label") == say(
+        "en", "lab_residual_strength"
+    )
+
+
 def test_a_number_out_of_bounds_is_refused_by_its_label_and_mended(lab):
     page = lab("transfer")
     set_control(page, "images", 0)

@@ -5,6 +5,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from weakref import ref
 
 import pytest
 import timm
@@ -22,7 +23,7 @@ from resnet_hub import family, reference
 from resnet_hub.parity import drawn_weights
 from resnet_hub.preprocess import load_image
 from resnet_hub.reference import COUNTERPART, NoReference
-from resnet_hub.ui import compare_page
+from resnet_hub.ui import compare, compare_page
 from resnet_hub.ui.family_page import family_page
 from resnet_hub.ui.models import MOST_LOADED, References, Shelf
 from resnet_hub.ui.text import TEXT, say
@@ -283,6 +284,29 @@ def test_several_pictures_are_answered_as_each_alone_and_agreements_counted(hub,
     assert "5 of 5 agree (100.0 %)" in shown
     other = sum(row.ours[0] == row.theirs[1][0] for row in rows)
     assert f"timm resnet18: {other} of 5 agree" in shown
+
+
+def test_of_several_pictures_one_is_in_memory_at_a_time(ours, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    decoded, alive = [], []
+
+    def load(source):
+        alive.append(sum(each() is not None for each in decoded))
+        image = load_image(source)
+        decoded.append(ref(image))
+        return image
+
+    monkeypatch.setattr(reference, "load_image", load)
+    files = []
+    for i in range(4):
+        path = tmp_path / f"{i}.png"
+        picture(i).save(path)
+        files.append({"path": str(path), "orig_name": f"photo {i}"})
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    names, rows, broken = compare.first_guesses(ours, [], files)
+    assert names == ["photo 0", "photo 2", "photo 3"] and [name for name, _ in broken] == ["photo 1"]
+    assert [row.ours[0] for row in rows] == [ours.predict(picture(i))[0][0][0] for i in (0, 2, 3)]
+    assert max(alive) <= 1  # the one before, which the next replaces
 
 
 # The family guide

@@ -14,7 +14,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from resnet_hub import from_pretrained, list_models, model_config
+from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.advice import RULES
 from resnet_hub.geometry import trace
 from resnet_hub.ui import designs, explore, explore_page, explore_run
@@ -22,7 +22,7 @@ from resnet_hub.ui.common import data_url, viridis
 from resnet_hub.ui.designs import DesignError
 from resnet_hub.ui.drawing import WIDTH, Map, common_scale, shrinking_maps
 from resnet_hub.ui.models import Shelf
-from resnet_hub.ui.text import LANGUAGES, TEXT
+from resnet_hub.ui.text import LANGUAGES, TEXT, say
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -237,6 +237,15 @@ def test_another_design_is_not_called_trained(shelf, photo, text):
     assert "Random weights" in explore_run.weights_text("en", run(shelf, text, str(photo)))
 
 
+def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path):
+    create_model("resnet20_cifar", shortcut="projection").save_pretrained(tmp_path / "net")
+    text, folder = "resnet20_cifar.32.shortcut-projection", str(tmp_path / "net")
+    for offered, source in (((), None), ((folder,), folder)):
+        shelf = Shelf(offered)
+        shelf._loaded[folder] = from_pretrained(folder)
+        assert run(shelf, text, photo).source == source
+
+
 def test_trained_weights_at_another_size_are_said_to_be_out_of_place(shelf, photo):
     found = run(shelf, "resnet20_cifar.96", str(photo))
     assert found.source and "32×32" in explore_run.weights_text("en", found)
@@ -335,10 +344,16 @@ def test_advice_says_what_a_stem_was_measured_to_cost_and_nothing_where_it_was_n
     monkeypatch.setattr(recorded, "RESULTS", tmp_path)
     assert "61.3" not in advice_list(language, small)
     rows = [{"arm": "CIFAR stem", "test_acc": 0.7049}, {"arm": "ImageNet stem", "test_acc": 0.6132}]
-    stands_on = {"train_images": 6000, "epochs": 5, "data": "these pictures"}
+    stands_on = {"train_images": 6000, "epochs": 5, "data": "CIFAR-10 re-encoded as JPEG", "seeds": 1}
     study = {"study": "stem", "question": "", "evidence": stands_on, "rows": rows, "histories": {}}
     (tmp_path / "stem.json").write_text(json.dumps(study))
     said = advice_list(language, small)
     assert "61.3%" in said and "70.5%" in said and "6,000" in said
+    assert ("One seed only" in said) == (language == "en") and ("re-encoded" in said) == (language == "en")
+    (tmp_path / "stem.json").write_text(json.dumps(study | {"evidence": stands_on | {"seeds": 3}}))
+    assert say(language, "results_one_seed") not in advice_list(language, small)
+    buttons = re.findall(r"<button [^>]*>([^<]*)", said)
+    assert any(say(language, "maxpool") in words for words in buttons)
+    assert not any("maxpool" in words for words in buttons)
     large = design(model_config("resnet50", input_size=224))
     assert "61.3%" not in advice_list(language, large)

@@ -4,6 +4,7 @@ is bounded, and both languages say it. Nothing here looks at how the page is dra
 from __future__ import annotations
 
 import base64
+import csv
 import dataclasses
 import io
 import json
@@ -346,7 +347,7 @@ def test_the_timeline_has_the_published_errors_and_counted_sizes():
 
 
 def test_latency_is_measured():
-    assert 1 < timeline.latency("resnet18").milliseconds < 10_000
+    assert 1e-3 < timeline.latency("resnet18") < 10
 
 
 # the adviser
@@ -500,6 +501,14 @@ def test_values_a_browser_could_not_have_sent_are_refused_in_one_line(raw):
     assert values == defaults(lab.TOPICS["gradients"].controls)
 
 
+def test_a_refused_value_is_refused_again_in_another_language_and_the_others_stay():
+    sent = {"images": 0, "classes": 7}
+    kept = lab.opened("en", "transfer", sent)[-1]
+    controls, picture, _, again = lab.opened("ja", *kept)
+    assert picture == lab.follow("ja", "transfer", sent)[0] and "notice wrong" in picture
+    assert 'name="classes"' in controls and 'value="7"' in controls and again == kept
+
+
 def test_a_grid_of_another_size_and_a_file_that_was_not_uploaded_are_refused():
     for raw in (
         {"grid": [[1] * 7] * 6},
@@ -637,8 +646,10 @@ def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(re
 
     whole = re.search(r'download="dropout.json" href="data:application/json;base64,([^"]+)"', shown)[1]
     assert json.loads(base64.b64decode(whole)) == json.loads((results / "dropout.json").read_text())
-    rows = base64.b64decode(re.search(r'href="data:text/csv;base64,([^"]+)"', shown)[1]).decode().splitlines()
-    assert rows[0].startswith("arm,parameters") and len(rows) == 3
+    text = base64.b64decode(re.search(r'href="data:text/csv;base64,([^"]+)"', shown)[1]).decode()
+    lines = [*csv.DictReader(io.StringIO(text))]
+    assert [*lines[0]][:2] == ["arm", "parameters"]
+    assert [json.loads(line["test_acc_by_seed"]) for line in lines] == [[0.61, 0.63]] * 2
     assert "degradation" in shown  # named as not run
     assert "269,722" in lab.opened(language, "dropout", {})[2]
     assert "+18.0" in lab.follow(language, "exercises", {"number": "9", "answer": True})[0]

@@ -5,11 +5,10 @@ Facts are data with their sources; parameters and multiply-adds of the library's
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
+from resnet_hub.family import measure
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.bounds import one_of
 
@@ -47,14 +46,6 @@ class Size(NamedTuple):
     macs: int
 
 
-@dataclass(frozen=True)
-class Latency:
-    """Milliseconds for one 224x224 picture on this machine, fp32, the fastest of `runs` after a first one."""
-
-    milliseconds: float
-    runs: int
-
-
 @lru_cache(16)
 def size(name: str) -> Size:
     """A network's size, from its layers."""
@@ -63,28 +54,11 @@ def size(name: str) -> Size:
 
 
 @lru_cache(8)
-def latency(name: str, runs: int = 2) -> Latency:
-    """Build a network with random weights and time it; the time does not depend on the weights.
+def latency(name: str) -> float:
+    """Seconds for one 224x224 picture on this machine's processor, measured as the family guide does.
 
     Raises:
         ValueError: for a network that is none of `FAMILY`.
     """
-    import torch
-
-    from resnet_hub.models.build import build_network
-    from resnet_hub.models.registry import model_config
-
     one_of("name", name, FAMILY)
-    config = model_config(name)
-    with torch.device("meta"):  # no time for drawing weights that nobody reads
-        model = build_network(config)
-    model = model.to_empty(device="cpu").eval()
-    picture, seconds = torch.ones(1, 3, 224, 224), []
-    with torch.inference_mode():
-        for parameter in [*model.parameters(), *model.buffers()]:
-            parameter.fill_(0.01)
-        for _ in range(runs + 1):
-            started = time.perf_counter()
-            model(picture)
-            seconds.append(time.perf_counter() - started)
-    return Latency(1000 * min(seconds[1:]), runs)
+    return measure(name, "cpu")

@@ -1,7 +1,7 @@
 """The Classify tab: a photo in, labelled probabilities out, and what the network saw.
 
-`build` lays it out and wires it; everything shown is made by the plain functions above it. Knows nothing of
-how a model is loaded (`models.py`) or how a picture becomes a tensor (`preprocess.py`).
+`lay_out` places the components, `build` wires them; what is shown is made by plain functions above them.
+Knows nothing of how a model is loaded (`models.py`) or how a picture becomes a tensor (`preprocess.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import html
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -31,7 +32,8 @@ from resnet_hub.ui.common import (
     viridis,
 )
 from resnet_hub.ui.models import MOST_TYPED_BYTES, Shelf, TooLarge, on_gpu
-from resnet_hub.ui.text import LANGUAGES, TEXT, name_of, say
+from resnet_hub.ui.recorder import Recorder
+from resnet_hub.ui.text import TEXT, known_language, name_of, percent, say
 
 OVERLAY_SIDE = 256
 
@@ -45,11 +47,6 @@ class Shown:
     revision: str
     calibration: object
     heat: np.ndarray | None = None  # (h, w), 0 to 1, once Grad-CAM was asked for
-
-
-def percent(share: float) -> str:
-    """0.873 -> "87.3 %" """
-    return f"{100 * share:.1f} %"
 
 
 def verdict(language: str, shown: Shown | None) -> str:
@@ -166,26 +163,96 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
         raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
 
 
+class Parts(NamedTuple):
+    """The components of the tab."""
+
+    photo: gr.Image
+    examples: gr.Dataset
+    credits: gr.Markdown
+    model: gr.Dropdown
+    label: gr.Label
+    panel: gr.HTML
+    look: gr.Button
+    shown: gr.State
+
+    @property
+    def relabelled(self) -> list:
+        """What `labels` updates, in its order."""
+        return [self.photo, self.examples, self.credits, self.model, self.label, self.look]
+
+
+def labels(shelf: Shelf, language: str) -> list:
+    """The tab's fixed texts."""
+    model_texts = {"label": say(language, "model"), "info": model_info(shelf, language)}
+    return [
+        gr.update(label=say(language, "photo"), placeholder=say(language, "drop")),
+        gr.update(label=say(language, "examples")),
+        say(language, "example_sources"),
+        gr.update(choices=shelf.choices(language), **model_texts),
+        gr.update(label=say(language, "result")),
+        say(language, "look"),
+    ]
+
+
+def model_info(shelf: Shelf, language: str) -> str:
+    """What the models on offer know."""
+    further = {"model_imagenet": shelf.offers_imagenet, "model_any": shelf.takes_any}
+    keys = ["model_info", *(key for key, holds in further.items() if holds)]
+    return "".join(say(language, key) for key in keys)
+
+
+def lay_out(shelf: Shelf) -> Parts:
+    """Place every component, in English."""
+    shown = gr.State(None, time_to_live=600)  # no longer than the upload itself
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            photo = gr.Image(
+                label=say("en", "photo"),
+                placeholder=say("en", "drop"),
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                height=300,
+                elem_id="photo",
+            )
+            examples = examples_for(photo, "examples")
+            credits = gr.Markdown(say("en", "example_sources"), elem_classes="fine-print")
+            model = gr.Dropdown(
+                shelf.choices("en"),
+                value=DEFAULT_MODEL,
+                label=say("en", "model"),
+                info=model_info(shelf, "en"),
+                allow_custom_value=shelf.takes_any,
+                elem_id="model",
+            )
+        with gr.Column(min_width=300):
+            label = gr.Label(label=say("en", "result"), num_top_classes=5, elem_id="result")
+            panel = gr.HTML(verdict("en", None), elem_id="panel")
+            look = gr.Button(say("en", "look"), elem_id="look")
+    return Parts(photo, examples, credits, model, label, panel, look, shown)
+
+
 def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
     shelf, language, recorder = given
+    with gr.Blocks():
+        parts = lay_out(shelf)
+    wire_photo(parts, shelf, language, recorder)
+    wire_look(parts, shelf, language)
+    changed = [parts.shown, language]
+    language.change(lambda shown, chosen: verdict(chosen, shown), changed, parts.panel, **QUIET)
+    return Part(lambda chosen: labels(shelf, chosen), parts.relabelled)
 
-    def model_info(language: str) -> str:
-        further = {"model_imagenet": shelf.offers_imagenet, "model_any": shelf.takes_any}
-        keys = ["model_info", *(key for key, holds in further.items() if holds)]
-        return "".join(say(language, key) for key in keys)
+
+def wire_photo(parts: Parts, shelf: Shelf, language: gr.Radio, recorder: Recorder) -> None:
+    """A photo or another model: the answer, or none where that fails."""
 
     @on_gpu
     def look(photo: str | bytes, source: str) -> Prediction:
         return classify(shelf.get(source), [photo], top_k=5)[0]
 
-    @on_gpu
-    def explain(shown: Shown) -> np.ndarray:
-        return saliency(shelf.get(shown.source), shown.prediction.seen, shown.prediction.class_indices[0])
-
     def on_classify(image, model=DEFAULT_MODEL, language="en", progress=gr.Progress()):  # noqa: B008
         """Label a photo: probabilities by the model's own class names, and the panel beside them."""
-        language = language if language in [*LANGUAGES] else "en"
+        language = known_language(language)
         if image is None:
             return None, verdict(language, None), None
         model = (model or DEFAULT_MODEL).strip()
@@ -202,63 +269,38 @@ def build(given: Page, tab: gr.Tab) -> Part:
         shown = Shown(prediction, model, loaded.revision, loaded.calibration)
         return dict(prediction.top), verdict(language, shown), shown
 
+    def on_failure(language: str) -> tuple:
+        """Take the answer to an earlier photo away."""
+        return None, verdict(language, None), None
+
+    outputs = [parts.label, parts.panel, parts.shown]
+    answer = gr.on(
+        [parts.photo.change, parts.model.change],
+        on_classify,
+        [parts.photo, parts.model, language],
+        outputs,
+        api_name="classify",
+        # gr.Image would open the file first, and a broken one would end in PIL's words.
+        preprocess=False,
+        concurrency_limit=4,
+        show_progress_on=[parts.label],
+        trigger_mode="always_last",
+    )
+    answer.failure(on_failure, language, outputs, **QUIET)
+
+
+def wire_look(parts: Parts, shelf: Shelf, language: gr.Radio) -> None:
+    """Grad-CAM of the answer that is shown."""
+
+    @on_gpu
+    def explain(shown: Shown) -> np.ndarray:
+        return saliency(shelf.get(shown.source), shown.prediction.seen, shown.prediction.class_indices[0])
+
     def on_look(shown: Shown | None, language: str) -> tuple[str, Shown]:
         if shown is None:
             raise refuse(language, "look_first")
         shown = replace(shown, heat=explain(shown))
         return verdict(language, shown), shown
 
-    with gr.Blocks():
-        shown = gr.State(None, time_to_live=600)  # no longer than the upload itself
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=300):
-                photo = gr.Image(
-                    label=say("en", "photo"),
-                    placeholder=say("en", "drop"),
-                    sources=["upload", "webcam", "clipboard"],
-                    type="filepath",
-                    height=300,
-                    elem_id="photo",
-                )
-                examples = examples_for(photo, "examples")
-                credits = gr.Markdown(say("en", "example_sources"), elem_classes="fine-print")
-                model = gr.Dropdown(
-                    shelf.choices("en"),
-                    value=DEFAULT_MODEL,
-                    label=say("en", "model"),
-                    info=model_info("en"),
-                    allow_custom_value=shelf.takes_any,
-                    elem_id="model",
-                )
-            with gr.Column(min_width=300):
-                label = gr.Label(label=say("en", "result"), num_top_classes=5, elem_id="result")
-                panel = gr.HTML(verdict("en", None), elem_id="panel")
-                look_button = gr.Button(say("en", "look"), elem_id="look")
-
-        gr.on(
-            [photo.change, model.change],
-            on_classify,
-            [photo, model, language],
-            [label, panel, shown],
-            api_name="classify",
-            # gr.Image would open the file first, and a broken one would end in PIL's words.
-            preprocess=False,
-            concurrency_limit=4,
-            show_progress_on=[label],
-            trigger_mode="always_last",
-        )
-        look_button.click(on_look, [shown, language], [panel, shown], api_visibility="private")
-        language.change(lambda result, chosen: verdict(chosen, result), [shown, language], panel, **QUIET)
-
-    def relabel(chosen: str) -> list:
-        model_texts = {"label": say(chosen, "model"), "info": model_info(chosen)}
-        return [
-            gr.update(label=say(chosen, "photo"), placeholder=say(chosen, "drop")),
-            gr.update(label=say(chosen, "examples")),
-            say(chosen, "example_sources"),
-            gr.update(choices=shelf.choices(chosen), **model_texts),
-            gr.update(label=say(chosen, "result")),
-            say(chosen, "look"),
-        ]
-
-    return Part(relabel, [photo, examples, credits, model, label, look_button])
+    both = [parts.panel, parts.shown]
+    parts.look.click(on_look, [parts.shown, language], both, api_visibility="private")

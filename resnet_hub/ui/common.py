@@ -6,6 +6,7 @@ Knows nothing of models or of any one tab.
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = sorted(Path(__file__).with_name("examples").glob("*.jpg"))
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
+EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
+PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
 
 
@@ -97,6 +100,11 @@ def data_url(image: Image.Image) -> str:
     buffer = BytesIO()
     image.save(buffer, "png")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def alert(text: str) -> str:
+    """A refusal as a piece of the page, read out by screen readers."""
+    return f'<p class="notice wrong" role="alert">{html.escape(text)}</p>'
 
 
 def error_text(language: str, error: ImageError) -> str:

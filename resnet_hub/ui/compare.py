@@ -6,6 +6,7 @@ nothing of how a reference is found or run (`reference.py`) or kept in memory (`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -14,18 +15,17 @@ import gradio as gr
 from resnet_hub import reference as refs
 from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.preprocess import ImageError
 from resnet_hub.reference import COUNTERPART, SUGGESTED, NoReference
 from resnet_hub.ui.classify import download_bar, load
-from resnet_hub.ui.common import QUIET, Page, Part, error_text, examples_for, refuse, uploaded
+from resnet_hub.ui.common import EXPLORED, QUIET, Page, Part, error_text, examples_for, refuse, uploaded
 from resnet_hub.ui.compare_page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.family_page import family_page
 from resnet_hub.ui.models import References, Shelf, on_gpu
-from resnet_hub.ui.text import LANGUAGES, say
+from resnet_hub.ui.text import known_language, say
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
-EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 SORT = Path(__file__).with_name("sort.js")
 
 
@@ -228,7 +228,7 @@ def wire_photo(
         `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
         of up to four of these.
         """
-        language = language if language in [*LANGUAGES] else "en"
+        language = known_language(language)
         if image is None:
             return None, page(language, None), None
         load(shelf, model, language, progress)
@@ -273,8 +273,8 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
     shelf = references.shelf
 
     @on_gpu
-    def look(photos: list, source: str, keys: list[tuple]) -> list:
-        return refs.many(shelf.get(source), [references.get(key) for key in keys], photos)
+    def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list]:
+        return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
     def on_many(files: list | None, model: str, reference, language: str, progress=gr.Progress()):  # noqa: B008
         if not files:
@@ -283,10 +283,8 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
         ours = refs.facts_of(load(shelf, model, language, progress), model)
         keys, missing = found(references, asked(reference, language), model, download_bar(progress))
-        photos, broken = opened(files)
-        rows = look([photo for _, photo in photos], model, keys) if photos else []
         facts = [references.get(key).facts for key in keys]
-        many = Many([name for name, _ in photos], rows, broken, ours, facts, missing)
+        many = Many(*look(files, model, keys), ours, facts, missing)
         return many_page(language, many), many
 
     parts.many_go.click(
@@ -300,16 +298,19 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
     )
 
 
-def opened(files: list[dict]) -> tuple[list[tuple], list[tuple[str, ImageError]]]:
-    """(name, picture) of the files that can be read, (name, why) of the others."""
-    photos, broken = [], []
+def first_guesses(
+    ours, nets: Sequence, files: list[dict]
+) -> tuple[list[str], list[refs.Row], list[tuple[str, ImageError]]]:
+    """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
+    names, rows, broken = [], [], []
     for file in files:
         name = str(file.get("orig_name") or Path(file.get("path") or "").name)
         try:
-            photos.append((name, load_image(uploaded(file))))
+            rows += refs.many(ours, nets, [uploaded(file)])
+            names.append(name)
         except ImageError as error:
             broken.append((name, error))
-    return photos, broken
+    return names, rows, broken
 
 
 def wire_family(parts: Parts, shelf: Shelf, language: gr.Radio) -> dict[str, float]:

@@ -15,9 +15,9 @@ from PIL import Image
 
 from resnet_hub.preprocess import ImageError
 from resnet_hub.reference import Answer, Beside, Facts, NoReference, Row, guess
-from resnet_hub.ui.common import data_url, error_text
+from resnet_hub.ui.common import alert, data_url, error_text
 from resnet_hub.ui.drawing import decades
-from resnet_hub.ui.text import name_of, say
+from resnet_hub.ui.text import name_of, percent, say
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
 SHOWN_SIDE = 224  # of the picture a network saw
@@ -53,13 +53,8 @@ class Compared:
 
 
 def million(count: int) -> str:
-    """26_557_032 -> "26.56 M" """
+    """25_557_032 -> "25.56 M" """
     return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
-
-
-def percent(share: float) -> str:
-    """0.873 -> "87.3 %" """
-    return f"{100 * share:.1f} %"
 
 
 def page(language: str, compared: Compared | None) -> str:
@@ -223,7 +218,7 @@ def reason(language: str, missing: Missing) -> str:
 
 
 def notice(language: str, missing: Missing) -> str:
-    return f'<p class="notice wrong" role="alert">{html.escape(reason(language, missing))}</p>'
+    return alert(reason(language, missing))
 
 
 # Several pictures

@@ -7,7 +7,6 @@ page follows its controls without torch.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,16 +19,25 @@ from resnet_hub.geometry import document
 from resnet_hub.models.registry import list_models
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import designs
-from resnet_hub.ui.common import QUIET, Page, error_text, examples_for, refuse, uploaded
+from resnet_hub.ui.common import (
+    EXPLORED,
+    QUIET,
+    Page,
+    alert,
+    error_text,
+    examples_for,
+    refuse,
+    sent,
+    uploaded,
+)
 from resnet_hub.ui.designs import FIELDS, Design, DesignError
 from resnet_hub.ui.explore_page import Examined, examine, from_controls, page, reason
 from resnet_hub.ui.explore_run import Run, affordable, run, run_panel
 from resnet_hub.ui.models import on_gpu
-from resnet_hub.ui.text import language_of, say
+from resnet_hub.ui.text import known_language, say
 
 START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}
 PRESETS = ["32", "64", "96", "224", "384"]
-EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 SCRIPT = Path(__file__).with_name("explore.js")
 APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
@@ -101,20 +109,26 @@ def control_texts(language: str) -> list:
 
 
 def arrival(query: dict[str, str], language: str) -> list:
-    """Controls and page for the designs an address asks for; one that cannot be is named above the usual."""
-    asked, notices = {}, {}
-    for name, usual in START.items():
-        text = query.get(name.lower())
-        found = examine(lambda text=text or usual: designs.read_address(text))
-        if isinstance(found, DesignError):
-            notices[name] = say(language, "address_wrong", why=reason(language, found))
-            found = examine(lambda usual=usual: designs.read_address(usual))
-        asked[name] = found
-    shown = page(language, *asked.values())
-    for i, name in enumerate(asked):
-        if name in notices:
-            shown[i] = f'<p class="notice wrong" role="alert">{html.escape(notices[name])}</p>' + shown[i]
-    return [*(u for found in asked.values() for u in control_updates(found.config)), *shown]
+    """Controls and page for the designs an address asks for, the usual one for each that cannot be."""
+    usual = asked({})
+    found = [one if isinstance(one, Design) else usual[name] for name, one in asked(query).items()]
+    updates = [update for design in found for update in control_updates(design.config)]
+    return [*updates, *noticed(query, language, page(language, *found))]
+
+
+def asked(query: dict[str, str]) -> dict[str, Examined]:
+    """The two designs of an address."""
+    texts = {name: query.get(name.lower()) or usual for name, usual in START.items()}
+    return {name: examine(lambda text=text: designs.read_address(text)) for name, text in texts.items()}
+
+
+def noticed(query: dict[str, str], language: str, shown: list[str]) -> list[str]:
+    """The page with a line above each design that its address asks for and that cannot be."""
+    shown = [*shown]
+    for i, one in enumerate(asked(query).values()):
+        if isinstance(one, DesignError):
+            shown[i] = alert(say(language, "address_wrong", why=reason(language, one))) + shown[i]
+    return shown
 
 
 @dataclass(frozen=True)
@@ -296,7 +310,7 @@ def build(given: Page, tab: gr.Tab) -> Tab:
         return run(shelf, design, photo)
 
     def on_run(photo: dict | None, language: str, *values: Any) -> tuple[str, dict]:
-        language = language_of(language)
+        language = known_language(language)
         if photo is None:
             raise refuse(language, "run_no_picture")
         try:
@@ -305,8 +319,9 @@ def build(given: Page, tab: gr.Tab) -> Tab:
             raise gr.Error(error_text(language, error), print_exception=False) from error
         return run_panel(language, done), done
 
-    def on_language(language: str, outcomes: dict | None, *values: Any) -> list:
-        return [*on_input(language, *values), run_panel(language, outcomes)]
+    def on_language(request: gr.Request, language: str, outcomes: dict | None, *values: Any) -> list:
+        shown = noticed(dict(request.query_params), language, on_input(language, *values))
+        return [*shown, run_panel(language, outcomes)]
 
     parts.run.click(
         on_run,
@@ -342,7 +357,7 @@ def wire_design(name: str, parts: Parts, everything: list) -> None:
 
     def on_apply(event: gr.EventData, language: str, *values: Any) -> list:
         try:
-            config = designs.read_address(str(getattr(event, "address", "")))
+            config = designs.read_address(str(sent(event).get("address")))
         except DesignError as error:
             raise gr.Error(reason(language, error), print_exception=False) from error
         return replaced(name, config, language, values)

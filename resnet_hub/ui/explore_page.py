@@ -14,9 +14,10 @@ from resnet_hub.advice import Advice
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.geometry import Row, stages, totals
 from resnet_hub.ui import designs, recorded
+from resnet_hub.ui.common import alert
 from resnet_hub.ui.designs import FIELDS, Design, DesignError
 from resnet_hub.ui.drawing import COLOURS, Curve, Map, common_scale, curves, shrinking_maps, standalone
-from resnet_hub.ui.text import say
+from resnet_hub.ui.text import name_of, say
 
 Examined = Design | DesignError
 
@@ -69,7 +70,7 @@ def page(language: str, a: Examined, b: Examined) -> list[str]:
 
 def complaint(language: str, error: DesignError) -> str:
     """Why there is nothing to show."""
-    return f'<p class="notice wrong" role="alert">{html.escape(reason(language, error))}</p>'
+    return alert(reason(language, error))
 
 
 def panel(language: str, design: Design, drawn: str) -> str:
@@ -132,12 +133,14 @@ def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
         return ""
     cifar, imagenet = (row["test_acc"] for row in study["rows"])
     evidence = study["evidence"]
-    facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": evidence["data"]}
-    return " " + say(language, "advice_measured", cifar=cifar, imagenet=imagenet, **facts)
+    data = name_of(language, "data", evidence["data"])
+    facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": data}
+    said = " " + say(language, "advice_measured", cifar=cifar, imagenet=imagenet, **facts)
+    return said + (" " + say(language, "results_one_seed") if evidence["seeds"] < 2 else "")
 
 
 def change_text(language: str, overrides: dict[str, Any]) -> str:
-    """{"stem": "cifar", "maxpool": False} -> "stem cifar, maxpool off" """
+    """{"stem": "cifar", "maxpool": False} -> "Stem CIFAR, Max pooling after the stem off" """
     words = []
     for field, value in overrides.items():
         if isinstance(value, bool):
@@ -146,8 +149,8 @@ def change_text(language: str, overrides: dict[str, Any]) -> str:
             value = "×".join(map(str, value))
         elif isinstance(value, tuple):
             value = ",".join(map(str, value))
-        words.append(f"{field} {value}")
-    return ", ".join(words)
+        words.append(f"{say(language, field)} {name_of(language, field, value)}")
+    return say(language, "comma").join(words)
 
 
 def stage_table(language: str, rows: list[Row]) -> str:

@@ -77,9 +77,9 @@ def affordable(name: str, design: Examined) -> Refusal | None:
 
 
 def trained(shelf: Shelf, config: ModelConfig):
-    """A model in memory whose weights are this very design's, else None."""
+    """An offered model in memory whose weights are this very design's, else None."""
     shelf.get(DEFAULT_MODEL)  # ships with the app, so this downloads nothing
-    models = [model for _, model in reversed(shelf.in_memory())]
+    models = [model for source, model in reversed(shelf.in_memory()) if source in shelf.offered]
     return next((model for model in models if body(model.config) == body(config)), None)
 
 

@@ -39,8 +39,8 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-go]");
   if (!button) return;
   clearTimeout(waiting);
-  const form = element.querySelector("form[data-topic]");
-  if (form?.dataset.topic === button.dataset.go) { // the answer's markup may be what is there already
+  const form = document.querySelector("#lab-controls form"); // the button may be in the other panel
+  if (form) { // Gradio patches attributes only, and what was touched no longer follows them until it is reset
     form.reset();
     for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = "";
     showParts(form);

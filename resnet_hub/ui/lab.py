@@ -6,7 +6,6 @@ what a topic shows (`lab_sections.py`) or computes (`resnet_hub.lab`).
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,14 @@ import gradio as gr
 
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import lab_exercises, studies
-from resnet_hub.ui.common import Page, Part, error_text, sent
-from resnet_hub.ui.lab_form import Refused, defaults, form, label, read
+from resnet_hub.ui.common import PANEL, Page, Part, alert, error_text, sent
+from resnet_hub.ui.lab_form import Refused, form, label, read
 from resnet_hub.ui.lab_sections import SECTIONS, about
-from resnet_hub.ui.text import language_of, say
+from resnet_hub.ui.text import known_language, say
 
 TOPICS = SECTIONS | {"exercises": lab_exercises.SECTION}
 FIRST = "pooling"
 SCRIPT = Path(__file__).with_name("lab.js")
-PANEL = {"elem_classes": "explored lab", "apply_default_css": False}
 # Quiet, but queued, one at a time: answers come in the order of the questions. Every question counts, since
 # "always_last" would put an event that had to wait again with the data of the one it waited for.
 EVENT = {
@@ -58,13 +56,9 @@ def picture(language: str, topic: str, values: dict[str, Any]) -> str:
     try:
         return TOPICS[topic].draw(language, values)
     except ImageError as error:
-        return complaint(error_text(language, error))
+        return alert(error_text(language, error))
     except ValueError as error:
-        return complaint(say(language, "lab_failed", why=str(error).rstrip(".")))
-
-
-def complaint(text: str) -> str:
-    return f'<p class="notice wrong" role="alert">{html.escape(text)}</p>'
+        return alert(say(language, "lab_failed", why=str(error).rstrip(".")))
 
 
 def asked(event: Any) -> tuple[str, Any]:
@@ -75,21 +69,29 @@ def asked(event: Any) -> tuple[str, Any]:
 
 
 def follow(language: str, topic: str, raw: Any) -> tuple[str, dict[str, Any]]:
-    """The picture for what a form says, and the values to remember."""
+    """The picture for what a form says, and the values its controls show."""
     try:
         values = read(TOPICS[topic].controls, raw)
     except Refused as error:
         name, allowed = label(language, topic, error.control.name), error.control.allowed(language)
         refused = say(language, "lab_refused", name=name, seen=error.seen, allowed=allowed)
-        return complaint(refused), defaults(TOPICS[topic].controls)
+        return alert(refused), error.values
     return picture(language, topic, values), values
+
+
+def remembered(topic: str, raw: Any) -> tuple[str, dict[str, Any]]:
+    """The open topic and what its form says; a value that is refused will be in another language too."""
+    try:
+        return topic, read(TOPICS[topic].controls, raw)
+    except Refused as error:
+        return topic, error.values | {error.control.name: error.seen}
 
 
 def opened(language: str, topic: str, raw: Any) -> list:
     """A topic's three panels, and what to remember of it."""
     shown, values = follow(language, topic, raw)
     study = studies.inset(language, TOPICS[topic].study)
-    return [controls(language, topic, values), shown, study, (topic, values)]
+    return [controls(language, topic, values), shown, study, remembered(topic, raw)]
 
 
 def build(given: Page, tab: gr.Tab) -> Part:
@@ -104,18 +106,17 @@ def build(given: Page, tab: gr.Tab) -> Part:
     panels = [top, bottom, study, open_]
 
     def on_select(language: str, kept: tuple | None) -> list:
-        return [gr.skip()] * len(panels) if kept else opened(language_of(language), FIRST, {})
+        return [gr.skip()] * len(panels) if kept else opened(known_language(language), FIRST, {})
 
     def on_go(event: gr.EventData, language: str) -> list:
-        return opened(language_of(language), *asked(event))
+        return opened(known_language(language), *asked(event))
 
     def on_input(event: gr.EventData, language: str) -> list:
         topic, raw = asked(event)
-        shown, values = follow(language_of(language), topic, raw)
-        return [shown, (topic, values)]
+        return [follow(known_language(language), topic, raw)[0], remembered(topic, raw)]
 
     def on_language(language: str, kept: tuple | None) -> list:
-        return opened(language_of(language), *kept) if kept else [gr.skip()] * len(panels)
+        return opened(known_language(language), *kept) if kept else [gr.skip()] * len(panels)
 
     tab.select(on_select, [language, open_], panels, **EVENT)
     language.change(on_language, [language, open_], panels, **EVENT)

@@ -68,11 +68,6 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def percent(share: float, digits: int = 0) -> str:
-    """0.25 -> "25 %" """
-    return f"{100 * share:.{digits}f} %"
-
-
 def lines(series: Sequence[Line], title: str, x_title: str, *, log: bool = False, first: int = 1) -> str:
     """One curve for each line over a common axis, named above; `first` is the first point's number."""
     everything = [v for each in series for vs in (each.values, each.low or (), each.high or ()) for v in vs]

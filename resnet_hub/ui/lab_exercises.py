@@ -18,10 +18,10 @@ from resnet_hub.geometry import totals, trace
 from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
 from resnet_hub.ui import recorded, studies
 from resnet_hub.ui.explore_page import short
-from resnet_hub.ui.lab_chart import number, percent
+from resnet_hub.ui.lab_chart import number
 from resnet_hub.ui.lab_form import Choice, Switch, Values
 from resnet_hub.ui.lab_sections import EDGE, Section, shape_of
-from resnet_hub.ui.text import say
+from resnet_hub.ui.text import percent, say
 
 Facts = dict[str, Any]
 
@@ -86,7 +86,7 @@ def overfitting(language: str) -> Facts:
     return {
         "feature": f"{feature.trainable:,}",
         "full": f"{full.trainable:,}",
-        "zeroed": percent(dropout.drop(0.5, True).zeroed),
+        "zeroed": percent(dropout.drop(0.5, True).zeroed, 0),
         "slow": number(rates["stem"] / rates["head"]),
         "study": gaps(language, "augmentation"),
     }
@@ -96,8 +96,8 @@ def edge_pooling(language: str) -> Facts:
     grid = np.array(EDGE)
     kept = {kind: pooling.pool(grid, kind) for kind in ("max", "average")}
     rows = {kind: " ".join(f"{value:g}" for value in found.values[0]) for kind, found in kept.items()}
-    changed = percent(pooling.shift_test(grid, "max").changed)
-    return rows | {"dropped": percent(kept["max"].dropped), "changed": changed}
+    changed = percent(pooling.shift_test(grid, "max").changed, 0)
+    return rows | {"dropped": percent(kept["max"].dropped, 0), "changed": changed}
 
 
 def skip_gradients(language: str) -> Facts:
@@ -118,7 +118,7 @@ def dropout_sweep(language: str) -> Facts:
     shown = []
     for p in (0, 0.3, 0.5, 0.7):
         found = dropout.drop(p, True)
-        facts = {"zeroed": percent(found.zeroed), "scale": f"{found.scale:.2f}"}
+        facts = {"zeroed": percent(found.zeroed, 0), "scale": f"{found.scale:.2f}"}
         shown.append(say(language, "exercise_9_one", p=p, **facts))
     return {"sweep": "; ".join(shown), "study": gaps(language, "dropout")}
 

@@ -1,6 +1,6 @@
 """The lab's controls as data: native HTML inputs for the page, and their values read back and bounded.
 
-A page of sixteen sections would be seventy Gradio components; as strings they cost nothing until a visitor
+A page of fifteen sections would be seventy Gradio components; as strings they cost nothing until a visitor
 opens one. Knows nothing of what the values mean.
 """
 
@@ -17,10 +17,15 @@ Values = dict[str, Any]
 
 
 class Refused(ValueError):
-    """A value that its control does not allow; `seen` is the beginning of it."""
+    """A value that its control does not allow.
 
-    def __init__(self, control: Control, raw: Any) -> None:
-        self.control, self.seen = control, str(raw)[:60]
+    Args:
+        control, raw: the first such control, and what was sent for it; `seen` is the beginning of that.
+        values: those of all controls, at its default where one was refused.
+    """
+
+    def __init__(self, control: Control, raw: Any, values: Values) -> None:
+        self.control, self.seen, self.values = control, str(raw)[:60], values
         super().__init__(f"{control.name}={self.seen!r} is not allowed; give {control.allowed('en')}")
 
 
@@ -67,7 +72,8 @@ class Slider(Control):
         bounds = f'name="{self.name}" min="{self.least}" max="{self.most}" step="{self.step}" value="{value}"'
         if self.typed:
             return f'<label>{name}<input type="number" {bounds}></label>'
-        return f'<label>{name} <output>{value}</output><input type="range" {bounds}></label>'
+        slider = f'<input type="range" aria-label="{name}" {bounds}>'  # the label's own is its output
+        return f"<label>{name} <output>{value}</output>{slider}</label>"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +189,15 @@ def read(controls: Sequence[Control], raw: Any) -> Values:
         Refused: with the control, the value seen and what is allowed.
     """
     raw = raw if isinstance(raw, dict) else {}
-    values = defaults(controls)
+    values, refused = defaults(controls), []
     for control in controls:
         if control.name in raw:
             try:
                 values[control.name] = control.read(raw[control.name])
-            except (TypeError, ValueError, OverflowError) as error:
-                raise Refused(control, raw[control.name]) from error
+            except (TypeError, ValueError, OverflowError):
+                refused.append(control)
+    if refused:
+        raise Refused(refused[0], raw[refused[0].name], values)
     return values
 
 

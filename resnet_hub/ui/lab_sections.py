@@ -30,9 +30,9 @@ from resnet_hub.lab import (
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.common import EXAMPLES, data_url, uploaded
 from resnet_hub.ui.explore_page import short, table
-from resnet_hub.ui.lab_chart import BLUE, Line, bars, heat, lines, number, percent
+from resnet_hub.ui.lab_chart import BLUE, Line, bars, heat, lines, number
 from resnet_hub.ui.lab_form import Choice, Control, Grid, Slider, Switch, Upload, Values
-from resnet_hub.ui.text import TEXT, say
+from resnet_hub.ui.text import TEXT, percent, say
 
 EDGE = ((0, 0, 0, 9, 0, 0),) * 6  # a vertical edge as an edge detector answers it
 PHOTO_SIDE = 96
@@ -86,7 +86,7 @@ def draw_grid(language: str, values: Values, window: dict[str, int]) -> str:
     for kind, out in kept.items():
         maps += figure(heat(out.values, kind, side=110), word(language, kind))
     shown = f'<div class="trio small">{maps}</div>'
-    shares = {f"{kind}_dropped": percent(out.dropped) for kind, out in kept.items()}
+    shares = {f"{kind}_dropped": percent(out.dropped, 0) for kind, out in kept.items()}
     text = says(language, "pooling", average=f"{everything:.2f}", highest=grid.max(), **shares)
     if values["shift"]:
         moved = {kind: pooling.shift_test(grid, kind, **window) for kind in kept}
@@ -96,7 +96,7 @@ def draw_grid(language: str, values: Values, window: dict[str, int]) -> str:
             marked = pair.before != pair.after
             maps += figure(heat(pair.after, kind, marked=marked, side=110), word(language, kind))
         shown += f'<div class="trio small">{maps}</div>'
-        changed = {f"{kind}_changed": percent(pair.changed) for kind, pair in moved.items()}
+        changed = {f"{kind}_changed": percent(pair.changed, 0) for kind, pair in moved.items()}
         text += f'<p class="says">{say(language, "lab_pooling_shift_says", **changed)}</p>'
     return shown + text
 
@@ -117,11 +117,11 @@ def draw_photo(language: str, values: Values, window: dict[str, int]) -> str:
         height, width = out.values.shape[1:]
         shown += figure(pixel_image(out.values), f"{word(language, kind)}, {height}×{width}")
     mean = ", ".join(f"{value:.0f}" for value in pooling.pool(pixels, "global").values.ravel())
-    shares = {f"{kind}_dropped": percent(out.dropped) for kind, out in kept.items()}
+    shares = {f"{kind}_dropped": percent(out.dropped, 0) for kind, out in kept.items()}
     text = f'<p class="says">{say(language, "lab_pooling_photo_says", colour=mean, **shares)}</p>'
     if values["shift"]:
         changed = {
-            f"{kind}_changed": percent(pooling.shift_test(pixels, kind, **window).changed) for kind in kept
+            f"{kind}_changed": percent(pooling.shift_test(pixels, kind, **window).changed, 0) for kind in kept
         }
         text += f'<p class="says">{say(language, "lab_pooling_shift_says", **changed)}</p>'
     return f'<div class="trio">{shown}</div>{text}'
@@ -271,7 +271,7 @@ def draw_dropout(language: str, values: Values) -> str:
     before = figure(heat(found.before, "before", side=190), word(language, "before"))
     after = figure(heat(found.after, "after", faint=found.after == 0, side=190), word(language, "after"))
     facts = {
-        "zeroed": percent(found.zeroed),
+        "zeroed": percent(found.zeroed, 0),
         "scale": f"{found.scale:.2f}",
         "before": f"{found.mean_before:.2f}",
         "after": f"{found.mean_after:.2f}",
@@ -391,7 +391,7 @@ def family_table(language: str, measured: str) -> str:
     for name in timeline.FAMILY:
         size, time = timeline.size(name), "–"
         if name == measured:
-            time = f"{timeline.latency(name).milliseconds:.0f} ms"
+            time = f"{1000 * timeline.latency(name):.0f} ms"
         rows.append([name, short(size.params), short(size.macs), time, say(language, f"lab_family_{name}")])
     heads = [word(language, key) for key in ("network", "params", "macs", "latency", "use")]
     return f'<div class="stories">{table(heads, rows, "sizes")}</div>'

@@ -87,17 +87,25 @@ class Shelf:
         """
         if not self.allows(source):
             raise KeyError(source)
-        with self._loading[hash(source) % LOCKS]:
-            with self._lock:
-                if source in self._loaded:
-                    self._loaded.move_to_end(source)
-                    return self._loaded[source]
-            model = self._load(source, tqdm_class)
-            with self._lock:
-                self._loaded[source] = model
-                while len(self._loaded) > MOST_LOADED:
-                    self._loaded.popitem(last=False)
+        model = self._held(source)
+        if model is not None:  # without waiting for another's download
             return model
+        with self._loading[hash(source) % LOCKS]:
+            model = self._held(source)
+            if model is None:
+                model = self._load(source, tqdm_class)
+                with self._lock:
+                    self._loaded[source] = model
+                    while len(self._loaded) > MOST_LOADED:
+                        self._loaded.popitem(last=False)
+            return model
+
+    def _held(self, source: str):
+        """The model if it is in memory, now the one used last; else None."""
+        with self._lock:
+            if source in self._loaded:
+                self._loaded.move_to_end(source)
+            return self._loaded.get(source)
 
     def in_memory(self) -> list[tuple[str, Any]]:
         """(source, model) of those that need no loading, the most recently used last."""

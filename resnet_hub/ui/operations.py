@@ -7,11 +7,10 @@ import time
 
 import gradio as gr
 
-from resnet_hub.ui.common import QUIET, Page, Part
+from resnet_hub.ui.common import PANEL, QUIET, Page, Part
 from resnet_hub.ui.explore_page import table
-from resnet_hub.ui.lab_chart import percent
 from resnet_hub.ui.recorder import KEPT, Recorder
-from resnet_hub.ui.text import language_of, say
+from resnet_hub.ui.text import known_language, percent, say
 
 
 def report(language: str, recorder: Recorder) -> str:
@@ -33,11 +32,11 @@ def report(language: str, recorder: Recorder) -> str:
 def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
     _, language, recorder = given
-    shown = gr.HTML("", elem_id="operations", elem_classes="explored lab", apply_default_css=False)
+    shown = gr.HTML("", elem_id="operations", **PANEL)
     button = gr.Button(say("en", "operations_refresh"))
 
     def refresh(language: str) -> str:
-        return report(language_of(language), recorder)
+        return report(known_language(language), recorder)
 
     for event in (tab.select, button.click, language.change):
         event(refresh, language, shown, **QUIET)

@@ -19,8 +19,7 @@ from PIL import Image
 from resnet_hub.predict import classify
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.common import data_url, error_text, uploaded
-from resnet_hub.ui.lab_chart import percent
-from resnet_hub.ui.text import name_of, say
+from resnet_hub.ui.text import name_of, percent, say
 
 MOST_FILES, MOST_BYTES = 200, 60_000_000
 SHOWN, THUMBNAIL = 60, 72
@@ -184,5 +183,5 @@ def tile(language: str, each: Predicted) -> str:
     words = say(language, f"grid_{kind}", **names)
     return (
         f'<figure class="{kind}"><img src="{data_url(each.thumbnail)}" alt="">'
-        f"<figcaption>{words} {percent(each.probability)}</figcaption></figure>"
+        f"<figcaption>{words} {percent(each.probability, 0)}</figcaption></figure>"
     )

@@ -15,7 +15,7 @@ import gradio as gr
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import studies
 from resnet_hub.ui.classify import load
-from resnet_hub.ui.common import Page, Part, error_text, refuse, sent, uploaded
+from resnet_hub.ui.common import PANEL, Page, Part, error_text, refuse, sent, uploaded
 from resnet_hub.ui.models import Shelf, on_gpu
 from resnet_hub.ui.picture_grid import (
     MOST_BYTES,
@@ -28,10 +28,9 @@ from resnet_hub.ui.picture_grid import (
     markup,
     predict,
 )
-from resnet_hub.ui.text import language_of, say
+from resnet_hub.ui.text import known_language, say
 
 SCRIPT = Path(__file__).with_name("results.js")
-PANEL = {"elem_classes": "explored lab", "apply_default_css": False}
 EVENT = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -85,7 +84,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
         return predict(model, name, items)
 
     def everything(language: str, found: Grid | None) -> list:
-        language = language_of(language)
+        language = known_language(language)
         return [studies.page(language), grid_form(shelf, language), markup(language, found), True]
 
     def on_select(language: str, found: Grid | None, seen: bool) -> list:
@@ -95,7 +94,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
         return everything(language, found) if seen else [gr.skip()] * 4
 
     def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
-        language, name = language_of(language), str(sent(event).get("model"))
+        language, name = known_language(language), str(sent(event).get("model"))
         try:
             items = items_of(event)
             done = go(load(shelf, name, language, progress), name, items)

@@ -5,9 +5,11 @@ Knows nothing of gradio, nor of where the files are (`recorded.py`).
 
 from __future__ import annotations
 
+import csv
 import html
 import json
 import re
+from io import StringIO
 from typing import Any
 
 from resnet_hub.ui.explore_page import download_url, table
@@ -20,10 +22,9 @@ MALFORMED = (Unreadable, LookupError, TypeError, ValueError, AttributeError, Ari
 
 def question(language: str, study: dict[str, Any]) -> str:
     """What it asks: the file's own words in English, the table's in other languages where it has any."""
+    own = re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(study["question"]))
     key = f"study_{study['study']}"
-    if language != "en" and key in TEXT:
-        return say(language, key)
-    return re.sub(r"`([^`]*)`", r"<code>\1</code>", html.escape(study["question"]))
+    return say(language, key, question=own) if key in TEXT else own
 
 
 def title(language: str, name: str) -> str:
@@ -96,12 +97,15 @@ def evidence(language: str, study: dict[str, Any]) -> str:
 def downloads(language: str, study: dict[str, Any]) -> str:
     """The document as it is, and its table as CSV."""
     name, rows = html.escape(study["study"]), study["rows"]
-    cells = [[str(row[key]).replace(",", ";") for key in rows[0]] for row in rows]
-    text = "\n".join(",".join(line) for line in [list(rows[0]), *cells]) + "\n"
+    written = StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(rows[0])
+    writer.writerows([row[key] for key in rows[0]] for row in rows)
     whole = download_url("application/json", json.dumps(study))
+    columns = download_url("text/csv", written.getvalue())
     return (
         f'<a download="{name}.json" href="{whole}">{say(language, "results_json")}</a>'
-        f'<a download="{name}.csv" href="{download_url("text/csv", text)}">{say(language, "results_csv")}</a>'
+        f'<a download="{name}.csv" href="{columns}">{say(language, "results_csv")}</a>'
     )
 
 

@@ -125,7 +125,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "Strides: one for each stage. Shortcut: what stands beside a block where its shape changes. "
         "Stride in: the convolution of a bottleneck that strides, v1.5 as in torchvision and timm, v1 as in the paper.",
         "ステム：最初の層。ImageNet は 7×7・ストライド 2、CIFAR は 3×3・ストライド 1、deep は 3×3 を 3 層（最初だけストライド 2）。"
-        "ストライド：ステージごとに 1 つ。ショートカット：ブロックの前後で形が変わるときの近道。"
+        "ストライド：ステージごとに 1 つ。ショートカット：形が変わるブロックで、入力と出力をつなぐ経路。"
         "縮小する層：ボトルネックのどの畳み込みにストライドを置くか（v1.5 は torchvision と timm、v1 は論文）。",
     ),
     "design": ("Design {name}", "設計 {name}"),
@@ -483,13 +483,13 @@ TEXT: dict[str, tuple[str, str]] = {
         "実測：同梱チェックポイントのモデルカード（JPEG で保存し直した CIFAR-10）。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
     ),
     # what each network is for; the English is family.py's own
-    "use_resnet18": ("{use}", "写真での最初のモデル。データが少ないときの fine-tuning や小さなマシン向き"),
+    "use_resnet18": ("{use}", "写真での最初のモデル。データが少ないときのファインチューニングや小さなマシン向き"),
     "use_resnet34": ("{use}", "18 より高精度で計算は約 2 倍。ボトルネックなし"),
-    "use_resnet50": ("{use}", "写真での定番：基準モデル、バックボーン、fine-tuning"),
+    "use_resnet50": ("{use}", "写真での定番：基準モデル、バックボーン、ファインチューニング"),
     "use_resnet101": ("{use}", "50 では足りない物体検出・セグメンテーションのバックボーン"),
     "use_resnet152": ("{use}", "時間をかけてでも精度を少し上げたいとき"),
     "use_wide_resnet50_2": ("{use}", "深さの代わりに幅。152 の 3 分の 1 の層数で同等の精度"),
-    "use_plain18": ("{use}", "近道の効果を見るための、近道のない ResNet-18"),
+    "use_plain18": ("{use}", "ショートカットの効果を見るための、ショートカットのない ResNet-18"),
     "use_plain34": ("{use}", "劣化問題を見るため：plain18 より深いのに精度が下がる"),
     "use_resnet18_cifar": ("{use}", "32×32 の画像での定番"),
     "use_resnet34_cifar": ("{use}", "32×32 でさらに深く。計算は 2 倍"),
@@ -500,7 +500,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "use_resnet44_cifar": ("{use}", "論文の次のサイズ"),
     "use_resnet56_cifar": ("{use}", "論文の中で最もよく比較に使われるサイズ"),
     "use_resnet110_cifar": ("{use}", "論文の深さの実験：100 層を超えても学習できる"),
-    "use_plain20_cifar": ("{use}", "近道の効果を見るための、近道のない ResNet-20"),
+    "use_plain20_cifar": ("{use}", "ショートカットの効果を見るための、ショートカットのない ResNet-20"),
     "use_plain56_cifar": ("{use}", "56 層での劣化を見るため"),
     "use_wrn16_4_cifar": ("{use}", "32×32 で深さの代わりに幅。ブロック内にドロップアウト"),
     "use_wrn28_10_cifar": ("{use}", "論文の大きな幅広ネットワーク。GPU 向き"),
@@ -509,7 +509,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "use_lenet5": ("{use}", "出発点：手書き数字、1998 年"),
     "use_alexnet": ("{use}", "歴史：大きなカーネルと 5900 万の重みを持つ全結合層、2012 年"),
     "use_vgg16": ("{use}", "歴史：3×3 だけで 1 億 3800 万の重み、2014 年"),
-    "use_vgg_cifar": ("{use}", "VGG の層に batch norm。32×32 で ResNet と比べるため"),
+    "use_vgg_cifar": ("{use}", "VGG の層にバッチ正規化。32×32 で ResNet と比べるため"),
     "use_cifar10net": ("{use}", "32×32 用の素朴な講義用ネットワーク"),
     # errors
     "unknown_model": (
@@ -550,9 +550,9 @@ TEXT: dict[str, tuple[str, str]] = {
     # cards
     "cards_intro": (
         "What its makers say of a model: how it was trained, what was measured, what it is not for. "
-        "The models loaded since the app started are here; choose another under Classify and it joins them.",
+        "The models in memory are here, the last few that were used; choose another under Classify and it joins them.",
         "モデルについて作り手が述べていること：学習の方法、測定した数値、向かない用途。"
-        "アプリの起動後に読み込まれたモデルが並びます。「分類」で別のモデルを選ぶと、ここに加わります。",
+        "メモリにあるモデル（最近使われた数個）が並びます。「分類」で別のモデルを選ぶと、ここに加わります。",
     ),
     "card_model": ("Loaded model", "読み込み済みのモデル"),
     "card_choose": ("Choose a model.", "モデルを選んでください。"),
@@ -587,6 +587,16 @@ def name_of(language: str, kind: str, name: str) -> str:
     """A label or data name in a language; itself where the table has no translation."""
     key = f"{kind}_{name}"
     return say(language, key) if key in TEXT else name
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.873 -> "87.3 %" """
+    return f"{100 * share:.{digits}f} %"
+
+
+def known_language(language: str | None) -> str:
+    """A language that a page or a program asked for; English where we do not speak it."""
+    return language if language in [*LANGUAGES] else "en"
 
 
 def language_of(accept_language: str | None) -> str:
