@@ -277,6 +277,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "{why}",
         "入力サイズが {jump} の倍数でない（余りは縦 {rest[0]}・横 {rest[1]} 画素）ため、端の位置は一部がパディングで埋められます。",
     ),
+    "advice_size_cut": (
+        "{why}",
+        "入力サイズが {jump} の倍数でない（余りは縦 {rest[0]}・横 {rest[1]} 画素）ため、プーリングで右端・下端の余った列・行が切り捨てられます。",
+    ),
     "advice_weights_mean_something_else": (
         "{why}",
         "この重みは timm や torchvision の {network} にもエラーなく読み込めますが、計算結果は別物になります"
