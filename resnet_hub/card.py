@@ -102,7 +102,7 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
         loss_words=facts and _loss_words(facts["recipe"]),
         augmentation_words=facts and _augmentation_words(facts["recipe"]),
         load_from=load_from,
-        on_hub=bool(REPO_ID.fullmatch(load_from)),
+        timm_loads_it=bool(REPO_ID.fullmatch(load_from)) and name in list_models(),
         stock_timm=timm_name in SAME_IN_TIMM,
         input_words=_input_words(model.preprocess),
         classes_words=", ".join(map(_inline, model.labels)) if len(model.labels) <= 20 else len(model.labels),
@@ -246,16 +246,16 @@ def _front_matter(model, facts: dict | None, data: str | None) -> ModelCardData:
 
 def _summary(model, facts: dict | None) -> str:
     parameters = sum(p.numel() for p in model.parameters())
-    what = f"A `{model.config.name}` network with {parameters:,} parameters"
+    own = "" if model.config.name in list_models() else " (a design of its own)"
+    what = f"A `{model.config.name}` network{own} with {parameters:,} parameters"
     if facts is None:
         return f"{what}. Its weights were not trained by a run of this project."
     return f"{what} that sorts pictures into {len(model.labels)} classes."
 
 
 def _network_words(config) -> str:
-    known = "" if config.name in list_models() else " (a design of its own)"
     if not hasattr(config, "stem"):
-        return f"`{config.name}`{known}, a network without residual connections."
+        return f"`{config.name}`, a network without residual connections."
     pool = "followed by 3x3 max pooling with stride 2" if config.has_maxpool else "without max pooling"
     strides = ", ".join(map(str, config.strides))
     beside = {"none": "no shortcuts (a plain net)", "zeropad": "zero-padded shortcuts (option A)"}
@@ -368,8 +368,7 @@ def _augmentation_words(recipe: dict[str, Any]) -> str:
 
 def _input_words(preprocess) -> str:
     channels, height, width = preprocess.input_size
-    how = f"short side resized ({preprocess.interpolation}), centre crop"
-    return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {how}"
+    return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {preprocess.crop_words()}"
 
 
 def _limits(model, facts: dict | None) -> str:

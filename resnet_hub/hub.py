@@ -181,14 +181,13 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         from resnet_hub.card import render_card
 
         directory = Path(save_directory)
+        text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
+        card = card or render_card(self, load_from=self.source or directory.name)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-        text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
         (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-        (directory / CARD_FILE).write_text(
-            card or render_card(self, load_from=self.source or directory.name), encoding="utf-8"
-        )
+        (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, repo_id_or_dir: str | Path, **kwargs) -> "HubModel":
@@ -262,6 +261,8 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
     """Turn what a bad file raises into a CheckpointError that names it, and take it out of the cache."""
     try:
         yield
+    except CheckpointError:
+        raise
     except UNUSABLE as error:
         if checkpoint.is_cached and not isinstance(error, (OSError, MemoryError)):
             discard(file)

@@ -12,7 +12,9 @@ from huggingface_hub import ModelCard
 from resnet_hub import create_model
 from resnet_hub.card import card_figures, card_results, measured_figures, render_card
 from resnet_hub.card_merge import merged
+from resnet_hub.convert import preprocess_words
 from resnet_hub.hub import Calibration
+from resnet_hub.preprocess import Preprocess
 
 LABELS = ("cat", "dog", "ship")
 RESULTS = {
@@ -184,6 +186,20 @@ def test_card_says_how_to_load_it(text, bare_text):
 
 def test_card_says_what_goes_in_and_what_comes_out(text):
     assert "32x32 pixels, 3 channels" in text and "cat, dog, ship" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("center", "just covers 64x128"),
+        ("squash", "64x128 whatever the shape"),
+        ("border", "fits into 64x128"),
+    ],
+)
+def test_card_and_onnx_file_say_how_the_picture_is_cropped(mode, words):
+    model = create_model("resnet20_cifar")
+    model.preprocess = Preprocess((3, 32, 64), crop_pct=0.5, crop_mode=mode)
+    assert words in render_card(model, load_from="x/y") and words in preprocess_words(model.preprocess)
 
 
 def test_a_thousand_classes_are_counted_instead_of_listed():
