@@ -396,7 +396,7 @@ def test_results_of_earlier_weights_do_not_outlive_them(text, bare_text):
 def test_results_stay_while_the_weights_do(text, bare_text):
     both = merged(text, bare_text, same_weights=True)
     assert card_results(both) == STATED and "| dog | 72.5 % |" in both
-    assert "# resnet20_cifar, trained on CIFAR-10" in both and "not trained" not in both
+    assert "# resnet20_cifar, trained on CIFAR-10" in both and "were not trained" not in both
     assert "It was not tested for any decision" in both and both.count("## Use\n") == 1
 
 

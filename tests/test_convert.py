@@ -160,7 +160,7 @@ def test_a_checkpoint_whose_card_cannot_be_made_is_not_begun(tmp_path, monkeypat
     ],
 )
 def test_a_bad_transformers_directory_is_2_and_one_line(tmp_path, capsys, file, content, expected):
-    small = {"depths": (1,), "widths": (8,), "strides": (1,), "stem_width": 8, "num_classes": 3}
+    small = {"depths": (1,), "widths": (8,), "strides": (1,), "stem_width": 64, "num_classes": 3}
     convert.save(build_network(ResNetConfig(name="small", **small)), tmp_path / "theirs", "transformers")
     path = tmp_path / "theirs" / file
     path.write_bytes(path.read_bytes()[:-1000] if content is None else content)
