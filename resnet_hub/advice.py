@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.geometry import Row, stages, totals, trace
+from resnet_hub.geometry import NothingLeft, Row, stages, totals, trace
 from resnet_hub.models.registry import list_models, model_config
 
 LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window already hangs over the edge
@@ -81,9 +81,10 @@ def _mend(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
     for change in rule.changes(rows, config):
         try:
             changed = config.override(**change)
-        except ValueError:  # a size beyond what the configuration allows
+            rows_after = trace(changed)
+        except ValueError:  # a size beyond what the configuration allows, or strides that leave nothing
             continue
-        if rule.look(trace(changed), changed) is None:
+        if rule.look(rows_after, changed) is None:
             return change
     return {}
 
@@ -140,7 +141,10 @@ def _stem_keeps_a_large_picture(rows: list[Row], config: ResNetConfig) -> Found 
     entering = stages(rows)[1 if config.has_maxpool else 0]
     if entering.jump > 1 or min(config.input_size) < LARGE_PICTURE:
         return None
-    usual = totals(trace(config, stem="imagenet", maxpool=True)).macs
+    try:
+        usual = totals(trace(config, stem="imagenet", maxpool=True)).macs
+    except NothingLeft:
+        return None
     times = totals(rows).macs / usual
     why = (
         f"The stem keeps the full size, which costs {times:.1f} times the multiply-adds of the ImageNet stem."
@@ -149,13 +153,27 @@ def _stem_keeps_a_large_picture(rows: list[Row], config: ResNetConfig) -> Found 
 
 
 def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Found | None:
+    found = None if config.block == "pooled" else _no_multiple(rows, config)
+    if found is None:
+        return None
+    jump, left = found["jump"], min(r for r in found["rest"] if r)
+    why = f"The size is no multiple of {jump}: the last positions find {left} of their {jump} pixels filled."
+    return found, why
+
+
+def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Found | None:
+    """A convolution reaches over the edge of its map; pooling without padding stops before it."""
+    found = _no_multiple(rows, config) if config.block == "pooled" else None
+    if found is None:
+        return None
+    why = f"The size is no multiple of {found['jump']}: pooling drops the rows and columns left over."
+    return found, why
+
+
+def _no_multiple(rows: list[Row], config: ResNetConfig) -> dict[str, Any] | None:
     jump = rows[-1].jump
     rest = [n % jump for n in config.input_size]
-    if not any(rest) or min(config.input_size) < jump:
-        return None
-    left = min(r for r in rest if r)
-    why = f"The size is no multiple of {jump}: the last positions find {left} of their {jump} pixels filled."
-    return {"jump": jump, "rest": rest}, why
+    return {"jump": jump, "rest": rest} if any(rest) and min(config.input_size) >= jump else None
 
 
 def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Found | None:
@@ -220,5 +238,6 @@ RULES = (
     Rule("field_far_below", _field_is_far_below, _more_stride),
     Rule("stem_keeps_large_picture", _stem_keeps_a_large_picture, _more_stride),
     Rule("size_rounded", _size_is_rounded, _nearest_multiple),
+    Rule("size_cut", _size_is_cut, _nearest_multiple),
     Rule("weights_mean_something_else", _weights_mean_something_else, _published),
 )

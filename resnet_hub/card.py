@@ -82,7 +82,7 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
     data = facts and data_name(facts["data"])
     timm_name, _ = architecture(model.config)
     card = ModelCard.from_template(
-        card_data=_front_matter(model, facts, data),
+        card_data=_front_matter(model, facts, data, load_from),
         template_path=str(TEMPLATE),
         title=f"{name}, trained on {_inline(data)}" if facts else name,
         summary=_summary(model, facts),
@@ -102,7 +102,7 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
         loss_words=facts and _loss_words(facts["recipe"], facts.get("teacher")),
         augmentation_words=facts and _augmentation_words(facts["recipe"]),
         load_from=load_from,
-        on_hub=bool(REPO_ID.fullmatch(load_from)),
+        timm_loads_it=bool(REPO_ID.fullmatch(load_from)) and name in list_models(),
         stock_timm=timm_name in SAME_IN_TIMM,
         input_words=_input_words(model.preprocess),
         classes_words=", ".join(map(_inline, model.labels)) if len(model.labels) <= 20 else len(model.labels),
@@ -210,21 +210,24 @@ def number(text: str) -> float:
         return float("nan")
 
 
-def _front_matter(model, facts: dict | None, data: str | None) -> ModelCardData:
+def _front_matter(model, facts: dict | None, data: str | None, load_from: str) -> ModelCardData:
     timm_name, _ = architecture(model.config)
     stock = ["timm", "transformers"] if timm_name in SAME_IN_TIMM else []
+    # Weights from elsewhere have the licence of their owner.
+    is_ours = facts or model.source is None or model.revision == "shipped"
     fields = ModelCardData(
-        license="mit",
+        license="mit" if is_ours else None,
         library_name="resnet_hub",
         pipeline_tag="image-classification",
         tags=["resnet", "image-classification", "pytorch", *stock],
     )
+    base = (facts.get("base_model") if facts else model.source) or ""
+    if is_public_name(base) and base != load_from and not base.startswith("torchvision/"):
+        fields.base_model = base
+        fields.base_model_relation = "finetune" if facts else None
     if not facts:
         return fields
     is_cifar = "CIFAR-10" in data or data.lower().startswith("cifar10")
-    base = facts.get("base_model") or ""
-    if is_public_name(base) and not base.startswith("torchvision/"):
-        fields.base_model, fields.base_model_relation = base, "finetune"
     fields.model_name = facts["name"]
     fields.datasets = ["cifar10"] if is_cifar else None
     fields.metrics = ["accuracy"]
@@ -246,16 +249,20 @@ def _front_matter(model, facts: dict | None, data: str | None) -> ModelCardData:
 
 def _summary(model, facts: dict | None) -> str:
     parameters = sum(p.numel() for p in model.parameters())
-    what = f"A `{model.config.name}` network with {parameters:,} parameters"
-    if facts is None:
+    own = "" if model.config.name in list_models() else " (a design of its own)"
+    what = f"A `{model.config.name}` network{own} with {parameters:,} parameters"
+    if facts is None and model.source is None:
         return f"{what}. Its weights were not trained by a run of this project."
+    if facts is None:
+        is_named = model.revision == "shipped" or is_public_name(model.source)
+        source = f"`{model.source}`" if is_named else "a checkpoint on somebody's machine"
+        return f"{what}. Its weights were loaded from {source}; what was done to them since is not recorded."
     return f"{what} that sorts pictures into {len(model.labels)} classes."
 
 
 def _network_words(config) -> str:
-    known = "" if config.name in list_models() else " (a design of its own)"
     if not hasattr(config, "stem"):
-        return f"`{config.name}`{known}, a network without residual connections."
+        return f"`{config.name}`, a network without residual connections."
     pool = "followed by 3x3 max pooling with stride 2" if config.has_maxpool else "without max pooling"
     strides = ", ".join(map(str, config.strides))
     beside = {"none": "no shortcuts (a plain net)", "zeropad": "zero-padded shortcuts (option A)"}
@@ -369,8 +376,7 @@ def _augmentation_words(recipe: dict[str, Any]) -> str:
 
 def _input_words(preprocess) -> str:
     channels, height, width = preprocess.input_size
-    how = f"short side resized ({preprocess.interpolation}), centre crop"
-    return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {how}"
+    return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {preprocess.crop_words()}"
 
 
 def _limits(model, facts: dict | None) -> str:

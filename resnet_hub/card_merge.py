@@ -17,7 +17,8 @@ BEGIN = re.compile(r"<!-- generated (\w{12}): .*? -->\n")
 END = "<!-- end of generated part -->"
 # No figures in these: a person's words are kept there even inside the comments.
 PROSE = {"", "Use", "Limits and intended use"}
-ADDED_TO = ("tags", "datasets", "metrics")  # lists in the front matter to which a person can add
+# What our cards put into these lists; on the next weights' card it is written anew where it holds.
+GENERATED = {"tags": {"timm", "transformers"}, "datasets": {"cifar10"}, "metrics": {"accuracy"}}
 KEPT = ("license", "license_name", "license_link")  # a person's choice, not ours
 
 
@@ -39,13 +40,17 @@ def merged(remote: str, new: str, *, same_weights: bool = False) -> str:
     remote_front, remote_body = split_front_matter(remote)
     new_front, new_body = split_front_matter(new)
     theirs, ours = joined(sections(remote_body)), joined(sections(new_body))
-    kept = {h: text for h, text in theirs.items() if h not in ours and (same_weights or by_hand(text))}
+    kept = {h: text if same_weights else by_hand(text) for h, text in theirs.items() if h not in ours}
+    kept = {h: text for h, text in kept.items() if text.strip() or not BEGIN.search(theirs[h])}
     order = list(ours)
     for heading in kept:
         before = list(theirs)[: list(theirs).index(heading)]
         place = max((order.index(h) + 1 for h in before if h in order), default=len(order))
         order.insert(place, heading)
     texts = {h: merged_section(h, theirs.get(h), text) for h, text in ours.items()} | kept
+    if same_weights and any(BEGIN.search(text) for text in kept.values()):
+        # Who measured these weights also knew what to say of them.
+        texts |= {h: text for h, text in theirs.items() if title(h) in PROSE - {"Use"}}
     return merged_front_matter(remote_front, new_front, same_weights) + "".join(h + texts[h] for h in order)
 
 
@@ -53,7 +58,7 @@ def merged_section(heading: str, remote: str | None, new: str) -> str:
     """One section: `new` with a person's text around it, or the person's block where it has no figures."""
     found = remote and BEGIN.search(remote)
     if not found:
-        is_theirs = remote is not None and title(heading) in PROSE - {""}
+        is_theirs = remote is not None and title(heading) in PROSE and remote.strip()
         return remote if is_theirs else new
     end = remote.find(END, found.end())
     end = len(remote) if end < 0 else end
@@ -73,9 +78,11 @@ def merged_front_matter(remote: str, new: str, same_weights: bool) -> str:
     added = {k: v for k, v in theirs.items() if k not in generated | ours.keys() and v is not None}
     fields = ours | added
     fields |= {key: theirs[key] for key in KEPT if theirs.get(key)}
-    for key in ADDED_TO:
+    for key, stale in GENERATED.items():
         if isinstance(theirs.get(key), list):
-            fields[key] = list(dict.fromkeys([*ours.get(key, []), *map(str, theirs[key])]))
+            stays = [entry for entry in map(str, theirs[key]) if same_weights or entry not in stale]
+            fields[key] = list(dict.fromkeys([*ours.get(key, []), *stays]))
+    fields = {key: value for key, value in fields.items() if value != []}
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=10**6)}---\n"
 
 
@@ -141,10 +148,10 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.strip().encode()).hexdigest()[:12]
 
 
-def by_hand(text: str) -> bool:
-    """Whether a section that is generated no more holds something a person wrote."""
+def by_hand(text: str) -> str:
+    """What a person wrote in a section that is generated no more."""
     found = BEGIN.search(text)
     if not found:
-        return True
+        return text
     end = text.find(END, found.end())
-    return end >= 0 and bool((text[: found.start()] + text[end + len(END) :]).strip())
+    return text[: found.start()] + text[end + len(END) :] if end >= 0 else ""

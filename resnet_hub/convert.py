@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
+import os
 import re
 import sys
 from dataclasses import replace
@@ -27,7 +27,15 @@ from torch import Tensor
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.counterpart import is_library_s_own, stock_name
 from resnet_hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
-from resnet_hub.hub import HubModel, default_preprocess, read_labels, told_apart
+from resnet_hub.hub import (
+    HubModel,
+    check_maps,
+    default_preprocess,
+    naming,
+    read_json,
+    read_labels,
+    told_apart,
+)
 from resnet_hub.models.build import build_network, from_pretrained
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess
@@ -170,8 +178,27 @@ def preprocess_to_transformers(preprocess: Preprocess) -> dict[str, Any]:
 
 
 def preprocess_from_transformers(values: dict[str, Any], config: ModelConfig) -> Preprocess:
-    """The preprocessing of a `preprocessor_config.json`; what it leaves out is ImageNet's usual."""
+    """The preprocessing of a `preprocessor_config.json`; what it leaves out is ImageNet's usual.
+
+    Raises:
+        ConvertError: for another processor than ConvNext's, which is the one of transformers' ResNets, or one
+            that leaves out a step of ours.
+    """
+    kind = values.get("image_processor_type") or values.get("feature_extractor_type") or "ConvNext"
     size = values.get("size") or {}
+    has_counterpart = {
+        "image_processor_type": kind.startswith("ConvNext"),
+        "size": isinstance(size, int) or not size or "shortest_edge" in size,
+        "resample": values.get("resample") in (None, *RESAMPLE.values()),
+        "rescale_factor": abs(255 * values.get("rescale_factor", 1 / 255) - 1) < 1e-6,
+    } | {step: values.get(step) is not False for step in ("do_resize", "do_rescale", "do_normalize")}
+    seen = {"image_processor_type": kind} | values
+    foreign = [f"{field}={seen[field]!r}" for field, has in has_counterpart.items() if not has]
+    if foreign:
+        raise ConvertError(
+            f"{', '.join(foreign)} has no counterpart here; what is read is the ConvNext processor "
+            "with a shortest_edge, resizing, rescaling and normalising"
+        )
     side = size if isinstance(size, int) else size.get("shortest_edge", config.input_size[0])
     squashed = {"crop_mode": "squash", "crop_pct": 1.0} if side >= MOST_CROPPED else {}
     names = {number: name for name, number in RESAMPLE.items()}
@@ -202,25 +229,34 @@ def load(source: str, name: str | None = None) -> HubModel:
     Raises:
         ConvertError, resnet_hub.hub.CheckpointError: when it cannot be had or does not fit.
     """
-    if Path(source).is_file():
+    if os.path.isfile(source):
         return _from_file(Path(source), name)
     checkpoint = fetch_checkpoint(source)
-    values = json.loads(checkpoint.config.read_text(encoding="utf-8"))
+    with naming(checkpoint, checkpoint.config):
+        values = read_json(checkpoint.config)
     if values.get("model_type") != TRANSFORMERS_FIELDS["model_type"]:
         return from_pretrained(source)
     return _from_transformers(checkpoint, values)
 
 
 def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> HubModel:
-    config = config_from_transformers(values)
-    model = filled(config, from_transformers(load_file(checkpoint.weights)), checkpoint.source)
-    names = values.get("id2label")
-    if names is not None:
-        names = told_apart([str(names[number]) for number in sorted(names, key=int)])
-    model.labels = read_labels({"label_names": names}, config)
+    with naming(checkpoint, checkpoint.config):
+        config = config_from_transformers(values)
+        names = values.get("id2label")
+        if names is not None:
+            names = told_apart([str(names[number]) for number in sorted(names, key=int)])
+        labels = read_labels({"label_names": names}, config)
+    processor = checkpoint.config.with_name(PROCESSOR_FILE)
     commit = checkpoint.revision if checkpoint.is_cached else None
-    given = json.loads(fetch_text(checkpoint.source, PROCESSOR_FILE, revision=commit) or "{}")
-    model.preprocess = preprocess_from_transformers(given, config)
+    with naming(checkpoint, processor):
+        text = fetch_text(checkpoint.source, PROCESSOR_FILE, revision=commit)
+        given = {} if text is None else read_json(processor)
+        preprocess = preprocess_from_transformers(given, config)
+        check_maps(config, preprocess.input_size[1:])
+    with naming(checkpoint, checkpoint.weights):
+        state = from_transformers(load_file(checkpoint.weights))
+    model = filled(config, state, checkpoint.source)
+    model.labels, model.preprocess = labels, preprocess
     model.source, model.revision = checkpoint.source, checkpoint.revision
     return model
 
@@ -237,6 +273,9 @@ def _from_file(path: Path, name: str | None) -> HubModel:
         raise ConvertError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
     except Exception as error:  # pickle.UnpicklingError and whatever a damaged pickle raises
         raise ConvertError(f"{path} holds more than tensors, or is damaged; it is not run") from error
+    is_state = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not is_state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConvertError(f"{path} does not hold tensors by name; save the network's state_dict() alone")
     if any(key.startswith("resnet.") for key in state):
         state = from_transformers(state)
     config = model_config(name)
@@ -352,14 +391,8 @@ def onnx_metadata(model: HubModel) -> dict[str, str]:
 def preprocess_words(preprocess: Preprocess) -> str:
     """The preprocessing in one sentence, for whoever has only the ONNX file."""
     channels, height, width = preprocess.input_size
-    resized = [math.floor(side / preprocess.crop_pct) for side in (height, width)]
-    how = {
-        "center": f"resize the short side to {min(resized)} pixels and crop the central {height}x{width}",
-        "squash": f"resize to {resized[0]}x{resized[1]} and crop the central {height}x{width}",
-        "border": f"fit into {resized[0]}x{resized[1]} and pad with the mean to {height}x{width}",
-    }[preprocess.crop_mode]
     return (
-        f"upright {'RGB' if channels == 3 else 'grey'}: {how} ({preprocess.interpolation} as by PIL); "
+        f"upright {'RGB' if channels == 3 else 'grey'}: {preprocess.crop_words()}, as PIL does; "
         f"divide by 255, subtract {list(preprocess.mean)}, divide by {list(preprocess.std)}; "
         f"float32, channels first: (N, {channels}, {height}, {width})"
     )

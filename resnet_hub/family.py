@@ -55,7 +55,7 @@ USE = {
     "plain56_cifar": "to see degradation at 56 layers",
     "wrn16_4_cifar": "width instead of depth at 32x32; dropout inside the block",
     "wrn28_10_cifar": "the large wide network of its paper, for a GPU",
-    "resnet8_cifar": "the most accuracy for little training at 32x32",
+    "resnet8_cifar": "for short training at 32x32",
     "simple_resnet": "a ResNet small enough to read and change",
     "lenet5": "where it began: digits, 1998",
     "alexnet": "history: large kernels and a head of 59 million weights, 2012",
@@ -105,15 +105,17 @@ def guide() -> list[Choice]:
 
 def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
     """(top-1 in percent, "measured", source) of the shipped checkpoints' cards, by network."""
-    from resnet_hub.card import card_results
+    from huggingface_hub import ModelCard
+
+    from resnet_hub.card import METRICS
 
     found: dict[str, list] = {}
     for folder in sorted(Path(__file__).parent.glob("weights/*/")):
-        results = card_results((folder / "README.md").read_text(encoding="utf-8"))
-        if "top1" in results:
-            name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
-            entry = (100 * results["top1"], "measured", f"card of {folder.name}, CIFAR-10 re-encoded as JPEG")
-            found.setdefault(name, []).append(entry)
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
+        for stated in ModelCard.load(folder / "README.md").data.eval_results or []:
+            if stated.metric_name == METRICS["top1"][1]:
+                source = f"card of {folder.name}, {stated.dataset_name}"
+                found.setdefault(name, []).append((100 * stated.metric_value, "measured", source))
     return found
 
 

@@ -5,6 +5,7 @@ publishes. Knows nothing of networks or of what the files hold.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,9 +127,9 @@ def local_directory(source: str) -> tuple[Path, str] | None:
         CheckpointError: for a name that can be neither.
     """
     shipped = SHIPPED / source
-    if re.fullmatch(r"\w+", source) and shipped.is_dir():
+    if re.fullmatch(r"\w+", source) and os.path.isdir(shipped):
         return shipped, "shipped"
-    if Path(source).is_dir():
+    if os.path.isdir(source):  # Path.is_dir raises OSError for a name that is too long
         return Path(source), "local"
     if REPO_ID.fullmatch(source):
         return None

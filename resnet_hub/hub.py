@@ -31,12 +31,16 @@ from resnet_hub.fetch import (
     CheckpointError,
     discard,
 )
+from resnet_hub.geometry import trace
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.timm_names import architecture
 
 # What reading a hostile file raises; RecursionError is a RuntimeError.
-UNUSABLE = (ValueError, TypeError, AttributeError, RuntimeError, SafetensorError, OSError, MemoryError)
+UNUSABLE = (
+    ValueError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError, OSError, MemoryError,
+)  # fmt: skip
+MOST_MAP_BYTES = 1 << 28  # of one feature map of one picture; ResNet-50 at 2048x2048 has as many
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -177,14 +181,13 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
         from resnet_hub.card import render_card
 
         directory = Path(save_directory)
+        text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
+        card = card or render_card(self, load_from=self.source or directory.name)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-        text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
         (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-        (directory / CARD_FILE).write_text(
-            card or render_card(self, load_from=self.source or directory.name), encoding="utf-8"
-        )
+        (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, repo_id_or_dir: str | Path, **kwargs) -> "HubModel":
@@ -258,6 +261,8 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
     """Turn what a bad file raises into a CheckpointError that names it, and take it out of the cache."""
     try:
         yield
+    except CheckpointError:
+        raise
     except UNUSABLE as error:
         if checkpoint.is_cached and not isinstance(error, (OSError, MemoryError)):
             discard(file)
@@ -301,7 +306,22 @@ def read_preprocess(values: dict, config: ModelConfig) -> Preprocess:
     preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg", {}))
     if config.in_chans in (1, 3) and preprocess.input_size[0] != config.in_chans:
         raise ValueError(f"input_size {preprocess.input_size} does not have {config.in_chans} channels")
+    check_maps(config, preprocess.input_size[1:])
     return preprocess
+
+
+def check_maps(config: ModelConfig, size: tuple[int, int]) -> None:
+    """Refuse pictures that the network cannot take, or whose maps would fill the memory.
+
+    Raises:
+        ValueError: naming the size and the largest map.
+    """
+    largest = max(trace(config, size), key=lambda row: row.activation_bytes)
+    if largest.activation_bytes > MOST_MAP_BYTES:
+        raise ValueError(
+            f"input_size {size[0]}x{size[1]} makes {largest.name} a map of {largest.activation_bytes:,} "
+            f"bytes; {MOST_MAP_BYTES:,} is the most that is loaded, so give a smaller input_size"
+        )
 
 
 def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:

@@ -123,6 +123,17 @@ class Preprocess:
         canvas.paste(seen, (max(-left, 0), max(-top, 0)))
         return canvas
 
+    def crop_words(self) -> str:
+        """What `crop` does, as an instruction."""
+        size = "{}x{}".format(*self.input_size[1:])
+        resized = "{}x{}".format(*(math.floor(side / self.crop_pct) for side in self.input_size[1:]))
+        how = {
+            "center": f"resize until the picture just covers {resized}, crop the central {size}",
+            "squash": f"resize to {resized} whatever the shape, crop the central {size}",
+            "border": f"resize until the picture fits into {resized}, crop or pad with the mean to {size}",
+        }[self.crop_mode]
+        return f"{how} ({self.interpolation})"
+
     def tensor(self, image: Image.Image) -> torch.Tensor:
         """One picture, cropped and normalised: float32 (C, H, W)."""
         return self.normalise(self.crop(image))

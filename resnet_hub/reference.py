@@ -45,8 +45,8 @@ CIFAR_OF_IMAGENET = {
 
 
 class NoReference(ValueError):
-    """A reference that cannot be had; `code` is "unknown", "no_counterpart", "too_large", "no_weights" or
-    "unreachable", and `facts` are for a page that says it in another language.
+    """A reference that cannot be had; `code` is "unknown", "no_counterpart", "too_large", "no_weights",
+    "unreachable" or "unusable", and `facts` are for a page that says it in another language.
     """
 
     def __init__(self, message: str, code: str, **facts: Any) -> None:
@@ -168,18 +168,21 @@ def pretrained(name: str, tqdm_class: type | None = None):
     if not facts.origin:
         raise NoReference(f"timm has no pretrained weights for {bare} on the Hub", "no_weights", **size)
     file = _downloaded(facts.origin, size, tqdm_class)
-    net = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+    # Older versions of timm read any file of a network that was published in JAX's format as one of JAX's.
+    overlay = {"file": str(file), "custom_load": False}
+    net = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay=overlay)
     return _ready(net, facts, preprocess, _labels(net.num_classes))
 
 
 def _downloaded(repo_id: str, size: dict, tqdm_class: type | None) -> Path:
-    from resnet_hub.fetch import CheckpointError, fetch_checkpoint
+    from resnet_hub.fetch import CheckpointError, HubUnreachable, fetch_checkpoint
 
     try:
         return fetch_checkpoint(repo_id, tqdm_class=tqdm_class).weights
     except CheckpointError as error:
         message = f"timm's weights for {size['name']} cannot be had: {error}"
-        raise NoReference(message, "unreachable", why=str(error), **size) from error
+        code = "unreachable" if isinstance(error, HubUnreachable) else "unusable"
+        raise NoReference(message, code, why=str(error), **size) from error
 
 
 def copied(ours, source: str):
@@ -439,7 +442,12 @@ def many(ours, references: Sequence, images: Sequence) -> list[Row]:
     from resnet_hub.predict import classify
 
     photos = [load_image(image) for image in images]
-    columns = [_guesses(ours.labels, net, classify(net, photos, top_k=len(net.labels))) for net in references]
+    columns = [
+        _guesses(ours.labels, net, classify(net, photos, top_k=len(net.labels)))
+        if net.labels
+        else [None] * len(photos)  # a headless network
+        for net in references
+    ]
     said = [prediction.top[0] for prediction in classify(ours, photos, top_k=1)]
     return [Row(first, [column[i] for column in columns]) for i, first in enumerate(said)]
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from resnet_hub.config import ModelConfig
-from resnet_hub.models.registry import model_config
+from resnet_hub.models.registry import list_models, model_config
 
 SAME_IN_TIMM = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2"}
 # timm's VGG-16 has other keys, which transformers would fill with random numbers and a warning.
@@ -22,10 +22,12 @@ DEEP_STEM = {"stem_width": 32, "stem_type": "deep"}  # timm's resnet50c
 
 
 def architecture(config: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """(architecture, model_args) of timm's `config.json` for a network.
+    """(architecture, model_args) of timm's `config.json`; timm can build none with a name of its own.
 
     `num_classes` is not among the arguments: timm reads it from the root, and transformers passes it itself.
     """
+    if config.name not in list_models():
+        return f"resnet_hub_{config.name}", {}
     changed = changed_fields(config)
     if config.name in SAME_IN_TIMM:
         args = {k: changed[k] for k in ("in_chans", "global_pool") if k in changed}

@@ -6,8 +6,9 @@ import random
 from dataclasses import asdict
 
 import pytest
+import torch
 
-from resnet_hub import list_models, model_config
+from resnet_hub import create_model, list_models, model_config
 from resnet_hub.advice import RULES, advise
 from resnet_hub.geometry import trace
 
@@ -94,6 +95,27 @@ def test_what_other_libraries_load_silently_wrong(overrides, mended):
 @pytest.mark.parametrize("overrides", [{"stem": "deep", "strides": (1, 2, 2, 1)}, {"shortcut": "zeropad"}])
 def test_what_other_libraries_refuse_to_load_is_not_called_silent(overrides):
     assert "weights_mean_something_else" not in advice("resnet50", **overrides)
+
+
+@pytest.mark.parametrize(
+    "size, overrides",
+    [
+        ((16, 128), {}),
+        ((24, 112), {}),
+        (128, {"strides": (8, 8, 2)}),
+    ],  # the proposed stem would leave nothing
+)
+def test_a_change_that_leaves_no_map_is_not_proposed(size, overrides):
+    for found in advice("resnet8_cifar", size, **overrides).values():
+        changed = {"input_size": size} | overrides | found.overrides
+        assert trace("resnet8_cifar", changed.pop("input_size"), **changed)
+
+
+def test_pooled_blocks_drop_what_their_windows_do_not_fill():
+    found = advice("resnet8_cifar", (36, 32))
+    assert found["size_cut"].facts == {"jump": 8, "rest": [4, 0]} and "size_rounded" not in found
+    net = create_model("resnet8_cifar").eval()
+    assert net.features(torch.zeros(1, 3, 36, 32))[-1].shape[2:] == (4, 4)  # strides would leave 5 rows
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -12,7 +12,9 @@ from huggingface_hub import ModelCard
 from resnet_hub import create_model
 from resnet_hub.card import card_figures, card_results, measured_figures, render_card
 from resnet_hub.card_merge import merged
+from resnet_hub.convert import preprocess_words
 from resnet_hub.hub import Calibration
+from resnet_hub.preprocess import Preprocess
 
 LABELS = ("cat", "dog", "ship")
 RESULTS = {
@@ -184,6 +186,20 @@ def test_card_says_how_to_load_it(text, bare_text):
 
 def test_card_says_what_goes_in_and_what_comes_out(text):
     assert "32x32 pixels, 3 channels" in text and "cat, dog, ship" in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("center", "just covers 64x128"),
+        ("squash", "64x128 whatever the shape"),
+        ("border", "fits into 64x128"),
+    ],
+)
+def test_card_and_onnx_file_say_how_the_picture_is_cropped(mode, words):
+    model = create_model("resnet20_cifar")
+    model.preprocess = Preprocess((3, 32, 64), crop_pct=0.5, crop_mode=mode)
+    assert words in render_card(model, load_from="x/y") and words in preprocess_words(model.preprocess)
 
 
 def test_a_thousand_classes_are_counted_instead_of_listed():
@@ -368,11 +384,39 @@ def test_front_matter_added_by_hand_survives(text):
 def test_results_of_earlier_weights_do_not_outlive_them(text, bare_text):
     both = merged(text, bare_text)
     assert "model-index" not in front_matter(both) and "## Results" not in both and "87.61" not in both
+    noted = altered(text, "## Results\n", "## Results\n\nNot for mushrooms.\n")
+    noted = altered(noted, "tags:\n", "tags:\n- timm\n- transformers\n- mushrooms\n")
+    both = merged(altered(noted, "- cifar10\n", "- cifar10\n- anna/fungi\n"), bare_text)
+    fields = front_matter(both)
+    assert "Not for mushrooms." in both and "87.61" not in both and "metrics" not in fields
+    assert fields["datasets"] == ["anna/fungi"] and "mushrooms" in fields["tags"]
+    assert not {"timm", "transformers"} & set(fields["tags"])
 
 
 def test_results_stay_while_the_weights_do(text, bare_text):
     both = merged(text, bare_text, same_weights=True)
     assert card_results(both) == STATED and "| dog | 72.5 % |" in both
+    assert "# resnet20_cifar, trained on CIFAR-10" in both and "were not trained" not in both
+    assert "It was not tested for any decision" in both and both.count("## Use\n") == 1
+
+
+def test_a_card_written_by_hand_keeps_its_introduction(text):
+    both = merged("# Anna's mushrooms\n\nNever use for food.\n\n## Use\n\nWith care.\n", text)
+    assert "# Anna's mushrooms\n\nNever use for food.\n" in both and "With care." in both
+    assert card_results(both) == STATED and both.count("\n# ") == 1
+    assert merged(both, text) == both
+
+
+def test_weights_from_elsewhere_are_neither_called_ours_nor_untrained(tmp_path):
+    model = create_model("resnet20_cifar")
+    model.source, model.revision = "timm/resnet18.a1_in1k", "0123abc"
+    text = render_card(model, load_from="somebody/net")
+    fields = front_matter(text)
+    assert fields["base_model"] == "timm/resnet18.a1_in1k" and "license" not in fields
+    assert "loaded from `timm/resnet18.a1_in1k`" in text and "not trained" not in text
+    assert "base_model" not in front_matter(render_card(model, load_from="timm/resnet18.a1_in1k"))
+    model.source, model.revision = str(tmp_path), "local"
+    assert str(tmp_path) not in render_card(model, load_from="somebody/net")
 
 
 @pytest.mark.parametrize("remote", ["", "no front matter", "---\n: [\n---\nbroken", "---\r\na: 1\r\n---\r\n"])

@@ -14,12 +14,13 @@ import torchvision
 from conftest import free_port, picture
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from huggingface_hub import constants
+from huggingface_hub import EvalResult, ModelCardData, constants
 from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 import resnet_hub
 from resnet_hub import family, reference
+from resnet_hub.fetch import CheckpointError
 from resnet_hub.parity import drawn_weights
 from resnet_hub.preprocess import load_image
 from resnet_hub.reference import COUNTERPART, NoReference
@@ -244,6 +245,19 @@ def test_out_of_reach_means_our_weights_where_the_network_is_the_same(hub, tmp_p
         references.key("resnet50", str(tmp_path))
 
 
+def test_weights_that_the_hub_refuses_are_not_replaced_by_ours(hub, tmp_path, monkeypatch):
+    def refused(*_, **__):
+        raise CheckpointError("timm/resnet34.a1_in1k: model.safetensors is missing")
+
+    monkeypatch.setattr("resnet_hub.fetch.fetch_checkpoint", refused)
+    monkeypatch.setattr(reference, "is_same_network", lambda *_: True)
+    with pytest.raises(NoReference) as caught:
+        References(Shelf((SHIPPED,))).key("resnet34", SHIPPED)
+    for language in ("en", "ja"):
+        said = compare_page.reason(language, compare_page.Missing("resnet34", caught.value))
+        assert "model.safetensors is missing" in said and "reach" not in said and "接続" not in said
+
+
 def test_visitors_at_once_get_what_each_would_get_alone(hub, ours, resnet18):
     """Eight threads through two shared models and two shared references: maps and answers never mix."""
     copies = {m: reference.copied(m, "x") for m in (ours, resnet18)}
@@ -274,7 +288,10 @@ def test_latency_is_the_time_of_a_warm_picture(ours):
 def test_several_pictures_are_answered_as_each_alone_and_agreements_counted(hub, ours):
     photos = [picture(i) for i in range(5)]
     nets = [reference.copied(ours, SHIPPED), reference.pretrained("resnet18")]
+    headless = timm.create_model("resnet18", num_classes=0)
+    nets.append(reference._ready(headless, nets[1].facts, nets[1].preprocess, reference._labels(0)))
     rows = reference.many(ours, nets, photos)
+    assert all(row.theirs[2] is None for row in rows)
     assert [row.ours[0] for row in rows] == [ours.predict(photo)[0][0][0] for photo in photos]
     assert all(row.theirs[0][0] == row.ours[0] for row in rows)
     names = [f"{i}.png" for i in range(5)]
@@ -332,6 +349,19 @@ def test_every_network_is_in_the_guide_with_its_use_in_both_languages(capsys):
     assert [row["kind"] for row in ours] == ["measured", "published"]
     assert ours[0]["accuracy"] == pytest.approx(87.98)
     assert all(row["source"] for row in rows if row["accuracy"] is not None)
+
+
+def test_a_measured_accuracy_names_the_data_of_its_card(tmp_path, monkeypatch):
+    folder = tmp_path / "weights" / "net"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"architecture": "resnet18"}')
+    result = EvalResult(
+        "image-classification", "imagefolder", "Cats", "accuracy", 0.5, metric_name="Top-1 accuracy"
+    )
+    data = ModelCardData(model_name="net", eval_results=[result])
+    (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n")
+    monkeypatch.setattr(family, "__file__", str(tmp_path / "family.py"))
+    assert family.shipped_accuracies() == {"resnet18": [(50.0, "measured", "card of net, Cats")]}
 
 
 def test_the_guide_shows_what_was_measured():

@@ -12,6 +12,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, ResNetForImageClassification
 
 from resnet_hub import convert, create_model, from_pretrained
+from resnet_hub.card import render_card
+from resnet_hub.config import ResNetConfig
+from resnet_hub.models.build import build_network
 from resnet_hub.parity import drawn_weights
 from resnet_hub.preprocess import Preprocess
 
@@ -121,6 +124,51 @@ def test_a_hub_repository_of_transformers_is_read_with_its_processor_and_labels(
     assert theirs.revision == hub.repo("microsoft/resnet-tiny").refs["main"]
 
 
+def test_a_network_of_a_depth_of_its_own_becomes_a_checkpoint(tmp_path):
+    from transformers import ResNetConfig
+
+    sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_type": "basic"}
+    theirs = ResNetForImageClassification(ResNetConfig(num_labels=3, **sizes)).eval()
+    theirs.load_state_dict(drawn_weights(theirs))
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert convert.main([str(tmp_path / "theirs"), str(tmp_path / "ours"), "--to", "resnet_hub"]) == 0
+    ours = from_pretrained(str(tmp_path / "ours"))
+    assert_same_logits(ours, theirs, pixels(ours))
+    assert not timm.is_model(json.loads((tmp_path / "ours" / "config.json").read_text())["architecture"])
+    assert "(a design of its own)" in (tmp_path / "ours" / "README.md").read_text()
+    assert "timm" not in render_card(ours, load_from="somebody/net")
+
+
+def test_a_checkpoint_whose_card_cannot_be_made_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr("resnet_hub.card.render_card", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        create_model("lenet5").save_pretrained(tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("config.json", b"[]", "config.json: holds a JSON list"),
+        ("config.json", b'{"model_type": "resnet", "depths": null}', "config.json: "),
+        ("model.safetensors", None, "model.safetensors: "),
+        ("preprocessor_config.json", b"\xff", "preprocessor_config.json: "),
+        ("preprocessor_config.json", b'{"size": 4096}', "preprocessor_config.json: input_size 4096x4096"),
+        ("preprocessor_config.json", b'{"image_processor_type": "BitImageProcessor"}', "BitImageProcessor"),
+        ("preprocessor_config.json", b'{"size": {"height": 224, "width": 224}}', "'height': 224"),
+        ("preprocessor_config.json", b'{"do_normalize": false}', "do_normalize=False has no counterpart"),
+    ],
+)
+def test_a_bad_transformers_directory_is_2_and_one_line(tmp_path, capsys, file, content, expected):
+    small = {"depths": (1,), "widths": (8,), "strides": (1,), "stem_width": 64, "num_classes": 3}
+    convert.save(build_network(ResNetConfig(name="small", **small)), tmp_path / "theirs", "transformers")
+    path = tmp_path / "theirs" / file
+    path.write_bytes(path.read_bytes()[:-1000] if content is None else content)
+    assert convert.main([str(path.parent), str(tmp_path / "out"), "--to", "resnet_hub"]) == 2
+    error = capsys.readouterr().err
+    assert str(path.parent) in error and expected in error and error.count("\n") == 1
+
+
 def test_from_384_pixels_on_transformers_squashes_and_so_is_read_and_refused(tmp_path):
     config = create_model("resnet18", num_classes=3).config
     read = convert.preprocess_from_transformers({"size": {"shortest_edge": 384}, "crop_pct": 0.9}, config)
@@ -193,6 +241,7 @@ class Harm:
     [
         (lambda file: torch.save({"fc.weight": Harm()}, file), ["--model", "resnet18"], "it is not run"),
         (lambda file: file.write_bytes(b"nothing"), ["--model", "resnet18"], "weights"),
+        (lambda file: torch.save([torch.zeros(2)], file), ["--model", "resnet18"], "tensors by name"),
         (lambda file: torch.save({}, file), [], "--model"),
         (lambda file: torch.save({}, file), ["--model", "resnet18"], "does not fit resnet18"),
         (lambda file: torch.save({}, file), ["--model", "resnet180"], "did you mean"),

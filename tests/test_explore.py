@@ -168,6 +168,7 @@ def test_every_advice_has_its_sentence_in_both_languages(rule):
         "resnet18.1024",
         "resnet18.224.stem-cifar",
         "resnet50.225",
+        "resnet8_cifar.36",
         "resnet50.224.stride_in-1x1",
     ]
     found = [

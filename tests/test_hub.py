@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.fetch import SHIPPED, CheckpointError
-from resnet_hub.hub import Calibration, HubModel
+from resnet_hub.hub import Calibration, HubModel, default_preprocess, read_preprocess
 from resnet_hub.models.build import network_class
 from resnet_hub.preprocess import Preprocess
 
@@ -447,13 +447,45 @@ def test_preprocessing_fits_the_network(saved):
     assert "does not have 3 channels" in refusal(saved)
 
 
+@pytest.mark.parametrize(
+    ("name", "side", "cause"),
+    [
+        ("resnet18_cifar", 4096, "input_size 4096x4096 makes conv1 a map of 4,294,967,296 bytes"),
+        ("lenet5", 32, "built for a 28x28 picture"),
+        ("resnet8_cifar", 4, "nothing left"),
+        ("resnet50_cifar", 224, None),
+        ("resnet152", 1024, None),
+    ],
+)
+def test_a_checkpoint_s_picture_fits_the_network_and_the_memory(name, side, cause):
+    config = model_config(name)
+    values = {"pretrained_cfg": default_preprocess(config).to_pretrained_cfg()}
+    values["pretrained_cfg"]["input_size"][1:] = side, side
+    if cause is None:
+        assert read_preprocess(values, config).input_size[1:] == (side, side)
+    else:
+        with pytest.raises(ValueError, match=cause):
+            read_preprocess(values, config)
+
+
+@pytest.mark.parametrize("field", ["crop_pct", "mean", "temperature"])
+def test_a_number_beyond_any_float_is_refused(saved, field):
+    def change(values):
+        place = values["resnet_hub"]["calibration"] if field == "temperature" else values["pretrained_cfg"]
+        place[field] = [10**400] * 3 if field == "mean" else 10**400
+
+    edit_config(saved, change)
+    assert refusal(saved).startswith(f"{saved}: config.json: ")
+
+
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_directory_without_a_file_says_which(saved, name):
     (saved / name).unlink()
     assert refusal(saved) == f"{saved}: {name} is missing; a checkpoint directory holds it"
 
 
-def test_unknown_short_name_lists_the_shipped_checkpoints():
-    message = refusal("resnet21_cifar10")
-    assert "'resnet21_cifar10'" in message
+@pytest.mark.parametrize("name", ["resnet21_cifar10", "a" * 300])
+def test_unknown_short_name_lists_the_shipped_checkpoints(name):
+    message = refusal(name)
+    assert repr(name) in message
     assert all(d.name in message for d in SHIPPED.glob("*") if d.is_dir())

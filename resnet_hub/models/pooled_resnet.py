@@ -25,10 +25,6 @@ class PooledBlock(ResidualBlock):
             beside = nn.Identity() if self.downsample is None else self.downsample
             self.downsample = nn.Sequential(nn.MaxPool2d(stride), beside)
 
-    @staticmethod
-    def plan(config: ResNetConfig, width: int, stride: int) -> list[tuple[int, int, int]]:
-        return [(3, width, stride), (3, width, 1)]
-
     def branch(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.pool(self.conv1(x))))
         return self.bn2(self.conv2(x))

@@ -63,7 +63,7 @@ class ResidualBlock(nn.Module):
     @staticmethod
     def plan(config: ResNetConfig, width: int, stride: int) -> list[tuple[int, int, int]]:
         """(kernel, out_channels, stride) of the block's convolutions."""
-        if config.block == "basic":
+        if config.block != "bottleneck":
             return [(3, width, stride), (3, width, 1)]
         # The paper strides in the first 1x1 (v1); torchvision and timm in the 3x3 (v1.5), +0.5 % top-1:
         # https://catalog.ngc.nvidia.com/orgs/nvidia/resources/resnet_50_v1_5_for_pytorch

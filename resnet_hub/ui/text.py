@@ -277,6 +277,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "{why}",
         "入力サイズが {jump} の倍数でない（余りは縦 {rest[0]}・横 {rest[1]} 画素）ため、端の位置は一部がパディングで埋められます。",
     ),
+    "advice_size_cut": (
+        "{why}",
+        "入力サイズが {jump} の倍数でない（余りは縦 {rest[0]}・横 {rest[1]} 画素）ため、プーリングで右端・下端の余った列・行が切り捨てられます。",
+    ),
     "advice_weights_mean_something_else": (
         "{why}",
         "この重みは timm や torchvision の {network} にもエラーなく読み込めますが、計算結果は別物になります"
@@ -446,6 +450,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "The weights of {name} cannot be downloaded: the Hub is out of reach. Check the connection and compare again.",
         "{name} の重みをダウンロードできません（Hub に接続できません）。通信を確かめて、もう一度比べてください。",
     ),
+    "reference_unusable": (
+        "The weights of {name} cannot be used: {why}. Choose another reference.",
+        "{name} の重みを使えません：{why}。別の相手を選んでください。",
+    ),
     "reference_size": ("It has {parameters} parameters and takes {macs} MACs.", "パラメータ数は {parameters}、積和演算は {macs} 回です。"),
     "reference_most": ("At most {most} references at a time.", "一度に比べられる相手は {most} つまでです。"),
     "compare_many": ("Several photos", "複数の写真"),
@@ -504,7 +512,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "use_plain56_cifar": ("{use}", "56 層での劣化を見るため"),
     "use_wrn16_4_cifar": ("{use}", "32×32 で深さの代わりに幅。ブロック内にドロップアウト"),
     "use_wrn28_10_cifar": ("{use}", "論文の大きな幅広ネットワーク。GPU 向き"),
-    "use_resnet8_cifar": ("{use}", "32×32 で、少ない学習で高い精度を得る"),
+    "use_resnet8_cifar": ("{use}", "32×32 で、学習を短く済ませたいとき"),
     "use_simple_resnet": ("{use}", "読んで書き換えられる大きさの ResNet"),
     "use_lenet5": ("{use}", "出発点：手書き数字、1998 年"),
     "use_alexnet": ("{use}", "歴史：大きなカーネルと 5900 万の重みを持つ全結合層、2012 年"),
