@@ -1,6 +1,7 @@
 """The promises of the Explore tab's plain functions and of `/explore`. Oracles: `trace`, the built network,
 the course's table, an XML parser."""
 
+import contextlib
 import json
 import random
 import re
@@ -28,8 +29,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def any_design(seed: int):
-    """A random configuration of a random network, as controls can make it."""
+    """A random configuration of a random network that controls can make and `trace` accepts."""
     rng = random.Random(seed)
+    while True:
+        config = drawn(rng)
+        with contextlib.suppress(designs.DesignError):
+            designs.design(config)
+            return config
+
+
+def drawn(rng: random.Random):
     config = model_config(rng.choice(list_models()), input_size=(rng.randint(64, 300), rng.randint(64, 300)))
     options = {
         "stem": ("imagenet", "cifar", "deep"),
