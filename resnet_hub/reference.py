@@ -463,7 +463,7 @@ def _guesses(labels: Sequence[str], net, predictions: Sequence) -> list[tuple[st
 
 
 def latency(net, size: Sequence[int], seconds: float = 1.0) -> float:
-    """Median seconds of one picture (C, H, W) through a network already warm; at least 3 runs, at most 15."""
+    """Median seconds of one picture (C, H, W) in a warm network, of the runs in `seconds`; at most 15."""
     import torch
 
     from resnet_hub.predict import evaluation
@@ -472,10 +472,9 @@ def latency(net, size: Sequence[int], seconds: float = 1.0) -> float:
     pixels = torch.zeros(1, *size, device=device)
     runs: list[float] = []
     with evaluation(net):
-        for _ in range(2):
-            net(pixels).cpu()
+        net(pixels).cpu()
         until = time.perf_counter() + seconds
-        while len(runs) < 3 or (time.perf_counter() < until and len(runs) < 15):
+        while not runs or (time.perf_counter() < until and len(runs) < 15):
             started = time.perf_counter()
             net(pixels).cpu()
             runs.append(time.perf_counter() - started)

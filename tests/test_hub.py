@@ -410,8 +410,13 @@ def test_a_picture_size_that_would_fill_the_memory_is_refused(tmp_path):
     with pytest.raises(ValueError, match="input_size=.* 1,000,000,000 is the most"):
         create_model("vgg16", input_size=4096)  # 34 thousand million weights
     create_model("vgg16", input_size=32).save_pretrained(tmp_path)
-    edit_config(tmp_path, lambda values: values["resnet_hub"]["config"].update(input_size=[4096, 4096]))
-    assert "is the most that is built" in refusal(tmp_path)
+
+    def enlarge(values):
+        values["resnet_hub"]["config"].update(input_size=[4096, 4096])
+        values["pretrained_cfg"].update(input_size=[3, 4096, 4096])
+
+    edit_config(tmp_path, enlarge)
+    assert "is the most that is loaded" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(
