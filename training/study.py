@@ -66,7 +66,7 @@ STUDIES = {
         "whitening filters in the stem.",
         arms={
             "fast": "resnet20_cifar",
-            "without Muon": "resnet20_cifar --optimizer sgd --lr 0.4",
+            "without Muon": "resnet20_cifar --optimizer sgd --lr 0.2",
             "without small pictures": "resnet20_cifar --low-res 0",
             "without averaging": "resnet20_cifar --ema 0",
             "without smoothing": "resnet20_cifar --label-smoothing 0",
@@ -74,6 +74,7 @@ STUDIES = {
             "with whitening": "resnet20_cifar --whiten",
         },
         common="--recipe fast --batch-size 128 --held-out 1000 --precision fp32",
+        budget=SHORT,
     ),
     "optimizers": Study(
         question="SGD with momentum, Adam, AdamW, Muon: which learns fastest at its usual rate?",
