@@ -165,6 +165,7 @@ def card_figures(text: str, labels: tuple[str, ...]) -> dict[str, float]:
         found = re.search(pattern, text)
         if found:
             figures[name] = number(found.group(1))
+    figures |= {f"{what} called unfamiliar": share for what, share in stated_detections(text).items()}
     return figures
 
 
@@ -173,6 +174,12 @@ PROSE_FIGURES = {
     "energy_threshold": r"is under\s+(-?[\d.]+\d) is called unfamiliar",
     "false_alarms": r"wrongly flags ([\d.]+ %) of the test",
 }
+
+
+def stated_detections(text: str) -> dict[str, float]:
+    """{what: share called unfamiliar} of the pictures a card says the network was not trained on."""
+    found = re.findall(r"pictures of things it was not trained on \((.*)\) it flags ([\d.]+ %)", text)
+    return {what: number(share) for what, share in found}
 
 
 def measured_figures(model, results: dict, tolerance: float) -> dict[str, tuple[float, float]]:
@@ -199,6 +206,8 @@ def measured_figures(model, results: dict, tolerance: float) -> dict[str, tuple[
         figures["energy_threshold"] = (model.calibration.energy_threshold, 1e-6)
     if "false_alarms" in results:
         figures["false_alarms"] = (results["false_alarms"], tolerance + 2 * rounding)
+    for what, count, share in results.get("detections", ()):
+        figures[f"{_inline(what)} called unfamiliar"] = (share, 1 / count + 2 * rounding)
     return figures
 
 

@@ -28,6 +28,7 @@ RESULTS = {
     "per_class": [0.915, 0.725, 0.871],
     "confusion": [[366, 20, 14], [90, 290, 20], [30, 26, 378]],
     "false_alarms": 0.0517,
+    "detections": (("ants and bees", 244, 0.4139),),
 }
 RECIPE = {
     "name": "fast", "optimizer": "muon", "lr": 0.123, "muon_lr": 0.0456, "weight_decay": 0.00078,
@@ -242,6 +243,7 @@ def test_a_card_agrees_with_the_figures_it_was_made_from_and_states_each(text):
         ("temperature of 1.2345", "temperature of 1.0", "temperature"),
         ("is under 2.3456", "is under 1.3456", "energy_threshold"),
         ("wrongly flags 5.17 %", "wrongly flags 1.17 %", "false_alarms"),
+        ("it flags 41.39 %", "it flags 91.39 %", "ants and bees called unfamiliar"),
         ("| dog | 72.5 % |", "| dog | many |", "class dog"),
     ],
 )

@@ -30,7 +30,7 @@ from resnet_hub.card import render_card
 from resnet_hub.hub import Calibration
 from resnet_hub.plots import confusion, curves
 from training import evaluate, publish
-from training.data import load_data
+from training.data import load_data, whole_picture
 
 REPO = "somebody/three-things"
 LABELS = ("ant", "bee", "cat|dog")
@@ -57,7 +57,7 @@ def finished(data, tmp_path_factory) -> Path:
     model = lively(create_model("resnet20_cifar", num_classes=3))
     model.labels = LABELS
     model.calibration = Calibration(1.25, 0.5, 0.0)
-    results = evaluate.measure(model, load_data(str(data), "test", (32, 32)))
+    results = evaluate.measure(model, load_data(str(data), "test", whole_picture((32, 32))))
     model.calibration = Calibration(1.25, 0.5, round(results["false_alarms"], 4))
     facts = copy.deepcopy(FACTS) | {
         "name": run.name,

@@ -18,11 +18,11 @@ from torch import nn
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.geometry import totals, trace
 from resnet_hub.preprocess import Preprocess
-from training import cifar, data
+from training import cifar, data, evaluate
 from training.augment import ONE_BY_ONE, Feed, Views
 from training.cifar import parse_arguments, whiten_stem
 from training.command import load_teacher
-from training.data import FolderSet, ImageSet, find_pictures, in_memory, normalise
+from training.data import FolderSet, ImageSet, find_pictures, in_memory, normalise, whole_picture
 from training.engine import Trainer, training_flops
 from training.optim import SCHEDULES, build_optimizers, whitening_filters
 from training.recipes import RECIPES, Recipe, options, recipe_from
@@ -405,7 +405,7 @@ def folder(tmp_path) -> Path:
 
 
 def test_a_folder_above_the_bound_is_streamed_and_gives_the_same_bits(folder, tmp_path, monkeypatch):
-    found = find_pictures(folder, (16, 16))
+    found = find_pictures(folder, whole_picture((16, 16)))
     held = in_memory(found)
     monkeypatch.setattr(data, "IN_MEMORY_BYTES", 1000)
     streamed = in_memory(found)
@@ -423,10 +423,12 @@ def test_a_folder_above_the_bound_is_streamed_and_gives_the_same_bits(folder, tm
 
 def test_a_broken_file_in_a_stream_is_named_and_left_out(folder, monkeypatch, capfd):
     (folder / "a" / "99.png").write_bytes(b"\x89PNG no more")
-    streamed = find_pictures(folder, (16, 16))
+    streamed = find_pictures(folder, whole_picture((16, 16)))
     ((pixels, index),) = streamed.fetch([torch.arange(len(streamed))])
     assert len(streamed) == 25 and len(pixels) == len(index) == 24
     assert "left out" in capfd.readouterr().err
+    model = create_model("resnet20_cifar", num_classes=3, input_size=16).eval()
+    assert evaluate.measure(model, streamed) == evaluate.measure(model, in_memory(streamed))
 
 
 # Every kind of network

@@ -127,8 +127,8 @@ def test_int8_version_is_smaller_and_measured_beside_fp32(trained, greys, tmp_pa
     assert results["ONNX int8"]["bytes"] < 0.5 * results["ONNX fp32"]["bytes"]
     assert results["ONNX int8"]["agrees_with_fp32"] >= 0.75
     model = from_pretrained(trained)
-    data = load_data(str(greys), "test", model.config.input_size)
-    (pixels,) = quantize.batches_of(data, model, 12)
+    data = load_data(str(greys), "test", model.preprocess)
+    ((pixels, _),) = quantize.batches_of(data, model, 12)
     ours = quantize.torch_runner(model)(pixels)
     assert quantize.onnx_runner(tmp_path / "fp32.onnx")(pixels) == pytest.approx(ours, rel=1e-3, abs=1e-4)
     assert not np.array_equal(quantize.onnx_runner(tmp_path / "int8.onnx")(pixels), ours)

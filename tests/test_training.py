@@ -35,6 +35,7 @@ from training.data import (
     measured_preprocess,
     normalise,
     split_held_out,
+    whole_picture,
 )
 from training.engine import Trainer, TrainingError, training_flops, write_atomically
 from training.evaluate import calibration_error, fit_temperature
@@ -251,7 +252,7 @@ def test_training_normalises_as_the_library_does():
 
 
 def test_folders_are_classes_in_alphabetical_order(shapes):
-    data = in_memory(find_pictures(shapes / "test", (32, 32)))
+    data = in_memory(find_pictures(shapes / "test", whole_picture((32, 32))))
     assert data.classes == ("circle", "square", "stripe")
     assert torch.bincount(data.labels).tolist() == [8, 8, 8]
     with Image.open(shapes / "test" / "square" / "03.png") as picture:
@@ -259,9 +260,27 @@ def test_folders_are_classes_in_alphabetical_order(shapes):
 
 
 def test_broken_picture_is_listed_and_left_out(shapes, capsys):
-    assert torch.bincount(load_data(str(shapes), "train", (32, 32)).labels).tolist() == [24, 24, 24]
+    data = load_data(str(shapes), "train", whole_picture((32, 32)))
+    assert torch.bincount(data.labels).tolist() == [24, 24, 24]
     listed = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert len(listed) == 1 and "circle/broken.png" in listed[0]
+
+
+@pytest.mark.parametrize("crop_mode", ["center", "squash", "border"])
+def test_a_network_is_measured_on_the_crop_it_predicts_from(shapes, tmp_path, capsys, crop_mode):
+    """One published by another library, say, which looks at the middle only."""
+    (tmp_path / "test").symlink_to(shapes / "test")
+    model = create_model("resnet20_cifar", num_classes=3).eval()
+    view = Preprocess(input_size=(3, 32, 32), crop_pct=0.5, crop_mode=crop_mode, interpolation="bilinear")
+    model.labels, model.preprocess = ("circle", "square", "stripe"), view
+    model.save_pretrained(tmp_path / "cropping")
+    words = [str(tmp_path / "cropping"), "--data", str(tmp_path), "--device", "cpu", "--json"]
+    assert evaluate.main(words) == 0
+    measured = json.loads(capsys.readouterr().out)
+    files = sorted((shapes / "test").rglob("*.png"))
+    said = [top[0][0] for top in model.predict(files)]
+    right = [file.parent.name == label for file, label in zip(files, said, strict=True)]
+    assert measured["top1"] == pytest.approx(np.mean(right))
 
 
 def test_pictures_are_not_distorted(tmp_path):
@@ -270,7 +289,7 @@ def test_pictures_are_not_distorted(tmp_path):
     image = Image.new("L", (200, 100))
     ImageDraw.Draw(image).ellipse((75, 25, 125, 75), fill=255)
     image.save(tmp_path / "disc" / "1.png")
-    disc = in_memory(find_pictures(tmp_path, (32, 32))).images[0, 0] > 127
+    disc = in_memory(find_pictures(tmp_path, whole_picture((32, 32)))).images[0, 0] > 127
     assert disc.any(0).sum() == disc.any(1).sum() == 16
 
 
@@ -329,7 +348,7 @@ def test_run_that_is_a_file_is_one_line(shapes, tmp_path, capsys):
 
 def test_cifar10_has_one_size():
     with pytest.raises(DataError, match="cifar10 has 32x32 pictures, not 64x64"):
-        load_data("cifar10", "train", (64, 64))
+        load_data("cifar10", "train", whole_picture((64, 64)))
 
 
 def test_cifar10_offline_says_what_to_do(monkeypatch):
@@ -340,7 +359,7 @@ def test_cifar10_offline_says_what_to_do(monkeypatch):
 
     monkeypatch.setattr(datasets, "CIFAR10", offline)
     with pytest.raises(DataError, match="could not be downloaded .*give --data an image folder"):
-        load_data("cifar10", "train", (32, 32))
+        load_data("cifar10", "train", whole_picture((32, 32)))
 
 
 # Optimizers and schedules
@@ -597,7 +616,7 @@ def test_measuring_part_is_read_once_after_the_last_epoch(shapes, tmp_path, monk
     assert read == [("train", 0), ("test", 1)]
 
 
-def test_pictures_of_other_things_are_measured_and_named(shapes, tmp_path):
+def test_pictures_of_other_things_are_measured_and_named(shapes, tmp_path, capsys):
     strange = tmp_path / "strange"
     strange.mkdir()
     for i in range(4):
@@ -605,6 +624,16 @@ def test_pictures_of_other_things_are_measured_and_named(shapes, tmp_path):
     command(shapes, tmp_path / "run", "--epochs", "1", "--unfamiliar", f"static={strange}")
     ((what, count, share),) = from_pretrained(tmp_path / "run").calibration.detections
     assert (what, count) == ("static", 4) and 0 <= share <= 1
+    words = [str(tmp_path / "run"), "--data", str(shapes), "--device", "cpu"]
+    assert evaluate.main(words) == 0
+    assert "not measured: pictures of static; give --unfamiliar" in capsys.readouterr().err
+    assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 0
+    card = tmp_path / "run" / "README.md"
+    stated, other = (f"(static) it flags {100 * value:.2f} %" for value in (share, abs(share - 0.5)))
+    assert stated in card.read_text()
+    card.write_text(card.read_text().replace(stated, other))
+    assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 1
+    assert "the card says static called unfamiliar" in capsys.readouterr().err
 
 
 # Stopping, resuming, repeating

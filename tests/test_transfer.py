@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from resnet_hub import create_model, from_pretrained
 from training import transfer
-from training.data import load_data
+from training.data import load_data, whole_picture
 from training.optim import freeze, frozen_norms, share_of_each
 from training.transfer import chosen_mode, head_name, load_weights, mode_rates, with_new_head
 
@@ -204,7 +204,7 @@ def test_counts_and_imbalance_are_said_and_broken_files_listed(photos, pretraine
 def test_cached_features_are_what_the_head_sees(photos, pretrained):
     """The head on cached features answers as the whole network does."""
     model = with_new_head(load_weights(str(pretrained)), ("bright", "dark"), {}).eval()
-    data = load_data(str(photos), "test", (32, 32))
+    data = load_data(str(photos), "test", whole_picture((32, 32)))
     features = transfer.cached_features(model, data, torch.device("cpu"))
     x = torch.stack(
         [model.preprocess.normalise(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in data.images]
@@ -236,7 +236,7 @@ def test_a_folder_of_class_folders_is_split_the_same_every_time(tmp_path):
         folder = tmp_path / ("odd" if i % 2 else "even")
         folder.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8), (i, i, i)).save(folder / f"{i}.png")
-    parts = [load_data(str(tmp_path), part, (8, 8)) for part in ("train", "test")]
+    parts = [load_data(str(tmp_path), part, whole_picture((8, 8))) for part in ("train", "test")]
     greys = [set(part.images[:, 0, 0, 0].tolist()) for part in parts]
     assert greys[0] | greys[1] == set(range(60)) and not greys[0] & greys[1]
     assert 3 <= len(greys[1]) <= 18

@@ -25,9 +25,19 @@ from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.models.plans import PLANS
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
-from training.data import DataError, FolderSet, ImageSet, check_parts, find_data, in_memory, split_held_out
+from training.data import (
+    DataError,
+    FolderSet,
+    ImageSet,
+    check_parts,
+    find_data,
+    in_memory,
+    split_held_out,
+    whole_picture,
+)
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
+from training.evaluate import add_unfamiliar_flag
 from training.recipes import Recipe, add_recipe_flags
 
 
@@ -41,13 +51,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the pictures only")
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
-    parser.add_argument(
-        "--unfamiliar",
-        action="append",
-        default=[],
-        metavar="NAME=DIR",
-        help="pictures of other things, to measure how often they are noticed; may be repeated",
-    )
+    add_unfamiliar_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
@@ -106,23 +110,19 @@ def is_finished(run: Path, resume: bool) -> bool:
 
 
 def load_pictures_to_train(options, size: tuple[int, int]):
-    """(training, held-out) pictures; what is only needed at the end is looked for now.
+    """(training, held-out) pictures; the test part, only needed at the end, is looked for now.
 
     Raises:
         DataError: when something is missing.
     """
     check_parts(options.data)
-    for folder in options.unfamiliar:
-        place = Path(folder.rpartition("=")[2])
-        if not place.is_dir():
-            raise DataError(f"--unfamiliar {folder}: {place} is no folder")
-    root = Path(options.data)
+    root, view = Path(options.data), whole_picture(size)
     if options.data != "cifar10" and (root / "test").is_dir() and (root / "val").is_dir():
         if options.held_out is not None:
             raise DataError(f"--held-out {options.held_out}: {root / 'val'} is what is held out")
-        train, held_out = (find_data(options.data, part, size) for part in ("train", "val"))
+        train, held_out = (find_data(options.data, part, view) for part in ("train", "val"))
     else:
-        data = find_data(options.data, "train", size)
+        data = find_data(options.data, "train", view)
         kept, held = split_held_out(data.labels, options.held_out, options.seed)
         train, held_out = data.subset(kept), data.subset(held)
     return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)

@@ -69,23 +69,23 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class FolderSet:
-    """Pictures that stay in their files, resized on the short side and cropped to `size` (H, W) when read."""
+    """Pictures that stay in their files, resized and cropped as `view` says when read."""
 
     files: tuple[Path, ...]
     labels: Tensor
     classes: tuple[str, ...]
     source: str
-    size: tuple[int, int]
+    view: Preprocess
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (3, *self.size)
+        return self.view.input_size
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
-        return index, _read(self.files[index], self.size)
+        return index, _read(self.files[index], self.view)
 
     def subset(self, index: Tensor) -> FolderSet:
         return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
@@ -119,29 +119,36 @@ def _collate(read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, 
     return _stacked([picture for _, picture in whole]), torch.tensor([i for i, _ in whole]), broken
 
 
-def load_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderSet:
+def whole_picture(size: tuple[int, int]) -> Preprocess:
+    """How training sees pictures: the short side resized to `size` (H, W), the middle cut out."""
+    return Preprocess(input_size=(3, *size), crop_pct=1.0)
+
+
+def load_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
     """A part of `data` as `find_data` finds it, in memory where it fits."""
-    return in_memory(find_data(data, part, size))
+    return in_memory(find_data(data, part, view))
 
 
-def find_data(data: str, part: str, size: tuple[int, int]) -> ImageSet | FolderSet:
-    """A part of `data`, "train" or "test", at `size` (H, W); pictures in folders are found, not yet read.
+def find_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
+    """A part of `data`, "train" or "test"; pictures in folders are found, not yet read.
 
     Args:
         data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
             class folders, of which every seventh file, by its name's checksum, is the test part.
+        view: what is resized and cropped; a network is measured with its own.
 
     Raises:
         DataError: when it is missing, offline, or holds no class folder.
     """
     if data == "cifar10":
-        if size != (32, 32):
-            raise DataError(f"cifar10 has 32x32 pictures, not {size[0]}x{size[1]}; give them in a folder")
+        _, height, width = view.input_size
+        if (height, width) != (32, 32):
+            raise DataError(f"cifar10 has 32x32 pictures, not {height}x{width}; give them in a folder")
         return _torchvision_cifar10(part)
     root = Path(data)
     if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
-        return find_pictures((part == "test" and _test_folder(root)) or root / part, size)
-    return find_pictures(root, size, lambda file: _is_test(root, file) == (part == "test"))
+        return find_pictures((part == "test" and _test_folder(root)) or root / part, view)
+    return find_pictures(root, view, lambda file: _is_test(root, file) == (part == "test"))
 
 
 def _test_folder(root: Path) -> Path | None:
@@ -166,7 +173,7 @@ def check_parts(data: str) -> None:
             train_classes, classes = ([d.name for d in _class_folders(f)] for f in (root / "train", part))
             if train_classes != classes:
                 raise DataError(f"{root / 'train'} has classes {train_classes}, {part} {classes}")
-    test = find_data(data, "test", (1, 1))
+    test = find_data(data, "test", whole_picture((1, 1)))
     counts = torch.bincount(test.labels, minlength=len(test.classes)).tolist()
     empty = [name for name, count in zip(test.classes, counts, strict=True) if not count]
     if empty:
@@ -199,9 +206,9 @@ def _torchvision_cifar10(part: str) -> ImageSet:
 
 
 def find_pictures(
-    folder: Path, size: tuple[int, int], keep: Callable[[Path], bool] = lambda file: True
+    folder: Path, view: Preprocess, keep: Callable[[Path], bool] = lambda file: True
 ) -> FolderSet:
-    """One sub-folder a class, every picture to be resized on its short side and cropped to `size` (H, W).
+    """The pictures of a folder with one sub-folder a class.
 
     Raises:
         DataError: when there is no class folder.
@@ -214,7 +221,7 @@ def find_pictures(
     ]
     files, labels = [file for file, _ in found], torch.tensor([i for _, i in found], dtype=torch.long)
     classes = tuple(d.name for d in folders)
-    return FolderSet(tuple(files), labels, classes, str(folder), size)
+    return FolderSet(tuple(files), labels, classes, str(folder), view)
 
 
 def in_memory(data: ImageSet | FolderSet) -> ImageSet | FolderSet:
@@ -226,14 +233,14 @@ def in_memory(data: ImageSet | FolderSet) -> ImageSet | FolderSet:
     """
     if isinstance(data, ImageSet) or len(data) * math.prod(data.shape) > IN_MEMORY_BYTES:
         return data
-    images, kept = read_pictures(data.files, data.size, data.source)
+    images, kept = read_pictures(data.files, data.view, data.source)
     return ImageSet(images, data.labels[kept], data.classes, data.source)
 
 
-def load_pictures(folder: Path, size: tuple[int, int]) -> ImageSet:
-    """Every picture below `folder`, without classes (each label is 0)."""
-    images, kept = read_pictures(picture_files(folder), size, str(folder))
-    return ImageSet(images, torch.zeros(len(kept), dtype=torch.long), ("",), str(folder))
+def load_pictures(folder: Path, view: Preprocess, classes: tuple[str, ...]) -> ImageSet:
+    """Every picture below `folder`, of none of a network's `classes` (each label is 0)."""
+    images, kept = read_pictures(picture_files(folder), view, str(folder))
+    return ImageSet(images, torch.zeros(len(kept), dtype=torch.long), classes, str(folder))
 
 
 def picture_files(folder: Path) -> list[Path]:
@@ -241,10 +248,10 @@ def picture_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
-def read_pictures(files: Sequence[Path], size: tuple[int, int], what: str) -> tuple[Tensor, list[int]]:
+def read_pictures(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
     """(pictures uint8 (N, 3, H, W), positions in `files` of those that could be read)."""
     with ThreadPoolExecutor() as pool:
-        reading = pool.map(lambda file: _read(file, size), files)
+        reading = pool.map(lambda file: _read(file, view), files)
         pictures = list(tqdm(reading, f"reading {what}", len(files), file=sys.stderr))
     for message in (p for p in pictures if isinstance(p, str)):
         print(message, file=sys.stderr)
@@ -254,10 +261,10 @@ def read_pictures(files: Sequence[Path], size: tuple[int, int], what: str) -> tu
     return _stacked([pictures[i] for i in kept]), kept
 
 
-def _read(file: Path, size: tuple[int, int]) -> np.ndarray | str:
+def _read(file: Path, view: Preprocess) -> np.ndarray | str:
     """The picture (H, W, 3), or what is wrong with it."""
     try:
-        return np.asarray(Preprocess(input_size=(3, *size), crop_pct=1.0).crop(load_image(file)))
+        return np.asarray(view.crop(load_image(file)))
     except ImageError as error:
         return f"left out {file}: {error}"
 

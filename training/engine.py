@@ -340,13 +340,13 @@ class Trainer:
         """Measure the held-out pictures, add a line to the history, keep the best weights, save."""
         loss, correct, images = self._summed_sums().tolist()
         share_buffers(self.kept)
-        logits = predict_logits(self.kept, held_out, self.feed.preprocess)
+        logits, labels = predict_logits(self.kept, held_out, self.feed.preprocess)
         line = {
             "epoch": self.epoch + 1,
             "train_loss": self.checked("loss", loss / images),
             "train_acc": correct / images,
-            "val_loss": self.checked("held-out loss", F.cross_entropy(logits, held_out.labels).item()),
-            "val_acc": (logits.argmax(1) == held_out.labels).float().mean().item(),
+            "val_loss": self.checked("held-out loss", F.cross_entropy(logits, labels).item()),
+            "val_acc": (logits.argmax(1) == labels).float().mean().item(),
             "lr": self.optimizers[-1].param_groups[-1]["lr"],
             "seconds": self.seconds,
             "images_per_second": images / self.seconds,
@@ -461,24 +461,24 @@ def predict_logits(
     *,
     view: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 250,
-) -> Tensor:
-    """Logits (N, classes) float32 on the CPU, of the pictures or of a view of them (N, C, H, W).
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, classes) float32 on the CPU, of the pictures or of a view of them (N, C, H, W), and their
+    labels (N,).
 
-    Several processes take a share each, so that every picture is counted once. The logits of a picture that
-    cannot be read are 0.
+    Several processes take a share each, so that every picture is counted once; one that cannot be read is
+    left out.
+
+    Raises:
+        DataError: when none can be read.
     """
     net.eval()
     device = next(net.parameters()).device
-    out: Tensor | None = None
-    batches = torch.arange(len(data)).split(batch_size)[rank() :: world_size()]
+    count, classes = len(data), len(data.classes)
+    logits, was_read = torch.zeros(count, classes, device=device), torch.zeros(count, device=device)
+    batches = torch.arange(count).split(batch_size)[rank() :: world_size()]
     for pixels, index in data.fetch(batches):
-        x = normalise(pixels, preprocess, device)
-        logits = net(view(x) if view else x).float()
-        out = logits.new_zeros(len(data), logits.shape[1]) if out is None else out
-        out[index.to(device)] = logits
-    return gathered(out, len(data), len(data.classes), device).cpu()
-
-
-def gathered(rows: Tensor | None, count: int, classes: int, device: torch.device) -> Tensor:
-    """The rows all processes computed, each having zeros for the others'."""
-    return summed(torch.zeros(count, classes, device=device) if rows is None else rows)
+        x, index = normalise(pixels, preprocess, device), index.to(device)
+        logits[index] = net(view(x) if view else x).float()
+        was_read[index] = 1.0
+    logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
+    return logits[kept], data.labels[kept]

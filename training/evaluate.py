@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
-from resnet_hub.card import card_figures, measured_figures, render_card
+from resnet_hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.fetch import fetch_card
 from resnet_hub.hub import Calibration
@@ -61,10 +61,10 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 
 def calibrate(model, held_out: ImageSet) -> Calibration:
     """Temperature and unfamiliarity threshold from held-out pictures alone."""
-    logits = predict_logits(model, held_out, model.preprocess)
+    logits, labels = predict_logits(model, held_out, model.preprocess)
     threshold = logits.logsumexp(1).quantile(1 - FAMILIAR_SHARE).item()
     return Calibration(
-        temperature=round(fit_temperature(logits, held_out.labels), 4), energy_threshold=round(threshold, 4)
+        temperature=round(fit_temperature(logits, labels), 4), energy_threshold=round(threshold, 4)
     )
 
 
@@ -87,34 +87,33 @@ def measure(model, test: ImageSet, shifts: bool = False) -> dict:
         shifts: measure test-time augmentation by one-pixel shifts too, which no card gives: half the weight
             on picture and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
     """
-    logits = predict_logits(model, test, model.preprocess)
-    mirrored = predict_logits(model, test, model.preprocess, view=mirror)
+    logits, labels = predict_logits(model, test, model.preprocess)
+    mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
-    right = logits.argmax(1) == test.labels
+    right = logits.argmax(1) == labels
     classes = len(test.classes)
-    confusion = torch.bincount(test.labels * classes + logits.argmax(1), minlength=classes**2)
+    confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
     confusion = confusion.view(classes, classes)
     results = {
-        "images": len(test),
+        "images": len(labels),
         "top1": right.float().mean().item(),
-        "top5": _in_top(logits, test.labels, min(5, classes)),
-        "top1_flip_tta": ((logits + mirrored).argmax(1) == test.labels).float().mean().item(),
-        "loss": F.cross_entropy(scaled, test.labels).item(),
-        "calibration_error": calibration_error(scaled.softmax(1), test.labels),
-        "calibration_error_uncalibrated": calibration_error(logits.softmax(1), test.labels),
+        "top5": _in_top(logits, labels, min(5, classes)),
+        "top1_flip_tta": ((logits + mirrored).argmax(1) == labels).float().mean().item(),
+        "loss": F.cross_entropy(scaled, labels).item(),
+        "calibration_error": calibration_error(scaled.softmax(1), labels),
+        "calibration_error_uncalibrated": calibration_error(logits.softmax(1), labels),
         "per_class": (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist(),
         "confusion": confusion.tolist(),
     }
     if model.calibration.energy_threshold is not None:
         results["false_alarms"] = unfamiliar_share(model, logits)
     if shifts:
-        moved = [
-            predict_logits(model, test, model.preprocess, view=lambda x, by=by, turn=turn: shift(turn(x), by))
-            for by in (1, -1)
-            for turn in (lambda x: x, mirror)
+        views = [
+            lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
         ]
-        averaged = 2 * (logits + mirrored) + sum(moved)
-        results["top1_shift_tta"] = (averaged.argmax(1) == test.labels).float().mean().item()
+        moved = sum(predict_logits(model, test, model.preprocess, view=view)[0] for view in views)
+        averaged = 2 * (logits + mirrored) + moved
+        results["top1_shift_tta"] = (averaged.argmax(1) == labels).float().mean().item()
     return results
 
 
@@ -141,12 +140,12 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
     run: Path = options.out
     model.eval()
     model.calibration = calibrate(model, held_out)
-    test = load_data(options.data, "test", tuple(held_out.shape[1:]))
+    test = load_data(options.data, "test", model.preprocess)
     results = measure(model, test)
     model.calibration = replace(
         model.calibration,
         false_alarms=round(results["false_alarms"], 4),
-        detections=tuple(_detection(model, folder) for folder in options.unfamiliar),
+        detections=detections(model, options.unfamiliar),
     )
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
     facts["pflops"] += facts.get("feature_pflops", 0.0)
@@ -166,21 +165,42 @@ def _some_predictions(model, test: ImageSet, count: int = 32) -> tuple[list, lis
     """(pictures (H, W, 3) uint8, true labels, predicted labels) of pictures spread over the test part."""
     index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
     some = test.subset(index)
-    predicted = predict_logits(model, some, model.preprocess).argmax(1)
+    logits, labels = predict_logits(model, some, model.preprocess)
     pictures = [
         pixels.permute(1, 2, 0).numpy()
         for batch, _ in some.fetch([torch.arange(len(some))])
         for pixels in batch
     ]
-    return pictures, [test.classes[i] for i in some.labels], [test.classes[i] for i in predicted]
+    return pictures, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
 
 
-def _detection(model, folder: str) -> tuple[str, int, float]:
-    """(what, pictures, share called unfamiliar) for pictures of things the network was not trained on."""
-    name, _, place = folder.rpartition("=")
-    pictures = load_pictures(Path(place), model.config.input_size)
-    logits = predict_logits(model, pictures, model.preprocess)
-    return name or Path(place).name, len(pictures), round(unfamiliar_share(model, logits), 4)
+def add_unfamiliar_flag(parser: argparse.ArgumentParser) -> None:
+    """`--unfamiliar`, a list of (what its pictures show, folder)."""
+    parser.add_argument(
+        "--unfamiliar",
+        action="append",
+        default=[],
+        type=_named_folder,
+        metavar="NAME=DIR",
+        help="pictures of other things, to measure how often they are noticed; may be repeated",
+    )
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, _, place = text.rpartition("=")
+    if not Path(place).is_dir():
+        raise argparse.ArgumentTypeError(f"{place} is no folder")
+    return name or Path(place).name, Path(place)
+
+
+def detections(model, folders: list[tuple[str, Path]]) -> tuple[tuple[str, int, float], ...]:
+    """(what, pictures, share called unfamiliar) for folders of things the network was not trained on."""
+    found = []
+    for what, folder in folders:
+        pictures = load_pictures(folder, model.preprocess, model.labels)
+        logits, _ = predict_logits(model, pictures, model.preprocess)
+        found.append((what, len(pictures), round(unfamiliar_share(model, logits), 4)))
+    return tuple(found)
 
 
 def run_facts(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) -> dict:
@@ -234,17 +254,20 @@ def main(arguments: list[str] | None = None) -> int:
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_unfamiliar_flag(parser)
     add_device_flags(parser, precision=False)
     options = parser.parse_args(arguments)
     try:
         model = from_pretrained(options.checkpoint).to(pick_device(options.device))
         card = model_card(model)
-        test = load_data(options.data, "test", model.config.input_size)
+        test = load_data(options.data, "test", model.preprocess)
         check_classes(model, test)
+        results = measure(model, test, shifts=options.tta)
+        if options.unfamiliar and model.calibration.energy_threshold is not None:
+            results["detections"] = detections(model, options.unfamiliar)
     except (DataError, ValueError) as error:
         print(f"training.evaluate: {error}", file=sys.stderr)
         return 2
-    results = measure(model, test, shifts=options.tta)
     differences = card_differences(model, card, results)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
@@ -254,6 +277,8 @@ def main(arguments: list[str] | None = None) -> int:
             "top1_shift_tta",
         ] * options.tta
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
+    for what in stated_detections(card).keys() - dict(options.unfamiliar).keys():
+        print(f"not measured: pictures of {what}; give --unfamiliar '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         print(f"the card says {name} {stated}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0

@@ -92,7 +92,7 @@ def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
     refuse_differences(f"the card and {FACTS_FILE} of {run}", card_differences(model, card, facts["results"]))
     if data is None:
         return
-    test = load_data(data, "test", model.config.input_size)
+    test = load_data(data, "test", model.preprocess)
     check_classes(model, test)
     fresh = render_card(model, facts, load_from=run.name)
     found = card_differences(model, fresh, measure(model, test))

@@ -72,22 +72,22 @@ def torch_runner(model: HubModel) -> Callable[[np.ndarray], np.ndarray]:
 
 def batches_of(
     data: ImageSet | FolderSet, model: HubModel, count: int, size: int = 128
-) -> Iterator[np.ndarray]:
-    """The first `count` pictures of `data` spread over its classes, normalised."""
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(pixels, labels) of the first `count` pictures of `data` spread over its classes, normalised."""
     index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
-    for pixels, _ in data.fetch(index.split(size)):
-        yield normalise(pixels, model.preprocess, CPU).contiguous().numpy()
+    for pixels, read in data.fetch(index.split(size)):
+        yield normalise(pixels, model.preprocess, CPU).contiguous().numpy(), data.labels[read].numpy()
 
 
 def compare(runners: dict[str, Callable], model: HubModel, test: ImageSet, rounds: int) -> dict[str, dict]:
     """Accuracy, agreement with fp32 and milliseconds a picture, one at a time and by 32, in turn."""
-    answers = {
-        name: np.concatenate(
-            [run(x).argmax(1) for x in tqdm(batches_of(test, model, len(test)), name, leave=False)]
-        )
-        for name, run in runners.items()
-    }
-    (pictures,) = list(batches_of(test, model, 32))
+    labels, answers = [], {name: [] for name in runners}
+    for pictures, true in tqdm(batches_of(test, model, len(test)), "measuring", leave=False):
+        labels.append(true)
+        for name, run in runners.items():
+            answers[name].append(run(pictures).argmax(1))
+    labels, answers = np.concatenate(labels), {name: np.concatenate(a) for name, a in answers.items()}
+    ((pictures, _),) = batches_of(test, model, 32)
     times: dict[str, dict[int, list[float]]] = {name: {1: [], 32: []} for name in runners}
     for _ in range(rounds):
         for size in (1, 32):
@@ -95,7 +95,6 @@ def compare(runners: dict[str, Callable], model: HubModel, test: ImageSet, round
                 started = time.perf_counter()
                 run(pictures[:size])
                 times[name][size].append((time.perf_counter() - started) / size)
-    labels = test.labels.numpy()
     return {
         name: {
             "top1": float((answers[name] == labels).mean()),
@@ -134,14 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
 def quantized_and_compared(options) -> dict:
     """Export, quantize, measure; the files stay where `--out` says."""
     model = from_pretrained(options.checkpoint)
-    train, test = (find_data(options.data, part, model.config.input_size) for part in ("train", "test"))
+    train, test = (find_data(options.data, part, model.preprocess) for part in ("train", "test"))
     check_classes(model, test)
     with TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
         export_onnx(model, fp32)
-        quantize(fp32, int8, list(batches_of(train, model, CALIBRATED_ON)))
+        quantize(fp32, int8, [x for x, _ in batches_of(train, model, CALIBRATED_ON)])
         runners = {
             "torch fp32": torch_runner(model),
             "ONNX fp32": onnx_runner(fp32),
