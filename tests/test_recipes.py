@@ -439,7 +439,7 @@ def test_a_broken_file_in_a_stream_is_named_and_left_out(folder, monkeypatch, ca
 )
 def test_every_kind_of_network_trains_from_one_command(model, folder, tmp_path):
     """Any network at 32x32 on colour pictures; fixed-size heads skip the smaller pictures of `fast`."""
-    few = ["--epochs", "2", "--batch-size", "8", "--held-out", "3", "--precision", "fp32", "--device", "cpu"]
+    few = ["--epochs", "1", "--batch-size", "8", "--held-out", "3", "--precision", "fp32", "--device", "cpu"]
     (folder.parent / "test").symlink_to(folder)
     words = [model, "--data", str(folder.parent), "--out", str(tmp_path / "run"), *few]
     assert cifar.main(words) == 0
