@@ -117,6 +117,16 @@ STUDIES = {
         common=SHORT_RUN,
         budget=SHORT,
     ),
+    "distillation": Study(
+        question="With few pictures, what do the answers of a better network bring (`--teacher`)? It "
+        "was trained on 45,000 pictures, these among them.",
+        arms={
+            "labels alone": "resnet20_cifar",
+            "labels and teacher": "resnet20_cifar --teacher resnet20_cifar10",
+        },
+        common=SHORT_RUN,
+        budget=SHORT,
+    ),
     "dropout": Study(
         question="How does dropout before the classifier change the gap between training and test?",
         arms={f"p = {p}": f"resnet20_cifar --drop-rate {p}" for p in (0.0, 0.3, 0.5, 0.7)},

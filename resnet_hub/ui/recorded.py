@@ -13,7 +13,7 @@ from typing import Any
 RESULTS = Path(__file__).parents[2] / "training" / "results"
 EXPECTED = (
     "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
-    "tta", "ingredients",
+    "tta", "distillation", "ingredients",
 )  # fmt: skip
 NEEDED = {"study", "question", "evidence", "rows", "histories"}
 
