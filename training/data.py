@@ -262,9 +262,9 @@ def read_pictures(files: Sequence[Path], view: Preprocess, what: str) -> tuple[T
 
 
 def _read(file: Path, view: Preprocess) -> np.ndarray | str:
-    """The picture (H, W, 3), or what is wrong with it."""
+    """The picture (H, W, C), or what is wrong with it."""
     try:
-        return np.asarray(view.crop(load_image(file)))
+        return np.atleast_3d(np.asarray(view.crop(load_image(file))))
     except ImageError as error:
         return f"left out {file}: {error}"
 
