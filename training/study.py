@@ -47,8 +47,8 @@ class Study:
 STUDIES = {
     "degradation": Study(
         question="Does depth help with and without shortcuts? Training accuracy answers too: a deeper plain "
-        "net is worse on what it trains on, so this is no overfitting. After so few steps the deeper ResNet is "
-        "behind too; after the 64,000 of arXiv 1512.03385 it is ahead, with 6.97 % test error against 8.75 %.",
+        "net is worse on what it trains on, so this is no overfitting. After so few steps the deeper ResNet "
+        "is behind too; after the 64,000 of arXiv 1512.03385 it is ahead, 6.97 % test error to 8.75 %.",
         arms={
             "ResNet-20": "resnet20_cifar",
             "plain-20": "plain20_cifar",
