@@ -65,7 +65,7 @@ STUDIES = {
     ),
     "ingredients": Study(
         question="What is each ingredient of the recipe `fast` worth? Each arm leaves one out; the last adds "
-        "whitening filters in the stem. In so short a run the average, of about the last 100 steps, still lags.",
+        "whitening filters in the stem. In so short a run the average, over about 100 steps, still lags.",
         arms={
             "fast": "resnet20_cifar",
             "without Muon": "resnet20_cifar --optimizer sgd --lr 0.1",
