@@ -538,7 +538,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     ),
     "study_stem": ("{question}", "32×32 の画像に ImageNet 用のステム（7×7・ストライド 2 とプーリング）を使うと、どれだけ損をするか。"),
     "study_optimizers": ("{question}", "SGD（モメンタム）・Adam・AdamW・Muon のうち、標準的な学習率で最も速く学習するのはどれか。"),
-    "study_augmentation": ("{question}", "切り抜きと左右反転の効果は。TrivialAugment はさらに効くか。"),
+    "study_augmentation": ("{question}", "切り抜きと左右反転の効果は。TrivialAugment はさらに効くか。これほど短い学習では防ぐべき過学習がほとんどないため、学習精度とテスト精度の差に注目してください。"),
     "study_dropout": ("{question}", "分類器の前のドロップアウトは、学習とテストの精度差をどう変えるか。"),
     "study_architectures": ("{question}", "LeNet-5・VGG 系・ResNet 系のネットワークを同じ画像で比べる。"),
     "study_transfer": ("{question}", "CIFAR-10 で学習したネットワークから始めるとき、特徴抽出・部分・全層ファインチューニングのどれがよいか。元のネットワークは 32×32 の 10 クラスしか見ておらず、昆虫は含まれません。テスト画像は 153 枚なので、8 ポイントの差は偶然でも起こります。"),
