@@ -99,8 +99,8 @@ STUDIES = {
         },
     ),
     "augmentation": Study(
-        question="What do crops and flips bring, and does TrivialAugment bring more? In so few epochs there is "
-        "little overfitting to prevent; look at the gap between training and test.",
+        question="What do crops and flips bring, and does TrivialAugment bring more? In so few epochs there "
+        "is little overfitting to prevent; look at the gap between training and test.",
         arms={
             "none": "resnet20_cifar --augment none",
             "crop and flip": "resnet20_cifar",
