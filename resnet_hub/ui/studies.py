@@ -49,7 +49,7 @@ def study_table(language: str, study: dict[str, Any]) -> str:
                 *(f"{each:.2f}" for each in accuracies),
                 f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
                 f"{100 * row['test_acc_flip_tta']:.2f}",
-                f"{100 * (row['train_acc'] - row['test_acc']):+.1f}",
+                f"{round(100 * (row['train_acc'] - row['test_acc']), 1) + 0.0:+.1f}",  # no -0.0
                 f"{row['seconds_an_epoch']:.1f}",
                 ", ".join(map(str, row["best_epoch"])),
             ]
@@ -139,7 +139,8 @@ def page(language: str) -> str:
     missing = [name for name in EXPECTED if name not in names]
     if not names:
         return f'<p class="notice">{say(language, "results_none")}</p>'
-    absent = f'<p class="fine-print">{say(language, "results_missing", names=", ".join(missing))}</p>'
+    titles = ", ".join(title(language, name) for name in missing)
+    absent = f'<p class="fine-print">{say(language, "results_missing", names=titles)}</p>'
     return "".join(f"<section>{shown(language, name)}</section>" for name in names) + (
         absent if missing else ""
     )
