@@ -650,7 +650,7 @@ def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(re
     lines = [*csv.DictReader(io.StringIO(text))]
     assert [*lines[0]][:2] == ["arm", "parameters"]
     assert [json.loads(line["test_acc_by_seed"]) for line in lines] == [[0.61, 0.63]] * 2
-    assert say(language, "title_degradation") in shown  # named as not run
+    assert studies.title(language, "degradation") in shown  # named as not run
     assert "269,722" in lab.opened(language, "dropout", {})[2]
     assert "+18.0" in lab.follow(language, "exercises", {"number": "9", "answer": True})[0]
 
