@@ -119,8 +119,8 @@ def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
     return found
 
 
-def measure(name: str, device: str = "auto") -> float:
-    """Median seconds of one picture at the network's own size, warm, on this machine."""
+def measure(name: str, device: str = "auto", least: int = 3) -> float:
+    """Median seconds of one picture at the network's own size, warm, on this machine, of `least` runs up."""
     import torch
 
     from resnet_hub.device import pick_device
@@ -134,7 +134,7 @@ def measure(name: str, device: str = "auto") -> float:
         for parameter in model.parameters():  # what memory held could be subnormal, and slow
             parameter.zero_()
     model = model.to(pick_device(device)).eval()
-    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5)
+    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, least=least)
 
 
 def table(rows: list[Choice], seconds: dict[str, float]) -> str:

@@ -462,8 +462,8 @@ def _guesses(labels: Sequence[str], net, predictions: Sequence) -> list[tuple[st
     return found
 
 
-def latency(net, size: Sequence[int], seconds: float = 1.0) -> float:
-    """Median seconds of one picture (C, H, W) in a warm network, of the runs in `seconds`; at most 15."""
+def latency(net, size: Sequence[int], seconds: float = 1.0, least: int = 3) -> float:
+    """Median seconds of one picture (C, H, W) in a warm network: `least` runs, or up to 15 in `seconds`."""
     import torch
 
     from resnet_hub.predict import evaluation
@@ -474,7 +474,7 @@ def latency(net, size: Sequence[int], seconds: float = 1.0) -> float:
     with evaluation(net):
         net(pixels).cpu()
         until = time.perf_counter() + seconds
-        while not runs or (time.perf_counter() < until and len(runs) < 15):
+        while len(runs) < least or (time.perf_counter() < until and len(runs) < 15):
             started = time.perf_counter()
             net(pixels).cpu()
             runs.append(time.perf_counter() - started)

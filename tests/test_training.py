@@ -279,6 +279,8 @@ def test_a_network_is_measured_on_what_it_predicts_from(shapes, tmp_path, capsys
     words = [str(tmp_path / "foreign"), "--data", str(tmp_path), "--device", "cpu", "--json"]
     assert evaluate.main(words) == 0
     measured = json.loads(capsys.readouterr().out)
+    assert evaluate.main([*words, "--unfamiliar", str(shapes / "test")]) == 2
+    assert "has no threshold" in capsys.readouterr().err
     files = sorted((shapes / "test").rglob("*.png"))
     answers = zip(files, model.predict(files, top_k=3), strict=True)
     assert measured["loss"] == pytest.approx(
@@ -631,6 +633,7 @@ def test_pictures_of_other_things_are_measured_and_named(shapes, tmp_path, capsy
     assert evaluate.main(words) == 0
     assert "not measured: pictures of static; give --unfamiliar" in capsys.readouterr().err
     assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 0
+    assert f"static: {share:.2%} of 4 called unfamiliar" in capsys.readouterr().out
     card = tmp_path / "run" / "README.md"
     stated, other = (f"(static) it flags {100 * value:.2f} %" for value in (share, abs(share - 0.5)))
     assert stated in card.read_text()

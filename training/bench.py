@@ -21,9 +21,8 @@ from torch import nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, list_models
-from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, epoch_order
-from training.data import ImageSet
+from training.data import ImageSet, whole_picture
 from training.distributed import any_process, process_group, rank, wait
 from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
@@ -105,7 +104,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 def _trainer(model: str, device: torch.device, compiled: bool) -> Trainer:
     keep_freed_memory()
     net = create_model(model, num_classes=10, input_size=32)
-    feed = Feed(pictures(), Preprocess(input_size=(3, 32, 32), crop_pct=1.0), RECIPE, 0, device)
+    feed = Feed(pictures(), whole_picture((32, 32)), RECIPE, 0, device)
     return Trainer(net, RECIPE, feed, seed=0, device=device, compiled=compiled)
 
 

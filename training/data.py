@@ -249,7 +249,7 @@ def picture_files(folder: Path) -> list[Path]:
 
 
 def read_pictures(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
-    """(pictures uint8 (N, 3, H, W), positions in `files` of those that could be read)."""
+    """(pictures uint8 (N, C, H, W), positions in `files` of those that could be read)."""
     with ThreadPoolExecutor() as pool:
         reading = pool.map(lambda file: _read(file, view), files)
         pictures = list(tqdm(reading, f"reading {what}", len(files), file=sys.stderr))

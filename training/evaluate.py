@@ -194,7 +194,13 @@ def _named_folder(text: str) -> tuple[str, Path]:
 
 
 def detections(model, folders: list[tuple[str, Path]]) -> tuple[tuple[str, int, float], ...]:
-    """(what, pictures, share called unfamiliar) for folders of things the network was not trained on."""
+    """(what, pictures, share called unfamiliar) for folders of things the network was not trained on.
+
+    Raises:
+        DataError: when the network has no threshold, or a folder no readable picture.
+    """
+    if folders and model.calibration.energy_threshold is None:
+        raise DataError("this checkpoint has no threshold for unfamiliar pictures; leave --unfamiliar out")
     found = []
     for what, folder in folders:
         pictures = load_pictures(folder, model.preprocess, model.labels)
@@ -263,7 +269,7 @@ def main(arguments: list[str] | None = None) -> int:
         test = load_data(options.data, "test", model.preprocess)
         check_classes(model, test)
         results = measure(model, test, shifts=options.tta)
-        if options.unfamiliar and model.calibration.energy_threshold is not None:
+        if options.unfamiliar:
             results["detections"] = detections(model, options.unfamiliar)
     except (DataError, ValueError) as error:
         print(f"training.evaluate: {error}", file=sys.stderr)
@@ -277,6 +283,8 @@ def main(arguments: list[str] | None = None) -> int:
             "top1_shift_tta",
         ] * options.tta
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
+        for what, count, share in results.get("detections", ()):
+            print(f"{what}: {share:.2%} of {count:,} called unfamiliar")
     for what in stated_detections(card).keys() - dict(options.unfamiliar).keys():
         print(f"not measured: pictures of {what}; give --unfamiliar '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():

@@ -184,6 +184,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
     references = References(shelf)
     seconds = wire_family(parts, shelf, language)
     wire_photo(parts, references, language, facts, compared)
+    wire_measure(parts, references, language, compared)
     wire_several(parts, references, language, many)
 
     def on_language(one: Compared | None, several: Many | None, chosen: str) -> tuple[str, str, str]:
@@ -204,17 +205,12 @@ def build(given: Page, tab: gr.Tab) -> Part:
 def wire_photo(
     parts: Parts, references: References, language: gr.Radio, facts: gr.JSON, state: gr.State
 ) -> None:
-    """One photo: compare, and measure on request."""
+    """One photo through our model and its references."""
     shelf = references.shelf
 
     @on_gpu
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
         return refs.side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
-
-    @on_gpu
-    def time_it(key: tuple) -> float:
-        model = shelf.get(key[1]) if key[0] is None else references.get(key)
-        return refs.latency(model, model.preprocess.input_size)
 
     def on_compare(
         image,
@@ -240,15 +236,6 @@ def wire_photo(
         compared = timed(Compared(ours, besides, missing, [(None, model), *keys]), references)
         return document(compared), page(language, compared), compared
 
-    def on_measure(compared: Compared | None, language: str, progress=gr.Progress()):  # noqa: B008
-        if compared is None:
-            raise refuse(language, "compare_first")
-        for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
-            if key not in references.seconds:
-                references.seconds[key] = time_it(key)
-        compared = timed(compared, references)
-        return page(language, compared), compared
-
     parts.go.click(
         on_compare,
         [parts.photo, parts.model, parts.reference, language],
@@ -258,6 +245,25 @@ def wire_photo(
         concurrency_limit=2,
         show_progress_on=[parts.panel],
     )
+
+
+def wire_measure(parts: Parts, references: References, language: gr.Radio, state: gr.State) -> None:
+    """The time each network of the answer takes, on request."""
+
+    @on_gpu
+    def time_it(key: tuple) -> float:
+        model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
+        return refs.latency(model, model.preprocess.input_size)
+
+    def on_measure(compared: Compared | None, language: str, progress=gr.Progress()):  # noqa: B008
+        if compared is None:
+            raise refuse(language, "compare_first")
+        for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
+            if key not in references.seconds:
+                references.seconds[key] = time_it(key)
+        compared = timed(compared, references)
+        return page(language, compared), compared
+
     slowly = {"concurrency_limit": 1, "show_progress_on": [parts.panel], "api_visibility": "private"}
     parts.measure.click(on_measure, [state, language], [parts.panel, state], **slowly)
 

@@ -49,7 +49,7 @@ def study_table(language: str, study: dict[str, Any]) -> str:
                 *(f"{each:.2f}" for each in accuracies),
                 f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
                 f"{100 * row['test_acc_flip_tta']:.2f}",
-                f"{round(100 * (row['train_acc'] - row['test_acc']), 1) + 0.0:+.1f}",  # no -0.0
+                f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}",
                 f"{row['seconds_an_epoch']:.1f}",
                 ", ".join(map(str, row["best_epoch"])),
             ]
