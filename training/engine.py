@@ -238,9 +238,7 @@ class Trainer:
         started = saved = time.perf_counter()
         with self._bar(order, side) as bar:
             while self.step < len(order):
-                progress = (self.epoch + self.step / len(order)) / self.recipe.epochs
-                factor = SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup)
-                set_lr_factor(self.optimizers, max(factor, 1e-6))
+                set_lr_factor(self.optimizers, self._lr_factor(self.step / len(order)))
                 self.train_step(batches)
                 bar.update(len(order[self.step]))
                 self.step += 1
@@ -255,6 +253,11 @@ class Trainer:
                 if is_asked:
                     raise Stopped
         self.seconds += time.perf_counter() - started
+
+    def _lr_factor(self, share: float) -> float:
+        """What the recipe's rates are multiplied by once `share` of this epoch is over."""
+        progress = (self.epoch + share) / self.recipe.epochs
+        return max(SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup), 1e-6)
 
     def train_step(self, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
         """One update of the weights from `accumulate` micro-batches."""
@@ -316,7 +319,8 @@ class Trainer:
     def read_sums(self) -> Tensor:
         """The sums up to the last step; waits for the device."""
         if self.unread:
-            self.sums += torch.stack(self.unread).sum(0).cpu().double()
+            # In float64 no bit is lost, so a stop between two looks changes no figure.
+            self.sums += torch.stack(self.unread).cpu().double().sum(0)
             self.unread.clear()
         return self.sums
 
@@ -347,7 +351,7 @@ class Trainer:
             "train_acc": correct / images,
             "val_loss": self.checked("held-out loss", F.cross_entropy(logits, labels).item()),
             "val_acc": (logits.argmax(1) == labels).float().mean().item(),
-            "lr": self.optimizers[-1].param_groups[-1]["lr"],
+            "lr": self.recipe.lr * self._lr_factor(1 - 1 / self.step),  # of the last step
             "seconds": self.seconds,
             "images_per_second": images / self.seconds,
             "pflops": images * self._flops[self.sides()[self.epoch]] / 1e15,
