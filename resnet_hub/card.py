@@ -276,9 +276,11 @@ def _network_words(config) -> str:
     strides = ", ".join(map(str, config.strides))
     beside = {"none": "no shortcuts (a plain net)", "zeropad": "zero-padded shortcuts (option A)"}
     shortcut = beside.get(config.shortcut, "projection shortcuts where shapes change")
+    if config.block == "pooled" and config.shortcut != "none":
+        shortcut = "shortcuts from behind the pooling, where shapes agree"
     how = {
         "bottleneck": f", striding in the {config.stride_in} convolution",
-        "pooled": ", by max pooling after the block's first convolution",
+        "pooled": ", by max pooling after the block's first convolution; GELU for ReLU",
     }
     return (
         f"Stem: {STEMS[config.stem]}, {pool}. {sum(config.depths)} {config.block} blocks in stages of "
@@ -359,8 +361,11 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
         names = {"adam": "Adam", "adamw": "AdamW"}
         words = f"{names.get(optimizer, optimizer)}, peak rate {recipe['lr']}, weight decay {decay}"
     words += " (none on norms and biases)"
+    if recipe.get("bias_lr"):
+        words += f", peak rate {recipe['bias_lr']} on the shifts of batch norms"
     if optimizer == "muon":
-        words = f"Muon on every convolution but the first, peak rate {recipe['muon_lr']}; on the rest {words}"
+        muon = f"momentum {recipe.get('muon_momentum', 0.9)}, peak rate {recipe['muon_lr']}"
+        words = f"Muon on every convolution but the first, {muon}; on the rest {words}"
     fall = SCHEDULES.get(recipe.get("schedule", "one_cycle"), "")
     return f"{words}; rates rise for {100 * recipe['warmup']:.0f} % of the run, {fall}".rstrip(", ")
 

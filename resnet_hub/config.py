@@ -91,7 +91,7 @@ class ResNetConfig(ModelConfig):
 
     Args:
         block: "basic" (two 3x3), "bottleneck" (1x1, 3x3, 1x1), "preact" (BN-ReLU-conv, arXiv 1605.07146) or
-            "pooled" (two 3x3; where it strides, max pooling after the first one does).
+            "pooled" (3x3, max pooling by the stride, then a residual unit of one 3x3; GELU for ReLU).
         depths: blocks in each stage.
         widths: channels of each stage before the block's expansion (4 for the bottleneck, else 1).
         stem_width: channels leaving the stem.
@@ -99,7 +99,8 @@ class ResNetConfig(ModelConfig):
         stem: "imagenet" 7x7 stride 2, "cifar" 3x3 stride 1, "deep" three 3x3, the first with stride 2.
         maxpool: 3x3 stride 2 after the stem; None means yes, unless the stem is "cifar".
         strides: stride of each stage's first block.
-        shortcut: "projection" (1x1 conv + BN where shapes change), "zeropad" (option A), "none" (plain net).
+        shortcut: "projection" (1x1 conv + BN where shapes change), "zeropad" (option A), "none" (plain net);
+            pooled blocks add after their pooling, where shapes agree, so the first two are one to them.
         stride_in: which convolution of a bottleneck strides: "3x3" (v1.5) or "1x1" (v1, the paper).
         zero_init_residual: start every block as the identity (last batch-norm weight 0).
         global_pool: "avg" or "max" over the last feature map.

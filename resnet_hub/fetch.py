@@ -120,6 +120,11 @@ class MissingFile(CheckpointError):
     """The repository is there, the file is not."""
 
 
+def shipped_names() -> list[str]:
+    """The checkpoints that come with this package."""
+    return sorted(entry.name for entry in os.scandir(SHIPPED) if entry.is_dir())
+
+
 def local_directory(source: str) -> tuple[Path, str] | None:
     """(directory, "shipped" or "local") of a checkpoint on this machine; None for a Hub repository's id.
 
@@ -133,10 +138,9 @@ def local_directory(source: str) -> tuple[Path, str] | None:
         return Path(source), "local"
     if REPO_ID.fullmatch(source):
         return None
-    shipped_names = ", ".join(sorted(d.name for d in SHIPPED.iterdir() if d.is_dir()))
     raise CheckpointError(
         f"{source!r} is no directory here; give one, a Hub repository (owner/name), "
-        f"or a checkpoint shipped with this package: {shipped_names}"
+        f"or a checkpoint shipped with this package: {', '.join(shipped_names())}"
     )
 
 

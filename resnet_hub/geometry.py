@@ -281,21 +281,11 @@ def _pooled_branch(config: ResNetConfig, name: str, width: int, stride: int) -> 
 
 def _shortcut(config: ResNetConfig, name: str, channels: int, out: int, stride: int) -> list[Layer]:
     beside = f"{name}.{SHORTCUT}"
-    if config.shortcut == "none":
-        return []
-    if config.block == "pooled" and stride > 1:
-        pool = Layer(f"{beside}.0", "max_pool", None, stride, stride)
-        return [pool, *_adapted(config, f"{beside}.1", channels, out, 1)]
-    return _adapted(config, beside, channels, out, stride)
-
-
-def _adapted(config: ResNetConfig, name: str, channels: int, out: int, stride: int) -> list[Layer]:
-    """The layers that give a block's input the shape of its output."""
-    if stride == 1 and channels == out:
+    if config.shortcut == "none" or config.block == "pooled" or (stride == 1 and channels == out):
         return []
     if config.shortcut == "zeropad":
-        return [Layer(name, "zero_pad", out, stride=stride)]
-    projection = [_conv(f"{name}.0", out, 1, stride), Layer(f"{name}.1", "batch_norm")]
+        return [Layer(beside, "zero_pad", out, stride=stride)]
+    projection = [_conv(f"{beside}.0", out, 1, stride), Layer(f"{beside}.1", "batch_norm")]
     return projection[:1] if config.block == "preact" else projection
 
 

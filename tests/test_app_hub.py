@@ -89,7 +89,9 @@ def test_a_typed_name_opens_no_directory(client, photo, typed):
 def test_with_the_list_only_what_is_on_it_is_loaded(closed_client, photo, online):
     assert ask(closed_client, photo, REPO)
     before = len(online.requests)
-    with pytest.raises(AppError, match="is not offered here. Choose one of: resnet20_cifar10, " + REPO):
+    with pytest.raises(
+        AppError, match="is not offered here. Choose one of: resnet20_cifar10, resnet8_cifar10, " + REPO
+    ):
         ask(closed_client, photo, "somebody/other-net")
     assert len(online.requests) == before
 

@@ -112,7 +112,7 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
         ("lenet5", {"in_chans": 3, "input_size": 32}, 62_006),
         ("alexnet", {}, 62_378_344),
         ("vgg16", {}, 138_357_544),
-        ("resnet8_cifar", {}, 1_997_098),
+        ("resnet8_cifar", {}, 1_973_186),
         ("simple_resnet", {}, 2_777_674),
         ("cifar10net", {}, 4_507_722),
     ],
@@ -316,16 +316,12 @@ def test_wide_resnet_equals_one_written_by_hand():
 
 
 def pooled_resnet_by_hand(net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """`resnet8_cifar` in eval mode: pooling after the first convolution and before the shortcut."""
-    x = net.bn1(net.conv1(x)).relu()
+    """`resnet8_cifar` in eval mode: the residual unit begins after the pooling."""
+    x = F.gelu(net.bn1(net.conv1(x)))
     for (block,) in (net.layer1, net.layer2, net.layer3):
-        beside = F.max_pool2d(x, 2)
-        if block.conv1.in_channels != block.conv1.out_channels:
-            conv, norm = block.downsample[1]
-            beside = norm(conv(beside))
-        x = block.bn1(F.max_pool2d(F.conv2d(x, block.conv1.weight, padding=1), 2)).relu()
-        x = (block.bn2(F.conv2d(x, block.conv2.weight, padding=1)) + beside).relu()
-    return net.fc(x.mean((2, 3)))
+        x = F.gelu(block.bn1(F.max_pool2d(F.conv2d(x, block.conv1.weight, padding=1), 2)))
+        x = F.gelu(block.bn2(F.conv2d(x, block.conv2.weight, padding=1)) + x)
+    return net.fc(x.amax((2, 3)))
 
 
 @torch.no_grad()
@@ -337,13 +333,18 @@ def test_pooled_resnet_equals_one_written_by_hand(size):
 
 
 @torch.no_grad()
-def test_pooled_blocks_without_projection():
-    plain, padded = (built("resnet8_cifar", shortcut=kind) for kind in ("none", "zeropad"))
-    assert all(block.downsample is None for (block,) in (plain.layer1, plain.layer2, plain.layer3))
-    x = picture(1, 64, 8, 8)
-    beside = padded.layer2[0].downsample(x)
-    torch.testing.assert_close(beside[:, 96:160], F.max_pool2d(x, 2))
-    assert beside[:, :96].eq(0).all() and beside[:, 160:].eq(0).all()
+def test_pooled_filters_start_by_handing_the_input_on():
+    net, x = create_model("resnet8_cifar"), picture(1, 64, 8, 8)
+    torch.testing.assert_close(net.layer2[0].conv1(x)[:, :64], x)
+    assert net.layer2[0].conv1.weight[64:].std() > 0
+
+
+@torch.no_grad()
+def test_a_plain_pooled_block_adds_nothing():
+    (block,) = built("resnet8_cifar", shortcut="none").layer3
+    x = picture(1, 256, 8, 8)
+    first = F.gelu(block.bn1(block.pool(block.conv1(x))))
+    torch.testing.assert_close(block(x), F.gelu(block.bn2(block.conv2(first))))
 
 
 def test_wide_resnet_drops_inside_the_block_and_only_while_training():

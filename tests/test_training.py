@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ TINY = Recipe(
     batch_size=16,
     optimizer="muon",
     lr=0.05,
+    bias_lr=0.2,
     muon_lr=0.03,
     label_smoothing=0.1,
     low_res=24,
@@ -451,6 +453,19 @@ def test_muon_moves_every_convolution_but_the_first():
     assert turned == {id(w) for w in convs[1:]}
 
 
+def test_the_shifts_of_norms_can_have_a_rate_of_their_own():
+    model = create_model("resnet18_cifar")
+    recipe = replace(RECIPES["fast"], lr=0.02, bias_lr=5.0, muon_momentum=0.6)
+    muon, rest = build_optimizers(model, recipe, {"bn1.bias": 0.5})
+    rates = {id(p): group["lr"] for group in rest.param_groups for p in group["params"]}
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    shifts = {name: rates[id(norm.bias)] for name, norm in norms.items()}
+    assert shifts == dict.fromkeys(norms, 5) | {"bn1": 2.5}
+    others = [model.conv1.weight, model.fc.weight, model.fc.bias, *(norm.weight for norm in norms.values())]
+    assert {rates[id(p)] for p in others} == {0.02}
+    assert {group["momentum"] for group in muon.param_groups} == {0.6}
+
+
 # Measures
 
 
@@ -561,6 +576,8 @@ def test_history_has_a_whole_line_for_each_epoch(run):
     for line in lines:
         assert line.keys() == HISTORY_KEYS
         assert all(math.isfinite(value) for value in line.values())
+        progress = (line["epoch"] - 1 / 3) / 3  # when the last of three steps began
+        assert line["lr"] == pytest.approx(TINY.lr * (1 - progress) / (1 - TINY.warmup))
 
 
 def test_low_resolution_epochs_cost_less(run):

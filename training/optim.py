@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from resnet_hub.finetune import Rates, share_of_each
@@ -88,7 +89,7 @@ def freeze(model: nn.Module, rates: Rates) -> dict[str, float]:
 
 def frozen_norms(model: nn.Module) -> list[nn.Module]:
     """Batch norms that learn nothing; under `model.train()` their statistics would still move."""
-    norms = (m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.affine)
+    norms = (m for m in model.modules() if isinstance(m, BatchNorm) and m.affine)
     return [m for m in norms if not any(p.requires_grad for p in m.parameters())]
 
 
@@ -100,18 +101,21 @@ def build_optimizers(model: nn.Module, recipe, shares: dict[str, float] | None =
     """
     convs = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
     turned = {id(w) for w in convs[1:]} if recipe.optimizer == "muon" else set()
+    rates = {id(m.bias): recipe.bias_lr or recipe.lr for m in model.modules() if isinstance(m, BatchNorm)}
     groups: dict[bool, dict] = {True: defaultdict(list), False: defaultdict(list)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
+            is_turned = id(parameter) in turned
+            lr = recipe.muon_lr if is_turned else rates.get(id(parameter), recipe.lr)
             share, decays = (shares or {}).get(name, 1.0), parameter.ndim > 1
-            groups[id(parameter) in turned][share, decays].append(parameter)
+            groups[is_turned][share * lr, decays].append(parameter)
     optimizers: list[Optimizer] = []
     if groups[True]:
-        muon = [{"params": p, "lr": share * recipe.muon_lr} for (share, _), p in groups[True].items()]
-        optimizers.append(Muon(muon, lr=recipe.muon_lr))
+        muon = [{"params": parameters, "lr": lr} for (lr, _), parameters in groups[True].items()]
+        optimizers.append(Muon(muon, lr=recipe.muon_lr, momentum=recipe.muon_momentum))
     rest = [
-        {"params": p, "lr": share * recipe.lr, "weight_decay": decays * recipe.weight_decay}
-        for (share, decays), p in groups[False].items()
+        {"params": parameters, "lr": lr, "weight_decay": decays * recipe.weight_decay}
+        for (lr, decays), parameters in groups[False].items()
     ]
     return [*optimizers, _first_order(recipe, rest)]
 

@@ -44,8 +44,8 @@ _RESNETS: dict[str, dict[str, Any]] = {
     "wrn16_4_cifar": WIDE | {"depths": (2, 2, 2), "widths": (64, 128, 256)},
     "wrn28_10_cifar": WIDE | {"depths": (4, 4, 4), "widths": (160, 320, 640)},
     "resnet8_cifar": CIFAR
-    | {"block": "pooled", "depths": (1, 1, 1), "widths": (64, 256, 256), "stem_width": 32}
-    | {"strides": (2, 2, 2)},
+    | {"block": "pooled", "depths": (1, 1, 1), "widths": (64, 256, 256), "stem_width": 24}
+    | {"strides": (2, 2, 2), "global_pool": "max"},
     "simple_resnet": CIFAR | {"depths": (2, 2, 2), "widths": (64, 128, 256), "strides": (1, 2, 2)},
 }
 _BASELINES: dict[str, dict[str, Any]] = {

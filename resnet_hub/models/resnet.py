@@ -168,7 +168,7 @@ class ResNet(StagedNet):
         self.apply(kaiming_fan_out)
         if config.zero_init_residual:  # each block starts as the identity, arXiv 1706.02677 section 5.1
             for module in self.modules():
-                if isinstance(module, ResidualBlock):
+                if isinstance(module, self.block):
                     nn.init.zeros_(getattr(module, f"bn{module.depth}").weight)
 
     def add_stem(self, config: ResNetConfig) -> None:

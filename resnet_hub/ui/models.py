@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
-from resnet_hub.fetch import REPO_ID, HubUnreachable, download_size, fetch_card
+from resnet_hub.fetch import REPO_ID, HubUnreachable, download_size, fetch_card, shipped_names
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.text import say
 
@@ -33,7 +33,7 @@ class Shelf:
     """Loads models on demand and keeps the most recently used ones.
 
     Args:
-        added: repository ids or directories offered beside the shipped checkpoint and ImageNet's.
+        added: repository ids or directories offered beside the shipped checkpoints and ImageNet's.
         device: where models live, "auto", "cpu", "cuda" or "mps".
         only: the repository ids that may be loaded from the Hub; None allows any public one.
     """
@@ -43,7 +43,7 @@ class Shelf:
     ) -> None:
         self.takes_any = only is None
         from_hub = IMAGENET_MEGABYTES if only is None else only
-        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *from_hub]))
+        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *shipped_names(), *from_hub]))
         self.device = device
         self._loaded: OrderedDict = OrderedDict()
         self._lock = Lock()
@@ -71,7 +71,7 @@ class Shelf:
         return [(self._describe(language, source), source) for source in self.offered]
 
     def _describe(self, language: str, source: str) -> str:
-        if source == DEFAULT_MODEL:
+        if source in shipped_names():
             return say(language, "offered_shipped", name=source)
         if source in IMAGENET_MEGABYTES:
             megabytes = IMAGENET_MEGABYTES[source]

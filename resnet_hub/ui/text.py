@@ -486,7 +486,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "family_measured": ("measured here", "実測"),
     "family_published": ("published", "公表値"),
     "family_sources": (
-        "Measured: the shipped checkpoint's card, on CIFAR-10 re-encoded as JPEG. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
+        "Measured: the shipped checkpoints' cards, on CIFAR-10 re-encoded as JPEG. Published: torchvision's metadata of its IMAGENET1K_V1 weights (ImageNet), "
         "the paper's table 6 (CIFAR-10). Nothing stands where nobody measured.",
         "実測：同梱チェックポイントのモデルカード（JPEG で保存し直した CIFAR-10）。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
     ),
