@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from threading import Event
 
@@ -212,13 +211,13 @@ def test_an_upload_that_arrives_damaged_is_noticed(logged_in, run, capsys):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_while_it_uploads_the_branch_is_as_it_was_and_a_retry_completes(logged_in, run, how):
-    reached, real = Event(), logged_in.answer
+    reached, ended, real = Event(), Event(), logged_in.answer
 
     def holds_back_the_commit(method, path, *rest):
         if "/commit/" not in path:
             return real(method, path, *rest)
         reached.set()
-        time.sleep(3)
+        ended.wait(60)
         return error(500)
 
     logged_in.answer = holds_back_the_commit
@@ -228,6 +227,7 @@ def test_interrupted_while_it_uploads_the_branch_is_as_it_was_and_a_retry_comple
     assert reached.wait(120)
     process.send_signal(how)
     said = process.communicate(timeout=60)[1].decode()
+    ended.set()
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in said and TOKEN not in said
     assert logged_in.files(REPO).keys() == {".gitattributes"}
