@@ -134,6 +134,17 @@ def test_int8_version_is_smaller_and_measured_beside_fp32(trained, greys, tmp_pa
     assert not np.array_equal(quantize.onnx_runner(tmp_path / "int8.onnx")(pixels), ours)
 
 
+def test_int8_version_of_a_network_that_keeps_the_maximum_of_its_last_map(trained, greys, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install -e .[export]")
+    labels = from_pretrained(trained).labels
+    net = create_model("resnet8_cifar", num_classes=len(labels), input_size=16)
+    net.labels = labels
+    net.save_pretrained(tmp_path)
+    assert quantize.main([str(tmp_path), "--data", str(greys), "--rounds", "2", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["ONNX fp32"]["agrees_with_fp32"] == 1 and results["ONNX int8"]["bytes"] < 4e6
+
+
 def test_int8_of_other_classes_is_refused(trained, tmp_path, capsys):
     for part in ("train", "test"):
         (tmp_path / part / "cat").mkdir(parents=True)
