@@ -26,9 +26,9 @@ TEXT: dict[str, tuple[str, str]] = {
     "drop": ("Drop a photo here, or click to choose one", "ここに写真をドロップするか、クリックして選択"),
     "model": ("Model", "モデル"),
     "model_info": (
-        "The first ships with the app and knows ten things only: airplane, automobile, bird, cat, deer, dog, "
-        "frog, horse, ship, truck. Whatever the photo shows, it names one of them.",
-        "先頭のモデルはアプリに同梱され、知っているのは 10 種類だけです（飛行機・自動車・鳥・猫・鹿・犬・"
+        "Those that ship with the app know ten things only: airplane, automobile, bird, cat, deer, dog, "
+        "frog, horse, ship, truck. Whatever the photo shows, they name one of these.",
+        "アプリに同梱のモデルが知っているのは 10 種類だけです（飛行機・自動車・鳥・猫・鹿・犬・"
         "カエル・馬・船・トラック）。何が写っていても、そのどれかを答えます。",
     ),
     "model_imagenet": (
