@@ -12,7 +12,6 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from resnet_hub.geometry import totals, trace
 from resnet_hub.models.registry import list_models, model_config
@@ -108,9 +107,10 @@ def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
     from huggingface_hub import ModelCard
 
     from resnet_hub.card import METRICS
+    from resnet_hub.fetch import SHIPPED, shipped_names
 
     found: dict[str, list] = {}
-    for folder in sorted(Path(__file__).parent.glob("weights/*/")):
+    for folder in (SHIPPED / name for name in shipped_names()):
         name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
         for stated in ModelCard.load(folder / "README.md").data.eval_results or []:
             if stated.metric_name == METRICS["top1"][1]:

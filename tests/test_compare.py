@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 import resnet_hub
-from resnet_hub import family, reference
+from resnet_hub import family, fetch, reference
 from resnet_hub.fetch import CheckpointError
 from resnet_hub.parity import drawn_weights
 from resnet_hub.preprocess import load_image
@@ -360,7 +360,7 @@ def test_a_measured_accuracy_names_the_data_of_its_card(tmp_path, monkeypatch):
     )
     data = ModelCardData(model_name="net", eval_results=[result])
     (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n")
-    monkeypatch.setattr(family, "__file__", str(tmp_path / "family.py"))
+    monkeypatch.setattr(fetch, "SHIPPED", tmp_path / "weights")
     assert family.shipped_accuracies() == {"resnet18": [(50.0, "measured", "card of net, Cats")]}
 
 

@@ -102,13 +102,12 @@ def build_optimizers(model: nn.Module, recipe, shares: dict[str, float] | None =
     convs = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
     turned = {id(w) for w in convs[1:]} if recipe.optimizer == "muon" else set()
     rates = {id(m.bias): recipe.bias_lr or recipe.lr for m in model.modules() if isinstance(m, BatchNorm)}
+    rates |= dict.fromkeys(turned, recipe.muon_lr)
     groups: dict[bool, dict] = {True: defaultdict(list), False: defaultdict(list)}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            is_turned = id(parameter) in turned
-            lr = recipe.muon_lr if is_turned else rates.get(id(parameter), recipe.lr)
-            share, decays = (shares or {}).get(name, 1.0), parameter.ndim > 1
-            groups[is_turned][share * lr, decays].append(parameter)
+            lr = (shares or {}).get(name, 1.0) * rates.get(id(parameter), recipe.lr)
+            groups[id(parameter) in turned][lr, parameter.ndim > 1].append(parameter)
     optimizers: list[Optimizer] = []
     if groups[True]:
         muon = [{"params": parameters, "lr": lr} for (lr, _), parameters in groups[True].items()]

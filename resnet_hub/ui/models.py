@@ -43,7 +43,8 @@ class Shelf:
     ) -> None:
         self.takes_any = only is None
         from_hub = IMAGENET_MEGABYTES if only is None else only
-        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *shipped_names(), *from_hub]))
+        self.shipped = shipped_names()
+        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
         self.device = device
         self._loaded: OrderedDict = OrderedDict()
         self._lock = Lock()
@@ -71,7 +72,7 @@ class Shelf:
         return [(self._describe(language, source), source) for source in self.offered]
 
     def _describe(self, language: str, source: str) -> str:
-        if source in shipped_names():
+        if source in self.shipped:
             return say(language, "offered_shipped", name=source)
         if source in IMAGENET_MEGABYTES:
             megabytes = IMAGENET_MEGABYTES[source]
