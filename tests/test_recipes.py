@@ -22,8 +22,8 @@ from training import cifar, data, evaluate
 from training.augment import ONE_BY_ONE, Feed, Views
 from training.cifar import parse_arguments, whiten_stem
 from training.command import load_teacher
-from training.data import FolderSet, ImageSet, find_pictures, in_memory, normalise, whole_picture
-from training.engine import Trainer, training_flops
+from training.data import DataError, FolderSet, ImageSet, find_pictures, in_memory, normalise, whole_picture
+from training.engine import Trainer, predict_logits, training_flops
 from training.optim import SCHEDULES, build_optimizers, whitening_filters
 from training.recipes import RECIPES, Recipe, options, recipe_from
 
@@ -98,6 +98,7 @@ def test_every_field_has_a_flag_with_help():
     [
         ({"epochs": 0}, "epochs=0 is not allowed; give 1 or more"),
         ({"lr": -1.0}, "lr=-1.0 is not allowed; give 0 or more"),
+        ({"lr": float("nan")}, "lr=nan is not allowed; give 0 or more"),
         ({"warmup": 1.0}, "warmup=1.0 is not allowed; give 0 to less than 1"),
         ({"optimizer": "lion"}, "give muon, sgd, adam, adamw"),
         ({"augment": ("crop", "zoom")}, "give crop, flip, resized_crop"),
@@ -429,6 +430,21 @@ def test_a_broken_file_in_a_stream_is_named_and_left_out(folder, monkeypatch, ca
     assert "left out" in capfd.readouterr().err
     model = create_model("resnet20_cifar", num_classes=3, input_size=16).eval()
     assert evaluate.measure(model, streamed) == evaluate.measure(model, in_memory(streamed))
+
+
+def test_a_stream_of_broken_files_alone_ends_training_and_is_left_out_of_measuring(folder):
+    for i in range(4):
+        (folder / "c" / f"{95 + i}.png").write_bytes(b"\x89PNG no more")
+    streamed = find_pictures(folder, whole_picture((16, 16)))
+    model = create_model("resnet20_cifar", num_classes=3, input_size=16).eval()
+    logits, _ = predict_logits(model, streamed, SAME, batch_size=4)
+    assert len(streamed) == 28 and len(logits) == 24
+    broken = streamed.subset(torch.arange(24, 28))
+    with pytest.raises(DataError, match="holds no readable picture"):
+        predict_logits(model, broken, SAME)
+    feed = Feed(streamed, SAME, STILL, 0, CPU)
+    with pytest.raises(DataError, match="no picture of a micro-batch of .* can be read"):
+        next(feed.batches(0, [(0, torch.arange(24, 28))], 16))
 
 
 # Every kind of network

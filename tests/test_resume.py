@@ -40,9 +40,7 @@ def colours(tmp_path_factory) -> Path:
 
 
 def arguments(data: Path, run: Path, *more: str) -> list[str]:
-    name = [] if "MODEL" in more else ["resnet20_cifar"]
-    more = [word for word in more if word != "MODEL"]
-    return [*name, "--data", str(data), "--out", str(run), *FAST, "--device", "cpu", *more]
+    return ["resnet20_cifar", "--data", str(data), "--out", str(run), *FAST, "--device", "cpu", *more]
 
 
 def start(data: Path, run: Path, *more: str, launcher=(sys.executable,), **options) -> subprocess.Popen:

@@ -8,6 +8,7 @@ import errno
 import json
 import math
 import os
+import shutil
 import signal
 import zlib
 from dataclasses import replace
@@ -24,7 +25,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.preprocess import Preprocess
 from training import cifar, evaluate
 from training import command as run_command
-from training.augment import Views, epoch_order
+from training.augment import Feed, Views, epoch_order
 from training.data import (
     DataError,
     ImageSet,
@@ -163,6 +164,12 @@ def test_held_out_part_has_each_class_in_proportion(uneven_labels):
 def test_split_is_the_seeds(uneven_labels):
     first, again, other = (set(split_held_out(uneven_labels, 100, seed)[1].tolist()) for seed in (0, 0, 1))
     assert first == again and len(first & other) < 30
+
+
+@pytest.mark.parametrize(("count", "held_out"), [(45_000, 44_960), (50_000, 49_999), (50_000, 1), (9, 5)])
+def test_split_holds_out_as_many_as_asked(count, held_out):
+    train, held = split_held_out(torch.arange(count) % 10, held_out, seed=0)
+    assert (len(train), len(held)) == (count - held_out, held_out)
 
 
 @pytest.mark.parametrize("held_out", [0, -5, 1000, 5000])
@@ -487,6 +494,13 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness):
     )
 
 
+@pytest.mark.parametrize(("count", "classes", "size"), [(2, 2, 0.03), (6, 3, 0.03), (20, 2, 0.01)])
+def test_temperature_of_a_few_pictures_that_are_all_right_is_a_number(count, classes, size):
+    for seed in range(20):
+        logits = size * torch.randn(count, classes, generator=torch.Generator().manual_seed(seed))
+        assert 1 / 20 <= fit_temperature(logits, logits.argmax(1)) <= 20
+
+
 def test_calibration_error_is_the_gap_in_fifteen_bins():
     draw = np.random.default_rng(0)
     probabilities = draw.dirichlet([0.3] * 4, 500)
@@ -662,6 +676,33 @@ def test_pictures_of_other_things_are_measured_and_named(shapes, tmp_path, capsy
 # Stopping, resuming, repeating
 
 
+def test_saving_in_the_middle_of_an_epoch_changes_no_figure(run, shapes, tmp_path):
+    assert command(shapes, tmp_path / "run", "--save-every", "0") == 0
+    assert outcome(tmp_path / "run") == outcome(run)
+
+
+def test_stopped_before_anything_was_trained(shapes, tmp_path, monkeypatch, capsys):
+    def interrupt(*anything):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cifar, "load_pictures_to_train", interrupt)
+    assert command(shapes, tmp_path / "run") == 130
+    assert "nothing was trained yet" in capsys.readouterr().err
+
+
+def test_changed_pictures_are_noticed(shapes, tmp_path):
+    copy = shutil.copytree(shapes / "train", tmp_path / "train")
+    files = find_pictures(copy, whole_picture((32, 32)))
+    pictures = in_memory(files)
+    other = pictures.images.clone()
+    other[-2, 0, 5, 5] ^= 1
+    assert replace(pictures, images=other).fingerprint() != pictures.fingerprint()
+    again = files.fingerprint()
+    last = files.files[-1]
+    last.write_bytes(last.read_bytes() + b"\0")
+    assert files.fingerprint() != again
+
+
 def test_stopped_run_says_how_to_go_on_and_can(shapes, tmp_path, capsys):
     assert stop_after_the_first_epoch(shapes, tmp_path) == 130
     assert f"stopped and saved in {tmp_path}; the same command with --resume" in capsys.readouterr().err
@@ -731,6 +772,24 @@ def test_last_step_of_an_epoch_cannot_save_a_broken_state(shapes, tmp_path, monk
     assert not (tmp_path / "last.ckpt").exists()
 
 
+@pytest.mark.parametrize("broken", ["loss", "statistics"])
+def test_a_state_that_could_not_go_on_is_not_saved(tmp_path, broken):
+    """With fp16 a step whose loss is no number is skipped, so the weights alone would look whole."""
+    data, recipe = noise_set(8, side=32), replace(TINY, batch_size=4)
+    preprocess = Preprocess((3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    net = create_model("resnet20_cifar", num_classes=8)
+    trainer = Trainer(net, recipe, Feed(data, preprocess, recipe, 0, CPU), seed=0, device=CPU)
+    trainer.save(tmp_path)
+    before = (tmp_path / "last.ckpt").read_bytes()
+    if broken == "loss":
+        trainer.sums[0] = math.nan
+    else:
+        net.bn1.running_mean[0] = math.nan
+    with pytest.raises(TrainingError, match="became nan in epoch 1; what was saved before it is kept"):
+        trainer.save(tmp_path)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+
+
 def test_file_is_replaced_whole_or_not_at_all(tmp_path):
     file = tmp_path / "state"
     file.write_text("old")
@@ -751,6 +810,28 @@ def test_unusable_data_is_one_line(shapes, tmp_path, capsys, held_out):
     data = tmp_path / "absent" if held_out == "9" else shapes
     assert command(data, tmp_path / "run", "--held-out", held_out) == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("training.cifar: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["--batch-size", "4", "--accumulate", "8"],
+            "a step of 4 pictures cannot be cut into 8 micro-batches",
+        ),
+        (["--stem", "imagenet", "--low-res", "0", "--input", "8", "--crop-padding", "31"], None),
+    ],
+)
+def test_odd_sizes_train_or_are_one_line(shapes, tmp_path, capsys, flags, message):
+    status = command(shapes, tmp_path / "run", *flags)
+    assert status == (2 if message else 0)
+    assert message is None or message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_pictures_too_small_for_the_network_are_one_line(shapes, tmp_path, capsys):
+    words = ["resnet8_cifar", "--data", str(shapes), "--out", str(tmp_path / "run"), "--recipe", "short"]
+    assert cifar.main([*words, "--low-res", "3", "--device", "cpu", "--precision", "fp32"]) == 2
+    assert "training.cifar: " in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_missing_data_names_the_folder_it_looked_for(tmp_path, capsys):

@@ -18,7 +18,7 @@ from resnet_hub import create_model, from_pretrained
 from training import transfer
 from training.data import load_data, whole_picture
 from training.optim import freeze, frozen_norms, share_of_each
-from training.transfer import chosen_mode, head_name, load_weights, mode_rates, with_new_head
+from training.transfer import chosen_mode, load_weights, mode_rates, with_new_head
 
 QUICK = ["--epochs", "2", "--batch-size", "8", "--held-out", "6", "--device", "cpu", "--precision", "fp32"]
 
@@ -80,7 +80,7 @@ def fine_tune(weights, data: Path, run: Path, *more: str) -> int:
 
 def rates_of(name: str, mode: str, classes: int = 2):
     model = create_model(name, num_classes=classes)
-    return model, mode_rates(mode, model.config, head_name(model))
+    return model, mode_rates(mode, model.config, model.classifier_name)
 
 
 # What learns
@@ -113,7 +113,7 @@ def test_full_mode_has_the_courses_rates_and_does_not_forget_bn1():
 def test_modes_fit_every_kind_of_network(name, mode):
     model, rates = rates_of(name, mode)
     learning = freeze(model, rates).keys()
-    head = {f"{head_name(model)}.weight", f"{head_name(model)}.bias"}
+    head = {f"{model.classifier_name}.weight", f"{model.classifier_name}.bias"}
     assert learning == (head if mode == "feature" else dict(model.named_parameters()).keys())
 
 
@@ -144,11 +144,18 @@ def test_batch_norms_of_frozen_layers_are_still():
     ("images", "mode"), [(500, "feature"), (1000, "feature"), (10_000, "partial"), (50_000, "full")]
 )
 def test_auto_chooses_by_the_number_of_pictures_and_says_why(images, mode, capsys):
-    assert chosen_mode("auto", images) == mode
+    assert chosen_mode("auto", images, create_model("resnet18").config) == mode
     assert f"mode {mode}, because of {images:,} training pictures" in capsys.readouterr().out
 
 
 # Whole runs
+
+
+def test_auto_never_chooses_what_the_network_refuses(capsys):
+    config = create_model("vgg_cifar").config
+    mode = chosen_mode("auto", 5_000, config)
+    assert mode == "feature" and mode_rates(mode, config, "fc")
+    assert "mode feature, because vgg_cifar has no stages" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +236,18 @@ def test_given_rates_replace_the_modes(photos, pretrained, tmp_path):
     rates = ["--rate", "fc=1", "--rate", r"layer3\.2=0.1", "--rate", "=0"]
     assert fine_tune(pretrained, photos, tmp_path / "run", *rates, "--epochs", "1") == 0
     assert {name.rsplit(".", 2)[0] for name in changed(tmp_path / "run", pretrained)} == {"layer3.2"}
+
+
+@pytest.mark.parametrize("rate", ["=0", "fc=-1", "fc=nan", "fc"])
+def test_rates_with_which_nothing_learns_are_one_line(photos, pretrained, tmp_path, capsys, rate):
+    assert fine_tune(pretrained, photos, tmp_path / "run", "--rate", rate) == 2
+    assert "--rate" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_network_for_grey_pictures_gets_grey_pictures(photos, tmp_path):
+    create_model("resnet20_cifar", in_chans=1).save_pretrained(tmp_path / "grey")
+    assert fine_tune(tmp_path / "grey", photos, tmp_path / "run", "--mode", "full") == 0
+    assert from_pretrained(tmp_path / "run").preprocess.input_size == (1, 32, 32)
 
 
 def test_a_folder_of_class_folders_is_split_the_same_every_time(tmp_path):

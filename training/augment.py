@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
-from training.data import FolderSet, ImageSet, normalise
+from training.data import DataError, FolderSet, ImageSet, normalise
 from training.recipes import Recipe
 
 ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for pictures of (H, W)
@@ -59,7 +59,8 @@ class Views:
 
     def __init__(self, count: int, recipe: Recipe, size: tuple[int, int], seed: int, epoch: int) -> None:
         self.key = random_key(seed, epoch)
-        self.pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
+        pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
+        self.pad = min(pad, min(size) - 1)  # reflecting needs more pixels than the border has
         first_side = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
         flips = "flip" in recipe.augment
         self.flip = first_side ^ (epoch % 2 == 1) if flips else torch.zeros(count, dtype=torch.bool)
@@ -132,12 +133,17 @@ class Feed:
 
         Yields:
             Targets are labels (B,), or shares (B, classes) where pictures are mixed.
+
+        Raises:
+            DataError: when none of a micro-batch can be read.
         """
         pictures = len(self.data.shape) == 3
         size = self.data.shape[1:]
         views = Views(len(self.data), self.recipe, size, self.seed, epoch) if pictures else None
         fetched = self.data.fetch([index for _, index in numbered])
         for (number, _), (images, index) in zip(numbered, fetched, strict=True):
+            if not len(index):
+                raise DataError(f"no picture of a micro-batch of {self.data.source} can be read")
             with torch.random.fork_rng(devices=[]):
                 images = views(images, index) if pictures else images
                 x = normalise(images, self.preprocess, self.device)

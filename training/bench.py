@@ -64,7 +64,7 @@ def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
         def __getitem__(self, i: int):
             return change(Image.fromarray(arrays[i])), data.labels[i]
 
-    net = create_model(model, num_classes=10, input_size=32).to(device)
+    net = create_model(model, num_classes=10, input_size=32, in_chans=3).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     net.train()
     for x, labels in DataLoader(Pictures(), BATCH, shuffle=True, num_workers=2):
@@ -103,7 +103,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 
 def _trainer(model: str, device: torch.device, compiled: bool) -> Trainer:
     keep_freed_memory()
-    net = create_model(model, num_classes=10, input_size=32)
+    net = create_model(model, num_classes=10, input_size=32, in_chans=3)
     feed = Feed(pictures(), whole_picture((32, 32)), RECIPE, 0, device)
     return Trainer(net, RECIPE, feed, seed=0, device=device, compiled=compiled)
 

@@ -24,7 +24,7 @@ from training.command import (
     run_command,
     sized,
 )
-from training.data import ImageSet, measured_preprocess
+from training.data import ImageSet, measured_preprocess, whole_picture
 from training.evaluate import finish_run
 from training.optim import whitening_filters
 from training.recipes import recipe_from
@@ -67,11 +67,15 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     size = overrides_from(options).get("input_size", (32, 32))
-    training, held_out = load_pictures_to_train(options, size)
+    training, held_out = load_pictures_to_train(options, whole_picture(size))
     counts = class_counts(training)
     model = build_model(options, training).to(device)
-    recipe = sized(recipe, model.config)
-    identity = {"config": model.config.to_dict(), "data": training.fingerprint()}
+    recipe = sized(recipe, model)
+    identity = {
+        "config": model.config.to_dict(),
+        "data": training.fingerprint(),
+        "held_out": held_out.fingerprint(),
+    }
     trainer = new_trainer(model, recipe, training, model.preprocess, options, device, identity=identity)
     if recipe.whiten:
         first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))

@@ -20,9 +20,9 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from resnet_hub import from_pretrained
-from resnet_hub.config import ModelConfig
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
-from resnet_hub.models.plans import PLANS
+from resnet_hub.geometry import trace
+from resnet_hub.hub import HubModel
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
 from training.data import (
@@ -33,7 +33,6 @@ from training.data import (
     find_data,
     in_memory,
     split_held_out,
-    whole_picture,
 )
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
@@ -85,7 +84,9 @@ def run_command(
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\ninterrupted; --resume goes on from the last checkpoint in {options.out}", file=sys.stderr)
+        is_kept = (options.out / "last.ckpt").exists()
+        kept = f"--resume goes on from {options.out}/last.ckpt" if is_kept else "nothing was trained yet"
+        print(f"\ninterrupted; {kept}", file=sys.stderr)
         return 130
     return 0
 
@@ -101,7 +102,8 @@ def is_finished(run: Path, resume: bool) -> bool:
         raise TrainingError(f"{run} holds a run ({held[0]}); give --resume, or another --out")
     if "run.json" in held:
         (run / "last.ckpt").unlink(missing_ok=True)  # a crash between the two leaves it
-        print(f"{run} is finished; nothing to do")
+        if rank() == 0:
+            print(f"{run} is finished; nothing to do")
         return True
     if resume and not held and rank() == 0:
         print(f"{run} holds no last.ckpt; starting afresh")
@@ -109,14 +111,14 @@ def is_finished(run: Path, resume: bool) -> bool:
     return False
 
 
-def load_pictures_to_train(options, size: tuple[int, int]):
-    """(training, held-out) pictures; the test part, only needed at the end, is looked for now.
+def load_pictures_to_train(options, view: Preprocess):
+    """(training, held-out) pictures as `view` cuts them; the test part, needed at the end, is looked for now.
 
     Raises:
         DataError: when something is missing.
     """
     check_parts(options.data)
-    root, view = Path(options.data), whole_picture(size)
+    root = Path(options.data)
     if options.data != "cifar10" and (root / "test").is_dir() and (root / "val").is_dir():
         if options.held_out is not None:
             raise DataError(f"--held-out {options.held_out}: {root / 'val'} is what is held out")
@@ -156,19 +158,20 @@ def class_counts(train) -> dict[str, int]:
     return by_class
 
 
-def sized(recipe: Recipe, config: ModelConfig) -> Recipe:
-    """The recipe without smaller pictures where the network's head is made for one size."""
-    if not recipe.low_res or takes_any_size(config):
+def sized(recipe: Recipe, model: HubModel) -> Recipe:
+    """The recipe without smaller pictures where the network's head is made for one size.
+
+    Raises:
+        ValueError: when the smaller pictures are too small for the network.
+    """
+    if not recipe.low_res:
+        return recipe
+    if not model.fixed_input_size:
+        trace(model.config, recipe.low_res)
         return recipe
     if rank() == 0:
-        print(f"{config.name} takes one size only: all epochs at {config.input_size}")
+        print(f"{model.config.name} takes one size only: all epochs at {model.config.input_size}")
     return replace(recipe, low_res=0, low_res_until=0.0)
-
-
-def takes_any_size(config: ModelConfig) -> bool:
-    """Whether a network's head fits pictures of other sizes than its own."""
-    kind = getattr(config, "kind", None)
-    return kind is None or PLANS[kind].global_pool
 
 
 def precision(options, device: torch.device) -> torch.dtype | None:

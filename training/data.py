@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
+from training.distributed import local_rank, wait
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 IN_MEMORY_BYTES = 2 << 30  # a folder whose pictures take more is streamed
@@ -63,8 +64,7 @@ class ImageSet:
 
     def fingerprint(self) -> str:
         """Differs when pictures, labels or classes do; a resumed run must see the same."""
-        some = self.images[:: max(len(self) // 97, 1)].contiguous()
-        return _checksum(self.classes, self.labels, some.numpy().tobytes())
+        return _checksum(self.classes, self.labels, self.images.contiguous().numpy())
 
 
 @dataclass(frozen=True)
@@ -91,37 +91,39 @@ class FolderSet:
         return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `ImageSet.fetch`; worker processes read ahead, a broken file is reported and left out."""
+        """As `ImageSet.fetch`; worker processes read ahead, a broken file is reported and left out, so that a
+        batch may be empty."""
         from torch.utils.data import DataLoader
 
         plan = [index.tolist() for index in batches]
         workers = max((os.cpu_count() or 2) // 2, 1)
-        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=_collate)
+        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=self._collated)
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
             yield pixels, index
 
+    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
+        index = torch.tensor([i for i, picture in read if not isinstance(picture, str)], dtype=torch.long)
+        whole = [picture for _, picture in read if not isinstance(picture, str)]
+        broken = [picture for _, picture in read if isinstance(picture, str)]
+        return _stacked(whole) if whole else torch.empty(0, *self.shape, dtype=torch.uint8), index, broken
+
     def fingerprint(self) -> str:
-        return _checksum(self.classes, self.labels, "\n".join(map(str, self.files)).encode())
+        """As `ImageSet.fingerprint`, by the files' names and sizes."""
+        listed = "\n".join(f"{file} {file.stat().st_size}" for file in self.files)
+        return _checksum(self.classes, self.labels, listed.encode())
 
 
-def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes) -> str:
+def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
     sum_ = zlib.crc32(rest, zlib.crc32(repr((classes, labels.tolist())).encode()))
     return f"{len(labels)} pictures, checksum {sum_:08x}"
 
 
-def _collate(read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
-    whole = [(i, picture) for i, picture in read if not isinstance(picture, str)]
-    broken = [picture for _, picture in read if isinstance(picture, str)]
-    if not whole:
-        raise DataError("a whole batch of pictures could not be read: " + broken[0])
-    return _stacked([picture for _, picture in whole]), torch.tensor([i for i, _ in whole]), broken
-
-
-def whole_picture(size: tuple[int, int]) -> Preprocess:
+def whole_picture(size: tuple[int, int], channels: int = 3) -> Preprocess:
     """How training sees pictures: the short side resized to `size` (H, W), the middle cut out."""
-    return Preprocess(input_size=(3, *size), crop_pct=1.0)
+    half = (0.5,) * channels  # what is read here is normalised elsewhere
+    return Preprocess(input_size=(channels, *size), crop_pct=1.0, mean=half, std=half)
 
 
 def load_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
@@ -194,6 +196,8 @@ def _torchvision_cifar10(part: str) -> ImageSet:
     from torchvision.datasets import CIFAR10
 
     root = Path(torch.hub.get_dir()).parent / "data"
+    if local_rank() > 0:
+        wait()  # the first process of a machine downloads
     try:
         data = CIFAR10(root, train=part == "train", download=True)
     except Exception as error:  # torchvision lets urllib's, tarfile's and its own errors through
@@ -201,6 +205,9 @@ def _torchvision_cifar10(part: str) -> ImageSet:
             f"CIFAR-10 is not in {root} and could not be downloaded ({error}); "
             "go online once, or give --data an image folder with train/ and test/"
         ) from error
+    finally:
+        if local_rank() == 0:
+            wait()
     images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
 
@@ -285,9 +292,10 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
         raise DataError(f"cannot hold out {held_out} of {len(labels)} pictures; give 1 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = order[torch.argsort(labels[order], stable=True)]
-    every = torch.linspace(0, len(labels) - 1, held_out).round().long()
-    is_held = torch.zeros(len(labels), dtype=torch.bool)
-    is_held[every] = True
+    few = min(held_out, len(labels) - held_out)  # places of the smaller part are far enough apart to differ
+    every = torch.linspace(0, len(labels) - 1, few).round().long()
+    is_held = torch.full((len(labels),), few < held_out)
+    is_held[every] = few == held_out
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
 
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, epoch_order, random_key
-from training.data import FolderSet, ImageSet, normalise
+from training.data import DataError, FolderSet, ImageSet, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import Recipe
@@ -76,7 +76,7 @@ def write_atomically(path: Path, write: Callable) -> None:
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainingError(
             f"{path} cannot be written ({why}); what was saved before is kept. "
-            "Make room, then continue with --resume"
+            "Make room or allow writing, then repeat the command, for a training run with --resume"
         ) from error
 
 
@@ -134,8 +134,16 @@ def micro_batches(order: list[Tensor], accumulate: int, first: int = 0) -> list[
     """(number, positions) of this process's share of each step from `first` on.
 
     A step's batch is cut into `accumulate` parts for every process, numbered alike however many there are.
+
+    Raises:
+        ValueError: when a step has fewer pictures than parts.
     """
     parts = accumulate * world_size()
+    if len(order[0]) < parts:
+        raise ValueError(
+            f"a step of {len(order[0])} pictures cannot be cut into {parts} micro-batches; lower --accumulate"
+            + " or the number of processes" * (world_size() > 1)
+        )
     mine = range(rank() * accumulate, (rank() + 1) * accumulate)
     return [
         (step * parts + part, order[step].tensor_split(parts)[part])
@@ -242,8 +250,11 @@ class Trainer:
                 self.train_step(batches)
                 bar.update(len(order[self.step]))
                 self.step += 1
-                if self.step % STEPS_BETWEEN_LOOKS == 0 or self.step == len(order):
+                is_look = self.step % STEPS_BETWEEN_LOOKS == 0 or self.step == len(order)
+                if is_look:
                     self._look(bar)
+                elif world_size() > 1:
+                    continue  # agreeing on whether to stop waits for a GPU too
                 is_due = time.perf_counter() - saved > self.save_every and self.step < len(order)
                 is_asked, is_due = any_process([stop(), is_due], self.device)
                 if is_asked or is_due:
@@ -400,7 +411,9 @@ class Trainer:
         total = self._summed_sums()  # kept by rank 0 alone, so that a resume on other processes counts all
         self.sums = total if rank() == 0 else torch.zeros_like(total)
         if rank() == 0:
-            self.checked("sum of the weights", sum(p.detach().sum() for p in self.net.parameters()).item())
+            self.checked("loss", total[0].item())
+            numbers = [v.sum() for v in self.net.state_dict().values() if v.is_floating_point()]
+            self.checked("sum of the weights", sum(numbers).item())
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             # First: what a crash between the two leaves out of last.ckpt is run and written again.
             write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
@@ -408,8 +421,9 @@ class Trainer:
         wait()
 
     def _summed_sums(self) -> Tensor:
-        """The sums of all processes together."""
-        return summed(self.read_sums().to(self.device, torch.float32)).cpu().double()
+        """The sums of all processes together; one alone keeps them in float64, to the last bit."""
+        sums = self.read_sums()
+        return summed(sums.to(self.device, copy=True)).cpu() if world_size() > 1 else sums
 
     def load(self, run: Path) -> None:
         """Continue from `run/last.ckpt`.
@@ -421,7 +435,9 @@ class Trainer:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:  # whatever unpickling a damaged file raises
-            raise TrainingError(f"{path} cannot be read ({str(error).splitlines()[0]}); delete it") from error
+            why, is_barred = str(error).splitlines()[0], isinstance(error, OSError)
+            next_step = "look at its permissions" if is_barred else "delete it"
+            raise TrainingError(f"{path} cannot be read ({why}); {next_step}") from error
         for key, value in self.identity.items():
             if state.get(key) != value:
                 raise TrainingError(
@@ -485,4 +501,6 @@ def predict_logits(
         logits[index] = net(view(x) if view else x).float()
         was_read[index] = 1.0
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
+    if not kept.any():
+        raise DataError(f"{data.source} holds no readable picture")
     return logits[kept], data.labels[kept]

@@ -28,26 +28,27 @@ from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
 
 FAMILIAR_SHARE = 0.95  # share of held-out pictures the energy threshold calls familiar
-TEMPERATURES = (0.05, 20.0)
+HOTTEST = 20.0
 TOLERANCE = 2e-4  # two of 10,000 pictures may fall either way between two processors
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599).
 
-    Within `TEMPERATURES`: logits that know nothing would want an endless one.
+    At most `HOTTEST`, at least its inverse: logits that know nothing would want an endless one, a few that
+    are all right none at all.
     """
-    log_temperature = torch.zeros((), requires_grad=True)
-    optimizer = torch.optim.LBFGS([log_temperature], max_iter=50, line_search_fn="strong_wolfe")
+    bent = torch.zeros((), requires_grad=True)  # -inf to inf, for 1 / HOTTEST to HOTTEST
+    optimizer = torch.optim.LBFGS([bent], max_iter=50, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = F.cross_entropy(logits / log_temperature.exp(), labels)
+        value = F.cross_entropy(logits / HOTTEST ** bent.tanh(), labels)
         value.backward()
         return value
 
     optimizer.step(loss)
-    return min(max(log_temperature.exp().item(), TEMPERATURES[0]), TEMPERATURES[1])
+    return HOTTEST ** bent.tanh().item()
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -271,7 +272,7 @@ def main(arguments: list[str] | None = None) -> int:
         results = measure(model, test, shifts=options.tta)
         if options.unfamiliar:
             results["detections"] = detections(model, options.unfamiliar)
-    except (DataError, ValueError) as error:
+    except (ValueError, OSError) as error:  # DataError is a ValueError
         print(f"training.evaluate: {error}", file=sys.stderr)
         return 2
     differences = card_differences(model, card, results)

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from resnet_hub import from_pretrained
 from resnet_hub.convert import export_onnx
 from resnet_hub.hub import HubModel
-from training.data import DataError, FolderSet, ImageSet, find_data, in_memory, normalise
-from training.engine import write_json
+from training.data import FolderSet, ImageSet, find_data, in_memory, normalise
+from training.engine import TrainingError, write_json
 from training.evaluate import check_classes
 
 CALIBRATED_ON = 512  # training pictures
@@ -98,7 +98,7 @@ def compare(runners: dict[str, Callable], model: HubModel, test: ImageSet, round
             for name, run in runners.items():
                 started = time.perf_counter()
                 run(pictures[:size])
-                times[name][size].append((time.perf_counter() - started) / size)
+                times[name][size].append((time.perf_counter() - started) / len(pictures[:size]))
     return {
         name: {
             "top1": float((answers[name] == labels).mean()),
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         results = quantized_and_compared(options)
-    except (DataError, ValueError) as error:
+    except (TrainingError, ValueError, OSError) as error:  # DataError is a ValueError
         print(f"training.quantize: {error}", file=sys.stderr)
         return 2
     except ImportError as error:

@@ -305,7 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         facts = run_arms(options.name, options)
         record(options.name, facts, f"python -m training.study {shown}", options.results)
-    except (TrainingError, ValueError) as error:
+    except (TrainingError, ValueError, OSError) as error:
         print(f"training.study: {error}; the same command goes on from here", file=sys.stderr)
         return 2
     return 0

@@ -10,12 +10,14 @@ import argparse
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
+from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.finetune import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.geometry import parse_size, totals, trace
 from resnet_hub.hub import HubModel
@@ -29,9 +31,8 @@ from training.command import (
     new_trainer,
     run_command,
     sized,
-    takes_any_size,
 )
-from training.data import ImageSet, normalise
+from training.data import ImageSet, normalise, whole_picture
 from training.distributed import rank
 from training.evaluate import finish_run
 from training.optim import freeze
@@ -96,15 +97,18 @@ def _from_torchvision(name: str) -> HubModel:
             f"--weights torchvision/{name}: no such weights; e.g. torchvision/ResNet18_Weights.IMAGENET1K_V1"
         ) from error
     try:
+        model = create_model(type(weights).__name__.removesuffix("_Weights").lower())
+    except ValueError as error:
+        raise ValueError(f"--weights torchvision/{name}: no such network here ({error})") from error
+    try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"--weights torchvision/{name}: {error}; {weights.url} could not be had") from error
     try:
-        model = create_model(type(weights).__name__.removesuffix("_Weights").lower())
         model.load_state_dict(state)
-    except (ValueError, RuntimeError) as error:
+    except RuntimeError as error:
         why = str(error).splitlines()[0]
-        raise ValueError(f"--weights torchvision/{name}: no such network here ({why})") from error
+        raise ValueError(f"--weights torchvision/{name}: the network here is another ({why})") from error
     shown = weights.transforms()
     (crop,), (short_side,) = shown.crop_size, shown.resize_size
     model.preprocess = Preprocess(
@@ -122,7 +126,7 @@ def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict)
     """The same network and weights with a fresh classifier for `classes`."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     model = build_network(config)
-    head = head_name(model)
+    head = model.classifier_name
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
@@ -134,16 +138,15 @@ def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict)
     return model
 
 
-def head_name(model: nn.Module) -> str:
-    """The name of the classifier, the last linear layer."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-
-
-def chosen_mode(mode: str, images: int) -> str:
+def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
     """The mode itself; for "auto" the one that suits so many training pictures, and why."""
     if mode != "auto":
         return mode
     mode = mode_for(images)
+    if mode == "partial" and not isinstance(config, ResNetConfig):
+        if rank() == 0:
+            print(f"mode feature, because {config.name} has no stages of which the last could learn")
+        return "feature"
     if rank() == 0:
         why = {
             "feature": f"with up to {FEW:,} pictures more parameters than a head's would learn them by heart",
@@ -158,19 +161,23 @@ def given_rates(rates: list[str]) -> Rates:
     """[("layer4", 0.01), ...] from --rate.
 
     Raises:
-        ValueError: for something that is no PATTERN=SHARE.
+        ValueError: for something that is no PATTERN=SHARE, or where nothing would learn.
     """
     try:
-        pairs = [rate.rsplit("=", 1) for rate in rates]
-        return tuple((re.compile(pattern).pattern, float(share)) for pattern, share in pairs)
+        split = [rate.rsplit("=", 1) for rate in rates]
+        pairs = tuple((re.compile(pattern).pattern, float(share)) for pattern, share in split)
     except (ValueError, re.error) as error:
         raise ValueError(f"--rate {rates}: give PATTERN=SHARE, e.g. layer4=0.01 ({error})") from None
+    shares = [share for _, share in pairs]
+    if not all(share >= 0 for share in shares) or not any(shares):
+        raise ValueError(f"--rate {rates}: shares are 0 or more, and at least one is more")
+    return pairs
 
 
 @torch.no_grad()
 def cached_features(model: HubModel, data, device: torch.device, batch_size: int = 64) -> Tensor:
     """What enters the classifier, for every picture: (N, F) float32 on the CPU."""
-    head = model.get_submodule(head_name(model))
+    head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
     model.eval().to(device, memory_format=torch.channels_last)
@@ -182,7 +189,11 @@ def cached_features(model: HubModel, data, device: torch.device, batch_size: int
 
 
 def feature_set(model: HubModel, data, device: torch.device) -> ImageSet:
-    """Pictures as the features a frozen network gives; the labels of pictures that could be read."""
+    """Pictures as the features a frozen network gives.
+
+    Raises:
+        ValueError: when some cannot be read.
+    """
     features = cached_features(model, data, device)
     if len(features) != len(data):
         raise ValueError(f"{data.source}: {len(data) - len(features)} pictures cannot be read; remove them")
@@ -192,7 +203,7 @@ def feature_set(model: HubModel, data, device: torch.device) -> ImageSet:
 def build_model(options, pretrained: HubModel, classes: tuple[str, ...]) -> HubModel:
     """The pretrained network with a head for `classes`, drawn from the seed."""
     changes = {} if options.input is None else {"input_size": parse_size(options.input)}
-    if changes and not takes_any_size(pretrained.config):
+    if changes and pretrained.fixed_input_size:
         raise ValueError(f"--input {options.input}: {pretrained.config.name} takes its own size only")
     if options.drop_rate is not None:
         changes["drop_rate"] = options.drop_rate
@@ -210,17 +221,20 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     recipe, pretrained = recipe_from(options), load_weights(options.weights)
     if recipe.whiten:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
-    recipe = sized(recipe, pretrained.config)
+    recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
-    training, held_out = load_pictures_to_train(options, size)
+    view = whole_picture(size, pretrained.config.in_chans)
+    training, held_out = load_pictures_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, pretrained, training.classes).to(device)
-    head = head_name(model)
-    mode = "given" if options.rate else chosen_mode(options.mode, len(training))
+    head = model.classifier_name
+    mode = "given" if options.rate else chosen_mode(options.mode, len(training), model.config)
     rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
     shares = freeze(model, rates)
+    is_local = pretrained.revision == "local"
     facts = {
-        "base_model": pretrained.source,
+        # A directory by its whole path, which nobody takes for a repository's name.
+        "base_model": str(Path(options.weights).resolve()) if is_local else pretrained.source,
         "mode": mode,
         "rates": [list(rate) for rate in rates],
         "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -229,8 +243,13 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     }
     if rank() == 0:
         print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
-    identity = {"config": model.config.to_dict(), "data": training.fingerprint()}
-    identity |= {name: facts[name] for name in ("base_model", "rates")}
+    identity = {
+        "config": model.config.to_dict(),
+        "data": training.fingerprint(),
+        "held_out": held_out.fingerprint(),
+        "base_model": facts["base_model"],
+        "rates": facts["rates"],
+    }
     net, shown, kept_out = model, training, held_out
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
         recipe = on_features(recipe)
