@@ -15,6 +15,7 @@ from resnet_hub.ui.text import LANGUAGES, language_of, say
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
 UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
+SESSIONS_KEPT = 200  # Gradio keeps a copy of the page and its last answer for each
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -36,18 +37,23 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--models-only-from",
         type=model_list,
         metavar="LIST",
-        help="load only these from the Hub (ids with commas between, or a file with one a line); "
-        "without it a visitor can type in any public repository",
+        help="load only these from the Hub (ids with commas between, or a file with one a line), and in "
+        "Compare the references it suggests; without it a visitor can type in any public repository",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     parser.add_argument("--operations", action="store_true", help="add a tab with latency and errors")
     options = parser.parse_args(arguments)
     for model in options.model:
-        is_repository_id = model.count("/") == 1 and not model.startswith((".", "/"))
-        if not Path(model, "config.json").is_file() and not is_repository_id:
+        if not Path(model, "config.json").is_file() and not is_repository_id(model):
             parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
     return options
+
+
+def is_repository_id(text: str) -> bool:
+    from resnet_hub.fetch import REPO_ID
+
+    return bool(REPO_ID.fullmatch(text))
 
 
 def port(text: str) -> int:
@@ -70,7 +76,7 @@ def model_list(text: str) -> tuple[str, ...]:
     """
     lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
-    wrong = [name for name in ids if name.count("/") != 1 or name.startswith((".", "/"))]
+    wrong = [name for name in ids if not is_repository_id(name)]
     if wrong:
         raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no Hub repository id like owner/name, and no file")
     return ids
@@ -106,6 +112,7 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
             language = gr.Radio(
                 [(name, code) for code, name in LANGUAGES.items()],
                 value="en",
+                label="Language / 言語",
                 show_label=False,
                 container=False,
                 elem_id="language",
@@ -202,6 +209,7 @@ def launch(demo, options: argparse.Namespace) -> None:
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
+        state_session_capacity=SESSIONS_KEPT,
         ssr_mode=False,
         prevent_thread_lock=True,
     )

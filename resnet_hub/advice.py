@@ -14,6 +14,7 @@ from typing import Any
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
 from resnet_hub.geometry import NothingLeft, Row, stages, totals, trace
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.timm_names import SAME_IN_TIMM
 
 LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window already hangs over the edge
 MOST_PADDING = 0.5
@@ -177,10 +178,10 @@ def _no_multiple(rows: list[Row], config: ResNetConfig) -> dict[str, Any] | None
 
 
 def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Found | None:
-    changed = _silent_changes(config)
+    changed = _silent_changes(rows, config)
     if not changed:
         return None
-    facts = {name: getattr(config, name) for name in changed}
+    facts = {"fields": list(changed)}
     why = (
         f"timm and torchvision load these weights into their own {config.name} without an error, "
         f"but it computes something else: {', '.join(changed)} cannot be told to them."
@@ -188,17 +189,19 @@ def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Found
     return facts, why
 
 
-def _silent_changes(config: ResNetConfig) -> dict[str, Any]:
-    """Published values of the fields that differ although every weight keeps its shape."""
-    if config.name not in list_models():
+def _silent_changes(rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
+    """Published values of the fields that differ although every weight keeps its name and shape."""
+    if config.name not in SAME_IN_TIMM:
         return {}
-    published = model_config(config.name)
-    same_shapes = (published.stem, published.shortcut) == (config.stem, config.shortcut)
-    if published.stem != "imagenet" or published.shortcut != "projection" or not same_shapes:
+    published = model_config(config.name).override(in_chans=config.in_chans, num_classes=config.num_classes)
+    fields = {"strides": "strides", "stride_in": "stride_in", "maxpool": "has_maxpool"}
+    values = {name: (getattr(config, f), getattr(published, f)) for name, f in fields.items()}
+    ours, theirs = (
+        [(row.name, row.params) for row in each if row.params] for each in (rows, trace(published))
+    )
+    if ours != theirs:
         return {}
-    fields = ("strides", "stride_in", "has_maxpool", "global_pool")
-    differing = [name for name in fields if getattr(config, name) != getattr(published, name)]
-    return {name: getattr(published, name) for name in differing}
+    return {name: usual for name, (value, usual) in values.items() if value != usual}
 
 
 def _less_stride(rows: list[Row], config: ResNetConfig) -> Iterator[dict[str, Any]]:
@@ -225,10 +228,7 @@ def _nearest_multiple(rows: list[Row], config: ResNetConfig) -> Iterator[dict[st
 
 
 def _published(rows: list[Row], config: ResNetConfig) -> Iterator[dict[str, Any]]:
-    changes = _silent_changes(config)
-    if "has_maxpool" in changes:
-        changes["maxpool"] = changes.pop("has_maxpool")
-    yield changes
+    yield _silent_changes(rows, config)
 
 
 RULES = (

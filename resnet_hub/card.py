@@ -15,7 +15,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from resnet_hub.card_merge import marked
-from resnet_hub.fetch import REPO_ID
+from resnet_hub.fetch import REPO_ID, shipped_names
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.models.registry import list_models
 from resnet_hub.timm_names import SAME_IN_TIMM, architecture
@@ -44,15 +44,16 @@ STEMS = {
     "deep": "three 3x3 convolutions, the first with stride 2",
 }
 SCHEDULES = {
-    "one_cycle": "then fall to 0 in a straight line",
-    "cosine": "then fall along half a cosine",
-    "step": "then drop tenfold at half and three quarters",
-    "constant": "then stay",
+    "one_cycle": "fall to 0 in a straight line",
+    "cosine": "fall along half a cosine",
+    "step": "drop tenfold at half and three quarters",
+    "constant": "stay",
 }
 MODES = {
     "feature": "feature extraction (only the last layer trained)",
     "partial": "partial fine-tuning (the last stage and the last layer)",
     "full": "full fine-tuning",
+    "given": "rates given by pattern",
 }
 AUGMENTATIONS = {
     "crop": "random crop from a border of {crop_padding} reflected pixels (at 32x32)",
@@ -99,7 +100,7 @@ def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
         base=facts and base_words(facts.get("base_model")),
         mode=facts and MODES.get(facts.get("mode"), facts.get("mode")),
         optimizer_words=facts and _optimizer_words(facts["recipe"]),
-        loss_words=facts and _loss_words(facts["recipe"], facts.get("teacher")),
+        loss_words=facts and _loss_words(facts["recipe"], base_words(facts.get("teacher"))),
         augmentation_words=facts and _augmentation_words(facts["recipe"]),
         load_from=load_from,
         timm_loads_it=bool(REPO_ID.fullmatch(load_from)) and name in list_models(),
@@ -123,13 +124,15 @@ def data_name(data: str) -> str:
 def without_absolute_paths(command: str) -> str:
     """A command with absolute paths, which name a person's folders, cut to their last part."""
     words = shlex.split(command)
-    return shlex.join(re.sub(r"(^|=)(/|~|[A-Za-z]:\\)\S*?([^/\\]+)[/\\]?$", r"\1\3", word) for word in words)
+    return shlex.join(re.sub(r"(^|=)(/|~|[A-Za-z]:\\).*?([^/\\]+)[/\\]?$", r"\1\3", word) for word in words)
 
 
 def base_words(base_model: str | None) -> str | None:
-    """Where a transfer run's weights came from; a directory of the machine is not named."""
+    """Where weights or a teacher came from; a directory of the machine is not named."""
     if not base_model:
         return None
+    if base_model in shipped_names():
+        return f"`{base_model}`, which resnet_hub ships"
     return f"`{base_model}`" if is_public_name(base_model) else "a checkpoint on the machine that trained it"
 
 
@@ -223,20 +226,20 @@ def _front_matter(model, facts: dict | None, data: str | None, load_from: str) -
     timm_name, _ = architecture(model.config)
     stock = ["timm", "transformers"] if timm_name in SAME_IN_TIMM else []
     # Weights from elsewhere have the licence of their owner.
-    is_ours = facts or model.source is None or model.revision == "shipped"
+    base = (facts.get("base_model") if facts else model.source) or ""
+    is_ours = not base or base in shipped_names()
     fields = ModelCardData(
         license="mit" if is_ours else None,
         library_name="resnet_hub",
         pipeline_tag="image-classification",
         tags=["resnet", "image-classification", "pytorch", *stock],
     )
-    base = (facts.get("base_model") if facts else model.source) or ""
     if is_public_name(base) and base != load_from and not base.startswith("torchvision/"):
         fields.base_model = base
         fields.base_model_relation = "finetune" if facts else None
     if not facts:
         return fields
-    is_cifar = "CIFAR-10" in data or data.lower().startswith("cifar10")
+    is_cifar = re.search(r"cifar-?10(?!\d)", data, re.IGNORECASE) is not None
     fields.model_name = facts["name"]
     fields.datasets = ["cifar10"] if is_cifar else None
     fields.metrics = ["accuracy"]
@@ -366,12 +369,12 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
     if optimizer == "muon":
         muon = f"momentum {recipe.get('muon_momentum', 0.9)}, peak rate {recipe['muon_lr']}"
         words = f"Muon on every convolution but the first, {muon}; on the rest {words}"
-    fall = SCHEDULES.get(recipe.get("schedule", "one_cycle"), "")
-    return f"{words}; rates rise for {100 * recipe['warmup']:.0f} % of the run, {fall}".rstrip(", ")
+    rise = f"rise for {_percent(recipe['warmup'], 0)} of the run, then " if recipe["warmup"] else ""
+    return f"{words}; rates {rise}{SCHEDULES[recipe.get('schedule', 'one_cycle')]}"
 
 
 def _loss_words(recipe: dict[str, Any], teacher: str | None) -> str:
-    taught = f"half cross entropy, half distillation from `{teacher}` (arXiv 1503.02531)"
+    taught = f"half cross entropy, half distillation from {teacher} (arXiv 1503.02531)"
     words = taught if teacher else "cross entropy"
     if recipe.get("label_smoothing"):
         words += f" with label smoothing {recipe['label_smoothing']}"

@@ -2,8 +2,8 @@
 
 Each `##` section of a generated card lies between two comments that nobody sees on the page, the first with
 a hash of what was generated. Pushing again writes these blocks anew, with two exceptions: text outside the
-comments is a person's and stays, and so does a block without figures that a person has changed. Knows
-nothing of networks or of what the sections say.
+comments is a person's and stays, and so does a block without figures that a person has changed, as long as
+the facts it may hold (classes, sizes) are the same. Knows nothing of networks or of what the sections say.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import yaml
 
 BEGIN = re.compile(r"<!-- generated (\w{12}): .*? -->\n")
 END = "<!-- end of generated part -->"
-# No figures in these: a person's words are kept there even inside the comments.
-PROSE = {"", "Use", "Limits and intended use"}
+# No figures in these: a person's words are kept there even inside the comments, in the second set while what
+# we would write is as it was.
+PROSE = {"Limits and intended use"}
+FACTUAL_PROSE = {"", "Use"}
 # What our cards put into these lists; on the next weights' card it is written anew where it holds.
 GENERATED = {"tags": {"timm", "transformers"}, "datasets": {"cifar10"}, "metrics": {"accuracy"}}
 KEPT = ("license", "license_name", "license_link")  # a person's choice, not ours
@@ -50,20 +52,24 @@ def merged(remote: str, new: str, *, same_weights: bool = False) -> str:
     texts = {h: merged_section(h, theirs.get(h), text) for h, text in ours.items()} | kept
     if same_weights and any(BEGIN.search(text) for text in kept.values()):
         # Who measured these weights also knew what to say of them.
-        texts |= {h: text for h, text in theirs.items() if title(h) in PROSE - {"Use"}}
+        texts |= {h: text for h, text in theirs.items() if title(h) in PROSE | FACTUAL_PROSE - {"Use"}}
     return merged_front_matter(remote_front, new_front, same_weights) + "".join(h + texts[h] for h in order)
 
 
 def merged_section(heading: str, remote: str | None, new: str) -> str:
     """One section: `new` with a person's text around it, or the person's block where it has no figures."""
     found = remote and BEGIN.search(remote)
+    if not found and not (remote or "").strip():
+        return new
     if not found:
-        is_theirs = remote is not None and title(heading) in PROSE and remote.strip()
-        return remote if is_theirs else new
+        is_theirs = title(heading) in PROSE | FACTUAL_PROSE
+        return remote if is_theirs else new.rstrip("\n") + "\n\n" + remote.strip("\n") + "\n\n"
     end = remote.find(END, found.end())
     end = len(remote) if end < 0 else end
     page_title = title_line(remote[: found.start()])
-    if title(heading) in PROSE and found.group(1) != hash_of(page_title + remote[found.end() : end]):
+    is_changed = found.group(1) != hash_of(page_title + remote[found.end() : end])
+    says_the_same = found.group(1) == BEGIN.search(new).group(1)
+    if is_changed and (title(heading) in PROSE or (title(heading) in FACTUAL_PROSE and says_the_same)):
         return remote
     before = remote[: found.start()].replace(page_title, "", 1).strip("\n")
     after = remote[end + len(END) :].strip("\n")

@@ -150,7 +150,7 @@ def config_from_transformers(values: dict[str, Any]) -> ResNetConfig:
         strides=(1, *[2] * (len(depths) - 1)),
         stem_width=values.get("embedding_size", 64),
         in_chans=values.get("num_channels", 3),
-        num_classes=len(values.get("id2label", ())) or values.get("num_labels", 1000),
+        num_classes=len(values["id2label"]) if "id2label" in values else values.get("num_labels", 2),
         stride_in="1x1" if block == "bottleneck" and values.get("downsample_in_bottleneck") else "3x3",
     )
     return replace(config, name=stock_name(config) or config.name)
@@ -360,7 +360,7 @@ def export_onnx(model: HubModel, path: Path) -> None:
     Raises:
         ImportError: without the [export] packages.
     """
-    example = torch.zeros(2, model.config.in_chans, *model.config.input_size)
+    example = torch.zeros(2, *input_shape(model))
     program = torch.onnx.export(
         model,
         (example,),
@@ -372,6 +372,11 @@ def export_onnx(model: HubModel, path: Path) -> None:
     )
     program.model.metadata_props.update(onnx_metadata(model))
     program.save(path, external_data=False)
+
+
+def input_shape(model: HubModel) -> tuple[int, int, int]:
+    """(C, H, W) of what the network's own preprocessing makes."""
+    return (model.config.in_chans, *model.preprocess.input_size[1:])
 
 
 def onnx_metadata(model: HubModel) -> dict[str, str]:
@@ -402,8 +407,7 @@ def onnx_difference(model: HubModel, path: Path) -> float:
     """How far ONNX Runtime's logits are from ours on three random pictures, over the largest logit."""
     import onnxruntime
 
-    shape = (3, model.config.in_chans, *model.config.input_size)
-    pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn((3, *input_shape(model)), generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {"pixels": pixels.numpy()})
     with torch.inference_mode():

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.timm_names import SAME_IN_TIMM
 
 LIBRARIES = ("timm", "torchvision")
-STOCK = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2")
 
 
 class ParityError(ValueError):
@@ -32,7 +32,7 @@ def stock_name(config: ModelConfig) -> str | None:
     def stages(c: ResNetConfig) -> tuple:
         return (c.block, c.depths, c.widths, c.stem_width, c.base_width if c.block == "bottleneck" else None)
 
-    return next((name for name in STOCK if stages(model_config(name)) == stages(config)), None)
+    return next((name for name in SAME_IN_TIMM if stages(model_config(name)) == stages(config)), None)
 
 
 def has_counterpart(config: ModelConfig, library: str) -> bool:
@@ -109,7 +109,8 @@ def is_library_s_own(config: ModelConfig, library: str) -> bool:
     """Whether the library builds just this network when asked by its own name for it."""
     if not has_counterpart(config, library) or replaced(config):
         return False
-    return library == "timm" or (config.in_chans == 3 and getattr(config, "global_pool", "avg") == "avg")
+    pools_by_mean = getattr(config, "global_pool", "avg") == "avg"
+    return pools_by_mean and (library == "timm" or config.in_chans == 3)
 
 
 def none_in(name: str, *libraries: str) -> ParityError:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_token, hf_hub_download
+from huggingface_hub import HfApi, get_token, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -185,8 +185,11 @@ def published(repo_id: str, *, revision: str | None = None, token: str | bool | 
     return info
 
 
-def download_size(repo_id_or_dir: str, *, token: str | bool | None = None) -> int:
-    """Bytes that loading a repository downloads, the cache disregarded; 0 for what is on this machine.
+def download_size(repo_id_or_dir: str, *, token: str | bool | None = None, cache_counts: bool = False) -> int:
+    """Bytes that loading a repository downloads; 0 for what is on this machine.
+
+    Args:
+        cache_counts: whether files of the newest commit in the Hub's cache are on this machine.
 
     Raises:
         CheckpointError: when there is no such repository, or it holds nothing that could be loaded.
@@ -195,7 +198,16 @@ def download_size(repo_id_or_dir: str, *, token: str | bool | None = None) -> in
         return 0
     info = published(repo_id_or_dir, token=token)
     refuse_unsuitable(repo_id_or_dir, info, (CONFIG_FILE, WEIGHTS_FILE))
-    return sum(file.size or 0 for file in info.siblings if file.rfilename in (CONFIG_FILE, WEIGHTS_FILE))
+    return sum(
+        file.size or 0
+        for file in info.siblings
+        if file.rfilename in (CONFIG_FILE, WEIGHTS_FILE)
+        and not (cache_counts and _is_cached(repo_id_or_dir, file.rfilename, info.sha))
+    )
+
+
+def _is_cached(repo_id: str, file: str, commit: str) -> bool:
+    return isinstance(try_to_load_from_cache(repo_id, file, revision=commit), str)
 
 
 def refuse_unsuitable(repo_id: str, info, files: tuple[str, ...]) -> None:

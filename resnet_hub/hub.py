@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +31,7 @@ from resnet_hub.fetch import (
     CheckpointError,
     discard,
 )
-from resnet_hub.geometry import trace
+from resnet_hub.geometry import totals, trace
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import Preprocess
 from resnet_hub.timm_names import architecture
@@ -40,7 +40,9 @@ from resnet_hub.timm_names import architecture
 UNUSABLE = (
     ValueError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError, OSError, MemoryError,
 )  # fmt: skip
+DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # another download may mend it
 MOST_MAP_BYTES = 1 << 28  # of one feature map of one picture; ResNet-50 at 2048x2048 has as many
+MOST_MACS = 10**12  # of one picture; ResNet-152 at 2048x2048 takes as many
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
 CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -125,9 +127,11 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
         Raises:
             ImageError: for a picture that cannot be read.
+            ValueError: for a network without classes, or for other channels than a picture's.
         """
-        from resnet_hub.predict import classify
+        from resnet_hub.predict import check_labels_pictures, classify
 
+        check_labels_pictures(self)
         images = images if isinstance(images, (list, tuple)) else [images]
         return [prediction.top for prediction in classify(self, images, top_k=top_k)]
 
@@ -182,7 +186,7 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
 
         directory = Path(save_directory)
         text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
-        card = card or render_card(self, load_from=self.source or directory.name)
+        card = card or render_card(self, load_from=directory.name)
         directory.mkdir(parents=True, exist_ok=True)
         tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
         save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
@@ -236,7 +240,7 @@ class SkipRandomFill(TorchFunctionMode):
 def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubModel]) -> HubModel:
     """Build the network a checkpoint describes and fill it with its weights, in eval mode.
 
-    A file of the Hub cache that cannot be used is deleted, so that the next attempt downloads it again.
+    A damaged file of the Hub cache is deleted, so that the next attempt downloads it again.
 
     Raises:
         CheckpointError: for a bad configuration, or weights that do not fit it key by key.
@@ -245,9 +249,14 @@ def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubMo
         values = read_json(checkpoint.config)
         config = read_config(values)
         preprocess = read_preprocess(values, config)
+        if "resnet_hub" not in values:  # timm's name stands for any size
+            config = replace(config, input_size=preprocess.input_size[1:])
         labels = read_labels(values, config)
         calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
     with naming(checkpoint, checkpoint.weights):
+        parameters, held = totals(trace(config)).params, checkpoint.weights.stat().st_size
+        if parameters > held:  # before memory is asked for
+            raise ValueError(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
         with SkipRandomFill():
             model = build(config)
         model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
@@ -258,13 +267,13 @@ def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubMo
 
 @contextmanager
 def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
-    """Turn what a bad file raises into a CheckpointError that names it, and take it out of the cache."""
+    """Turn what a bad file raises into a CheckpointError that names it; a damaged one leaves the cache."""
     try:
         yield
     except CheckpointError:
         raise
     except UNUSABLE as error:
-        if checkpoint.is_cached and not isinstance(error, (OSError, MemoryError)):
+        if checkpoint.is_cached and isinstance(error, DAMAGED):
             discard(file)
         cause = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{checkpoint.source}: {file.name}: {cause}") from error
@@ -311,16 +320,22 @@ def read_preprocess(values: dict, config: ModelConfig) -> Preprocess:
 
 
 def check_maps(config: ModelConfig, size: tuple[int, int]) -> None:
-    """Refuse pictures that the network cannot take, or whose maps would fill the memory.
+    """Refuse pictures that the network cannot take, whose maps would fill the memory or take minutes.
 
     Raises:
-        ValueError: naming the size and the largest map.
+        ValueError: naming the size, and the largest map or the cost.
     """
-    largest = max(trace(config, size), key=lambda row: row.activation_bytes)
+    rows = trace(config, size)
+    largest = max(rows, key=lambda row: row.activation_bytes)
     if largest.activation_bytes > MOST_MAP_BYTES:
         raise ValueError(
             f"input_size {size[0]}x{size[1]} makes {largest.name} a map of {largest.activation_bytes:,} "
             f"bytes; {MOST_MAP_BYTES:,} is the most that is loaded, so give a smaller input_size"
+        )
+    if (macs := totals(rows).macs) > MOST_MACS:
+        raise ValueError(
+            f"input_size {size[0]}x{size[1]} takes {macs:,} multiply-adds a picture; {MOST_MACS:,} is the "
+            "most that is loaded, so give a smaller input_size"
         )
 
 
@@ -335,7 +350,7 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
     if names is None:
         names = range(config.num_classes)
     elif isinstance(names, dict):  # timm allows {class: name}
-        names = names.values()
+        names = [name for _, name in sorted(names.items(), key=lambda pair: int(pair[0]))]
     labels = tuple(str(name)[:200] for name in names)
     if len(labels) != config.num_classes or len(set(labels)) != len(labels):
         raise ValueError(
@@ -373,4 +388,7 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
             raise ValueError(f"{key} holds NaN or infinity")
     for key in wanted.keys() - tensors.keys():
         tensors[key] = torch.zeros((), dtype=torch.long)
-    return {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}
+    # Copies: safetensors maps the file, and a file that is replaced later would change the network.
+    return {
+        k: t.to(torch.float32 if t.is_floating_point() else t.dtype, copy=True) for k, t in tensors.items()
+    }

@@ -85,6 +85,19 @@ def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
     return predictions
 
 
+def check_labels_pictures(model) -> None:
+    """Refuse one of our networks that cannot label pictures.
+
+    Raises:
+        ValueError: for one without classes, or with other channels than a picture has.
+    """
+    if not model.labels:
+        raise ValueError(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
+    made, wanted = model.preprocess.input_size[0], model.config.in_chans
+    if made != wanted:
+        raise ValueError(f"{model.config.name} takes {wanted} channels, and a picture has {made}")
+
+
 def _classify_crops(model, crops: list[Image.Image], top_k: int) -> list[Prediction]:
     import torch
 
@@ -178,6 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         from resnet_hub import from_pretrained
 
         model = from_pretrained(options.model).to(pick_device(options.device))
+        check_labels_pictures(model)
         for path in options.images:
             try:
                 results.append((path, classify(model, [path], top_k=options.top_k)[0]))

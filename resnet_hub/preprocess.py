@@ -54,7 +54,7 @@ class ImageError(ValueError):
 class Preprocess:
     """How a picture becomes network input; fields and results are those of timm's data config.
 
-    `input_size` is (channels, height, width), 1 or 3 channels, sides 1 to 4096 pixels; `crop_pct`, in (0, 1],
+    `input_size` is (channels, height, width), 1 or 3 channels, sides 1 to 4096 pixels; `crop_pct`, 0.01 to 1,
     is crop side / resized side; `mean` and `std`, one per channel, are in units of pixel value / 255.
     Raises ValueError for anything else. Source: `timm.data.create_transform(..., is_training=False)`.
     """
@@ -80,10 +80,10 @@ class Preprocess:
         _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, INTERPOLATIONS)
         _require(self.crop_mode in CROP_MODES, "crop_mode", self.crop_mode, CROP_MODES)
         _require(
-            _are_finite([self.crop_pct]) and 0 < self.crop_pct <= 1,
+            _are_finite([self.crop_pct]) and 0.01 <= self.crop_pct <= 1,
             "crop_pct",
             self.crop_pct,
-            "a number above 0 and at most 1",
+            "a number from 0.01 to 1",
         )
         channels = self.input_size[0]
         _require(

@@ -29,7 +29,8 @@ SUGGESTED = (
     "mobilenetv3_large_100", "densenet121", "vit_tiny_patch16_224", "vit_small_patch16_224",
     "vit_base_patch16_224", "deit_small_patch16_224",
 )  # fmt: skip
-# Which of ImageNet's 1000 classes each of CIFAR-10's ten is. ImageNet has no deer.
+# Which of ImageNet's 1000 classes each of CIFAR-10's ten is. ImageNet has no deer,
+# and by https://www.cs.toronto.edu/~kriz/cifar.html a pickup is neither an automobile nor a truck.
 CIFAR_OF_IMAGENET = {
     "airplane": [404, 895],
     "automobile": [436, 468, 511, 609, 627, 656, 661, 751, 817],
@@ -40,13 +41,13 @@ CIFAR_OF_IMAGENET = {
     "frog": [30, 31, 32],
     "horse": [339],
     "ship": [403, 484, 510, 554, 625, 628, 724, 780, 814, 833, 871, 914],
-    "truck": [555, 569, 675, 717, 864, 867],
+    "truck": [555, 569, 675, 864, 867],
 }  # fmt: skip
 
 
 class NoReference(ValueError):
-    """A reference that cannot be had; `code` is "unknown", "no_counterpart", "too_large", "no_weights",
-    "unreachable" or "unusable", and `facts` are for a page that says it in another language.
+    """A reference that cannot be had; `code` is "unknown", "not_offered", "no_counterpart", "too_large",
+    "no_weights", "unreachable" or "unusable", and `facts` are for a page that says it in another language.
     """
 
     def __init__(self, message: str, code: str, **facts: Any) -> None:
@@ -131,12 +132,13 @@ def memory_limit() -> int:
     return min(MOST_WEIGHTS, memory // MEMORY_SHARE)
 
 
-def pretrained(name: str, tqdm_class: type | None = None):
+def pretrained(name: str, tqdm_class: type | None = None, cache_dir: str | None = None):
     """A timm network with timm's pretrained weights, in eval mode, ready for `resnet_hub.predict.classify`.
 
     Args:
         name: timm's, with or without a tag; the default tag is timm's.
         tqdm_class: progress bar of the download.
+        cache_dir: where it goes, instead of the Hub's cache.
 
     Raises:
         NoReference: when it is unknown, too large, has no weights, or they cannot be downloaded.
@@ -167,18 +169,18 @@ def pretrained(name: str, tqdm_class: type | None = None):
         )
     if not facts.origin:
         raise NoReference(f"timm has no pretrained weights for {bare} on the Hub", "no_weights", **size)
-    file = _downloaded(facts.origin, size, tqdm_class)
+    file = _downloaded(facts.origin, size, tqdm_class, cache_dir)
     # Older versions of timm read any file of a network that was published in JAX's format as one of JAX's.
     overlay = {"file": str(file), "custom_load": False}
     net = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay=overlay)
     return _ready(net, facts, preprocess, _labels(net.num_classes))
 
 
-def _downloaded(repo_id: str, size: dict, tqdm_class: type | None) -> Path:
+def _downloaded(repo_id: str, size: dict, tqdm_class: type | None, cache_dir: str | None) -> Path:
     from resnet_hub.fetch import CheckpointError, HubUnreachable, fetch_checkpoint
 
     try:
-        return fetch_checkpoint(repo_id, tqdm_class=tqdm_class).weights
+        return fetch_checkpoint(repo_id, tqdm_class=tqdm_class, cache_dir=cache_dir).weights
     except CheckpointError as error:
         message = f"timm's weights for {size['name']} cannot be had: {error}"
         code = "unreachable" if isinstance(error, HubUnreachable) else "unusable"
@@ -328,7 +330,9 @@ def is_same_network(config, name: str) -> bool:
     """Whether timm builds the network of our configuration under this name, with or without a tag."""
     from resnet_hub.counterpart import is_library_s_own, stock_name
 
-    stock = "resnet50c" if getattr(config, "stem", "") == "deep" else stock_name(config)
+    stock = stock_name(config)
+    if getattr(config, "stem", "") == "deep":
+        stock = {"resnet50": "resnet50c"}.get(stock)  # timm's other networks with this stem are wider
     return is_library_s_own(config, "timm") and stock == name.removeprefix("timm/").partition(".")[0]
 
 

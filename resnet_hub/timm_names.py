@@ -13,9 +13,9 @@ from typing import Any
 from resnet_hub.config import ModelConfig
 from resnet_hub.models.registry import list_models, model_config
 
-SAME_IN_TIMM = {"resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2"}
+SAME_IN_TIMM = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2")
 # timm's VGG-16 has other keys, which transformers would fill with random numbers and a warning.
-TAKEN_IN_TIMM = SAME_IN_TIMM | {"vgg16"}
+TAKEN_IN_TIMM = {*SAME_IN_TIMM, "vgg16"}
 # Fields that change no answer of a trained network, and those that timm takes from elsewhere in config.json.
 WITHOUT_EFFECT = {"name", "num_classes", "drop_rate", "zero_init_residual"}
 DEEP_STEM = {"stem_width": 32, "stem_type": "deep"}  # timm's resnet50c

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import torchvision
 
 from resnet_hub import create_model, list_models, model_config
 from resnet_hub.advice import RULES, advise
@@ -92,9 +93,32 @@ def test_what_other_libraries_load_silently_wrong(overrides, mended):
     assert found.overrides == mended
 
 
-@pytest.mark.parametrize("overrides", [{"stem": "deep", "strides": (1, 2, 2, 1)}, {"shortcut": "zeropad"}])
-def test_what_other_libraries_refuse_to_load_is_not_called_silent(overrides):
-    assert "weights_mean_something_else" not in advice("resnet50", **overrides)
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("resnet50", {"stem": "deep", "strides": (1, 2, 2, 1)}),
+        ("resnet50", {"shortcut": "zeropad"}),
+        ("resnet18", {"strides": (2, 2, 2, 2)}),  # its first block gets a projection
+        ("resnet50", {"global_pool": "max"}),  # timm can be told
+    ],
+)
+def test_what_other_libraries_refuse_or_can_be_told_is_not_called_silent(name, overrides):
+    assert "weights_mean_something_else" not in advice(name, **overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"strides": (2, 2, 2, 2)}, {"strides": (1, 2, 2, 1)}, {"maxpool": False}]
+)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_silent_is_what_torchvision_loads_without_an_error(name, overrides):
+    weights = create_model(name, **overrides).state_dict()
+    try:
+        getattr(torchvision.models, name)().load_state_dict(weights)
+    except RuntimeError:
+        is_silent = False
+    else:
+        is_silent = True
+    assert ("weights_mean_something_else" in advice(name, **overrides)) == is_silent
 
 
 @pytest.mark.parametrize(

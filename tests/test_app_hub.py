@@ -6,21 +6,25 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from html.parser import HTMLParser
 
 import gradio as gr
+import numpy as np
 import pytest
 from conftest import ROOT, served
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from loopback_hub import TOKEN, LoopbackHub, serve
+from PIL import Image
 from test_hub import tiny
 
 import resnet_hub
+from resnet_hub import predict
 from resnet_hub.fetch import CheckpointError
 from resnet_hub.ui import models
 from resnet_hub.ui.cards import card_html, shown_card
-from resnet_hub.ui.classify import load
+from resnet_hub.ui.classify import load, overlay
 from resnet_hub.ui.models import MOST_LOADED, Shelf, TooLarge
 from resnet_hub.ui.text import say
 
@@ -199,7 +203,43 @@ def test_a_broken_repository_is_said_in_one_line(hub, saved):
         load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
 
 
+def test_what_is_in_the_cache_is_not_announced_as_a_download(hub, saved):
+    repo = hub.add(REPO, saved)
+    resnet_hub.from_pretrained(REPO)
+    assert Shelf(added=(REPO,)).megabytes(REPO) is None
+    assert Shelf().megabytes(REPO) == pytest.approx(1.1, abs=0.1)  # what a visitor names is not read from it
+    repo.commit({"README.md": b"# another commit"})
+    assert Shelf(added=(REPO,)).megabytes(REPO) == pytest.approx(1.1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"), [({"num_classes": 0}, "has no classes"), ({"in_chans": 4}, "takes 4 channels")]
+)
+def test_a_network_that_cannot_label_pictures_is_refused_in_one_line(hub, tmp_path, capsys, overrides, said):
+    tiny(**overrides).save_pretrained(tmp_path / "net")
+    hub.add(REPO, tmp_path / "net")
+    with pytest.raises(gr.Error, match=said):
+        load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
+    photo = str(ROOT / "resnet_hub" / "ui" / "examples" / "cat.jpg")
+    assert predict.main([photo, "--model", str(tmp_path / "net")]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((1, 4096), (1, 256)), ((4096, 8), (256, 1)), ((32, 32), (256, 256))]
+)
+def test_where_it_looked_is_one_size_whatever_the_network_sees(size, shown):
+    assert overlay(Image.new("RGB", size), np.ones((2, 2), np.float32)).size == shown
+
+
 # Cards
+
+
+def test_a_card_of_unclosed_comments_does_not_hold_the_page():
+    started = time.perf_counter()
+    shown = card_html("# Title\n" + "<!--" * 50_000, "en")
+    assert "Title" in shown and "<!--" not in shown
+    assert time.perf_counter() - started < 20  # a quadratic search takes minutes
 
 
 def test_the_card_is_that_of_the_loaded_commit(hub, saved):

@@ -4,6 +4,7 @@ Oracle: huggingface_hub's own card classes."""
 from __future__ import annotations
 
 import copy
+import shlex
 
 import pytest
 import yaml
@@ -381,6 +382,54 @@ def test_front_matter_added_by_hand_survives(text):
     assert (fields["license"], fields["language"]) == ("apache-2.0", "ja")
     assert "mushrooms" in fields["tags"] and "thumbnail" not in fields
     assert fields["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.9123
+
+
+def test_facts_in_a_rewritten_section_are_not_kept_for_other_ones(text):
+    """The opening and "Use" hold the classes and sizes of what was published before."""
+    theirs = text.replace("Input: 32x32 pixels", "Just give it 32x32 pixels")
+    assert "Just give it" in merged(theirs, text)
+    other = trained()
+    other.preprocess = Preprocess((3, 64, 64))
+    both = merged(theirs, render_card(other, FACTS, load_from="somebody/my_run"))
+    assert "Just give it" not in both and "64x64" in both
+
+
+@pytest.mark.parametrize("heading", ["Results", "The network"])
+def test_a_section_of_ours_that_a_person_wrote_stays_beside_what_is_generated(text, heading):
+    both = merged(f"# Mine\n\n## {heading}\n\nMy own table.\n", text)
+    assert "My own table." in both and "| top-1 accuracy | 87.61 % |" in both
+    assert merged(both, text) == both
+
+
+def test_no_folder_of_the_machine_is_on_a_card():
+    command = shlex.join(["python", "-m", "x", "--data", "/home/John Smith/photos", "--out=C:\\My runs\\one"])
+    facts = FACTS | {"command": command, "teacher": "/home/anna/big", "recipe": RECIPE}
+    card = render_card(trained(), facts, load_from="somebody/my_run")
+    assert not any(name in card for name in ("John", "Smith", "My runs", "anna"))
+    assert "photos" in card and "distillation from a checkpoint on the machine" in card
+
+
+@pytest.mark.parametrize(
+    ("base", "licence"),
+    [(None, "mit"), ("resnet20_cifar10", "mit"), ("timm/resnet50.fb_swsl_ig1b_ft_in1k", None)],
+)
+def test_fine_tuned_weights_keep_the_licence_of_their_owner(base, licence):
+    card = render_card(trained(), FACTS | {"base_model": base, "mode": "full"}, load_from="somebody/my_run")
+    assert front_matter(card).get("license") == licence
+
+
+@pytest.mark.parametrize(
+    ("data", "is_ten"),
+    [
+        ("CIFAR-10 re-encoded as JPEG", True),
+        ("CIFAR-100", False),
+        ("cifar100", False),
+        ("cifar10-jpeg", True),
+    ],
+)
+def test_cifar_100_is_not_called_cifar_10(data, is_ten):
+    card = render_card(trained(), FACTS | {"data": data}, load_from="somebody/my_run")
+    assert ("cifar10" in front_matter(card).get("datasets", [])) == is_ten
 
 
 def test_results_of_earlier_weights_do_not_outlive_them(text, bare_text):

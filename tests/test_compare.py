@@ -176,7 +176,7 @@ def test_each_mapped_imagenet_class_is_what_the_table_says():
     words = {
         "bird": "", "dog": "", "deer": "", "cat": "cat|tabby", "frog": "frog", "horse": "horse|sorrel",
         "automobile": "car|wagon|cab|convertible|jeep|limousine|minivan|model t|racer",
-        "truck": "truck|engine|van|pickup", "airplane": "airliner|warplane",
+        "truck": "truck|engine|van", "airplane": "airliner|warplane",
         "ship": "boat|ship|schooner|liner|carrier|maran|pirate|submarine|yawl",
     }  # fmt: skip
     used = [i for classes in reference.CIFAR_OF_IMAGENET.values() for i in classes]
@@ -223,7 +223,7 @@ def test_what_was_used_longest_ago_goes_first(hub, monkeypatch):
     first = references.key(COUNTERPART, SHIPPED)
     net = references.get(first)
     monkeypatch.setattr(references, "_load", lambda source, bar: object())
-    others = [(f"other{i}", None) for i in range(MOST_LOADED)]
+    others = [(f"other{i}", None, None) for i in range(MOST_LOADED)]
     for key in others[:-1]:
         references.get(key)
     assert references.get(first) is net  # used again, so now the second is the oldest
@@ -236,7 +236,7 @@ def test_out_of_reach_means_our_weights_where_the_network_is_the_same(hub, tmp_p
     resnet_hub.create_model("resnet34").save_pretrained(tmp_path)
     references = References(Shelf((str(tmp_path),)))
     key = references.key("resnet34", str(tmp_path))
-    assert key == (COUNTERPART, str(tmp_path))
+    assert key == (COUNTERPART, str(tmp_path), "local")
     facts = references.get(key).facts
     assert facts.weights == "copied" and "resnet34" in facts.name
     said = compare_page.origin("en", facts)
@@ -245,14 +245,67 @@ def test_out_of_reach_means_our_weights_where_the_network_is_the_same(hub, tmp_p
         references.key("resnet50", str(tmp_path))
 
 
+def test_a_newer_commit_of_ours_gets_a_counterpart_of_its_own(monkeypatch):
+    references = References(Shelf())
+    first = references.key(COUNTERPART, SHIPPED)
+    monkeypatch.setattr(references.shelf.get(SHIPPED), "revision", "another commit")
+    assert references.key(COUNTERPART, SHIPPED) != first
+
+
+def test_where_models_are_listed_references_are_those_the_page_suggests(hub):
+    listed = References(Shelf(only=("timm/resnet50d.ra2_in1k",)))
+    assert listed.key("resnet18", SHIPPED) and listed.key(COUNTERPART, SHIPPED)
+    for name in ("resnet26d", "timm/vit_huge_patch14_224.mae"):
+        with pytest.raises(NoReference) as caught:
+            listed.key(name, SHIPPED)
+        assert caught.value.code == "not_offered"
+    assert listed._is_listed("timm/resnet50d.ra2_in1k")
+
+
+def test_references_that_nobody_suggests_leave_nothing_on_the_disk(hub, monkeypatch):
+    caches = []
+
+    def pretrained(name, tqdm_class, cache_dir):
+        caches.append(cache_dir)
+        return torch.nn.Identity()
+
+    monkeypatch.setattr(reference, "pretrained", pretrained)
+    references = References(Shelf())
+    for name in ("resnet18", "resnet26d"):
+        references.get((name, None, None))
+    assert caches[0] is None and not Path(caches[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "same_as"),
+    [
+        ("resnet50", {"stem": "deep"}, "resnet50c"),
+        ("resnet18", {"stem": "deep"}, None),
+        ("resnet101", {"stem": "deep"}, None),
+        ("resnet18", {}, "resnet18"),
+    ],
+)
+def test_networks_are_the_same_where_timm_s_has_the_same_parameters(name, overrides, same_as):
+    model = resnet_hub.create_model(name, **overrides)
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    for candidate in ("resnet18", "resnet50", "resnet50c", "resnet101", "resnet101c"):
+        is_same = reference.is_same_network(model.config, candidate)
+        assert is_same == (candidate == same_as)
+        if is_same:
+            theirs = timm.create_model(candidate).state_dict()
+            assert {key: value.shape for key, value in theirs.items()} == shapes
+
+
 def test_weights_that_the_hub_refuses_are_not_replaced_by_ours(hub, tmp_path, monkeypatch):
     def refused(*_, **__):
         raise CheckpointError("timm/resnet34.a1_in1k: model.safetensors is missing")
 
+    references = References(Shelf((SHIPPED,)))
+    references.shelf.get(SHIPPED)
     monkeypatch.setattr("resnet_hub.fetch.fetch_checkpoint", refused)
     monkeypatch.setattr(reference, "is_same_network", lambda *_: True)
     with pytest.raises(NoReference) as caught:
-        References(Shelf((SHIPPED,))).key("resnet34", SHIPPED)
+        references.key("resnet34", SHIPPED)
     for language in ("en", "ja"):
         said = compare_page.reason(language, compare_page.Missing("resnet34", caught.value))
         assert "model.safetensors is missing" in said and "reach" not in said and "接続" not in said

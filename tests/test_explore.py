@@ -149,6 +149,18 @@ def test_no_drawing_leaves_its_frame(seed):
             assert top >= 0 and top + float(box.get("height")) <= height
 
 
+@pytest.mark.parametrize(
+    "text", ["resnet50.4096x1", "resnet50.1024x32", "resnet50.4096.stem-cifar.maxpool-yes"]
+)
+def test_extreme_sizes_are_drawn_in_a_frame_one_can_look_at(text):
+    found = designs.design(designs.read_address(text))
+    scale = common_scale([explore_page.maps_of("en", found)])
+    drawn = ET.fromstring(explore_page.drawing("en", "A", found, scale))
+    assert float(drawn.get("height")) <= 500 and float(drawn.get("width")) <= 600
+    boxes = [max(float(box.get("width")), float(box.get("height"))) for box in drawn.findall(f"{SVG}rect")]
+    assert max(boxes) > 20
+
+
 def test_a_map_of_one_position_is_drawn_in_the_warning_colour():
     drawn = ET.fromstring(shrinking_maps([Map("x", 3, (32, 32)), Map("y", 8, (1, 1))], 2, "#000000", "t"))
     assert [box.get("fill") for box in drawn.iter(f"{SVG}rect")] == ["#000000", "#d55e00"]

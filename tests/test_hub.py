@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
+from resnet_hub.convert import input_shape
 from resnet_hub.fetch import SHIPPED, CheckpointError
 from resnet_hub.hub import Calibration, HubModel, default_preprocess, read_preprocess
 from resnet_hub.models.build import network_class
@@ -256,6 +257,22 @@ def test_a_thousand_classes_without_names_get_imagenets(tmp_path):
     assert labels[207].startswith("golden retriever") and len(set(labels)) == 1000
 
 
+def test_a_loaded_network_does_not_change_with_its_file(saved):
+    model = from_pretrained(saved)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with (saved / "model.safetensors").open("r+b") as file:  # as cp does
+        file.seek(20_000)
+        file.write(bytes(100_000))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_timm_checkpoint_of_another_size_is_traced_and_exported_at_it(tmp_path):
+    timm_directory(tmp_path, num_classes=5)
+    edit_config(tmp_path, lambda values: values["pretrained_cfg"].update(input_size=[3, 160, 160]))
+    model = from_pretrained(tmp_path)
+    assert model.config.input_size == (160, 160) and input_shape(model) == (3, 160, 160)
+
+
 def test_timms_label_names_by_class_are_read(saved):
     names = {str(i): f"thing {i}" for i in range(10)}
     edit_config(saved, lambda values: values.update(label_names=names))
@@ -404,6 +421,24 @@ def test_largest_allowed_configuration_costs_little_memory_to_refuse(saved):
     ran = subprocess.run([sys.executable, "-c", script, saved], capture_output=True, text=True, timeout=300)
     kilobytes, message = ran.stdout.split(maxsplit=1)
     assert int(kilobytes) < 500_000 and message.startswith(f"{saved}: ")
+
+
+@pytest.mark.parametrize("block", ["basic", "pooled"])
+def test_a_small_file_cannot_ask_for_much_memory(saved, block):
+    """Some initialisations write to every weight before the file's shapes are compared."""
+    huge = {"block": block, "depths": [4] * 3, "widths": [2048] * 3, "strides": [1] * 3}
+    huge |= {"stem": "cifar", "shortcut": "projection"}
+    edit_config(saved, lambda values: values["resnet_hub"]["config"].update(huge))
+    assert "bytes cannot hold the network's" in refusal(saved)
+
+
+def test_a_network_that_takes_minutes_a_picture_is_refused(saved):
+    def enlarge(values):
+        values["resnet_hub"]["config"].update(depths=[200] * 3, strides=[1] * 3, widths=[16] * 3)
+        values["pretrained_cfg"].update(input_size=[3, 1024, 1024])
+
+    edit_config(saved, enlarge)
+    assert "multiply-adds a picture; 1,000,000,000,000 is the most" in refusal(saved)
 
 
 def test_a_picture_size_that_would_fill_the_memory_is_refused(tmp_path):

@@ -340,7 +340,7 @@ PUBLISHED_BROKEN = {
 
 
 @pytest.mark.parametrize("what", PUBLISHED_BROKEN)
-def test_what_was_published_broken_is_said_not_kept_and_loads_once_mended(hub, repo, saved, what, tmp_path):
+def test_what_was_published_broken_is_said_and_loads_once_mended(hub, repo, saved, what, tmp_path):
     file, damage, cause = PUBLISHED_BROKEN[what]
     whole = (saved / file).read_bytes()
     (tmp_path / "scratch").mkdir()
@@ -349,9 +349,17 @@ def test_what_was_published_broken_is_said_not_kept_and_loads_once_mended(hub, r
     repo.commit({file: broken})
     message = refusal(REPO)
     assert message.startswith(f"{REPO}: {file}: ") and cause in message and "\n" not in message
-    assert whole and broken not in [blob.read_bytes() for blob in blobs(tmp_path)]
+    if what == "no JSON":  # as a damaged download would look
+        assert broken not in [blob.read_bytes() for blob in blobs(tmp_path)]
     repo.commit({file: whole})
     assert same_answers(from_pretrained(REPO), from_pretrained(saved))
+
+
+def test_another_library_s_file_stays_in_the_shared_cache(hub, saved, tmp_path):
+    foreign = json.dumps({"architectures": ["ViTForImageClassification"], "hidden_size": 192}).encode()
+    hub.add("google/vit-tiny", saved).commit({"config.json": foreign})
+    assert "architecture" in refusal("google/vit-tiny")
+    assert foreign in [blob.read_bytes() for blob in blobs(tmp_path)]
 
 
 # Pushing

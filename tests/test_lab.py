@@ -12,6 +12,7 @@ import random
 import re
 import threading
 import time
+import tracemalloc
 import zipfile
 import zlib
 
@@ -359,7 +360,7 @@ def test_latency_is_measured():
 )
 def test_advice_is_what_the_trainer_does(images, mode, trainable):
     found = adviser.advise(images, 2, similar=True)
-    assert found.mode == mode == chosen_mode("auto", images)
+    assert found.mode == mode == chosen_mode("auto", images, create_model("resnet50").config)
     assert (found.trainable, found.total) == (trainable, 23_512_130)
 
 
@@ -705,7 +706,7 @@ def test_a_grid_says_what_the_model_says_and_marks_what_is_wrong(tmp_path):
     guesses = [model.predict(picture(seed))[0][0][0] for seed in range(4)]
     files = {f"set/{guess}/{seed}.png": png(seed) for seed, guess in enumerate(guesses)}
     wrong = next(name for name in model.labels if name != guesses[0])
-    files |= {f"set/{wrong}/odd.png": png(0), "set/zebra/1.png": png(1), "set/cat/broken.jpg": b"no picture"}
+    files |= {f"set/{wrong}/odd.png": png(0), "set/zebra/1.png": png(1), "set/notes/read.txt": b"no picture"}
     files |= {"__MACOSX/set/cat/._1.png": b"", "set/.DS_Store": b""}
     grid = predict(model, "resnet20_cifar10", from_zip(zipped(tmp_path / "a.zip", files)))
     assert grid.right == 4 and len(grid.predictions) == 6
@@ -729,18 +730,30 @@ BAD_ZIPS = {
 def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypatch, name):
     files, key = BAD_ZIPS[name]
     path = zipped(tmp_path / "a.zip", files)
-    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("a file was unpacked"))
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("a file was unpacked"))
     with pytest.raises(GridError) as error:
         from_zip(path)
     assert error.value.key == key
 
 
 def test_a_zip_whose_header_lies_gives_no_more_than_it_admits(tmp_path):
-    path = zipped(tmp_path / "a.zip", {"cat/1.png": bytes(5_000_000)})
-    raw = path.read_bytes().replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    path = zipped(tmp_path / "a.zip", {"cat/1.png": bytes(50_000_000)})
+    raw = path.read_bytes().replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     path.write_bytes(raw)
+    tracemalloc.start()
     with pytest.raises(GridError) as error:
         from_zip(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error.value.key == "grid_bad_zip" and peak < 5_000_000
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_whose_unpacking_has_no_bound_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("cat/1.png", bytes(1000))
+    with pytest.raises(GridError) as error:
+        from_zip(tmp_path / "a.zip")
     assert error.value.key == "grid_bad_zip"
 
 

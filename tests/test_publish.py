@@ -283,7 +283,9 @@ def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys)
     assert (front["sdk"], front["app_file"], front["models"]) == ("gradio", "space.py", [REPO])
     assert REPO.encode() in files["space.py"] and b"--models-only-from" in files["space.py"]
     here = Path(publish.ROOT)
-    for name in ("app.py", "requirements.txt", "resnet_hub/ui/style.css", "resnet_hub/card_template.md"):
+    needed = ("app.py", "requirements.txt", "resnet_hub/ui/style.css", "resnet_hub/card_template.md")
+    for name in (*needed, "training/results/stem.json"):
         assert files[name] == (here / name).read_bytes()
-    assert not [name for name in files if "__pycache__" in name or name.startswith(("tests", "training"))]
+    assert not [name for name in files if "__pycache__" in name or name.startswith("tests")]
+    assert not [name for name in files if name.startswith("training/") and name.endswith(".py")]
     assert "/spaces/" in capsys.readouterr().out

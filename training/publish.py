@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 FACTS_FILE = "run.json"
 NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, FACTS_FILE, "history.jsonl", "curves.png")
 BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
-APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub")
+APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub", "training/results")
 TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
 
 
@@ -116,8 +116,9 @@ def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
     for name in BESIDE:
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
-    if not is_public_name(facts.get("base_model") or ""):
-        facts.pop("base_model", None)
+    for source in ("base_model", "teacher"):
+        if not is_public_name(facts.get(source) or ""):
+            facts.pop(source, None)
     text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
     (folder / FACTS_FILE).write_text(text, encoding="utf-8")
 

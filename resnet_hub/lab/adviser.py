@@ -12,9 +12,8 @@ from itertools import groupby
 from resnet_hub.finetune import HEAD_RATE, mode_for, mode_rates, share_of_each
 from resnet_hub.geometry import trace
 from resnet_hub.lab.bounds import one_of, within
+from resnet_hub.lab.timeline import FAMILY
 from resnet_hub.models.registry import model_config
-
-NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def advise(images: int, classes: int, similar: bool, network: str = "resnet50") 
     """
     within("images", images, 1, 10_000_000)
     within("classes", classes, 2, 10_000)
-    one_of("network", network, NETWORKS)
+    one_of("network", network, FAMILY)
     config, mode = model_config(network, num_classes=classes), mode_for(images, similar)
     rows = [row for row in trace(config) if row.params]
     shares = share_of_each((f"{row.name}." for row in rows), mode_rates(mode, config, "fc"))

@@ -34,7 +34,7 @@ def card_html(text: str, language: str = "en") -> str:
     )
     renderer.add_render_rule("table_open", lambda *_: '<div class="wide"><table>')
     renderer.add_render_rule("table_close", lambda *_: "</table></div>")
-    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?(-->|\Z)", "", body, flags=re.DOTALL)
     return f'<div class="card prose">{renderer.render(body)}</div>'
 
 

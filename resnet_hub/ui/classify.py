@@ -17,10 +17,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
+from resnet_hub.predict import DEFAULT_MODEL, Prediction, check_labels_pictures, classify, saliency
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.common import (
     QUIET,
+    STATE_KEPT,
     VIRIDIS,
     Page,
     Part,
@@ -108,7 +109,7 @@ def figure(picture: Image.Image, caption: str, legend: str = "") -> str:
 
 def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:
     """A heat map (h, w), 0 to 1, in viridis over the picture the network saw."""
-    side = (OVERLAY_SIDE, OVERLAY_SIDE * seen.height // seen.width)
+    side = tuple(max(OVERLAY_SIDE * n // max(seen.size), 1) for n in seen.size)
     smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(side, Image.Resampling.BILINEAR))
     picture = seen.convert("RGB").resize(side, Image.Resampling.NEAREST)
     return Image.blend(picture, viridis(smooth), 0.6)
@@ -155,11 +156,13 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
             size = {"model": source, "megabytes": f"{megabytes:.0f}"}
             gr.Info(say(language, "downloading", **size), duration=5)
             progress(0, desc=say(language, "downloading", **size))
-        return shelf.get(source, download_bar(progress))
+        model = shelf.get(source, download_bar(progress))
+        check_labels_pictures(model)
+        return model
     except TooLarge as error:
         sizes = {"megabytes": error.args[0] // 10**6, "most": MOST_TYPED_BYTES // 10**6}
         raise refuse(language, "model_too_large", model=source, **sizes) from error
-    except ValueError as error:  # a CheckpointError, or a device that is not there
+    except ValueError as error:  # a CheckpointError, no network for pictures, a device that is not there
         raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
 
 
@@ -203,7 +206,7 @@ def model_info(shelf: Shelf, language: str) -> str:
 
 def lay_out(shelf: Shelf) -> Parts:
     """Place every component, in English."""
-    shown = gr.State(None, time_to_live=600)  # no longer than the upload itself
+    shown = gr.State(None, time_to_live=STATE_KEPT)
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
             photo = gr.Image(
@@ -296,9 +299,11 @@ def wire_look(parts: Parts, shelf: Shelf, language: gr.Radio) -> None:
     def explain(shown: Shown) -> np.ndarray:
         return saliency(shelf.get(shown.source), shown.prediction.seen, shown.prediction.class_indices[0])
 
-    def on_look(shown: Shown | None, language: str) -> tuple[str, Shown]:
+    def on_look(shown: Shown | None, language: str, progress=gr.Progress()) -> tuple[str, Shown]:  # noqa: B008
         if shown is None:
             raise refuse(language, "look_first")
+        if load(shelf, shown.source, language, progress).revision != shown.revision:
+            raise refuse(language, "look_again")
         shown = replace(shown, heat=explain(shown))
         return verdict(language, shown), shown
 

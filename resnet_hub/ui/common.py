@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from resnet_hub.ui.recorder import Recorder
 
 EXAMPLES = sorted(Path(__file__).with_name("examples").glob("*.jpg"))
+STATE_KEPT = 3600  # seconds; Gradio keeps a closed page's state as long
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}

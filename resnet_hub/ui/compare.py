@@ -18,7 +18,17 @@ from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
 from resnet_hub.reference import COUNTERPART, SUGGESTED, NoReference
 from resnet_hub.ui.classify import download_bar, load
-from resnet_hub.ui.common import EXPLORED, QUIET, Page, Part, error_text, examples_for, refuse, uploaded
+from resnet_hub.ui.common import (
+    EXPLORED,
+    QUIET,
+    STATE_KEPT,
+    Page,
+    Part,
+    error_text,
+    examples_for,
+    refuse,
+    uploaded,
+)
 from resnet_hub.ui.compare_page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.family_page import family_page
 from resnet_hub.ui.models import References, Shelf, on_gpu
@@ -26,6 +36,8 @@ from resnet_hub.ui.text import known_language, say
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
+# Of all visitors: two comparisons together would hold twice as many networks as the memory is reckoned for.
+ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "compare"}
 SORT = Path(__file__).with_name("sort.js")
 
 
@@ -178,8 +190,8 @@ def build(given: Page, tab: gr.Tab) -> Part:
     shelf, language, _ = given
     with gr.Blocks():
         parts = lay_out(shelf)
-        compared = gr.State(None, time_to_live=600)  # no longer than the uploads themselves
-        many = gr.State(None, time_to_live=600)
+        compared = gr.State(None, time_to_live=STATE_KEPT)
+        many = gr.State(None, time_to_live=STATE_KEPT)
         facts = gr.JSON(visible=False)
     references = References(shelf)
     seconds = wire_family(parts, shelf, language)
@@ -192,6 +204,8 @@ def build(given: Page, tab: gr.Tab) -> Part:
 
     def on_open(chosen: str) -> list:
         """timm's whole list and the guide: neither is worth a slower start."""
+        if not shelf.takes_any:
+            return [gr.skip(), family_page(chosen, seconds)]
         import timm
 
         return [gr.update(choices=[COUNTERPART, *timm.list_models()]), family_page(chosen, seconds)]
@@ -233,7 +247,7 @@ def wire_photo(
             ours, besides = look(uploaded(image), model, keys)
         except ImageError as error:
             raise gr.Error(error_text(language, error), print_exception=False) from error
-        compared = timed(Compared(ours, besides, missing, [(None, model), *keys]), references)
+        compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
         return document(compared), page(language, compared), compared
 
     parts.go.click(
@@ -242,8 +256,8 @@ def wire_photo(
         [facts, parts.panel, state],
         api_name="compare",
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
-        concurrency_limit=2,
         show_progress_on=[parts.panel],
+        **ONE_AT_A_TIME,
     )
 
 
@@ -260,11 +274,14 @@ def wire_measure(parts: Parts, references: References, language: gr.Radio, state
             raise refuse(language, "compare_first")
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
             if key not in references.seconds:
-                references.seconds[key] = time_it(key)
+                try:
+                    references.seconds[key] = time_it(key)
+                except ValueError as error:  # no longer in memory, and no longer to be had
+                    raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 
-    slowly = {"concurrency_limit": 1, "show_progress_on": [parts.panel], "api_visibility": "private"}
+    slowly = {"show_progress_on": [parts.panel], "api_visibility": "private"} | ONE_AT_A_TIME
     parts.measure.click(on_measure, [state, language], [parts.panel, state], **slowly)
 
 
@@ -298,9 +315,9 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
         [parts.files, parts.model, parts.reference, language],
         [parts.many_panel, state],
         preprocess=False,
-        concurrency_limit=1,
         show_progress_on=[parts.many_panel],
         api_visibility="private",
+        **ONE_AT_A_TIME,
     )
 
 

@@ -37,7 +37,7 @@ class Compared:
 
     Args:
         ours, besides, missing: our answer, the references', and those that could not be had.
-        keys: of our model (None, source) and of each of `besides`, for latencies.
+        keys: of our model (None, source, None) and of each of `besides`, for latencies.
         seconds: latencies measured so far, by key.
     """
 

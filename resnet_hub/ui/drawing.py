@@ -13,7 +13,8 @@ from html import escape
 
 from resnet_hub.advice import LEAST_POSITIONS
 
-WIDTH = 400  # of every drawing, in its own units; a phone shows one unit as 0.9 pixels
+WIDTH = 400  # of nearly every drawing, in its own units; a phone shows one unit as 0.9 pixels
+MOST_HEIGHT = 400  # of a map
 LETTER = 6.2  # the widest a character of the 11-unit font comes out, nearly
 GAP = 6
 PLOT_HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 210, 34, 26, 12, 30
@@ -44,25 +45,35 @@ class Map:
 
 
 def common_scale(designs: Sequence[Sequence[Map]]) -> float:
-    """The largest scale, in units a position, at which each of the designs fits the width."""
+    """The largest scale, in units a position, at which each of the designs fits into its frame."""
     low, high = 0.0, float(WIDTH)
     for _ in range(30):
         scale = (low + high) / 2
-        fits = all(sum(each.room(scale) for each in maps) <= WIDTH for maps in designs)
+        fits = all(
+            sum(each.room(scale) for each in maps) <= frame_width(maps)
+            and max(each.size[0] for each in maps) * scale <= MOST_HEIGHT
+            for maps in designs
+        )
         low, high = (scale, high) if fits else (low, scale)
     return low
+
+
+def frame_width(maps: Sequence[Map]) -> float:
+    """Width of a design's drawing: as all others, or as wide as its labels take."""
+    return max(WIDTH, sum(LETTER * max(map(len, each.labels)) + each.depth + GAP for each in maps))
 
 
 def shrinking_maps(maps: Sequence[Map], scale: float, colour: str, title: str) -> str:
     """Boxes from the picture to the last stage, to scale; what advice calls too small is marked."""
     floor = max(each.size[0] * scale + each.depth for each in maps) + 20
     rooms = [each.room(scale) for each in maps]
-    spare = (WIDTH - sum(rooms)) / len(maps)
+    width = frame_width(maps)
+    spare = (width - sum(rooms)) / len(maps)
     parts, x = [], 0.0
     for each, room in zip(maps, rooms, strict=True):
         parts.append(_box(each, scale, x + (room + spare) / 2, floor, colour))
         x += room + spare
-    return svg(floor + 30, title, parts)
+    return svg(floor + 30, title, parts, width)
 
 
 def _box(each: Map, scale: float, middle: float, floor: float, colour: str) -> str:
@@ -186,9 +197,9 @@ def standalone(svg: str) -> str:
     return f'{head} color="#111"><rect width="100%" height="100%" fill="#fff"/>{body}'
 
 
-def svg(height: float, title: str, parts: Sequence[str]) -> str:
+def svg(height: float, title: str, parts: Sequence[str], width: float = WIDTH) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" width="{WIDTH}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
         f'height="{height:.0f}" role="img" font-family="system-ui, sans-serif" font-size="11">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )

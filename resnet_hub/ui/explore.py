@@ -22,6 +22,7 @@ from resnet_hub.ui import designs
 from resnet_hub.ui.common import (
     EXPLORED,
     QUIET,
+    STATE_KEPT,
     Page,
     alert,
     error_text,
@@ -232,6 +233,7 @@ def picture_row() -> tuple[gr.Image, gr.Dataset, gr.Button]:
     with gr.Row(equal_height=False):
         photo = gr.Image(
             placeholder=say("en", "drop"),
+            label=say("en", "photo"),
             show_label=False,
             sources=["upload", "clipboard"],
             type="filepath",
@@ -300,7 +302,7 @@ def build(given: Page, tab: gr.Tab) -> Tab:
     shelf, language, _ = given
     with gr.Blocks():
         parts = lay_out()
-        outcomes = gr.State(None, time_to_live=600)  # no longer than the upload itself
+        outcomes = gr.State(None, time_to_live=STATE_KEPT)
     everything = [language, *parts.state]
     for name in START:
         wire_design(name, parts, everything)

@@ -109,7 +109,11 @@ def advice_list(language: str, design: Design) -> str:
 
 
 def advice_item(language: str, config: ModelConfig, advice: Advice) -> str:
-    facts = advice.facts | {"why": advice.why, "network": config.name, "fields": ", ".join(advice.facts)}
+    facts = advice.facts | {
+        "why": advice.why,
+        "network": config.name,
+        "fields": ", ".join(advice.facts.get("fields", ())),
+    }
     why = html.escape(
         say(language, f"advice_{advice.code}", **facts) + measured_cost(language, config, advice)
     )

@@ -187,8 +187,4 @@ def heat(
             words = f"{value:.{digits}f}".removesuffix(".0").replace("-", "−")
             size = f' font-size="{min(12.0, cell / 2.4):.1f}"'
             parts.append(text(x + cell / 2, y + cell / 2 + 4, words).replace("<text", f"<text{size}", 1))
-    return (
-        svg(height * cell, title, parts)
-        .replace(f"0 0 {WIDTH} ", f"0 0 {side:.0f} ", 1)
-        .replace(f'width="{WIDTH}"', f'width="{side:.0f}"', 1)
-    )
+    return svg(height * cell, title, parts, side)

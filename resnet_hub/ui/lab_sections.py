@@ -65,6 +65,11 @@ def word(language: str, key: str, **facts: Any) -> str:
     return say(language, f"lab_word_{key}", **facts)
 
 
+def map_figure(language: str, key: str, values: np.ndarray, **more: Any) -> str:
+    """A map as `heat` draws it, under its name."""
+    return figure(heat(values, word(language, key), **more), word(language, key))
+
+
 # pooling
 
 
@@ -81,20 +86,18 @@ def draw_grid(language: str, values: Values, window: dict[str, int]) -> str:
     grid = np.array(values["grid"])
     kept = {kind: pooling.pool(grid, kind, **window) for kind in ("max", "average")}
     everything = pooling.pool(grid, "global").values.item()
-    title = word(language, "input")
-    maps = figure(heat(grid, title, faint=~kept["max"].used, digits=0), title)
+    maps = map_figure(language, "input", grid, faint=~kept["max"].used, digits=0)
     for kind, out in kept.items():
-        maps += figure(heat(out.values, kind, side=110), word(language, kind))
+        maps += map_figure(language, kind, out.values, side=110)
     shown = f'<div class="trio small">{maps}</div>'
     shares = {f"{kind}_dropped": percent(out.dropped, 0) for kind, out in kept.items()}
     text = says(language, "pooling", average=f"{everything:.2f}", highest=grid.max(), **shares)
     if values["shift"]:
         moved = {kind: pooling.shift_test(grid, kind, **window) for kind in kept}
-        title = word(language, "shifted")
-        maps = figure(heat(moved["max"].moved, title, digits=0), title)
+        maps = map_figure(language, "shifted", moved["max"].moved, digits=0)
         for kind, pair in moved.items():
             marked = pair.before != pair.after
-            maps += figure(heat(pair.after, kind, marked=marked, side=110), word(language, kind))
+            maps += map_figure(language, kind, pair.after, marked=marked, side=110)
         shown += f'<div class="trio small">{maps}</div>'
         changed = {f"{kind}_changed": percent(pair.changed, 0) for kind, pair in moved.items()}
         text += f'<p class="says">{say(language, "lab_pooling_shift_says", **changed)}</p>'
@@ -139,7 +142,7 @@ def pixel_image(pixels: np.ndarray) -> str:
 def draw_residual(language: str, values: Values) -> str:
     passed = residual.pass_through(values["strength"], values["negative"])
     maps = {"input": passed.before, "with_skip": passed.residual, "without_skip": passed.plain}
-    shown = "".join(figure(heat(each, name), word(language, name)) for name, each in maps.items())
+    shown = "".join(map_figure(language, name, each) for name, each in maps.items())
     facts = {"difference": number(passed.difference), "plain_difference": number(passed.plain_difference)}
     return f'<div class="trio large">{shown}</div>{says(language, "residual", **facts)}'
 
@@ -268,8 +271,8 @@ def draw_bias(language: str, values: Values) -> str:
 
 def draw_dropout(language: str, values: Values) -> str:
     found = dropout.drop(values["p"], values["training"], values["seed"])
-    before = figure(heat(found.before, "before", side=190), word(language, "before"))
-    after = figure(heat(found.after, "after", faint=found.after == 0, side=190), word(language, "after"))
+    before = map_figure(language, "before", found.before, side=190)
+    after = map_figure(language, "after", found.after, faint=found.after == 0, side=190)
     facts = {
         "zeroed": percent(found.zeroed, 0),
         "scale": f"{found.scale:.2f}",
@@ -514,7 +517,7 @@ SECTIONS: dict[str, Section] = {
             Slider(name="images", value=500, least=1, most=10_000_000, typed=True),
             Slider(name="classes", value=2, least=2, most=10_000, typed=True),
             Switch(name="similar", value=True),
-            Choice(name="network", value="resnet50", options=adviser.NETWORKS),
+            Choice(name="network", value="resnet50", options=timeline.FAMILY),
         ),
         draw_transfer,
         "transfer",

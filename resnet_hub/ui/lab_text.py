@@ -452,7 +452,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "<br>1. 学習するパラメータを減らす：--mode feature なら {full} ではなく {feature} 個。<br>2. fc の前のドロップアウト（--drop-rate 0.5）：実験室での 1 回の試行では {zeroed} が 0。"
         "<br>3. データ拡張を強める：--augment resized_crop,flip,trivial。<br>4. 重み減衰：--weight-decay。<br>5. 学習率を下げる：全層ファインチューニングではステムの学習率は fc の {slow} 倍。<br>ほかに早期終了（検証精度が最良のエポックを保存）。<br>{study}",
     ),
-    "exercise_gap": ("Measured, training minus test accuracy in points: {gaps}.", "実測した差（学習精度 − テスト精度、ポイント）：{gaps}。"),
+    "exercise_gap": (
+        "Measured, training minus test accuracy in points: {gaps}. Training accuracy is measured on the changed pictures with dropout at work, so a smaller gap is partly harder training, not only less learnt by heart: look at the test accuracy too.",
+        "実測した差（学習精度 − テスト精度、ポイント）：{gaps}。学習精度は、データ拡張された画像とドロップアウトのもとで測ります。差が小さいのは丸暗記が減ったためだけでなく、学習が難しくなったためでもあるので、テスト精度も合わせて見てください。",
+    ),
     "exercise_6_task": (
         "Pool the map of a vertical edge 2×2 with stride 2: maximum and average. Which keeps the edge, and what happens when it moves by one pixel?",
         "縦のエッジの特徴マップを 2×2・ストライド 2 でプーリングします。最大と平均では、どちらがエッジを残しますか。1 画素ずらすとどうなりますか。",
@@ -527,8 +530,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "results_curve_val": ("Held-out accuracy in %", "検証精度 %"),
     "results_epoch": ("epoch", "エポック"),
     "results_caption": (
-        "Mean over seeds; shaded, and “from–to”, the least and the most. Test + flip: averaged with the answer for the mirror image. Training − test in percentage points.",
-        "シードの平均。帯と「範囲」は最小〜最大。テスト＋反転：左右反転した画像の答えと平均した場合。学習−テストはポイント差。",
+        "Mean over seeds; shaded, and “from–to”, the least and the most. Test + flip: averaged with the answer for the mirror image. Training − test in percentage points: training accuracy is of the last epoch, on pictures changed by augmentation and with dropout at work, so the difference shows how hard training was made as well as what was learnt by heart.",
+        "シードの平均。帯と「範囲」は最小〜最大。テスト＋反転：左右反転した画像の答えと平均した場合。学習−テストはポイント差。学習精度は最後のエポックのもので、データ拡張された画像とドロップアウトのもとで測るため、この差には丸暗記の度合いだけでなく、学習をどれだけ難しくしたかも表れます。",
     ),
     "results_json": ("Numbers, JSON", "数値 JSON"),
     "results_csv": ("Table, CSV", "表 CSV"),
@@ -557,6 +560,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "title_tta": ("Test-time augmentation", "テスト時のデータ拡張（TTA）"),
     "title_distillation": ("Distillation", "蒸留"),
     "title_ingredients": ("Ingredients of the recipe", "レシピの要素"),
+    "data_hymenoptera (ants and bees)": ("hymenoptera (ants and bees)", "hymenoptera（アリとハチ）"),
     "data_CIFAR-10 re-encoded as JPEG": ("CIFAR-10 re-encoded as JPEG", "CIFAR-10（JPEG に再圧縮）"),
     "arm_CIFAR stem": ("CIFAR stem", "CIFAR 用ステム"),
     "arm_ImageNet stem": ("ImageNet stem", "ImageNet 用ステム"),

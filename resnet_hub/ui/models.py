@@ -114,7 +114,7 @@ class Shelf:
             return list(self._loaded.items())
 
     def megabytes(self, source: str) -> float | None:
-        """Size of the download, the cache disregarded; None where there is none or the Hub is out of reach.
+        """Size of the download; None where there is none or the Hub is out of reach.
 
         Raises:
             TooLarge: for a repository that is not offered and larger than `MOST_TYPED_BYTES`.
@@ -123,7 +123,7 @@ class Shelf:
         if source in self.loaded():
             return None
         try:
-            size = download_size(source, token=self._token(source))
+            size = download_size(source, token=self._token(source), cache_counts=source in self.offered)
         except HubUnreachable:  # it may be in the cache
             return None
         if source not in self.offered and size > MOST_TYPED_BYTES:
@@ -164,7 +164,8 @@ class Shelf:
 class References(Shelf):
     """timm's networks beside the models of a shelf, kept within the same bound.
 
-    A key is (timm's name, None) with timm's weights, or (COUNTERPART, source) with one of our models'.
+    A key is (timm's name, None, None) with timm's weights, or (COUNTERPART, source, revision) with one of our
+    models'.
     """
 
     def __init__(self, shelf: Shelf) -> None:
@@ -173,7 +174,15 @@ class References(Shelf):
         self.seconds: dict[tuple, float] = {}  # measured latencies
 
     def allows(self, source: tuple) -> bool:
-        return True  # what timm does not know is refused where it is looked up
+        """Where only listed models may be loaded, timm's suggested ones may too, and no other of timm's."""
+        name, ours, _ = source
+        return ours is not None or self.shelf.takes_any or self._is_listed(name)
+
+    def _is_listed(self, name: str) -> bool:
+        from resnet_hub.reference import SUGGESTED
+
+        bare = name.removeprefix("timm/")
+        return bare in SUGGESTED or f"timm/{bare}" in self.shelf.offered
 
     def key(self, name: str, source: str, tqdm_class: type | None = None) -> tuple:
         """Load timm's network of that name, or our weights in it where timm's are out of reach; its key.
@@ -183,22 +192,29 @@ class References(Shelf):
         """
         from resnet_hub.reference import COUNTERPART, NoReference, is_same_network
 
-        key = (COUNTERPART, source) if name == COUNTERPART else (name, None)
+        ours = self.shelf.get(source)
+        copy = (COUNTERPART, source, ours.revision)
+        key = copy if name == COUNTERPART else (name, None, None)
+        if not self.allows(key):
+            raise NoReference(f"{name} is not offered here", "not_offered", name=name)
         try:
             self.get(key, tqdm_class)
         except NoReference as error:
-            if error.code != "unreachable" or not is_same_network(self.shelf.get(source).config, name):
+            if error.code != "unreachable" or not is_same_network(ours.config, name):
                 raise
-            self.get(key := (COUNTERPART, source))
+            self.get(key := copy)
         return key
 
     def _load(self, source: tuple, tqdm_class: type | None):
         from resnet_hub.device import pick_device
         from resnet_hub.reference import copied, pretrained
 
-        name, ours = source
-        net = pretrained(name, tqdm_class) if ours is None else copied(self.shelf.get(ours), ours)
-        return net.to(pick_device(self.device))
+        name, ours, _ = source
+        if ours is not None:
+            return copied(self.shelf.get(ours), ours).to(pick_device(self.device))
+        # As of our models, what a visitor names leaves nothing on the disk.
+        with nullcontext() if self._is_listed(name) else TemporaryDirectory() as cache:
+            return pretrained(name, tqdm_class, cache).to(pick_device(self.device))
 
 
 def on_gpu(function: Callable) -> Callable:

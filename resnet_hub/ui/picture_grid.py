@@ -70,15 +70,14 @@ def from_zip(path: str | Path) -> list[Item]:
     """The pictures of a zip of class folders, read in memory.
 
     Raises:
-        GridError: for what is no zip, leads out of it, or is too much; sizes are checked before unpacking,
-            and zipfile gives no more bytes than a file's header admits.
+        GridError: for what is no zip, leads out of it, or is too much; sizes are checked before unpacking.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
             check([info.filename for info in infos], sum(info.file_size for info in infos))
             return [
-                Item(true, archive.read(info))
+                Item(true, unpacked(archive, info))
                 for info in infos
                 if (true := class_of(info.filename)) is not None
             ]
@@ -86,6 +85,18 @@ def from_zip(path: str | Path) -> list[Item]:
         raise
     except BAD_ZIP as error:
         raise GridError("grid_bad_zip") from error
+
+
+def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A file of a zip; no more is decompressed than its header admits.
+
+    Raises:
+        zipfile.BadZipFile: for methods other than deflate, whose reader zipfile does not bound.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"compressed by method {info.compress_type}")
+    with archive.open(info) as file:
+        return file.read(info.file_size)  # read() would unpack a gigabyte and cut it then
 
 
 def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
@@ -146,7 +157,8 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
         label, probability = classify(model, [picture], top_k=1)[0].top[0]
         picture.thumbnail((THUMBNAIL, THUMBNAIL))
         predictions.append(Predicted(item.true, label, probability, known_as(label, item.true), picture))
-    unknown = sorted({i.true for i in items if not any(known_as(label, i.true) for label in model.labels)})
+    seen = {each.true for each in predictions}
+    unknown = sorted(true for true in seen if not any(known_as(label, true) for label in model.labels))
     predictions.sort(key=lambda each: each.right)
     return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
 

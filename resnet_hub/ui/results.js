@@ -4,7 +4,7 @@ element.addEventListener("click", async (event) => {
   if (!button) return;
   const form = element.querySelector("form");
   const [zip] = form.elements.zip.files;
-  const files = [...form.elements.folder.files];
+  const files = [...form.elements.folder.files].filter((file) => !file.name.startsWith(".")); // .DS_Store
   const model = form.elements.model.value;
   const words = button.textContent;
   [button.disabled, button.textContent] = [true, button.dataset.uploading];

@@ -15,7 +15,7 @@ import gradio as gr
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui import studies
 from resnet_hub.ui.classify import load
-from resnet_hub.ui.common import PANEL, Page, Part, error_text, refuse, sent, uploaded
+from resnet_hub.ui.common import PANEL, STATE_KEPT, Page, Part, error_text, refuse, sent, uploaded
 from resnet_hub.ui.models import Shelf, on_gpu
 from resnet_hub.ui.picture_grid import (
     MOST_BYTES,
@@ -76,7 +76,7 @@ def build(given: Page, tab: gr.Tab) -> Part:
     shown = gr.HTML("", elem_id="studies", js_on_load=None, **PANEL)
     form = gr.HTML("", elem_id="grid-form", js_on_load=SCRIPT.read_text(encoding="utf-8"), **PANEL)
     grid = gr.HTML("", elem_id="grid", js_on_load=None, **PANEL)
-    found = gr.State(None, time_to_live=600)  # no longer than the upload itself
+    found = gr.State(None, time_to_live=STATE_KEPT)
     seen = gr.State(False)
 
     @on_gpu

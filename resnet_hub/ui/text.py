@@ -16,8 +16,8 @@ TEXT: dict[str, tuple[str, str]] = {
         "残差ネットワーク（ResNet）が写真を何と判断するかを見て、ネットワークの中身を確かめられます。",
     ),
     "privacy": (
-        "Photos stay on the machine that runs this page and are deleted within ten minutes or so.",
-        "写真はこのページを動かしているコンピューターの外に送られず、10 分ほどで削除されます。",
+        "Photos stay on the machine that runs this page. The files are deleted within ten minutes or so; small copies in the last answer go from memory once enough others have come.",
+        "写真はこのページを動かしているコンピューターの外に送られず、ファイルは 10 分ほどで削除されます。最後の結果に含まれる小さなコピーは、ほかの利用者が増えるにつれてメモリーからも消えます。",
     ),
     "tab_classify": ("Classify", "分類"),
     "tab_cards": ("Cards", "モデルカード"),
@@ -93,10 +93,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "revision_commit": ("commit {commit}", "コミット {commit}"),
     "latency": ("Time in the network: {milliseconds} ms", "ネットワークの計算時間：{milliseconds} ミリ秒"),
     "calibrated": (
-        "The shares are calibrated: on pictures kept out of training, guesses given 80 % were right about "
-        "80 % of the time.",
-        "確率は較正済みです。学習に使わなかった画像では、80 % とされた候補がおよそ 80 % の割合で"
-        "正解でした。",
+        "Whoever trained the model calibrated the shares on pictures kept out of training, so that guesses given "
+        "80 % are right about 80 % of the time.",
+        "確率は、80 % とされた候補がおよそ 80 % の割合で正解になるように、モデルの作成者が学習に使わなかった画像で"
+        "較正しています。",
     ),
     "uncalibrated": (
         "The shares are the network's own and may be too sure of themselves.",
@@ -111,6 +111,10 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "look_least": ("none", "なし"),
     "look_most": ("most influence", "影響 大"),
+    "look_again": (
+        "The model has changed since then. Classify the photo again.",
+        "その後モデルが更新されました。もう一度分類してください。",
+    ),
     "look_first": ("Classify a photo first.", "先に写真を分類してください。"),
     # explore: controls
     "tab_explore": ("Explore", "設計を試す"),
@@ -434,6 +438,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "timm has no model “{name}”. Choose one from the list or type another name.",
         "timm に「{name}」というモデルはありません。一覧から選ぶか、別の名前を入力してください。",
     ),
+    "reference_not_offered": (
+        "{name} is not offered on this page. Choose a reference from the list.",
+        "{name} はこのページでは使えません。一覧から選んでください。",
+    ),
     "reference_no_counterpart": (
         "timm's parts cannot make {name}, so there is nothing to copy the weights into. Choose another reference.",
         "{name} は timm の部品では作れないため、重みのコピー先がありません。別の相手を選んでください。",
@@ -548,7 +556,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "image_too_many_pixels": (
         "The picture has more than {max_mpx} million pixels. Scale it down and try again.",
-        "画像が {max_mpx} 百万画素を超えています。縮小してからもう一度お試しください。",
+        "画像が {max_mpx}00 万画素を超えています。縮小してからもう一度お試しください。",
     ),
     "image_truncated": (
         "The file breaks off in the middle. Copy or download it again.",
