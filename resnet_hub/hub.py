@@ -148,7 +148,8 @@ class HubModel(nn.Module, PyTorchModelHubMixin):
             | {
                 "num_classes": config.num_classes,
                 "fixed_input_size": self.fixed_input_size,
-                "first_conv": self.first_conv,
+                # Where it knows the name, older timm makes three channels' weights of whatever it finds.
+                "first_conv": self.first_conv if config.in_chans in (1, 3) else None,
                 "classifier": self.classifier_name,
             },
             "resnet_hub": {

@@ -184,10 +184,12 @@ def test_fresh_network_has_no_revision():
 # timm reads what we write, and we read what timm writes
 
 
-@pytest.mark.parametrize(("name", "num_classes"), [("resnet18", 1000), ("resnet50", 7)])
-def test_timm_loads_an_imagenet_stem_checkpoint(name, num_classes, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "overrides"), [("resnet18", {}), ("resnet50", {"num_classes": 7}), ("resnet18", {"in_chans": 4})]
+)
+def test_timm_loads_an_imagenet_stem_checkpoint(name, overrides, tmp_path):
     timm = pytest.importorskip("timm")
-    model = lively(create_model(name, num_classes=num_classes))
+    model = lively(create_model(name, **overrides))
     model.save_pretrained(tmp_path)
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     x = pictures(model)
