@@ -46,8 +46,13 @@ def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
 def prediction_grid(pictures: list, true: list[str], predicted: list[str], columns: int = 8) -> Figure:
     """Pictures (H, W, 3) with what the network called them; wrong answers have a frame and the right name."""
     rows = -(-len(pictures) // columns)
-    figure = Figure(figsize=(1.4 * columns, 1.65 * rows), layout="constrained")
-    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
+    figure = Figure(figsize=(1.4 * columns, 1.65 * rows))
+    # Fixed: a constrained layout would draw every title several times to measure it.
+    margins = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.3 / rows}
+    grid = figure.subplots(
+        rows, columns, squeeze=False, gridspec_kw=margins | {"hspace": 0.35, "wspace": 0.1}
+    )
+    for axes in grid.flat:
         axes.set_axis_off()
     for axes, picture, label, answer in zip(grid.flat, pictures, true, predicted, strict=False):
         axes.imshow(picture)

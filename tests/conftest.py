@@ -7,7 +7,8 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
@@ -23,6 +24,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PORTS = count()
 PATIENCE = 60_000  # milliseconds; a busy 2-core machine is slow to paint
 IN_BROWSER = [
     pytest.mark.browser,
@@ -30,17 +32,49 @@ IN_BROWSER = [
 ]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With RESNET_HUB_NO_SKIPS a skipped test fails, except one that needs a GPU."""
+    report = yield
+    if report.skipped and os.environ.get("RESNET_HUB_NO_SKIPS") and not item.get_closest_marker("gpu"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {report.longrepr}"
+    return report
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port nobody holds; outside the range from which others are handed out meanwhile."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port := 20_000 + 500 * worker + next(PORTS) % 500))
+            return port
+
+
+@contextmanager
+def deaf_port():
+    """A port that is taken and refuses every connection: a server out of reach."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port():
+    with deaf_port() as port:
+        yield port
 
 
 @contextmanager
 def served(command: list[str], folder: Path, seconds: float = 120, **environment: str):
-    """Run a server command with its uploads and caches under `folder`; yields its address."""
+    """Run a server command with its uploads and caches under `folder`, the Hub out of reach as on a machine
+    without network; yields its address."""
     port = free_port()
-    closed = free_port()  # nobody listens there: the Hub is out of reach, as on a machine without network
+    with deaf_port() as closed:
+        yield from _served(command, folder, seconds, port, closed, environment)
+
+
+def _served(command, folder, seconds, port, closed, environment):
     env = (
         os.environ
         | {
@@ -68,7 +102,10 @@ def served(command: list[str], folder: Path, seconds: float = 120, **environment
         yield address
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 @pytest.fixture(scope="session")

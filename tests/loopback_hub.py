@@ -10,8 +10,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -29,10 +30,12 @@ class Repo:
     commits: dict[str, dict[str, bytes]] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
 
-    def commit(self, files: dict[str, bytes], branch: str = "main") -> str:
-        """Add files to a branch; returns the commit."""
+    def commit(self, files: dict[str, bytes], branch: str = "main", gone: Collection[str] = ()) -> str:
+        """Add files to a branch and take others away; returns the commit."""
         parent = self.refs.get(branch, "")
-        state = self.commits.get(parent, {}) | files
+        state = {
+            path: data for path, data in self.commits.get(parent, {}).items() if path not in gone
+        } | files
         text = parent + str(len(self.commits)) + "".join(state)
         sha = hashlib.sha1(text.encode()).hexdigest()
         self.commits[sha] = state
@@ -58,10 +61,12 @@ def error(status: int, code: str = "") -> Answer:
     return Answer(status, b"{}", {"X-Error-Code": code} if code else {})
 
 
+@lru_cache(64)
 def git_hash(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
+@lru_cache(64)
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -182,7 +187,7 @@ class LoopbackHub:
         repo = self.visible(request, kind, repo_id)
         if repo is None or not request["owner"]:
             return error(401, "RepoNotFound")
-        files = {}
+        files, gone = {}, []
         for line in request["body"].splitlines():
             item = json.loads(line)
             value = item["value"]
@@ -192,7 +197,9 @@ class LoopbackHub:
                 files[value["path"]] = base64.b64decode(value["content"])
             if item["key"] == "lfsFile":
                 files[value["path"]] = self.large[value["oid"]]
-        sha = repo.commit(files)
+            if item["key"] == "deletedFile":
+                gone.append(value["path"])
+        sha = repo.commit(files, gone=gone)
         url = f"{self.endpoint}/{repo_id}/commit/{sha}"
         return in_json({"commitUrl": url, "commitOid": sha})
 
@@ -299,7 +306,8 @@ def serve(hub: LoopbackHub) -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    often = {"poll_interval": 0.01}  # shutdown waits for the next look
+    threading.Thread(target=server.serve_forever, kwargs=often, daemon=True).start()
     return server
 
 

@@ -50,11 +50,30 @@ def test_classify_takes_another_offered_model(client, app_folder, photo):
     assert answer == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_panel_speaks_the_language_asked_for(client, photo):
-    english = client.predict(handle_file(str(photo)), "resnet20_cifar10", "en", api_name="/classify")[1]
-    japanese = client.predict(handle_file(str(photo)), "resnet20_cifar10", "ja", api_name="/classify")[1]
-    assert say("en", "seen", width=32, height=32) in english
-    assert say("ja", "seen", width=32, height=32) in japanese
+def test_the_panel_speaks_the_language_asked_for_and_labels_are_the_model_s_own(client, photo):
+    english, japanese = (
+        client.predict(handle_file(str(photo)), "resnet20_cifar10", language, api_name="/classify")
+        for language in ("en", "ja")
+    )
+    assert say("en", "seen", width=32, height=32) in english[1]
+    assert say("ja", "seen", width=32, height=32) in japanese[1]
+    assert confidences(japanese) == confidences(english)
+
+
+API = {
+    "/classify": ["image", "model"],
+    "/compare": ["image", "model", "reference"],
+    "/explore": ["model", "stem", "input_size", "strides", "maxpool", "stride_in"],
+}
+
+
+def test_the_api_has_the_fixed_names_and_every_input_after_the_first_a_default(client):
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert endpoints.keys() == API.keys()
+    for name, first in API.items():
+        given = endpoints[name]["parameters"]
+        assert [each["parameter_name"] for each in given][: len(first)] == first
+        assert [each["parameter_has_default"] for each in given] == [False] + [True] * (len(given) - 1)
 
 
 def encoded(image: Image.Image, kind: str, **options) -> bytes:

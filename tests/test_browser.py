@@ -100,8 +100,7 @@ def test_an_unfamiliar_picture_is_flagged(open_page, tmp_path):
     expect(page.locator("#panel .notice.unfamiliar")).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "ja-JP")])
 def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, photo, scheme, locale):
     page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale=locale)
     upload(page, photo)

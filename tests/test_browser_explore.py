@@ -234,8 +234,7 @@ def test_python_table_and_drawings_can_be_taken_away(explorer):
     assert downloaded("[data-png]").startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "ja-JP")])
 def test_a_phone_shows_the_tab_without_scrolling_sideways(explorer, scheme, locale):
     page = explorer(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale=locale)
     page.locator("#layers button").first.click()

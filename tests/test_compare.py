@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 import torchvision
-from conftest import free_port, picture
+from conftest import deaf_port, picture
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from huggingface_hub import EvalResult, ModelCardData, constants
@@ -59,9 +59,9 @@ def hub(tmp_path_factory):
     """Downloads of an earlier day, and no network; timm's own networks by name."""
     folder = tmp_path_factory.mktemp("cache")
     nets = {name: cache(folder, name) for name in CACHED}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, deaf_port() as closed:
         patch.setattr(constants, "HF_HUB_CACHE", str(folder))
-        patch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free_port()}")
+        patch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{closed}")
         yield nets
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import socket
 import time
 import traceback
 from pathlib import Path
@@ -191,23 +190,17 @@ def test_what_was_downloaded_loads_without_the_network(hub, repo, revision):
 
 
 @pytest.mark.parametrize("trouble", [429, 500, 503, "offline"])
-def test_what_was_downloaded_still_loads_while_the_hub_is_down(hub, repo, trouble, monkeypatch):
+def test_what_was_downloaded_still_loads_while_the_hub_is_down(hub, repo, trouble, monkeypatch, closed_port):
     from_pretrained(REPO)
     if trouble == "offline":
-        point_client_to(f"http://127.0.0.1:{closed_port()}", monkeypatch)
+        point_client_to(f"http://127.0.0.1:{closed_port}", monkeypatch)
     else:
         hub.faults = [status(trouble)]
     assert from_pretrained(REPO).revision == repo.refs["main"]
 
 
-def closed_port() -> int:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        return unused.getsockname()[1]
-
-
-def test_offline_is_said_within_seconds(hub, monkeypatch):
-    point_client_to(f"http://127.0.0.1:{closed_port()}", monkeypatch)
+def test_offline_is_said_within_seconds(hub, monkeypatch, closed_port):
+    point_client_to(f"http://127.0.0.1:{closed_port}", monkeypatch)
     started = time.monotonic()
     message = refusal(REPO)
     assert message.startswith(f"{REPO}: ") and "could not be reached" in message

@@ -28,6 +28,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.card import render_card
 from resnet_hub.hub import Calibration
 from resnet_hub.plots import confusion, curves
+from resnet_hub.push import RUN_FILES
 from training import evaluate, publish
 from training.data import load_data, whole_picture
 
@@ -259,6 +260,24 @@ def test_a_loaded_model_pushed_back_keeps_its_results(logged_in, run):
     assert "## Results" in logged_in.files(REPO)["README.md"].decode()
     from_pretrained(run).push_to_hub("somebody/else")
     assert "## Results" not in logged_in.files("somebody/else")["README.md"].decode()
+
+
+def test_what_an_earlier_run_recorded_does_not_outlive_its_weights(logged_in, run):
+    assert command(run) == 0
+    assert set(logged_in.files(REPO)) >= RUN_FILES
+    logged_in.repo(REPO).commit({"notes.txt": b"a person's"})
+    lively(create_model("resnet20_cifar", num_classes=3)).push_to_hub(REPO)
+    files = logged_in.files(REPO)
+    assert not RUN_FILES & set(files) and files["notes.txt"] and "0.8761" not in files["README.md"].decode()
+
+
+def test_other_answers_of_the_same_weights_keep_no_figure(logged_in, run):
+    assert command(run) == 0
+    model = from_pretrained(REPO)
+    model.calibration = Calibration(temperature=3.21)
+    model.push_to_hub(REPO)
+    card = logged_in.files(REPO)["README.md"].decode()
+    assert "## Results" not in card and "temperature of" not in card
 
 
 def test_the_space_s_files_start_and_serve_the_model(logged_in, run, tmp_path):

@@ -5,8 +5,8 @@ disturbed."""
 from __future__ import annotations
 
 import os
-import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +23,15 @@ from training import cifar, engine
 
 FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", "12", "--precision", "fp32"]
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As the processes started here: another number of threads would give other bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -53,26 +62,71 @@ def start(data: Path, run: Path, *more: str, launcher=(sys.executable,), **optio
 def undisturbed(colours, tmp_path_factory) -> dict[str, torch.Tensor]:
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
     process = start(colours, run)
-    said, _ = process.communicate()
+    said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     return load_file(run / "model.safetensors")
 
 
-def test_killed_at_ten_random_moments_it_ends_in_the_same_bits(colours, tmp_path, undisturbed):
-    """A checkpoint after every step, so that kills fall between, before and inside of their writing."""
-    run, moments = tmp_path / "run", random.Random(0)
-    kills = finished = 0
-    while not finished:
-        process = start(colours, run, "--resume", "--save-every", "0")
-        if kills < 10:
-            wait_for(lambda: (run / "last.ckpt").exists(), process)
-            time.sleep(moments.uniform(0, 1.5))
-            process.kill()
-            kills += process.wait() == -signal.SIGKILL
-        said, _ = process.communicate()
-        finished = (run / "run.json").exists()
-    assert process.returncode == 0, said
-    assert kills >= 3  # a fast machine may finish before the tenth
+# Where a run is killed, and the how-manieth time it is there; between them three of its epochs pass.
+MOMENTS = (
+    ("step", "", 1), ("unnamed", "history.jsonl", 1), ("named", "history.jsonl", 1), ("half", "last.ckpt", 1),
+    ("unnamed", "last.ckpt", 1), ("named", "last.ckpt", 1), ("half", "last.ckpt", 2),
+    ("named", "history.jsonl", 2), ("step", "", 2), ("named", "run.json", 1),
+)  # fmt: skip
+KILLED_THERE = """
+import io, itertools, os, signal, sys
+from pathlib import Path
+import torch
+from training import cifar, engine
+
+def dies(where, name, times):
+    left = itertools.count(times, -1)
+
+    def die_at(place, file=""):
+        if (place, Path(file).name) == (where, name) and next(left) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    replace, save, update = os.replace, torch.save, engine.Trainer._update
+
+    def dying_replace(source, target):
+        die_at("unnamed", target)
+        replace(source, target)
+        die_at("named", target)
+
+    def dying_save(state, file):
+        save(state, whole := io.BytesIO())
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        file.flush()
+        die_at("half", "last.ckpt")
+        file.write(whole.getvalue()[len(whole.getvalue()) // 2 :])
+
+    def dying_update(trainer):
+        die_at("step")
+        update(trainer)
+
+    os.replace, torch.save, engine.Trainer._update = dying_replace, dying_save, dying_update
+
+moments, arguments = eval(sys.argv[1]), sys.argv[2:]
+for moment in moments:
+    child = os.fork()
+    if not child:
+        dies(*moment)
+        os._exit(cifar.main(arguments))
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (moment, status)
+sys.exit(cifar.main(arguments))
+"""
+
+
+def test_killed_at_ten_moments_it_ends_in_the_same_bits(colours, tmp_path, undisturbed):
+    """A checkpoint after every step, so that kills fall into steps, into writing and between two files."""
+    run = tmp_path / "run"
+    words = [repr(MOMENTS), *arguments(colours, run, "--resume", "--save-every", "0")]
+    command = [sys.executable, "-c", KILLED_THERE, *words]
+    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "is finished; nothing to do" in done.stdout  # the last kill fell between run.json and the end
+    assert not (run / "last.ckpt").exists()
     same_bits(load_file(run / "model.safetensors"), undisturbed)
 
 
@@ -88,16 +142,35 @@ def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 
-def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(colours, tmp_path, undisturbed):
-    run = tmp_path / "run"
-    process = start(colours, run, "--save-every", "0")
-    wait_for(lambda: (run / "last.ckpt").exists(), process)
-    process.send_signal(signal.SIGINT)
-    said, _ = process.communicate()
-    assert process.returncode == 130 and "the same command with --resume goes on" in said
-    assert torch.load(run / "last.ckpt", weights_only=True)["step"] > 0
+@pytest.fixture(scope="module")
+def stopped(colours, tmp_path_factory) -> Path:
+    """A run that met Ctrl-C in the middle of its first epoch; tests copy it."""
+    run, step = tmp_path_factory.mktemp("runs") / "stopped", engine.Trainer.train_step
+
+    def step_and_interrupt(trainer, batches):
+        step(trainer, batches)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+        assert cifar.main(arguments(colours, run)) == 130
+    return run
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(colours, tmp_path, stopped, undisturbed):
+    run = shutil.copytree(stopped, tmp_path / "run")
+    assert torch.load(run / "last.ckpt", weights_only=True)["step"] == 1
     assert cifar.main(arguments(colours, run, "--resume")) == 0
     same_bits(load_file(run / "model.safetensors"), undisturbed)
+
+
+def test_ctrl_c_to_the_command_itself_finishes_the_step_and_says_how_to_go_on(colours, tmp_path):
+    run = tmp_path / "run"
+    process = start(colours, run, "--save-every", "0", "--epochs", "1000")
+    wait_for(lambda: (run / "last.ckpt").exists(), process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 130 and "the same command with --resume goes on" in said
 
 
 def test_precision_is_the_one_the_run_began_with(colours, tmp_path, monkeypatch):
@@ -124,19 +197,15 @@ def test_precision_is_the_one_the_run_began_with(colours, tmp_path, monkeypatch)
     assert cifar.main([*arguments(colours, run), "--resume"]) == 2  # fp32 is asked for now
 
 
-def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, undisturbed):
+def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, stopped, undisturbed):
     """A bound on the size of files stands in for the disk: the first checkpoint fits, the next does not."""
-    run = tmp_path / "run"
-    process = start(colours, run, "--save-every", "0")
-    wait_for(lambda: (run / "last.ckpt").exists(), process)
-    process.send_signal(signal.SIGINT)
-    process.communicate()
+    run = shutil.copytree(stopped, tmp_path / "run")
     before = (run / "last.ckpt").read_bytes()
     small = (len(before) // 2, len(before) // 2)
     full = start(
         colours, run, "--resume", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, small)
     )
-    said, _ = full.communicate()
+    said, _ = full.communicate(timeout=600)
     assert full.returncode == 2 and "Traceback" not in said
     assert "last.ckpt cannot be written" in said and "Make room" in said
     assert (run / "last.ckpt").read_bytes() == before and not list(run.glob("*.tmp"))
@@ -174,12 +243,8 @@ def test_damaged_checkpoint_is_one_line(colours, tmp_path, capsys):
     assert "last.ckpt cannot be read" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_other_data_is_refused_on_resume(colours, tmp_path, capsys):
-    run = tmp_path / "run"
-    process = start(colours, run, "--save-every", "0")
-    wait_for(lambda: (run / "last.ckpt").exists(), process)
-    process.kill()
-    process.communicate()
+def test_other_data_is_refused_on_resume(colours, tmp_path, stopped, capsys):
+    run = shutil.copytree(stopped, tmp_path / "run")
     assert cifar.main(arguments(colours, run, "--resume", "--train-images", "40")) == 2
     assert "was made with another data: " in capsys.readouterr().err
 
@@ -204,7 +269,7 @@ def test_two_processes_are_one_with_two_micro_batches(colours, tmp_path):
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e .[dev]")
     same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--lr", "0.02"]
     two = start(colours, tmp_path / "two", *same, launcher=TORCHRUN)
-    said, _ = two.communicate()
+    said, _ = two.communicate(timeout=600)
     assert two.returncode == 0, said
     assert cifar.main(arguments(colours, tmp_path / "one", *same, "--accumulate", "2")) == 0
     pairs = list(zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True))

@@ -96,6 +96,15 @@ def test_resnet50_with_two_classes_learns_as_many_parameters_as_counted_by_hand(
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) == learning
 
 
+def test_partial_mode_has_the_courses_rates():
+    model, rates = rates_of("resnet50", "partial")
+    shares = {name: 1e-3 * share for name, share in freeze(model, rates).items()}
+    assert {name for name in shares if not name.startswith("layer4.")} == {"fc.weight", "fc.bias"}
+    assert all(
+        rate == pytest.approx(1e-3 if name.startswith("fc") else 1e-5) for name, rate in shares.items()
+    )
+
+
 def test_full_mode_has_the_courses_rates_and_does_not_forget_bn1():
     model, rates = rates_of("resnet50", "full")
     shares = {name: 1e-3 * share for name, share in freeze(model, rates).items()}

@@ -137,7 +137,7 @@ def measure(variant: str, model: str, options) -> float:
     command = [sys.executable, *launcher, "training.bench", model, *flags, *["--compile"] * options.compile]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
     if done.returncode:
-        raise RuntimeError(f"{variant} of {model} failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{variant} of {model} failed: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
 
 
@@ -147,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
         "models", nargs="*", default=["resnet20_cifar"], metavar="MODEL", help="see resnet_hub.list_models()"
     )
     parser.add_argument("--seconds", type=float, default=20, help="measured for each variant and round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", default=2, help="1 to 99")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="ours and the ideal through torch.compile")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
@@ -167,8 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
     results = {}
     for model in options.models:
         speeds = {name: [] for name in names}
-        for name in tqdm(names * options.rounds, model, file=sys.stderr):
-            speeds[name].append(measure(name, model, options))
+        try:
+            for name in tqdm(names * options.rounds, model, file=sys.stderr):
+                speeds[name].append(measure(name, model, options))
+        except RuntimeError as error:
+            print(f"training.bench: {error}", file=sys.stderr)
+            return 2
         results[model] = {name: statistics.median(values) for name, values in speeds.items()}
     print(json.dumps(results, indent=2) if options.json else "\n".join(map(_line, results.items())))
     return 0

@@ -156,7 +156,9 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
         curves(trainer.history).savefig(run / "curves.png", dpi=110)
         confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
         prediction_grid(*some).savefig(run / "predictions.png", dpi=110)
-        os.sync()  # what stands for last.ckpt is on the disk before that goes
+        for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
         write_json(run / "run.json", facts)
         (run / "last.ckpt").unlink(missing_ok=True)
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")

@@ -115,6 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_device_flags(parser)
     options = parser.parse_args(arguments)
     try:
+        model_config(options.model)
         device = pick_device(options.device)
         keep_freed_memory()
         decoding = decodes_per_second()

@@ -152,8 +152,9 @@ def compare_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m resnet_hub.ui.bench", description=__doc__.split("\n")[0])
-    parser.add_argument("--runs", type=int, default=5, help="starts of each app (default: 5)")
-    parser.add_argument("--calls", type=int, default=40, help="events of each app (default: 40)")
+    some = {"type": int, "choices": range(1, 1000), "metavar": "N"}
+    parser.add_argument("--runs", default=5, help="starts of each app, 1 to 999 (default: 5)", **some)
+    parser.add_argument("--calls", default=40, help="events of each app, 1 to 999 (default: 40)", **some)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
