@@ -100,7 +100,7 @@ STUDIES = {
     ),
     "augmentation": Study(
         question="What do crops and flips bring, and does TrivialAugment bring more? In so few epochs there "
-        "is little overfitting to prevent; look at the gap between training and test.",
+        "is little overfitting to prevent, so the more the pictures are changed, the less is learnt.",
         arms={
             "none": "resnet20_cifar --augment none",
             "crop and flip": "resnet20_cifar",

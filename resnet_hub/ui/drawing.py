@@ -32,7 +32,9 @@ class Map:
 
     @property
     def labels(self) -> list[str]:
-        return [self.name, f"{self.size[0]}×{self.size[1]}", f"{self.channels} ch"]
+        height, width = self.size
+        size = f"{height}²" if height == width >= 1000 else f"{height}×{width}"  # else labels would touch
+        return [self.name, size, f"{self.channels} ch"]
 
     @property
     def depth(self) -> float:
