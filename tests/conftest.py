@@ -108,6 +108,17 @@ def _served(command, folder, seconds, port, closed, environment):
             process.kill()
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """torch on one thread while a file's tests run."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def app_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("app")

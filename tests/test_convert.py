@@ -19,13 +19,7 @@ from resnet_hub.models.build import build_network
 from resnet_hub.parity import drawn_weights
 from resnet_hub.preprocess import Preprocess
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def drawn(name: str, **overrides):

@@ -22,13 +22,9 @@ from resnet_hub.models.wide_resnet import PreActBlock, WideResNet
 META = torch.device("meta")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Many tiny operations: on a busy machine threads wait for each other ten times longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures(
+    "one_thread"
+)  # many tiny operations: on a busy machine more threads wait for each other
 
 
 def on_meta(build, *args, **kwargs) -> nn.Module:

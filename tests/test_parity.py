@@ -20,13 +20,9 @@ PAIRS = cases([], LIBRARIES)
 HEAVY = {"resnet101", "resnet152", "wide_resnet50_2", "resnet50_cifar", "resnet101_cifar", "vgg16"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Many tiny operations: on a busy machine threads wait for each other ten times longer than they work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures(
+    "one_thread"
+)  # many tiny operations: on a busy machine more threads wait for each other
 
 
 @pytest.fixture(scope="module")

@@ -25,13 +25,9 @@ FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As the processes started here: another number of threads would give other bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures(
+    "one_thread"
+)  # as the processes started here; another number would give other bits
 
 
 @pytest.fixture(scope="module")
