@@ -22,6 +22,7 @@ from training.command import (
     load_pictures_to_train,
     new_trainer,
     run_command,
+    run_identity,
     sized,
 )
 from training.data import ImageSet, measured_preprocess, whole_picture
@@ -71,11 +72,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     recipe = sized(recipe, model)
-    identity = {
-        "config": model.config.to_dict(),
-        "data": training.fingerprint(),
-        "held_out": held_out.fingerprint(),
-    }
+    identity = run_identity(model, training, held_out)
     trainer = new_trainer(model, recipe, training, model.preprocess, options, device, identity=identity)
     if recipe.whiten:
         first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))

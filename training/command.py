@@ -181,6 +181,15 @@ def precision(options, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if is_bf16 else dtype
 
 
+def run_identity(model: HubModel, training: ImageSet | FolderSet, held_out: ImageSet | FolderSet) -> dict:
+    """What a checkpoint must have in common with a run that goes on from it: the network and all pictures."""
+    return {
+        "config": model.config.to_dict(),
+        "data": training.fingerprint(),
+        "held_out": held_out.fingerprint(),
+    }
+
+
 def new_trainer(
     net: nn.Module,
     recipe: Recipe,

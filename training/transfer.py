@@ -30,6 +30,7 @@ from training.command import (
     load_pictures_to_train,
     new_trainer,
     run_command,
+    run_identity,
     sized,
 )
 from training.data import ImageSet, normalise, whole_picture
@@ -243,13 +244,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     }
     if rank() == 0:
         print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
-    identity = {
-        "config": model.config.to_dict(),
-        "data": training.fingerprint(),
-        "held_out": held_out.fingerprint(),
-        "base_model": facts["base_model"],
-        "rates": facts["rates"],
-    }
+    identity = run_identity(model, training, held_out)
+    identity |= {name: facts[name] for name in ("base_model", "rates")}
     net, shown, kept_out = model, training, held_out
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
         recipe = on_features(recipe)

@@ -13,7 +13,7 @@ import gradio as gr
 from markdown_it import MarkdownIt
 
 from resnet_hub.card_merge import split_front_matter
-from resnet_hub.ui.common import Page, Part
+from resnet_hub.ui.common import Page, Part, reason
 from resnet_hub.ui.models import Shelf
 from resnet_hub.ui.text import say
 
@@ -48,7 +48,7 @@ def shown_card(shelf: Shelf, source: str | None, language: str) -> str:
     except KeyError:
         return f"<p>{say(language, 'card_gone', model=name)}</p>"
     except ValueError as error:  # a CheckpointError
-        return f"<p>{say(language, 'card_failed', why=html.escape(str(error)[:500].rstrip('.')))}</p>"
+        return f"<p>{say(language, 'card_failed', why=html.escape(reason(error)))}</p>"
     return (
         f"<p>{say(language, 'card_missing', model=name)}</p>" if text is None else card_html(text, language)
     )

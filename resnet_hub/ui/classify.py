@@ -28,6 +28,7 @@ from resnet_hub.ui.common import (
     data_url,
     error_text,
     examples_for,
+    reason,
     refuse,
     uploaded,
     viridis,
@@ -163,7 +164,7 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
         sizes = {"megabytes": error.args[0] // 10**6, "most": MOST_TYPED_BYTES // 10**6}
         raise refuse(language, "model_too_large", model=source, **sizes) from error
     except ValueError as error:  # a CheckpointError, no network for pictures, a device that is not there
-        raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
+        raise refuse(language, "model_failed", why=reason(error)) from error
 
 
 class Parts(NamedTuple):

@@ -124,6 +124,11 @@ def refuse(language: str, key: str, **facts) -> gr.Error:
     return gr.Error(say(language, key, **facts), print_exception=False)
 
 
+def reason(error: Exception) -> str:
+    """An error's words to put into a sentence: at most 500 characters, without its full stop."""
+    return str(error)[:500].rstrip(".")
+
+
 def viridis(shares: np.ndarray) -> Image.Image:
     """An array (h, w), 0 to 1, as a picture of that size."""
     stops = np.linspace(0, 1, len(VIRIDIS))

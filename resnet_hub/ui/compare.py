@@ -26,6 +26,7 @@ from resnet_hub.ui.common import (
     Part,
     error_text,
     examples_for,
+    reason,
     refuse,
     uploaded,
 )
@@ -277,7 +278,7 @@ def wire_measure(parts: Parts, references: References, language: gr.Radio, state
                 try:
                     references.seconds[key] = time_it(key)
                 except ValueError as error:  # no longer in memory, and no longer to be had
-                    raise refuse(language, "model_failed", why=str(error)[:500].rstrip(".")) from error
+                    raise refuse(language, "model_failed", why=reason(error)) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 
