@@ -211,6 +211,12 @@ def test_every_japanese_sentence_is_japanese():
         assert re.search("[ぁ-んァ-ン一-龠]", TEXT[key][1]), key
 
 
+def test_every_kind_of_layer_has_words():
+    kinds = {row.op for name in list_models() for row in trace(name)}
+    assert {"conv", "batch_norm", "linear"} <= kinds
+    assert {f"op_{kind}" for kind in kinds} <= TEXT.keys()
+
+
 def test_two_designs_are_answered_within_150_milliseconds():
     controls = [list(designs.values(designs.read_address(text)).values()) for text in explore.START.values()]
     times = []

@@ -395,6 +395,15 @@ def test_whitened_stem_keeps_the_filters_it_has_no_direction_for():
     assert torch.equal(model.conv1.weight[54:], before[54:])
 
 
+@pytest.mark.parametrize(("side", "pictures"), [(16, 40), (32, 10), (128, 1)])
+def test_whitening_reads_as_many_pixels_of_large_pictures_as_of_small_ones(side, pictures, monkeypatch):
+    feed, conv, read = Feed(noise(40, side), SAME, STILL, 0, CPU), nn.Conv2d(3, 8, 3), []
+    fetch = ImageSet.fetch
+    monkeypatch.setattr(ImageSet, "fetch", lambda data, wanted: read.extend(*wanted) or fetch(data, wanted))
+    whiten_stem(conv, feed, pixels=10 * 32 * 32)
+    assert len(read) == pictures
+
+
 # Pictures that stay in their files
 
 

@@ -53,10 +53,13 @@ def build_model(options, train: ImageSet) -> nn.Module:
     return model
 
 
-def whiten_stem(conv: nn.Conv2d, feed: Feed, pictures: int = 2000) -> None:
-    """Start a stem convolution from filters that whiten the training pictures' patches."""
+def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> None:
+    """Start a stem convolution from filters that whiten the patches of about so many pixels of training
+    pictures, taken evenly from all of them."""
+    _, height, width = feed.data.shape
+    pictures = max(pixels // (height * width), 1)
     index = torch.arange(0, len(feed.data), max(len(feed.data) // pictures, 1))
-    x, _, _ = next(feed.batches(0, [(0, index)], min(feed.data.shape[1:])))
+    x, _, _ = next(feed.batches(0, [(0, index)], min(height, width)))
     patches = nn.functional.unfold(x, conv.kernel_size, stride=3)  # (N, C * k * k, places)
     patches = patches.transpose(1, 2).reshape(-1, *conv.weight.shape[1:])
     filters = whitening_filters(patches, len(conv.weight))

@@ -188,7 +188,7 @@ def layer_table(language: str, rows: list[Row]) -> str:
     lines = [
         [
             row.name,
-            row.op.replace("_", " "),
+            say(language, f"op_{row.op}"),
             window(row),
             shape(row),
             row.receptive_field,

@@ -38,7 +38,7 @@ def line(language: str, choice: Choice, measured: Mapping[str, float]) -> str:
     if accuracy:
         kind, source = say(language, f"family_{choice.kind}"), html.escape(choice.source, quote=True)
         data = "ImageNet" if "ImageNet" in source else "CIFAR-10"
-        accuracy += f'<small title="{source}">{data}, {kind}</small>'
+        accuracy += f'<small title="{source}">{data}{say(language, "comma")}{kind}</small>'
     cells = {
         "params": (choice.parameters, million(choice.parameters)),
         "macs": (choice.macs, million(choice.macs)),

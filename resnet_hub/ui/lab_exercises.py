@@ -120,7 +120,7 @@ def dropout_sweep(language: str) -> Facts:
         found = dropout.drop(p, True)
         facts = {"zeroed": percent(found.zeroed, 0), "scale": f"{found.scale:.2f}"}
         shown.append(say(language, "exercise_9_one", p=p, **facts))
-    return {"sweep": "; ".join(shown), "study": gaps(language, "dropout")}
+    return {"sweep": say(language, "semicolon").join(shown), "study": gaps(language, "dropout")}
 
 
 def three_networks(language: str) -> Facts:
@@ -128,15 +128,16 @@ def three_networks(language: str) -> Facts:
     colour = {"in_chans": 3, "input_size": 32}
     for name, changes in (("lenet5", colour), ("vgg_cifar", {}), ("resnet20_cifar", {})):
         sums = totals(trace(name, **changes))
-        params, macs = say(language, "lab_word_params"), say(language, "lab_word_macs")
-        shown.append(f"{name}: {sums.params:,} {params}, {short(sums.macs)} {macs}")
+        counts = {"params": f"{sums.params:,}", "macs": short(sums.macs)}
+        shown.append(say(language, "exercise_10_one", name=name, **counts))
+    sizes = say(language, "semicolon").join(shown)
     measured = rows_of("architectures")
     if not measured:
-        return {"sizes": "; ".join(shown), "study": say(language, "exercise_no_study", name="architectures")}
-    rows = ", ".join(
+        return {"sizes": sizes, "study": say(language, "exercise_no_study", name="architectures")}
+    rows = say(language, "comma").join(
         f"{studies.arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
     )
-    return {"sizes": "; ".join(shown), "study": say(language, "exercise_accuracy", rows=rows)}
+    return {"sizes": sizes, "study": say(language, "exercise_accuracy", rows=rows)}
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -154,7 +155,7 @@ def gaps(language: str, name: str) -> str:
         return say(language, "exercise_no_study", name=name)
     points = {r["arm"]: 100 * (r["train_acc"] - r["test_acc"]) for r in rows}
     each = (f"{studies.arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
-    return say(language, "exercise_gap", gaps=", ".join(each))
+    return say(language, "exercise_gap", gaps=say(language, "comma").join(each))
 
 
 EXERCISES = {

@@ -118,7 +118,8 @@ def draw_photo(language: str, values: Values, window: dict[str, int]) -> str:
     )
     for kind, out in kept.items():
         height, width = out.values.shape[1:]
-        shown += figure(pixel_image(out.values), f"{word(language, kind)}, {height}×{width}")
+        caption = say(language, "comma").join([word(language, kind), f"{height}×{width}"])
+        shown += figure(pixel_image(out.values), caption)
     mean = ", ".join(f"{value:.0f}" for value in pooling.pool(pixels, "global").values.ravel())
     shares = {f"{kind}_dropped": percent(out.dropped, 0) for kind, out in kept.items()}
     text = f'<p class="says">{say(language, "lab_pooling_photo_says", colour=mean, **shares)}</p>'

@@ -14,7 +14,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_topics": ("Topics", "テーマ"),
     "lab_failed": (
         "This cannot be computed. {why}. Change it, or open the topic again.",
-        "この値では計算できません（{why}）。値を変えるか、テーマを開き直してください。",
+        "この値では計算できません。値を変えるか、テーマを開き直してください。詳細（英語）：{why}",
     ),
     "lab_refused": ("{name}: “{seen}” is not possible. Give {allowed}.", "{name}：「{seen}」は使えません。指定できるのは {allowed} です。"),
     "lab_range": ("{least} to {most}", "{least}〜{most}"),
@@ -85,7 +85,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_network": ("network", "ネットワーク"),
     "lab_word_params": ("parameters", "パラメータ数"),
     "lab_word_macs": ("multiply-adds", "積和演算"),
-    "lab_word_latency": ("time here", "実測時間"),
+    "lab_word_latency": ("time here", "推論時間（実測）"),
     "lab_word_use": ("choose it for", "向いている用途"),
     "lab_word_story": ("what it brought, and when to choose it", "何をもたらしたか・どんなときに選ぶか"),
     "lab_word_family": ("Which ResNet?", "どの ResNet を選ぶ？"),
@@ -140,7 +140,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_pooling_thin": ("The picture is smaller than the window. Choose a smaller window.", "画像が窓より小さいため計算できません。窓を小さくしてください。"),
     "lab_pooling_padded": (
         "Padding may be half the window at most, or a window would see nothing but padding. Choose less, or a larger window.",
-        "パディングは窓の大きさの半分までです（それ以上だと、パディングしか見ない窓ができます）。パディングを減らすか、窓を大きくしてください。",
+        "パディングは窓の大きさの半分までです（それを超えると、パディングしか見ない窓ができます）。パディングを減らすか、窓を大きくしてください。",
     ),
     # residual
     "lab_residual_title": ("The identity is easy", "恒等写像は簡単"),
@@ -209,7 +209,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_word_through_branch": ("through F", "F 経由"),
     "lab_plus_one_says": (
         "In the residual net, the two parts add up at each block. In {against} of {blocks} blocks the part through F points against the “+1” and takes away from it.",
-        "残差ありのネットワークでは、各ブロックでこの 2 つが足し合わされます。{blocks} ブロックのうち {against} では、F 経由の勾配が「+1」と逆を向き、打ち消しています。",
+        "残差ありのネットワークでは、各ブロックでこの 2 つが足し合わされます。{blocks} ブロックのうち {against} では、F 経由の勾配が「+1」と逆を向き、その一部を打ち消しています。",
     ),
     # products
     "lab_products_title": ("Products", "掛け算の連鎖"),
@@ -229,7 +229,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_products_says": ("{factor} to the power of {layers} is {last}.", "1 に {factor} を {layers} 回掛けると {last} になります。"),
     "lab_real_says": (
         "Measured at initialisation on random pictures, first layer over last: plain {without_skip_ratio}, residual {with_skip_ratio}. At the first layer the plain net's gradient is {times} times the residual one's. Nothing vanishes here; what the plain net has trouble with is being optimised.",
-        "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。最初の層の勾配は、プレーンが残差ありの {times} 倍です。勾配は消えていません。プレーンなネットワークが苦手なのは最適化そのものです。",
+        "初期化直後にランダムな画像で測った「最初の層 ÷ 最後の層」は、プレーンで {without_skip_ratio}、残差ありで {with_skip_ratio} です。最初の層の勾配は、プレーンが残差ありの {times} 倍です。勾配は消えていません。プレーンなネットワークで難しいのは、最適化そのものです。",
     ),
     # batch norm
     "lab_batchnorm_title": ("Batch norm along depth", "バッチ正規化と深さ"),
@@ -249,8 +249,8 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     # modes
     "lab_modes_title": ("Batch norm: train and eval", "バッチ正規化：学習と評価"),
     "lab_modes_about": (
-        "In train mode a batch norm uses the mean and deviation of the batch itself, and moves the ones it has stored a tenth of the way there. In eval mode it uses what it has stored.",
-        "学習モードのバッチ正規化は、そのバッチ自身の平均と標準偏差を使い、覚えている値を 1 割だけそちらへ近づけます。評価モードでは、覚えている値を使います。",
+        "In train mode a batch norm uses the mean and variance of the batch itself, and moves the ones it has stored a tenth of the way there. In eval mode it uses what it has stored.",
+        "学習モードのバッチ正規化は、そのバッチ自身の平均と分散を使い、覚えている値（平均と分散の移動平均）を 1 割だけそちらへ近づけます。評価モードでは、覚えている値を使います。",
     ),
     "lab_modes_note": (
         "freezing the weights does not freeze this layer: under model.train() its stored statistics go on moving. In feature extraction, frozen layers must stay in eval mode.",
@@ -323,7 +323,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "lab_scaling_title": ("Compound scaling", "複合スケーリング"),
     "lab_scaling_about": (
         "EfficientNet grows in depth, width and resolution together: 1.2<sup>φ</sup>, 1.1<sup>φ</sup> and 1.15<sup>φ</sup> (φ is the control). Cost grows with depth, but with the square of width and of resolution, so φ + 1 about doubles it.",
-        "EfficientNet は深さ・幅・解像度を同時に大きくします（1.2<sup>φ</sup>、1.1<sup>φ</sup>、1.15<sup>φ</sup>。φ がつまみの値）。計算量は深さに比例し、幅と解像度には 2 乗で効くため、φ を 1 増やすとおよそ 2 倍になります。",
+        "EfficientNet は深さ・幅・解像度を同時に大きくします（1.2<sup>φ</sup>、1.1<sup>φ</sup>、1.15<sup>φ</sup>。φ がつまみの値）。計算量は深さに比例し、幅と解像度についてはそれぞれの 2 乗に比例するため、φ を 1 増やすとおよそ 2 倍になります。",
     ),
     "lab_scaling_phi": ("φ, how far to scale", "φ（スケーリング係数）"),
     "lab_scaling_says": (
@@ -355,7 +355,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "the error rates often quoted for plain nets of 20 and 56 layers belong to no published experiment; the paper compares these two depths on CIFAR-10, with curves.",
         "20 層と 56 層のプレーンなネットワークの誤り率としてよく引用される数値には、対応する論文の実験がありません。論文がこの 2 つの深さを比べたのは CIFAR-10 で、学習曲線で示しています。",
     ),
-    "lab_timeline_measure": ("Measure on this machine", "このマシンで速度を測る"),
+    "lab_timeline_measure": ("Measure on this machine", "このコンピューターで推論時間を測る"),
     "lab_timeline_measure_none": ("nothing", "測らない"),
     "lab_timeline_lenet5": ("Convolution, pooling, then a classifier: the pattern of all that follow. For digits.", "畳み込み→プーリング→分類器という、その後すべての原型。手書き数字に。"),
     "lab_timeline_alexnet": ("ReLU, dropout and two GPUs: deep learning wins ImageNet. Today for history.", "ReLU・ドロップアウト・GPU 2 枚で ImageNet を制した。今は歴史として。"),
@@ -393,7 +393,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     ),
     "lab_transfer_why_partial": (
         "Enough to adapt the last stage, which is the most specific, but not every layer; unlike pictures need one step more than their number says.",
-        "最も対象に特化した最後のステージなら調整できますが、全層には足りません。ImageNet と似ていない画像では、枚数から決まる方法より 1 段階多く学習させます。",
+        "この枚数なら、最もタスクに特化した最後のステージは調整できますが、全層を学習するには足りません。ImageNet と似ていない画像では、枚数から決まる方法より 1 段階広い範囲の層を学習します。",
     ),
     "lab_transfer_why_full": (
         "So many pictures, or unlike ones in number, can teach every layer; the early ones learn slowest, because edges and colours stay what they are.",
@@ -489,6 +489,10 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
         "{sweep}。残った値が学習中に拡大されるので、平均は変わりません。{study}",
     ),
     "exercise_9_one": ("p = {p}: {zeroed} zero, the rest ×{scale}", "p = {p}：{zeroed} が 0、残りは {scale} 倍"),
+    "exercise_10_one": (
+        "{name}: {params} parameters, {macs} multiply-adds",
+        "{name}：パラメータ数 {params}、積和演算 {macs}",
+    ),
     "exercise_10_task": (
         "LeNet-5, a VGG-style and a ResNet-style net on 32×32 colour pictures: compare their parameters, cost and accuracy.",
         "32×32 のカラー画像で、LeNet-5・VGG 系・ResNet 系を、パラメータ数・計算量・精度で比べてください。",
@@ -497,7 +501,7 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "exercise_accuracy": ("Measured test accuracy: {rows}.", "実測したテスト精度：{rows}。"),
     "exercise_no_study": (
         "(The study “{name}” has not been run here: python -m training.study {name} --data DIR.)",
-        "（実測「{name}」はまだ実行されていません：python -m training.study {name} --data DIR）",
+        "（実験「{name}」はまだ行われていません：python -m training.study {name} --data DIR）",
     ),
     # results
     "tab_results": ("Results", "測定結果"),
@@ -537,16 +541,16 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "results_csv": ("Table, CSV", "表 CSV"),
     "study_degradation": (
         "{question}",
-        "ショートカットの有無で、深さは役に立つのか。学習精度も見ます。深いプレーンなネットワークは学習データでも悪くなるので、過学習ではありません。これほど短い学習では ResNet-56 も ResNet-20 に届きませんが、64,000 ステップ学習した論文（arXiv 1512.03385）では、テスト誤差 6.97 % 対 8.75 % で ResNet-56 が上回ります。",
+        "ショートカットの有無で、深さは役に立つのか。学習精度も見ます。深いプレーンなネットワークは学習データでも悪くなるので、過学習ではありません。これほど短い学習では ResNet-56 も ResNet-20 に届きませんが、64,000 ステップ学習した論文（arXiv 1512.03385）では、テスト誤り率が ResNet-56 で 6.97 %、ResNet-20 で 8.75 % と、深いほうが良くなります。",
     ),
     "study_stem": ("{question}", "32×32 の画像に ImageNet 用のステム（7×7・ストライド 2 とプーリング）を使うと、どれだけ損をするか。"),
     "study_optimizers": ("{question}", "SGD（モメンタム）・Adam・AdamW・Muon のうち、標準的な学習率で最も速く学習するのはどれか。"),
     "study_augmentation": ("{question}", "切り抜きと左右反転の効果は。TrivialAugment はさらに効くか。これほど短い学習では防ぐべき過学習がほとんどないため、画像を変えるほど精度は下がります。"),
     "study_dropout": ("{question}", "分類器の前のドロップアウトは、学習精度とテスト精度をどう変えるか。これほど小さいネットワークを短く学習しても丸暗記は起こらないため、ドロップアウトが防ぐものはなく、精度が下がります。学習精度はドロップアウトが働いた状態で測ったものです。"),
-    "study_architectures": ("{question}", "LeNet-5・VGG 系・ResNet 系のネットワークを同じ画像で比べる。"),
-    "study_transfer": ("{question}", "CIFAR-10 で学習したネットワークから始めるとき、特徴抽出・部分・全層ファインチューニングのどれがよいか。元のネットワークは 32×32 の 10 クラスしか見ておらず、昆虫は含まれません。テスト画像は 153 枚なので、8 ポイントの差は偶然でも起こります。"),
-    "study_ingredients": ("{question}", "レシピ fast の各要素はどれだけ効いているか。1 つずつ外して比べ、最後に白色化フィルターを加える。これほど短い学習では、約 100 ステップ分を平均した重みはまだ追いつきません。"),
-    "study_batchnorm": ("{question}", "バッチ正規化があると、同じネットワークの収束はどれだけ速くなり、より高い学習率に耐えられるか（もとの LeNet-5 にはバッチ正規化がありません）。"),
+    "study_architectures": ("{question}", "LeNet-5・VGG 系・ResNet 系のネットワークを同じ画像で比べます。"),
+    "study_transfer": ("{question}", "画像が少ないときと多いときで、特徴抽出・部分・全層ファインチューニングのどれがよいか。CIFAR-10 で学習した元のネットワークは 32×32 の 10 クラスしか見ておらず、昆虫は含まれないので、高い精度は期待できません。テスト画像は 153 枚なので、8 ポイントの差は偶然でも起こります。"),
+    "study_ingredients": ("{question}", "レシピ fast の各要素はどれだけ効いているか。要素を 1 つずつ外した場合と、重みの平均を加えた場合を比べます。平均は約 100 ステップ分なので、これほど短い学習ではまだ追いつきません。"),
+    "study_batchnorm": ("{question}", "バッチ正規化があると、同じネットワークの収束はどれだけ速くなるか。また、より高い学習率に耐えられるか（もとの LeNet-5 にはバッチ正規化がありません）。"),
     "study_tta": ("{question}", "画像とその左右反転の答えを平均すると、反転画像を見て学習したネットワークと、見ていないネットワークで、それぞれどれだけ良くなるか。"),
     "study_distillation": ("{question}", "画像が少ないとき、より良いネットワークの答えから学ぶ蒸留（<code>--teacher</code>）はどれだけ効くか。教師は、これらを含む 45,000 枚で学習しています。"),
     "title_degradation": ("Degradation", "劣化問題"),
@@ -561,15 +565,18 @@ LAB_TEXT: dict[str, tuple[str, str]] = {
     "title_distillation": ("Distillation", "蒸留"),
     "title_ingredients": ("Ingredients of the recipe", "レシピの要素"),
     "data_hymenoptera (ants and bees)": ("hymenoptera (ants and bees)", "hymenoptera（アリとハチ）"),
-    "data_CIFAR-10 re-encoded as JPEG": ("CIFAR-10 re-encoded as JPEG", "CIFAR-10（JPEG に再圧縮）"),
+    "data_CIFAR-10 re-encoded as JPEG": ("CIFAR-10 re-encoded as JPEG", "CIFAR-10（JPEG で保存し直したもの）"),
     "arm_CIFAR stem": ("CIFAR stem", "CIFAR 用ステム"),
     "arm_ImageNet stem": ("ImageNet stem", "ImageNet 用ステム"),
     "arm_without Muon": ("without Muon", "Muon なし"),
     "arm_without small pictures": ("without small pictures", "縮小画像なし"),
     "arm_without averaging": ("without averaging", "重みの平均なし"),
+    "arm_with whitening": ("with whitening", "白色化あり"),
+    "arm_without whitening": ("without whitening", "白色化なし"),
+    "arm_without a rate of its own for shifts": ("without a rate of its own for shifts", "バッチ正規化のバイアス専用の学習率なし"),
     "arm_without smoothing": ("without smoothing", "ラベル平滑化なし"),
     "arm_without flips": ("without flips", "左右反転なし"),
-    "arm_with whitening": ("with whitening", "白色化あり"),
+    "arm_with averaging": ("with averaging", "重みの平均あり"),
     "arm_labels alone": ("labels alone", "ラベルのみ"),
     "arm_labels and teacher": ("labels and teacher", "ラベルと教師"),
     "arm_none": ("none", "なし"),

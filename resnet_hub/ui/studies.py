@@ -139,7 +139,7 @@ def page(language: str) -> str:
     missing = [name for name in EXPECTED if name not in names]
     if not names:
         return f'<p class="notice">{say(language, "results_none")}</p>'
-    titles = ", ".join(title(language, name) for name in missing)
+    titles = say(language, "comma").join(title(language, name) for name in missing)
     absent = f'<p class="fine-print">{say(language, "results_missing", names=titles)}</p>'
     return "".join(f"<section>{shown(language, name)}</section>" for name in names) + (
         absent if missing else ""

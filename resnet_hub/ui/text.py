@@ -17,7 +17,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "privacy": (
         "Photos stay on the machine that runs this page. The files are deleted within ten minutes or so; small copies in the last answer go from memory once enough others have come.",
-        "写真はこのページを動かしているコンピューターの外に送られず、ファイルは 10 分ほどで削除されます。最後の結果に含まれる小さなコピーは、ほかの利用者が増えるにつれてメモリーからも消えます。",
+        "写真はこのページを動かしているコンピューターの外に送られず、ファイルは 10 分ほどで削除されます。最後の結果に含まれる小さなコピーは、ほかの利用者が増えるにつれてメモリからも消えます。",
     ),
     "tab_classify": ("Classify", "分類"),
     "tab_cards": ("Cards", "モデルカード"),
@@ -91,7 +91,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "revision_shipped": ("shipped with this app", "アプリに同梱"),
     "revision_local": ("from a directory on this machine", "このコンピューターのフォルダーから"),
     "revision_commit": ("commit {commit}", "コミット {commit}"),
-    "latency": ("Time in the network: {milliseconds} ms", "ネットワークの計算時間：{milliseconds} ミリ秒"),
+    "latency": ("Time in the network: {milliseconds} ms", "推論時間：{milliseconds} ミリ秒"),
     "calibrated": (
         "Whoever trained the model calibrated the shares on pictures kept out of training, so that guesses given "
         "80 % are right about 80 % of the time.",
@@ -146,7 +146,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "stride_in_1x1": ("1×1 (v1)", "1×1（v1）"),
     "shortcut": ("Shortcut", "ショートカット"),
     "shortcut_projection": ("projection", "射影"),
-    "shortcut_zeropad": ("zero padding", "ゼロ埋め"),
+    "shortcut_zeropad": ("zero padding", "ゼロパディング"),
     "shortcut_none": ("none", "なし"),
     "only_size": (
         "{network} has no residual blocks: only its input size can be changed here.",
@@ -215,11 +215,22 @@ TEXT: dict[str, tuple[str, str]] = {
     "column_layer": ("layer", "層"),
     "column_op": ("op", "種類"),
     "column_kernel": ("kernel", "カーネル"),
+    "op_conv": ("convolution", "畳み込み"),
+    "op_batch_norm": ("batch norm", "バッチ正規化"),
+    "op_relu": ("ReLU", "ReLU"),
+    "op_tanh": ("tanh", "tanh"),
+    "op_dropout": ("dropout", "ドロップアウト"),
+    "op_max_pool": ("max pooling", "最大プーリング"),
+    "op_avg_pool": ("average pooling", "平均プーリング"),
+    "op_global_avg_pool": ("global average pooling", "大域平均プーリング"),
+    "op_global_max_pool": ("global max pooling", "大域最大プーリング"),
+    "op_zero_pad": ("zero padding", "ゼロパディング"),
+    "op_linear": ("linear", "全結合"),
     "stages_title": ("Stage by stage", "ステージごと"),
     "columns_explained": (
         "map: channels × height × width. sees: side of the square of the picture one position depends on (receptive field). "
         "stride: pixels from one position to the next. padding: share of what the windows read that is padding. MACs: multiply-adds for one picture. memory: the maps in fp32.",
-        "マップ：チャンネル×高さ×幅。受容野：1 つの位置が影響を受ける画像上の正方形の一辺。ストライド：隣の位置までの画素数（累積）。パディング：窓が読むうちパディングの割合。"
+        "マップ：チャンネル×高さ×幅。受容野：1 つの位置が影響を受ける画像上の正方形の一辺。ストライド：隣の位置までの画素数（累積）。パディング：窓が読み取る値のうち、パディングが占める割合。"
         "MACs：画像 1 枚あたりの積和演算。メモリ：特徴マップを fp32 で保持した場合。",
     ),
     "curve_side": ("Shorter side of the map, pixels", "マップの短辺（画素）"),
@@ -301,12 +312,12 @@ TEXT: dict[str, tuple[str, str]] = {
     "run_seen": ("what the network sees: {width}×{height}", "ネットワークに見える画像：{width}×{height}"),
     "run_random": (
         "Random weights: the maps show how much of the picture's layout is left, not what a trained network would find.",
-        "重みはランダムです。画像の配置がどれだけ残っているかは分かりますが、学習済みネットワークの見方ではありません。",
+        "重みはランダムです。画像内の位置関係がどれだけ残っているかは分かりますが、学習済みのネットワークが何を捉えるかは分かりません。",
     ),
     "run_trained": ("Trained weights: {source}.", "学習済みの重み：{source}"),
     "run_other_size": (
         "They were trained on {size} pictures, so at this size they see nothing they know.",
-        "学習時の画像は {size} なので、この大きさでは見慣れないものとして扱われます。",
+        "学習時の画像は {size} なので、この大きさでは、学習した特徴をほとんど見つけられません。",
     ),
     "run_more": ("channels 1 to {shown} of {count}", "{count} チャンネル中 1〜{shown}"),
     "run_too_much": (
@@ -333,7 +344,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "compare_intro": (
         "One photo through one of our models and through timm's. Is ours the same network, number for number? And what do "
         "other architectures say of the same photo? Each model gets the photo through its own preprocessing.",
-        "1 枚の写真を、このプロジェクトのモデルと timm のモデルの両方に渡します。実装は数値まで同じネットワークなのか、"
+        "1 枚の写真を、このプロジェクトのモデルと timm のモデルの両方に渡します。このプロジェクトの実装は timm と数値まで一致するのか、"
         "ほかのアーキテクチャは同じ写真をどう判断するのかを確かめられます。前処理はそれぞれのモデルのものを使います。",
     ),
     "compare_reference": ("Beside it", "比べる相手"),
@@ -348,10 +359,10 @@ TEXT: dict[str, tuple[str, str]] = {
         "写真を入れて「比べる」を押すと、両方の答えがここに並びます。",
     ),
     "compare_go": ("Compare", "比べる"),
-    "compare_measure": ("Measure their speed", "速さを測る"),
+    "compare_measure": ("Measure their speed", "推論時間を測る"),
     "compare_measure_info": (
         "Latency: one picture, median of warm repeats, on the machine that runs this page. Measured once for each model and kept.",
-        "速さ：画像 1 枚あたり。このページを動かしているコンピューターで繰り返し測った中央値です。モデルごとに一度だけ測って覚えておきます。",
+        "推論時間：画像 1 枚あたり。このページを動かしているコンピューターで、ウォームアップ後に繰り返し測った中央値です。モデルごとに一度だけ測り、その値を使い続けます。",
     ),
     "compare_first": ("Compare a photo first.", "先に写真を比べてください。"),
     "compare_called_ours": ("{name} (ours)", "{name}（このプロジェクト）"),
@@ -369,9 +380,10 @@ TEXT: dict[str, tuple[str, str]] = {
     "compare_part_shortcut": ("shortcut", "ショートカット"),
     "compare_part_strides": ("strides", "ストライド"),
     "compare_part_pooling": ("pooling", "プーリング"),
-    "built_ResNet of basic blocks": ("ResNet of basic blocks", "ResNet（basic ブロック）"),
-    "built_ResNet of bottleneck blocks": ("ResNet of bottleneck blocks", "ResNet（bottleneck ブロック）"),
+    "built_ResNet of basic blocks": ("ResNet of basic blocks", "ResNet（基本ブロック）"),
+    "built_ResNet of bottleneck blocks": ("ResNet of bottleneck blocks", "ResNet（ボトルネックブロック）"),
     "comma": (", ", "、"),
+    "semicolon": ("; ", "；"),
     "compare_weights_pretrained": ("timm's weights: {origin}.", "timm の重み：{origin}"),
     "compare_agree": ("Same first guess.", "第 1 候補が一致。"),
     "compare_disagree": ("Another first guess.", "第 1 候補が不一致。"),
@@ -389,12 +401,12 @@ TEXT: dict[str, tuple[str, str]] = {
     "compare_facts": ("Size and cost", "大きさと計算量"),
     "compare_input": ("input", "入力"),
     "compare_classes": ("classes", "クラス数"),
-    "compare_latency": ("latency", "速さ"),
+    "compare_latency": ("latency", "推論時間"),
     "compare_unmeasured": ("not measured", "未測定"),
     "compare_differences": ("How far apart: ours and {name}", "差：このプロジェクトと {name}"),
     "compare_logits": (
         "Logits differ by {absolute} at most, {relative} of the largest.",
-        "ロジットの差は最大 {absolute}（最大値の {relative}）です。",
+        "ロジットの差は最大 {absolute}（ロジットの最大値の {relative} 倍）です。",
     ),
     "compare_identical": ("Every logit is the same, to the last bit.", "すべてのロジットが最後のビットまで同じです。"),
     "compare_no_logits": (
@@ -420,7 +432,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "ResNet は層の数（18・34・50・101・152）だけで大きくなります。EfficientNet（2019）は深さ・幅・入力サイズを同時に伸ばし、1 段ごとに "
         "1.2 倍・1.1 倍・1.15 倍にします。積和演算はおよそ 2 倍になります（1.2 × 1.1² × 1.15² ≈ 1.92）。ブロックは外側が細く内側が広い"
         "逆ボトルネックで、間に depthwise 畳み込みと squeeze-and-excitation が入ります。積和演算は少ない一方でメモリの読み書きが多く、"
-        "CPU や GPU では演算数から想像するほど速くありません。速さを測って比べてみてください。",
+        "CPU や GPU では積和演算の回数から想像するほど速くありません。推論時間を測って比べてみてください。",
     ),
     "compare_vit_title": ("Vision Transformer: patches", "Vision Transformer：パッチ"),
     "compare_vit": (
@@ -460,7 +472,7 @@ TEXT: dict[str, tuple[str, str]] = {
     ),
     "reference_unusable": (
         "The weights of {name} cannot be used: {why}. Choose another reference.",
-        "{name} の重みを使えません：{why}。別の相手を選んでください。",
+        "{name} の重みを使えません。別の相手を選んでください。詳細（英語）：{why}",
     ),
     "reference_size": ("It has {parameters} parameters and takes {macs} MACs.", "パラメータ数は {parameters}、積和演算は {macs} 回です。"),
     "reference_most": ("At most {most} references at a time.", "一度に比べられる相手は {most} つまでです。"),
@@ -488,7 +500,7 @@ TEXT: dict[str, tuple[str, str]] = {
     "family_network": ("network", "ネットワーク"),
     "family_input": ("input", "入力"),
     "family_accuracy": ("top-1", "top-1"),
-    "family_latency": ("latency", "速さ"),
+    "family_latency": ("latency", "推論時間"),
     "family_use": ("for", "用途"),
     "family_measure": ("Measure all on this machine", "このコンピューターで全部測る"),
     "family_measured": ("measured here", "実測"),
@@ -499,7 +511,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "実測：同梱チェックポイントのモデルカード（JPEG で保存し直した CIFAR-10）。公表値：torchvision の IMAGENET1K_V1 のメタデータ（ImageNet）、論文の表 6（CIFAR-10）。測定のないところは空欄です。",
     ),
     # what each network is for; the English is family.py's own
-    "use_resnet18": ("{use}", "写真での最初のモデル。データが少ないときのファインチューニングや小さなマシン向き"),
+    "use_resnet18": ("{use}", "写真を扱うとき、最初に試すモデル。データが少ないときのファインチューニングや小さなマシン向き"),
     "use_resnet34": ("{use}", "18 より高精度で計算は約 2 倍。ボトルネックなし"),
     "use_resnet50": ("{use}", "写真での定番：基準モデル、バックボーン、ファインチューニング"),
     "use_resnet101": ("{use}", "50 では足りない物体検出・セグメンテーションのバックボーン"),
@@ -512,14 +524,14 @@ TEXT: dict[str, tuple[str, str]] = {
     "use_resnet50_cifar": ("{use}", "32×32 でのボトルネック"),
     "use_resnet101_cifar": ("{use}", "CIFAR ステムで最も深い。GPU 向き"),
     "use_resnet20_cifar": ("{use}", "小さな画像・小さなマシン向き。2 コアで 30 分ほどで学習できる"),
-    "use_resnet32_cifar": ("{use}", "論文の次のサイズ"),
-    "use_resnet44_cifar": ("{use}", "論文の次のサイズ"),
+    "use_resnet32_cifar": ("{use}", "論文にある、一つ大きいサイズ"),
+    "use_resnet44_cifar": ("{use}", "論文にある、一つ大きいサイズ"),
     "use_resnet56_cifar": ("{use}", "論文の中で最もよく比較に使われるサイズ"),
     "use_resnet110_cifar": ("{use}", "論文の深さの実験：100 層を超えても学習できる"),
     "use_plain20_cifar": ("{use}", "ショートカットの効果を見るための、ショートカットのない ResNet-20"),
     "use_plain56_cifar": ("{use}", "56 層での劣化を見るため"),
     "use_wrn16_4_cifar": ("{use}", "32×32 で深さの代わりに幅。ブロック内にドロップアウト"),
-    "use_wrn28_10_cifar": ("{use}", "論文の大きな幅広ネットワーク。GPU 向き"),
+    "use_wrn28_10_cifar": ("{use}", "Wide ResNet の論文の大きなネットワーク。GPU 向き"),
     "use_resnet8_cifar": ("{use}", "32×32 で、学習を短く済ませたいとき"),
     "use_simple_resnet": ("{use}", "読んで書き換えられる大きさの ResNet"),
     "use_lenet5": ("{use}", "出発点：手書き数字、1998 年"),
@@ -540,7 +552,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "“{model}” has {megabytes} MB. At most {most} MB are downloaded for a visitor.",
         "「{model}」は {megabytes} MB あります。ここでダウンロードできるのは {most} MB までです。",
     ),
-    "model_failed": ("The model could not be loaded. {why}.", "モデルを読み込めませんでした。{why}"),
+    "model_failed": ("The model could not be loaded. {why}.", "モデルを読み込めませんでした。詳細（英語）：{why}"),
     "image_missing": (
         "The file is no longer there. Upload it again.",
         "ファイルが見つかりません。もう一度アップロードしてください。",
@@ -577,7 +589,7 @@ TEXT: dict[str, tuple[str, str]] = {
         "「{model}」はもう読み込まれていません。もう一度そのモデルで写真を分類してください。",
     ),
     "card_missing": ("“{model}” has no model card.", "「{model}」にはモデルカードがありません。"),
-    "card_failed": ("The card could not be read. {why}.", "モデルカードを読み込めませんでした。{why}"),
+    "card_failed": ("The card could not be read. {why}.", "モデルカードを読み込めませんでした。詳細（英語）：{why}"),
     "card_picture": ("picture", "画像"),
     # CIFAR-10's classes
     "class_airplane": ("airplane", "飛行機"),
