@@ -224,7 +224,15 @@ def test_interrupted_while_it_uploads_the_branch_is_as_it_was_and_a_retry_comple
     logged_in.answer = holds_back_the_commit
     env = os.environ | {"HF_ENDPOINT": logged_in.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
     line = [sys.executable, "-m", "training.publish", str(run), "--repo-id", REPO]
-    process = subprocess.Popen(line, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        line,
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # What a shell runs in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert reached.wait(120)
     process.send_signal(how)
     said = process.communicate(timeout=60)[1].decode()

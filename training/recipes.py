@@ -135,6 +135,8 @@ SHORT = Recipe(
 )
 
 RECIPES = {
+    # Over 36 epochs ResNet-20 does better with these gentler steps and an average than with those of `short`:
+    # 89.50 against 88.06 % on the same 5,000 held-out pictures, one run each.
     "fast": Recipe(
         epochs=36,
         batch_size=256,
