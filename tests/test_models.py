@@ -22,9 +22,8 @@ from resnet_hub.models.wide_resnet import PreActBlock, WideResNet
 META = torch.device("meta")
 
 
-pytestmark = pytest.mark.usefixtures(
-    "one_thread"
-)  # many tiny operations: on a busy machine more threads wait for each other
+# Many tiny operations: on a busy machine more threads wait for each other.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def on_meta(build, *args, **kwargs) -> nn.Module:

@@ -20,9 +20,8 @@ PAIRS = cases([], LIBRARIES)
 HEAVY = {"resnet101", "resnet152", "wide_resnet50_2", "resnet50_cifar", "resnet101_cifar", "vgg16"}
 
 
-pytestmark = pytest.mark.usefixtures(
-    "one_thread"
-)  # many tiny operations: on a busy machine more threads wait for each other
+# Many tiny operations: on a busy machine more threads wait for each other.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,8 @@ FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-pytestmark = pytest.mark.usefixtures(
-    "one_thread"
-)  # as the processes started here; another number would give other bits
+# As the processes started here; another number would give other bits.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
