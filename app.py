@@ -9,8 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-from resnet_hub.ui.startup import import_gradio_without_stubs
-from resnet_hub.ui.text import LANGUAGES, language_of, say
+from resnet_hub.ui.shared.startup import import_gradio_without_stubs
+from resnet_hub.ui.shared.text import LANGUAGES, language_of, say
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
@@ -51,7 +51,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def is_repository_id(text: str) -> bool:
-    from resnet_hub.fetch import REPO_ID
+    from resnet_hub.hub.fetch import REPO_ID
 
     return bool(REPO_ID.fullmatch(text))
 
@@ -86,15 +86,20 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
     """The page: title, language switch, tabs.
 
     Args:
-        shelf: the models on offer, a `resnet_hub.ui.models.Shelf`.
+        shelf: the models on offer, a `resnet_hub.ui.shelf.Shelf`.
         uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
         with_operations: with the tab for who runs the app.
     """
     import gradio as gr
 
-    from resnet_hub.ui import cards, classify, compare, explore, lab, operations, results
-    from resnet_hub.ui.common import Page
+    from resnet_hub.ui import cards, operations
+    from resnet_hub.ui.classify import tab as classify
+    from resnet_hub.ui.compare import tab as compare
+    from resnet_hub.ui.explore import tab as explore
+    from resnet_hub.ui.lab import tab as lab
     from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.results import tab as results
+    from resnet_hub.ui.shared.page import Page
 
     modules = {
         "classify": classify,
@@ -124,31 +129,33 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
                 with gr.Tab(say("en", f"tab_{name}"), id=name) as tab:
                     parts[name] = (tab, module.build(page, tab))
         privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
-        wire_language(language, {intro: "intro", privacy: "privacy"}, parts)
+        page.text(intro, value="intro")
+        page.text(privacy, value="privacy")
+        wire_language(page, parts)
         _, explorer = parts["explore"]
         wire_arrival(demo, language, tabs, explorer)
     return demo
 
 
-def wire_language(language, fixed: dict, parts: dict) -> None:
+def wire_language(page, parts: dict) -> None:
     """The switch translates the page.
 
     Args:
-        language: the switch.
-        fixed: component -> key of its text.
+        page: the page, with the components that registered a text.
         parts: name of a tab -> (tab, what its module built).
     """
     import gradio as gr
 
-    from resnet_hub.ui.common import QUIET
+    from resnet_hub.ui.shared.page import QUIET
 
     def translate(chosen: str) -> list:
-        texts = [say(chosen, key) for key in fixed.values()]
+        texts = page.translations(chosen)
         for name, (_, part) in parts.items():
             texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
         return texts
 
-    translated = [*fixed]
+    language = page.language
+    translated = [component for component, _ in page.translated]
     for tab, part in parts.values():
         translated += [tab, *part.relabelled]
     language.change(translate, language, translated, **QUIET)
@@ -165,7 +172,7 @@ def wire_arrival(demo, language, tabs, explorer) -> None:
     """
     import gradio as gr
 
-    from resnet_hub.ui.common import QUIET
+    from resnet_hub.ui.shared.page import QUIET
 
     def arrive(request: gr.Request) -> list:
         """In one event: a change of language is answered from what the controls say by then."""
@@ -205,7 +212,7 @@ def launch(demo, options: argparse.Namespace) -> None:
         show_error=True,
         max_file_size="30mb",
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
-        css_paths=Path(__file__).parent / "resnet_hub" / "ui" / "style.css",
+        css_paths=Path(__file__).parent / "resnet_hub" / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
@@ -218,7 +225,7 @@ def launch(demo, options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     import_gradio_without_stubs()
-    from resnet_hub.ui.models import Shelf
+    from resnet_hub.ui.shelf import Shelf
 
     shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
     demo = build_app(shelf, UPLOADS_KEPT, options.operations)

@@ -17,12 +17,12 @@ _HOME_OF = {
     "load_image": "preprocess",
     "trace": "geometry",
     "Prediction": "predict",
-    "HubModel": "hub",
+    "HubModel": "hub.load",
     "list_models": "models.registry",
     "create_model": "models.build",
     "model_config": "models.registry",
     "from_pretrained": "models.build",
-    "register_timm": "timm_models",
+    "register_timm": "interop.register_timm",
 }
 __all__ = ["__version__", *_HOME_OF]
 

@@ -33,7 +33,7 @@ class ModelConfig:
     Args:
         name: the registry name this configuration started from.
         num_classes: outputs of the classifier; 0 builds a headless network that returns pooled features.
-        in_chans: channels of the input picture.
+        in_chans: channels of the input image.
         input_size: (height, width) in pixels the network is meant for; an int means a square.
         drop_rate: probability of dropping an activation while training.
 

@@ -1,4 +1,4 @@
-"""Pictures -> labelled probabilities: the one path the library, the command line and the app share.
+"""Images -> labelled probabilities: the one path the library, the command line and the app share.
 
     python -m resnet_hub.predict photo.jpg --model resnet20_cifar10 --top-k 3
 
@@ -22,20 +22,20 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.preprocess import ImageError, load_image
 
 DEFAULT_MODEL = "resnet20_cifar10"
-BATCH = 64  # pictures through the network at once
+BATCH = 64  # images through the network at once
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one picture.
+    """What a model says of one image.
 
     Args:
         top: (label, calibrated probability) of the most probable classes, best first.
         class_indices: their positions in `model.labels`.
-        energy: logsumexp of the logits; low for pictures unlike the training data (arXiv 2010.03759).
+        energy: logsumexp of the logits; low for images unlike the training data (arXiv 2010.03759).
         unfamiliar: whether `energy` is under the model's threshold; None where it has none.
-        seen: the picture the network saw: resized and cropped to its input size, not yet normalised.
-        seconds: time in the network for the picture's batch, divided by the pictures in it.
+        seen: the image the network saw: resized and cropped to its input size, not yet normalised.
+        seconds: time in the network for the image's batch, divided by the images in it.
     """
 
     top: list[tuple[str, float]]
@@ -63,7 +63,7 @@ def evaluation(model) -> Iterator[None]:
 
 
 def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
-    """Classify pictures in batches.
+    """Classify images in batches.
 
     Args:
         model: a `HubModel` with at least one class.
@@ -71,7 +71,7 @@ def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
         top_k: classes to return for each, capped at the number of classes.
 
     Raises:
-        ImageError: for the first picture that cannot be read; nothing is computed then.
+        ImageError: for the first image that cannot be read; nothing is computed then.
         ValueError: for a headless model, or top_k below 1.
     """
     if not model.labels:
@@ -85,17 +85,17 @@ def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
     return predictions
 
 
-def check_labels_pictures(model) -> None:
-    """Refuse one of our networks that cannot label pictures.
+def check_labels_images(model) -> None:
+    """Refuse one of our networks that cannot label images.
 
     Raises:
-        ValueError: for one without classes, or with other channels than a picture has.
+        ValueError: for one without classes, or with other channels than an image has.
     """
     if not model.labels:
         raise ValueError(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
     made, wanted = model.preprocess.input_size[0], model.config.in_chans
     if made != wanted:
-        raise ValueError(f"{model.config.name} takes {wanted} channels, and a picture has {made}")
+        raise ValueError(f"{model.config.name} takes {wanted} channels, and an image has {made}")
 
 
 def _classify_crops(model, crops: list[Image.Image], top_k: int) -> list[Prediction]:
@@ -130,7 +130,7 @@ def saliency(model, crop: Image.Image, class_index: int):
     """Grad-CAM: where the last feature map speaks for a class (Selvaraju et al., arXiv 1610.02391).
 
     Args:
-        crop: the picture the network sees, `Prediction.seen`.
+        crop: the image the network sees, `Prediction.seen`.
         class_index: position of the class in `model.labels`.
 
     Returns:
@@ -169,8 +169,8 @@ def stage_maps(model, crop: Image.Image, channels: int = 8) -> list:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m resnet_hub.predict", description="Classify pictures.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="picture files")
+    parser = argparse.ArgumentParser("python -m resnet_hub.predict", description="Classify images.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -184,14 +184,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when every picture was classified, 2 when one, or the model, could not be had."""
+    """The command; 0 when every image was classified, 2 when one, or the model, could not be had."""
     options = parse_arguments(arguments)
     results, errors = [], []
     try:
         from resnet_hub import from_pretrained
 
         model = from_pretrained(options.model).to(pick_device(options.device))
-        check_labels_pictures(model)
+        check_labels_images(model)
         for path in options.images:
             try:
                 results.append((path, classify(model, [path], top_k=options.top_k)[0]))
@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
     for path, prediction in results if not options.json else []:
-        mark = "   (unlike the training pictures: do not trust this)" if prediction.unfamiliar else ""
+        mark = "   (unlike the training images: do not trust this)" if prediction.unfamiliar else ""
         print(f"{path}{mark}")
         for label, probability in prediction.top:
             print(f"  {probability:7.2%}  {label}")

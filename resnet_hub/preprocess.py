@@ -1,6 +1,6 @@
-"""The one way from a picture file to the tensor a network sees, for training, the app, the card and parity.
+"""The one way from an image file to the tensor a network sees, for training, the app, the card and parity.
 
-`load_image` turns any usable picture into an upright RGB image; `Preprocess` resizes, crops and normalises
+`load_image` turns any usable image into an upright RGB image; `Preprocess` resizes, crops and normalises
 it exactly as timm's evaluation transform does. Knows PIL, numpy and, only where tensors are made, torch;
 may not know about torchvision, timm, models or weights.
 """
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # names of Image.Resampling
 MAX_SIDE = 4096
-# Up to here (4 bytes a pixel: 256 MiB) the whole picture is resized, as timm does: any aspect ratio up to
+# Up to here (4 bytes a pixel: 256 MiB) the whole image is resized, as timm does: any aspect ratio up to
 # 1024 for a 224 crop. Beyond it only the part that the crop shows is.
 MAX_RESIZED_PIXELS = 2**26
 
 # Plain raster formats only: PIL's EPS reader starts Ghostscript, and the rare formats are the least tested.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
-# A phone's 50-megapixel picture (8192 x 6144) passes; PIL decodes to 4 bytes a pixel, 256 MB at the limit.
+# A phone's 50-megapixel image (8192 x 6144) passes; PIL decodes to 4 bytes a pixel, 256 MB at the limit.
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 30_000_000
 
 
 class ImageError(ValueError):
-    """A picture that cannot be used; the message is one line for a person.
+    """An image that cannot be used; the message is one line for a person.
 
     `code` is one of "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image",
     "no_pixels", "too_many_pixels", "truncated"; with `facts` (path, max_bytes, max_pixels, formats) a user
@@ -52,7 +52,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes network input; fields and results are those of timm's data config.
+    """How an image becomes network input; fields and results are those of timm's data config.
 
     `input_size` is (channels, height, width), 1 or 3 channels, sides 1 to 4096 pixels; `crop_pct`, 0.01 to 1,
     is crop side / resized side; `mean` and `std`, one per channel, are in units of pixel value / 255.
@@ -111,7 +111,7 @@ class Preprocess:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """The picture the network sees, before normalisation: mode "RGB" or "L", exactly height x width."""
+        """The image the network sees, before normalisation: mode "RGB" or "L", exactly height x width."""
         channels, height, width = self.input_size
         image = image.convert("L" if channels == 1 else "RGB")
         resized = self._resized_size(*image.size)
@@ -128,14 +128,14 @@ class Preprocess:
         size = "{}x{}".format(*self.input_size[1:])
         resized = "{}x{}".format(*(math.floor(side / self.crop_pct) for side in self.input_size[1:]))
         how = {
-            "center": f"resize until the picture just covers {resized}, crop the central {size}",
+            "center": f"resize until the image just covers {resized}, crop the central {size}",
             "squash": f"resize to {resized} whatever the shape, crop the central {size}",
-            "border": f"resize until the picture fits into {resized}, crop or pad with the mean to {size}",
+            "border": f"resize until the image fits into {resized}, crop or pad with the mean to {size}",
         }[self.crop_mode]
         return f"{how} ({self.interpolation})"
 
     def tensor(self, image: Image.Image) -> torch.Tensor:
-        """One picture, cropped and normalised: float32 (C, H, W)."""
+        """One image, cropped and normalised: float32 (C, H, W)."""
         return self.normalise(self.crop(image))
 
     def normalise(self, crop: Image.Image) -> torch.Tensor:
@@ -149,7 +149,7 @@ class Preprocess:
         return values.sub(mean).div(std)
 
     def batch(self, images: Iterable[Image.Image]) -> torch.Tensor:
-        """At least one picture, normalised and stacked: float32 (N, C, H, W)."""
+        """At least one image, normalised and stacked: float32 (N, C, H, W)."""
         import torch
 
         return torch.stack([self.tensor(image) for image in images])
@@ -165,7 +165,7 @@ class Preprocess:
             return int(target_width * width / short), int(target_height * height / short)
         ratios = width / target_width, height / target_height
         ratio = max(ratios) if self.crop_mode == "border" else min(ratios)
-        # timm rounds the short side of a very elongated picture to 0 and fails; one pixel of it is kept here.
+        # timm rounds the short side of a very elongated image to 0 and fails; one pixel of it is kept here.
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
@@ -175,11 +175,11 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
 ) -> Image.Image:
-    """Read a picture as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
+    """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
-    Grey pictures of more than 8 bits are scaled, not clipped (see `_to_8_bit`). `max_pixels` is checked on
+    Grey images of more than 8 bits are scaled, not clipped (see `_to_8_bit`). `max_pixels` is checked on
     the header, before anything is decoded; PIL's own guard, `Image.MAX_IMAGE_PIXELS`, stays in force above.
-    A file object is read from where it stands. Raises ImageError, and no exception of PIL's, for a picture
+    A file object is read from where it stands. Raises ImageError, and no exception of PIL's, for an image
     that cannot be used.
     """
     image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes), max_pixels)
@@ -188,7 +188,7 @@ def load_image(
     try:
         return _to_rgb(_upright(image))
     except Exception as error:
-        message = "The picture is cut short or damaged; save or send it again."
+        message = "The image is cut short or damaged; save or send it again."
         raise ImageError(message, "truncated") from error
 
 
@@ -217,7 +217,7 @@ def _resize_window(
 ) -> Image.Image:
     """The `window` (left, top, right, bottom) of `image` resized to `size`, in bounded memory.
 
-    Beyond MAX_RESIZED_PIXELS (a 1 x 20000 picture would become 256 x 5120000) only the window is computed.
+    Beyond MAX_RESIZED_PIXELS (a 1 x 20000 image would become 256 x 5120000) only the window is computed.
     PIL keeps its box in float32, so that pixels may then differ from the full resize by rounding: 1/255, or
     with "nearest" and "box" the neighbouring source pixel where two are equally near.
     """
@@ -248,7 +248,7 @@ def _read_path(path: Path, max_bytes: int) -> bytes:
             _check_bytes(path.stat().st_size, max_bytes)
             return path.read_bytes()
         if path.exists():
-            message = f"{name!r} is not a file; give the path of one picture."
+            message = f"{name!r} is not a file; give the path of one image."
             raise ImageError(message, "not_a_file", path=name)
     except OSError as error:
         raise ImageError(f"{name!r} cannot be read: {error.strerror}.", "unreadable", path=name) from error
@@ -257,7 +257,7 @@ def _read_path(path: Path, max_bytes: int) -> bytes:
 
 def _check_bytes(count: int, max_bytes: int) -> None:
     if count == 0:
-        raise ImageError("The file is empty; save or send the picture again.", "empty")
+        raise ImageError("The file is empty; save or send the image again.", "empty")
     if count > max_bytes:
         message = f"The file has at least {count:,} bytes; at most {max_bytes:,} are accepted. Shrink it."
         raise ImageError(message, "file_too_large", max_bytes=max_bytes)
@@ -269,27 +269,27 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("far too many", max_pixels) from error
     except Exception as error:
-        message = f"This is not a readable picture; accepted formats: {', '.join(FORMATS)}."
+        message = f"This is not a readable image; accepted formats: {', '.join(FORMATS)}."
         raise ImageError(message, "not_an_image", formats=FORMATS) from error
 
 
 def _check_pixels(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width < 1 or height < 1:
-        raise ImageError(f"The picture has {width} x {height} pixels; it needs at least 1 x 1.", "no_pixels")
+        raise ImageError(f"The image has {width} x {height} pixels; it needs at least 1 x 1.", "no_pixels")
     if width * height > max_pixels:
         raise _too_many_pixels(f"{width:,} x {height:,}", max_pixels)
 
 
 def _too_many_pixels(seen: str, max_pixels: int) -> ImageError:
-    message = f"The picture has {seen} pixels; at most {max_pixels:,} are accepted. Make it smaller."
+    message = f"The image has {seen} pixels; at most {max_pixels:,} are accepted. Make it smaller."
     return ImageError(message, "too_many_pixels", max_pixels=max_pixels)
 
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    image = image.copy()  # a caller's picture stays as it is
-    # A broken EXIF block spoils no picture; in place, PIL turns the pixels before it rewrites the block.
+    image = image.copy()  # a caller's image stays as it is
+    # A broken EXIF block spoils no image; in place, PIL turns the pixels before it rewrites the block.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -299,8 +299,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _to_8_bit(image).convert("RGB")
     if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return image.convert("RGB")
 
 

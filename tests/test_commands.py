@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 SOURCES = [ROOT / "app.py", *(ROOT / "resnet_hub").rglob("*.py"), *(ROOT / "training").rglob("*.py")]
 
 
 def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part not in ("__init__", "__main__"))
 
 
 COMMANDS = sorted(module_of(path) for path in SOURCES if 'if __name__ == "__main__"' in path.read_text())

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from resnet_hub import create_model, predict
-from resnet_hub.hub import Calibration
+from resnet_hub.hub.load import Calibration
 from resnet_hub.predict import classify, main, saliency
 from resnet_hub.preprocess import ImageError
 
@@ -28,7 +28,7 @@ def photo(seed: int = 0, width: int = 60, height: int = 45) -> Image.Image:
 
 
 def network(name: str = "resnet20_cifar", **overrides):
-    """A network in eval mode whose answers differ from picture to picture."""
+    """A network in eval mode whose answers differ from image to image."""
     torch.manual_seed(0)
     model = create_model(name, **overrides).eval()
     model.labels = LABELS[: model.config.num_classes]
@@ -38,12 +38,12 @@ def network(name: str = "resnet20_cifar", **overrides):
     return model
 
 
-def timm_logits(model, picture: Image.Image) -> torch.Tensor:
+def timm_logits(model, image: Image.Image) -> torch.Tensor:
     """Logits (num_classes,) of the network on timm's evaluation transform."""
     timm = pytest.importorskip("timm")
     transform = timm.data.create_transform(**model.preprocess.to_pretrained_cfg(), is_training=False)
     with torch.no_grad():
-        return model(transform(picture)[None])[0]
+        return model(transform(image)[None])[0]
 
 
 # Probabilities
@@ -63,21 +63,21 @@ def test_most_probable_class_comes_first():
     assert [p for _, p in answers] == sorted((p for _, p in answers), reverse=True)
 
 
-def test_a_single_picture_gives_a_list_of_one_list():
+def test_a_single_image_gives_a_list_of_one_list():
     model = network()
     assert model.predict(photo()) == model.predict([photo()])
     assert len(model.predict(photo())) == 1
 
 
-def test_answers_keep_the_order_of_the_pictures():
+def test_answers_keep_the_order_of_the_images():
     model = network()
-    pictures = [photo(seed) for seed in range(4)]
-    one_by_one = [max(model.predict(picture)[0], key=lambda pair: pair[1])[1] for picture in pictures]
+    images = [photo(seed) for seed in range(4)]
+    one_by_one = [max(model.predict(image)[0], key=lambda pair: pair[1])[1] for image in images]
     assert len({round(p, 5) for p in one_by_one}) == 4
-    assert [answer[0][1] for answer in model.predict(pictures)] == pytest.approx(one_by_one, abs=1e-6)
+    assert [answer[0][1] for answer in model.predict(images)] == pytest.approx(one_by_one, abs=1e-6)
 
 
-def test_paths_bytes_and_open_files_are_pictures_too(tmp_path):
+def test_paths_bytes_and_open_files_are_images_too(tmp_path):
     photo().save(tmp_path / "photo.png")
     model, path = network(), tmp_path / "photo.png"
     with path.open("rb") as file:
@@ -104,21 +104,21 @@ def test_headless_network_cannot_classify_and_says_what_to_do():
         create_model("resnet20_cifar", num_classes=0).predict(photo())
 
 
-def test_no_pictures_no_answers():
+def test_no_images_no_answers():
     assert network().predict([]) == []
 
 
-def test_one_bad_picture_is_an_image_error(tmp_path):
-    (tmp_path / "note.jpg").write_text("not a picture")
+def test_one_bad_image_is_an_image_error(tmp_path):
+    (tmp_path / "note.jpg").write_text("not an image")
     with pytest.raises(ImageError):
         network().predict([photo(), tmp_path / "note.jpg"])
 
 
-def test_more_pictures_than_a_batch_are_answered_as_one_by_one(monkeypatch):
+def test_more_images_than_a_batch_are_answered_as_one_by_one(monkeypatch):
     monkeypatch.setattr(predict, "BATCH", 3)
     model = network()
-    pictures = [photo(seed) for seed in range(7)]
-    together, alone = classify(model, pictures), [classify(model, [p])[0] for p in pictures]
+    images = [photo(seed) for seed in range(7)]
+    together, alone = classify(model, images), [classify(model, [p])[0] for p in images]
     assert [p.class_indices for p in together] == [p.class_indices for p in alone]
     assert [p.energy for p in together] == pytest.approx([p.energy for p in alone], abs=1e-5)
 
@@ -128,13 +128,13 @@ def test_class_indices_are_positions_in_the_labels():
     assert [LABELS[i] for i in prediction.class_indices] == [label for label, _ in prediction.top]
 
 
-def test_grey_networks_take_colour_pictures():
+def test_grey_networks_take_colour_images():
     torch.manual_seed(0)
     model = create_model("lenet5").eval()
     assert classify(model, [photo()])[0].seen.mode == "L"
 
 
-def test_seen_is_the_picture_at_the_networks_size():
+def test_seen_is_the_image_at_the_networks_size():
     assert classify(network(), [photo()])[0].seen.size == (32, 32)
 
 
@@ -164,7 +164,7 @@ def test_no_gradient_is_kept():
     assert all(p.grad is None for p in model.parameters())
 
 
-# Unfamiliar pictures
+# Unfamiliar images
 
 
 def test_energy_is_the_logsumexp_of_the_untempered_logits():
@@ -174,13 +174,13 @@ def test_energy_is_the_logsumexp_of_the_untempered_logits():
     assert classify(model, [photo()])[0].energy == pytest.approx(expected, abs=1e-5)
 
 
-def test_pictures_under_the_energy_threshold_are_unfamiliar():
+def test_images_under_the_energy_threshold_are_unfamiliar():
     model = network()
-    pictures = [photo(seed) for seed in range(5)]
-    energies = [p.energy for p in classify(model, pictures)]
+    images = [photo(seed) for seed in range(5)]
+    energies = [p.energy for p in classify(model, images)]
     threshold = float(np.median(energies))
     model.calibration = Calibration(energy_threshold=threshold + 1e-6)
-    flags = [p.unfamiliar for p in classify(model, pictures)]
+    flags = [p.unfamiliar for p in classify(model, images)]
     assert (
         flags == [energy < threshold + 1e-6 for energy in energies]
         and sorted(flags) == [False] * 2 + [True] * 3
@@ -194,7 +194,7 @@ def test_without_a_threshold_nothing_is_called_familiar_or_not():
 # Saliency
 
 
-def grad_cam(model, layer: torch.nn.Module, picture: Image.Image, class_index: int) -> np.ndarray:
+def grad_cam(model, layer: torch.nn.Module, image: Image.Image, class_index: int) -> np.ndarray:
     """Selvaraju et al., arXiv 1610.02391, equations 1 and 2, scaled to a maximum of 1."""
     kept = {}
 
@@ -205,7 +205,7 @@ def grad_cam(model, layer: torch.nn.Module, picture: Image.Image, class_index: i
 
     handle = layer.register_forward_hook(keep)
     with torch.enable_grad():
-        model(model.preprocess.tensor(picture)[None])[0, class_index].backward()
+        model(model.preprocess.tensor(image)[None])[0, class_index].backward()
     handle.remove()
     model.zero_grad()
     feature_map, gradient = kept["map"].detach()[0].numpy(), kept["map"].grad[0].numpy()
@@ -311,7 +311,7 @@ def test_json_probabilities_are_the_librarys(checkpoint, files, capsys):
 
 
 def test_a_bad_file_among_good_ones_costs_only_its_own_answer(checkpoint, files, tmp_path, capsys):
-    (tmp_path / "note.jpg").write_text("not a picture")
+    (tmp_path / "note.jpg").write_text("not an image")
     code = main([files[0], str(tmp_path / "note.jpg"), files[1], "--model", str(checkpoint)])
     printed = capsys.readouterr()
     assert code == 2
@@ -326,7 +326,7 @@ def test_a_bad_file_is_in_the_json_too(checkpoint, files, tmp_path, capsys):
     assert [e["image"] for e in answer["errors"]] == [str(tmp_path / "absent.jpg")]
 
 
-def test_unfamiliar_pictures_are_marked(checkpoint, files, tmp_path, capsys):
+def test_unfamiliar_images_are_marked(checkpoint, files, tmp_path, capsys):
     model = network()
     model.calibration = Calibration(energy_threshold=1e6)
     model.save_pretrained(tmp_path / "wary")

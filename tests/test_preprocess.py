@@ -1,5 +1,5 @@
-"""The promises of `resnet_hub.preprocess`: any picture becomes upright RGB or one clear ImageError, and what
-the network sees equals timm's evaluation transform. Oracles: timm, and pictures whose pixels are known."""
+"""The promises of `resnet_hub.preprocess`: any image becomes upright RGB or one clear ImageError, and what
+the network sees equals timm's evaluation transform. Oracles: timm, and images whose pixels are known."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def error_of(source, **limits) -> ImageError:
 
 
 def assert_shows(image: Image.Image, expected, tolerance: int = 0) -> None:
-    """`expected`: a picture or one colour. PIL's own `==` would compare the metadata too."""
+    """`expected`: an image or one colour. PIL's own `==` would compare the metadata too."""
     assert image.mode == "RGB"
     if isinstance(expected, Image.Image):
         assert image.size == expected.size
@@ -81,20 +81,20 @@ def assert_shows(image: Image.Image, expected, tolerance: int = 0) -> None:
 @pytest.mark.parametrize("input_size", INPUT_SIZES, ids=str)
 def test_tensor_is_exactly_timms(input_size, interpolation, crop_mode, crop_pct):
     config = config_for(input_size, interpolation=interpolation, crop_mode=crop_mode, crop_pct=crop_pct)
-    # Where "border" rounds the short side of an elongated picture to 0, timm fails: no oracle.
+    # Where "border" rounds the short side of an elongated image to 0, timm fails: no oracle.
     for width, height in SHAPES if crop_mode == "border" else SHAPES + ELONGATED:
         image = noise(width, height)
         oracle = timm_tensor(config, image.convert("L") if input_size[0] == 1 else image)
         assert torch.equal(config.tensor(load_image(image)), oracle), (width, height)
 
 
-def test_default_tensor_of_a_photograph_sized_picture_is_exactly_timms():
+def test_default_tensor_of_a_photograph_sized_image_is_exactly_timms():
     image = noise(640, 427)
     assert torch.equal(Preprocess().tensor(load_image(encoded(image))), timm_tensor(Preprocess(), image))
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
-def test_tensor_of_a_very_elongated_picture_is_exactly_timms(shape):
+def test_tensor_of_a_very_elongated_image_is_exactly_timms(shape):
     config = Preprocess(input_size=(3, 32, 32))
     assert torch.equal(config.tensor(noise(*shape)), timm_tensor(config, noise(*shape)))
 
@@ -110,7 +110,7 @@ def test_resizing_only_the_window_differs_by_rounding(monkeypatch, shape, interp
 
 
 @pytest.mark.parametrize("axes", [(0, 1), (1, 0)], ids=["wide", "tall"])
-def test_a_picture_too_elongated_to_resize_whole_shows_its_centre(axes):
+def test_an_image_too_elongated_to_resize_whole_shows_its_centre(axes):
     pixels = np.asarray(noise(20_000, 1)).transpose(*axes, 2)
     centre = pixels[:, 9_900:10_100] if axes == (0, 1) else pixels[9_900:10_100]
     seen, oracle = (Preprocess().tensor(Image.fromarray(part)) for part in (pixels, centre))
@@ -118,14 +118,14 @@ def test_a_picture_too_elongated_to_resize_whole_shows_its_centre(axes):
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (3000, 1)])
-def test_border_mode_keeps_one_pixel_of_a_very_elongated_picture(shape):
+def test_border_mode_keeps_one_pixel_of_a_very_elongated_image(shape):
     config = Preprocess(input_size=(3, 32, 32), crop_mode="border", crop_pct=1.0, mean=(0, 0, 0))
     seen = np.asarray(config.crop(Image.new("RGB", shape, WHITE)))
     assert (seen == 255).all(axis=2).sum() == 32
 
 
 @pytest.mark.parametrize("input_size, mode", [((3, 33, 50), "RGB"), ((1, 24, 31), "L")])
-def test_crop_is_the_picture_behind_the_tensor(input_size, mode):
+def test_crop_is_the_image_behind_the_tensor(input_size, mode):
     config = config_for(input_size)
     crop = config.crop(noise(70, 60))
     assert (crop.mode, crop.size) == (mode, input_size[:0:-1])
@@ -176,13 +176,13 @@ def test_an_impossible_config_is_refused(field, value):
         Preprocess(**{field: value})
 
 
-# Reading pictures
+# Reading images
 
 
 @pytest.mark.parametrize("kind", ["path", "str", "bytes", "file", "PIL"])
 def test_every_kind_of_source_reads_the_same(tmp_path, kind):
     data = encoded(noise(9, 7))
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(data)
     sources = {"path": path, "str": str(path), "bytes": data, "file": BytesIO(data), "PIL": noise(9, 7)}
     assert_shows(load_image(sources[kind]), noise(9, 7))
@@ -196,7 +196,7 @@ def test_every_accepted_format_is_read(image_format):
     assert_shows(image, RED, tolerance=3)  # lossy formats
 
 
-STORED_AS = {  # EXIF orientation: how an upright picture is turned into the stored one
+STORED_AS = {  # EXIF orientation: how an upright image is turned into the stored one
     1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM",
     5: "TRANSPOSE", 6: "ROTATE_90", 7: "TRANSVERSE", 8: "ROTATE_270",
 }  # fmt: skip
@@ -214,7 +214,7 @@ def test_exif_orientation_is_applied(image_format, orientation):
     assert_shows(load_image(encoded(stored, image_format, exif=exif.tobytes())), upright, tolerance=3)
 
 
-def test_a_broken_exif_block_does_not_spoil_a_picture():
+def test_a_broken_exif_block_does_not_spoil_an_image():
     assert_shows(load_image(encoded(noise(9, 7), exif=b"Exif\0\0not an EXIF block")), noise(9, 7))
 
 
@@ -225,7 +225,7 @@ def test_orientation_is_applied_even_if_the_rest_of_the_exif_block_is_broken():
     assert_shows(image, noise(9, 7).transpose(Image.Transpose.ROTATE_270))
 
 
-def test_a_callers_picture_is_left_as_it_is():
+def test_a_callers_image_is_left_as_it_is():
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     source = Image.open(BytesIO(encoded(noise(9, 7), exif=exif.tobytes())))
@@ -306,7 +306,7 @@ def test_extreme_shapes_are_read(shape):
     assert_shows(load_image(encoded(noise(*shape))), noise(*shape))
 
 
-# Refusing what is not a picture
+# Refusing what is not an image
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF"])
@@ -321,7 +321,7 @@ def test_a_truncated_photograph_is_called_truncated(image_format):
     assert error_of(data[: len(data) // 2]).code == "truncated"
 
 
-def test_files_that_are_not_pictures_are_told_apart(tmp_path):
+def test_files_that_are_not_images_are_told_apart(tmp_path):
     (tmp_path / "text.jpg").write_text("this is a text file")
     (tmp_path / "empty.png").touch()
     names = {"text.jpg": "not_an_image", "empty.png": "empty", "none.png": "missing", "": "not_a_file"}
@@ -342,19 +342,19 @@ def test_a_header_that_claims_too_many_pixels_is_refused_before_decoding(side, r
     assert (error.code, error.facts) == ("too_many_pixels", {"max_pixels": preprocess.MAX_PIXELS})
 
 
-def test_pixel_limit_holds_for_opened_pictures_too():
+def test_pixel_limit_holds_for_opened_images_too():
     assert load_image(noise(10, 10), max_pixels=100).size == (10, 10)
     assert error_of(noise(10, 11), max_pixels=100).code == "too_many_pixels"
 
 
-def test_a_picture_without_pixels_is_refused():
+def test_an_image_without_pixels_is_refused():
     assert error_of(Image.new("RGB", (0, 5))).code == "no_pixels"
 
 
 @pytest.mark.parametrize("kind", ["path", "bytes", "file"])
 def test_a_file_over_the_byte_limit_is_refused(tmp_path, kind):
     data = encoded(noise(9, 7))
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     path.write_bytes(data)
     source = {"path": path, "bytes": data, "file": BytesIO(data)}[kind]
     error = error_of(source, max_bytes=len(data) - 1)
@@ -376,7 +376,7 @@ def test_a_large_file_is_refused_without_reading_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF"])
 @pytest.mark.filterwarnings("ignore")  # PIL's own, on damaged metadata
-def test_damaged_bytes_give_a_picture_or_an_image_error(image_format):
+def test_damaged_bytes_give_an_image_or_an_image_error(image_format):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     data = np.frombuffer(encoded(noise(16, 16), image_format, exif=exif.tobytes()), dtype=np.uint8)

@@ -10,14 +10,14 @@ import sys
 from collections import Counter
 
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 from resnet_hub import from_pretrained
-from resnet_hub.card import card_figures
-from resnet_hub.fetch import SHIPPED, shipped_names
+from resnet_hub.hub.card import card_figures
+from resnet_hub.hub.fetch import SHIPPED, shipped_names
 
 READMES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.ja.md")}
-CAT = str(ROOT / "resnet_hub" / "ui" / "examples" / "cat.jpg")
+CAT = str(ROOT / "resnet_hub" / "examples" / "cat.jpg")
 
 
 def table_row(text: str, name: str) -> list[str]:

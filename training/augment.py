@@ -1,7 +1,7 @@
-"""What an epoch shows of each picture: its order, crops, flips and stronger changes, mixtures of two.
+"""What an epoch shows of each image: its order, crops, flips and stronger changes, mixtures of two.
 
 Every random choice is a function of (seed, epoch, image index), or for mixtures of the micro-batch's number,
-never of a process, so a resumed run, or the same run spread over more processes, sees the same pictures.
+never of a process, so a resumed run, or the same run spread over more processes, sees the same images.
 Knows nothing of networks, files or optimizers.
 """
 
@@ -17,7 +17,7 @@ from resnet_hub.preprocess import Preprocess
 from training.data import DataError, FolderSet, ImageSet, normalise
 from training.recipes import Recipe
 
-ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for pictures of (H, W)
+ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for images of (H, W)
     "resized_crop": lambda v2, size: v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
     "trivial": lambda v2, size: v2.TrivialAugmentWide(),  # arXiv 2103.10158
     "rotate": lambda v2, size: v2.RandomRotation(15),
@@ -36,7 +36,7 @@ def random_key(seed: int, *numbers: int) -> int:
 
 
 def epoch_draws(count: int, pad: int, seed: int, epoch: int) -> tuple[Tensor, Tensor]:
-    """An epoch's order of the pictures (N,), and by position the corner (2, N) each one's crop is cut at."""
+    """An epoch's order of the images (N,), and by position the corner (2, N) each one's crop is cut at."""
     draw = torch.Generator().manual_seed(seed * 100_003 + epoch + 1)
     order = torch.randperm(count, generator=draw)
     return order, torch.randint(0, 2 * pad + 1, (2, count), generator=draw)
@@ -50,10 +50,10 @@ def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> list[Tens
 
 
 class Views:
-    """What one epoch shows of pictures, by their positions.
+    """What one epoch shows of images, by their positions.
 
-    A picture's crop and flip depend on (seed, epoch, its index). The flip alternates: a first random side
-    for each picture, the other one in the next epoch, so two epochs show both
+    An image's crop and flip depend on (seed, epoch, its index). The flip alternates: a first random side
+    for each image, the other one in the next epoch, so two epochs show both
     (https://github.com/KellerJordan/cifar10-airbench).
     """
 
@@ -109,7 +109,7 @@ def _mixer(recipe: Recipe, classes: int) -> Callable | None:
 
 
 class Feed:
-    """The training pictures as the network gets them: augmented, normalised, resized, on its device."""
+    """The training images as the network gets them: augmented, normalised, resized, on its device."""
 
     def __init__(
         self,
@@ -129,29 +129,29 @@ class Feed:
         """For each (number, positions) of a micro-batch: inputs (B, 3, h, w), targets, labels (B,).
 
         Args:
-            side: short side in pixels the pictures are resized to.
+            side: short side in pixels the images are resized to.
 
         Yields:
-            Targets are labels (B,), or shares (B, classes) where pictures are mixed.
+            Targets are labels (B,), or shares (B, classes) where images are mixed.
 
         Raises:
             DataError: when none of a micro-batch can be read.
         """
-        pictures = len(self.data.shape) == 3
+        are_images = len(self.data.shape) == 3
         size = self.data.shape[1:]
-        views = Views(len(self.data), self.recipe, size, self.seed, epoch) if pictures else None
+        views = Views(len(self.data), self.recipe, size, self.seed, epoch) if are_images else None
         fetched = self.data.fetch([index for _, index in numbered])
         for (number, _), (images, index) in zip(numbered, fetched, strict=True):
             if not len(index):
-                raise DataError(f"no picture of a micro-batch of {self.data.source} can be read")
+                raise DataError(f"no image of a micro-batch of {self.data.source} can be read")
             with torch.random.fork_rng(devices=[]):
-                images = views(images, index) if pictures else images
+                images = views(images, index) if are_images else images
                 x = normalise(images, self.preprocess, self.device)
                 labels = targets = self.data.labels[index].to(self.device)
                 if self.mixer is not None:
                     torch.manual_seed(random_key(self.seed, epoch, number, 2))
                     x, targets = self.mixer(x, labels)
-            yield (resized(x, side) if pictures else x), targets, labels
+            yield (resized(x, side) if are_images else x), targets, labels
 
 
 def resized(x: Tensor, side: int) -> Tensor:

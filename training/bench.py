@@ -1,6 +1,6 @@
 """`python -m training.bench [MODEL ...]`: images a second, beside the usual training script and the ideal.
 
-Each variant runs in a process of its own, in turn, on the same made-up pictures: the usual script (eager
+Each variant runs in a process of its own, in turn, on the same made-up images: the usual script (eager
 fp32, PIL transforms, DataLoader workers, as in kuangliu/pytorch-cifar), our trainer, our trainer on two
 processes, and our training step on one batch that is already a tensor, which is the ceiling.
 """
@@ -22,31 +22,31 @@ from tqdm import tqdm
 
 from resnet_hub import create_model, list_models
 from training.augment import Feed, epoch_order
-from training.data import ImageSet, whole_picture
+from training.data import ImageSet, whole_image
 from training.distributed import any_process, process_group, rank, wait
 from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
 
-BATCH, PICTURES = 128, 50_000
+BATCH, IMAGES = 128, 50_000
 RECIPE = Recipe(epochs=1, batch_size=BATCH)
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 
 
-def pictures() -> ImageSet:
+def noise_images() -> ImageSet:
     """As many and as large as CIFAR-10's, of noise."""
     draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (PICTURES, 3, 32, 32), dtype=torch.uint8, generator=draw)
-    labels = torch.randint(0, 10, (PICTURES,), generator=draw)
+    images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=draw)
+    labels = torch.randint(0, 10, (IMAGES,), generator=draw)
     return ImageSet(images, labels, tuple("abcdefghij"), "noise")
 
 
 def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
-    """The usual script; yields the pictures of each step."""
+    """The usual script; yields the images of each step."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms as T
 
-    data = pictures()
+    data = noise_images()
     arrays = data.images.permute(0, 2, 3, 1).contiguous().numpy()
     change = T.Compose(
         [
@@ -57,7 +57,7 @@ def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
         ]
     )
 
-    class Pictures(Dataset):
+    class Images(Dataset):
         def __len__(self) -> int:
             return len(data)
 
@@ -67,7 +67,7 @@ def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
     net = create_model(model, num_classes=10, input_size=32, in_chans=3).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     net.train()
-    for x, labels in DataLoader(Pictures(), BATCH, shuffle=True, num_workers=2):
+    for x, labels in DataLoader(Images(), BATCH, shuffle=True, num_workers=2):
         x, labels = x.to(device), labels.to(device)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(net(x), labels)
@@ -78,9 +78,9 @@ def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 
 
 def ours(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
-    """One epoch of our trainer; yields the pictures of each step, of all processes."""
+    """One epoch of our trainer; yields the images of each step, of all processes."""
     trainer = _trainer(model, device, compiled)
-    order = epoch_order(PICTURES, BATCH, 0, 0)
+    order = epoch_order(IMAGES, BATCH, 0, 0)
     batches = trainer.feed.batches(0, micro_batches(order, 1), 32)
     trainer.net.train()
     for index in order:
@@ -95,7 +95,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
     x = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (BATCH,), device=device)
     trainer.net.train()
-    for _ in range(PICTURES // BATCH):
+    for _ in range(IMAGES // BATCH):
         trainer.train_step(iter([(x, labels, labels)]))
         trainer.read_sums()
         yield BATCH
@@ -104,7 +104,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 def _trainer(model: str, device: torch.device, compiled: bool) -> Trainer:
     keep_freed_memory()
     net = create_model(model, num_classes=10, input_size=32, in_chans=3)
-    feed = Feed(pictures(), whole_picture((32, 32)), RECIPE, 0, device)
+    feed = Feed(noise_images(), whole_image((32, 32)), RECIPE, 0, device)
     return Trainer(net, RECIPE, feed, seed=0, device=device, compiled=compiled)
 
 

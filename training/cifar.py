@@ -1,6 +1,6 @@
 """`python -m training.cifar MODEL --data DIR|cifar10 --out RUN`: train a small-image network from scratch.
 
-Every choice is made on held-out training pictures; the test part is measured once, at the end. The run
+Every choice is made on held-out training images; the test part is measured once, at the end. The run
 directory holds all a model card needs. Several processes: `torchrun --nproc-per-node=N -m training.cifar ...`
 """
 
@@ -19,13 +19,13 @@ from training.command import (
     add_run_flags,
     class_counts,
     fit,
-    load_pictures_to_train,
+    load_images_to_train,
     new_trainer,
     run_command,
     run_identity,
     sized,
 )
-from training.data import ImageSet, measured_preprocess, whole_picture
+from training.data import ImageSet, measured_preprocess, whole_image
 from training.evaluate import finish_run
 from training.optim import whitening_filters
 from training.recipes import recipe_from
@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def build_model(options, train: ImageSet) -> nn.Module:
-    """The network the command line asks for, fresh, for RGB pictures of the data's size and classes."""
+    """The network the command line asks for, fresh, for RGB images of the data's size and classes."""
     torch.manual_seed(options.seed)
     overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
     if options.drop_rate is not None:
@@ -55,10 +55,10 @@ def build_model(options, train: ImageSet) -> nn.Module:
 
 def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> None:
     """Start a stem convolution from filters that whiten the patches of about so many pixels of training
-    pictures, taken evenly from all of them."""
+    images, taken evenly from all of them."""
     _, height, width = feed.data.shape
-    pictures = max(pixels // (height * width), 1)
-    index = torch.arange(0, len(feed.data), max(len(feed.data) // pictures, 1))
+    images = max(pixels // (height * width), 1)
+    index = torch.arange(0, len(feed.data), max(len(feed.data) // images, 1))
     x, _, _ = next(feed.batches(0, [(0, index)], min(height, width)))
     patches = nn.functional.unfold(x, conv.kernel_size, stride=3)  # (N, C * k * k, places)
     patches = patches.transpose(1, 2).reshape(-1, *conv.weight.shape[1:])
@@ -71,7 +71,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     size = overrides_from(options).get("input_size", (32, 32))
-    training, held_out = load_pictures_to_train(options, whole_picture(size))
+    training, held_out = load_images_to_train(options, whole_image(size))
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     recipe = sized(recipe, model)

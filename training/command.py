@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from resnet_hub import from_pretrained
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
-from resnet_hub.hub import HubModel
+from resnet_hub.hub.load import HubModel
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
 from training.data import (
@@ -46,9 +46,9 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
-        "--held-out", type=int, help="training pictures kept for choices (default: a tenth, 5,000 at most)"
+        "--held-out", type=int, help="training images kept for choices (default: a tenth, 5,000 at most)"
     )
-    parser.add_argument("--train-images", type=int, help="train on so many of the pictures only")
+    parser.add_argument("--train-images", type=int, help="train on so many of the images only")
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
     add_unfamiliar_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
@@ -111,8 +111,8 @@ def is_finished(run: Path, resume: bool) -> bool:
     return False
 
 
-def load_pictures_to_train(options, view: Preprocess):
-    """(training, held-out) pictures as `view` cuts them; the test part, needed at the end, is looked for now.
+def load_images_to_train(options, view: Preprocess):
+    """(training, held-out) images as `view` cuts them; the test part, needed at the end, is looked for now.
 
     Raises:
         DataError: when something is missing.
@@ -131,7 +131,7 @@ def load_pictures_to_train(options, view: Preprocess):
 
 
 def some_of(train: ImageSet | FolderSet, count: int | None, seed: int) -> ImageSet | FolderSet:
-    """`count` of the pictures, each class in proportion; None for all.
+    """`count` of the images, each class in proportion; None for all.
 
     Raises:
         DataError: when there are not so many.
@@ -145,13 +145,13 @@ def some_of(train: ImageSet | FolderSet, count: int | None, seed: int) -> ImageS
 
 
 def class_counts(train) -> dict[str, int]:
-    """Training pictures of each class; said aloud where they are out of balance."""
+    """Training images of each class; said aloud where they are out of balance."""
     counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
         shown = ", ".join(f"{name} {count:,}" for name, count in list(by_class.items())[:12])
         more = f" and {len(counts) - 12} more classes" if len(counts) > 12 else ""
-        print(f"{len(train):,} training pictures: {shown}{more}")
+        print(f"{len(train):,} training images: {shown}{more}")
         if max(counts) > 3 * max(min(counts), 1):
             least, most = min(by_class, key=by_class.get), max(by_class, key=by_class.get)
             print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
@@ -159,10 +159,10 @@ def class_counts(train) -> dict[str, int]:
 
 
 def sized(recipe: Recipe, model: HubModel) -> Recipe:
-    """The recipe without smaller pictures where the network's head is made for one size.
+    """The recipe without smaller images where the network's head is made for one size.
 
     Raises:
-        ValueError: when the smaller pictures are too small for the network.
+        ValueError: when the smaller images are too small for the network.
     """
     if not recipe.low_res:
         return recipe
@@ -182,7 +182,7 @@ def precision(options, device: torch.device) -> torch.dtype | None:
 
 
 def run_identity(model: HubModel, training: ImageSet | FolderSet, held_out: ImageSet | FolderSet) -> dict:
-    """What a checkpoint must have in common with a run that goes on from it: the network and all pictures."""
+    """What a checkpoint must have in common with a run that goes on from it: the network and all images."""
     return {
         "config": model.config.to_dict(),
         "data": training.fingerprint(),
@@ -234,7 +234,7 @@ def new_trainer(
 def load_teacher(
     options, classes: tuple[str, ...], preprocess: Preprocess, device: torch.device
 ) -> Callable[[Tensor], Tensor] | None:
-    """The logits to learn from, for pictures normalised as the learning network's `preprocess` says.
+    """The logits to learn from, for images normalised as the learning network's `preprocess` says.
 
     Raises:
         ValueError: when it cannot be had or answers with other classes.

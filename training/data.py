@@ -1,7 +1,7 @@
-"""Data sets: pictures in memory as uint8 tensors or read from their files as they are needed, and the split.
+"""Data sets: images in memory as uint8 tensors or read from their files as they are needed, and the split.
 
 A folder is read into memory up to a bound and streamed by worker processes above it; both give the same
-pictures. Knows nothing of networks or augmentation.
+images. Knows nothing of networks or augmentation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import local_rank, wait
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
-IN_MEMORY_BYTES = 2 << 30  # a folder whose pictures take more is streamed
+IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
 PARTS = ("train", "val", "test")
 TEST_ONE_IN = 7  # of a folder without parts
 
@@ -35,7 +35,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Pictures (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
+    """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
 
     `images` may also be features (N, F) float32, which training takes as they are.
     """
@@ -54,22 +54,22 @@ class ImageSet:
         return tuple(self.images.shape[1:])
 
     def subset(self, index: Tensor) -> ImageSet:
-        """The pictures at `index`, in that order."""
+        """The images at `index`, in that order."""
         return replace(self, images=self.images[index], labels=self.labels[index])
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each batch of positions: the pictures, and the positions of those that could be read."""
+        """For each batch of positions: the images, and the positions of those that could be read."""
         for index in batches:
             yield self.images[index], index
 
     def fingerprint(self) -> str:
-        """Differs when pictures, labels or classes do; a resumed run must see the same."""
+        """Differs when images, labels or classes do; a resumed run must see the same."""
         return _checksum(self.classes, self.labels, self.images.contiguous().numpy())
 
 
 @dataclass(frozen=True)
 class FolderSet:
-    """Pictures that stay in their files, resized and cropped as `view` says when read."""
+    """Images that stay in their files, resized and cropped as `view` says when read."""
 
     files: tuple[Path, ...]
     labels: Tensor
@@ -104,9 +104,9 @@ class FolderSet:
             yield pixels, index
 
     def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
-        index = torch.tensor([i for i, picture in read if not isinstance(picture, str)], dtype=torch.long)
-        whole = [picture for _, picture in read if not isinstance(picture, str)]
-        broken = [picture for _, picture in read if isinstance(picture, str)]
+        index = torch.tensor([i for i, image in read if not isinstance(image, str)], dtype=torch.long)
+        whole = [image for _, image in read if not isinstance(image, str)]
+        broken = [image for _, image in read if isinstance(image, str)]
         return _stacked(whole) if whole else torch.empty(0, *self.shape, dtype=torch.uint8), index, broken
 
     def fingerprint(self) -> str:
@@ -117,11 +117,11 @@ class FolderSet:
 
 def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
     sum_ = zlib.crc32(rest, zlib.crc32(repr((classes, labels.tolist())).encode()))
-    return f"{len(labels)} pictures, checksum {sum_:08x}"
+    return f"{len(labels)} images, checksum {sum_:08x}"
 
 
-def whole_picture(size: tuple[int, int], channels: int = 3) -> Preprocess:
-    """How training sees pictures: the short side resized to `size` (H, W), the middle cut out."""
+def whole_image(size: tuple[int, int], channels: int = 3) -> Preprocess:
+    """How training sees images: the short side resized to `size` (H, W), the middle cut out."""
     half = (0.5,) * channels  # what is read here is normalised elsewhere
     return Preprocess(input_size=(channels, *size), crop_pct=1.0, mean=half, std=half)
 
@@ -132,7 +132,7 @@ def load_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
 
 
 def find_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
-    """A part of `data`, "train" or "test"; pictures in folders are found, not yet read.
+    """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
         data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
@@ -145,12 +145,12 @@ def find_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
     if data == "cifar10":
         _, height, width = view.input_size
         if (height, width) != (32, 32):
-            raise DataError(f"cifar10 has 32x32 pictures, not {height}x{width}; give them in a folder")
+            raise DataError(f"cifar10 has 32x32 images, not {height}x{width}; give them in a folder")
         return _torchvision_cifar10(part)
     root = Path(data)
     if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
-        return find_pictures((part == "test" and _test_folder(root)) or root / part, view)
-    return find_pictures(root, view, lambda file: _is_test(root, file) == (part == "test"))
+        return find_images((part == "test" and _test_folder(root)) or root / part, view)
+    return find_images(root, view, lambda file: _is_test(root, file) == (part == "test"))
 
 
 def _test_folder(root: Path) -> Path | None:
@@ -161,7 +161,7 @@ def check_parts(data: str) -> None:
     """Notice before training what would be missed after it.
 
     Raises:
-        DataError: when `data` has no test part, one with other classes, or a class without test pictures.
+        DataError: when `data` has no test part, one with other classes, or a class without test images.
     """
     root = Path(data)
     if data == "cifar10" or not root.is_dir():
@@ -175,13 +175,11 @@ def check_parts(data: str) -> None:
             train_classes, classes = ([d.name for d in _class_folders(f)] for f in (root / "train", part))
             if train_classes != classes:
                 raise DataError(f"{root / 'train'} has classes {train_classes}, {part} {classes}")
-    test = find_data(data, "test", whole_picture((1, 1)))
+    test = find_data(data, "test", whole_image((1, 1)))
     counts = torch.bincount(test.labels, minlength=len(test.classes)).tolist()
     empty = [name for name, count in zip(test.classes, counts, strict=True) if not count]
     if empty:
-        raise DataError(
-            f"{root}: no picture of {', '.join(empty)} in the test part; put some into {root}/test"
-        )
+        raise DataError(f"{root}: no image of {', '.join(empty)} in the test part; put some into {root}/test")
 
 
 def _is_test(root: Path, file: Path) -> bool:
@@ -212,72 +210,70 @@ def _torchvision_cifar10(part: str) -> ImageSet:
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
 
 
-def find_pictures(
+def find_images(
     folder: Path, view: Preprocess, keep: Callable[[Path], bool] = lambda file: True
 ) -> FolderSet:
-    """The pictures of a folder with one sub-folder a class.
+    """The images of a folder with one sub-folder a class.
 
     Raises:
         DataError: when there is no class folder.
     """
     folders = _class_folders(folder)
     if not folders:
-        raise DataError(f"{folder} has no class folders; expected {folder}/<class>/<picture>.jpg")
-    found = [
-        (file, i) for i, of_class in enumerate(folders) for file in picture_files(of_class) if keep(file)
-    ]
+        raise DataError(f"{folder} has no class folders; expected {folder}/<class>/<image>.jpg")
+    found = [(file, i) for i, of_class in enumerate(folders) for file in image_files(of_class) if keep(file)]
     files, labels = [file for file, _ in found], torch.tensor([i for _, i in found], dtype=torch.long)
     classes = tuple(d.name for d in folders)
     return FolderSet(tuple(files), labels, classes, str(folder), view)
 
 
 def in_memory(data: ImageSet | FolderSet) -> ImageSet | FolderSet:
-    """The pictures read, broken files listed on stderr and left out, or as they are where that would take
+    """The images read, broken files listed on stderr and left out, or as they are where that would take
     more than `IN_MEMORY_BYTES`.
 
     Raises:
-        DataError: when there is no readable picture.
+        DataError: when there is no readable image.
     """
     if isinstance(data, ImageSet) or len(data) * math.prod(data.shape) > IN_MEMORY_BYTES:
         return data
-    images, kept = read_pictures(data.files, data.view, data.source)
+    images, kept = read_images(data.files, data.view, data.source)
     return ImageSet(images, data.labels[kept], data.classes, data.source)
 
 
-def load_pictures(folder: Path, view: Preprocess, classes: tuple[str, ...]) -> ImageSet:
-    """Every picture below `folder`, of none of a network's `classes` (each label is 0)."""
-    images, kept = read_pictures(picture_files(folder), view, str(folder))
+def load_images(folder: Path, view: Preprocess, classes: tuple[str, ...]) -> ImageSet:
+    """Every image below `folder`, of none of a network's `classes` (each label is 0)."""
+    images, kept = read_images(image_files(folder), view, str(folder))
     return ImageSet(images, torch.zeros(len(kept), dtype=torch.long), classes, str(folder))
 
 
-def picture_files(folder: Path) -> list[Path]:
-    """Files below `folder` that are named like pictures, sorted."""
+def image_files(folder: Path) -> list[Path]:
+    """Files below `folder` that are named like images, sorted."""
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
-def read_pictures(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
-    """(pictures uint8 (N, C, H, W), positions in `files` of those that could be read)."""
+def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
+    """(images uint8 (N, C, H, W), positions in `files` of those that could be read)."""
     with ThreadPoolExecutor() as pool:
         reading = pool.map(lambda file: _read(file, view), files)
-        pictures = list(tqdm(reading, f"reading {what}", len(files), file=sys.stderr))
-    for message in (p for p in pictures if isinstance(p, str)):
+        images = list(tqdm(reading, f"reading {what}", len(files), file=sys.stderr))
+    for message in (p for p in images if isinstance(p, str)):
         print(message, file=sys.stderr)
-    kept = [i for i, picture in enumerate(pictures) if not isinstance(picture, str)]
+    kept = [i for i, image in enumerate(images) if not isinstance(image, str)]
     if not kept:
-        raise DataError(f"{what} holds no readable picture")
-    return _stacked([pictures[i] for i in kept]), kept
+        raise DataError(f"{what} holds no readable image")
+    return _stacked([images[i] for i in kept]), kept
 
 
 def _read(file: Path, view: Preprocess) -> np.ndarray | str:
-    """The picture (H, W, C), or what is wrong with it."""
+    """The image (H, W, C), or what is wrong with it."""
     try:
         return np.atleast_3d(np.asarray(view.crop(load_image(file))))
     except ImageError as error:
         return f"left out {file}: {error}"
 
 
-def _stacked(pictures: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+def _stacked(images: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
@@ -289,7 +285,7 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     if held_out is None:
         held_out = min(max(len(labels) // 10, 1), 5000)
     if not 0 < held_out < len(labels):
-        raise DataError(f"cannot hold out {held_out} of {len(labels)} pictures; give 1 to {len(labels) - 1}")
+        raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 1 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = order[torch.argsort(labels[order], stable=True)]
     few = min(held_out, len(labels) - held_out)  # places of the smaller part are far enough apart to differ
@@ -300,7 +296,7 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
 
 
 def measured_preprocess(data: ImageSet | FolderSet, most: int = 10_000) -> Preprocess:
-    """The whole picture, normalised by channel means and deviations of `most` training pictures or all."""
+    """The whole image, normalised by channel means and deviations of `most` training images or all."""
     index = torch.arange(0, len(data), max(len(data) // most, 1))
     counts = torch.zeros(3, 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):

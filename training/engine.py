@@ -1,7 +1,7 @@
 """The training loop: steps, evaluation, checkpoints that a crash cannot tear.
 
 A run's place is (epoch, step), and every random choice follows from it and the seed, so a run that was
-stopped anywhere goes on to the same bits. Knows nothing of command lines, files of pictures or model cards.
+stopped anywhere goes on to the same bits. Knows nothing of command lines, files of images or model cards.
 """
 
 from __future__ import annotations
@@ -136,12 +136,12 @@ def micro_batches(order: list[Tensor], accumulate: int, first: int = 0) -> list[
     A step's batch is cut into `accumulate` parts for every process, numbered alike however many there are.
 
     Raises:
-        ValueError: when a step has fewer pictures than parts.
+        ValueError: when a step has fewer images than parts.
     """
     parts = accumulate * world_size()
     if len(order[0]) < parts:
         raise ValueError(
-            f"a step of {len(order[0])} pictures cannot be cut into {parts} micro-batches; lower --accumulate"
+            f"a step of {len(order[0])} images cannot be cut into {parts} micro-batches; lower --accumulate"
             + " or the number of processes" * (world_size() > 1)
         )
     mine = range(rank() * accumulate, (rank() + 1) * accumulate)
@@ -157,7 +157,7 @@ class Trainer:
 
     Args:
         net: what is trained; a whole network, or the head alone on features.
-        feed: the training pictures (or features).
+        feed: the training images (or features).
         shares: parameter name -> share of the recipe's rate, for the parameters that learn; None for all.
         teacher: inputs -> logits whose softened form is half of what is learned (arXiv 1503.02531).
         compiled: run `net` through torch.compile.
@@ -204,7 +204,7 @@ class Trainer:
         }
 
     def sides(self) -> list[int]:
-        """The pictures' short side in pixels (or the number of features), epoch by epoch."""
+        """The images' short side in pixels (or the number of features), epoch by epoch."""
         full, epochs = min(self.feed.data.shape[1:] or self.feed.data.shape), self.recipe.epochs
         low_epochs = round(epochs * self.recipe.low_res_until) if self.recipe.low_res else 0
         return [self.recipe.low_res] * low_epochs + [full] * (epochs - low_epochs)
@@ -352,7 +352,7 @@ class Trainer:
         return value
 
     def finish_epoch(self, held_out: ImageSet | FolderSet, run: Path) -> None:
-        """Measure the held-out pictures, add a line to the history, keep the best weights, save."""
+        """Measure the held-out images, add a line to the history, keep the best weights, save."""
         loss, correct, images = self._summed_sums().tolist()
         share_buffers(self.kept)
         logits, labels = predict_logits(self.kept, held_out, self.feed.preprocess)
@@ -482,10 +482,10 @@ def predict_logits(
     view: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 250,
 ) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) float32 on the CPU, of the pictures or of a view of them (N, C, H, W), and their
+    """Logits (N, classes) float32 on the CPU, of the images or of a view of them (N, C, H, W), and their
     labels (N,).
 
-    Several processes take a share each, so that every picture is counted once; one that cannot be read is
+    Several processes take a share each, so that every image is counted once; one that cannot be read is
     left out.
 
     Raises:
@@ -502,5 +502,5 @@ def predict_logits(
         was_read[index] = 1.0
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
     if not kept.any():
-        raise DataError(f"{data.source} holds no readable picture")
+        raise DataError(f"{data.source} holds no readable image")
     return logits[kept], data.labels[kept]

@@ -1,6 +1,6 @@
 """`python -m training.evaluate REPO_OR_DIR --data DIR`: every figure of a card, from weights and data.
 
-Also what a trainer calls at its end: calibrate on held-out pictures, measure the test part once, write the
+Also what a trainer calls at its end: calibrate on held-out images, measure the test part once, write the
 run directory. Exits 1 when a card and the measurement differ.
 """
 
@@ -19,17 +19,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
-from resnet_hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.fetch import fetch_card
-from resnet_hub.hub import Calibration
-from training.data import DataError, ImageSet, load_data, load_pictures
+from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
+from resnet_hub.hub.fetch import fetch_card
+from resnet_hub.hub.load import Calibration
+from training.data import DataError, ImageSet, load_data, load_images
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
 
-FAMILIAR_SHARE = 0.95  # share of held-out pictures the energy threshold calls familiar
+FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
 HOTTEST = 20.0
-TOLERANCE = 2e-4  # two of 10,000 pictures may fall either way between two processors
+TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -61,7 +61,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 
 
 def calibrate(model, held_out: ImageSet) -> Calibration:
-    """Temperature and unfamiliarity threshold from held-out pictures alone."""
+    """Temperature and unfamiliarity threshold from held-out images alone."""
     logits, labels = predict_logits(model, held_out, model.preprocess)
     threshold = logits.logsumexp(1).quantile(1 - FAMILIAR_SHARE).item()
     return Calibration(
@@ -70,12 +70,12 @@ def calibrate(model, held_out: ImageSet) -> Calibration:
 
 
 def mirror(x: Tensor) -> Tensor:
-    """The pictures (N, C, H, W) mirrored left to right."""
+    """The images (N, C, H, W) mirrored left to right."""
     return x.flip(3)
 
 
 def shift(x: Tensor, pixels: int) -> Tensor:
-    """The pictures (N, C, H, W) moved down and right by +1 or -1, the border reflected."""
+    """The images (N, C, H, W) moved down and right by +1 or -1, the border reflected."""
     height, width = x.shape[2:]
     top = 1 - pixels
     return F.pad(x, (1, 1, 1, 1), "reflect")[:, :, top : top + height, top : top + width]
@@ -86,7 +86,7 @@ def measure(model, test: ImageSet, shifts: bool = False) -> dict:
 
     Args:
         shifts: measure test-time augmentation by one-pixel shifts too, which no card gives: half the weight
-            on picture and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
+            on image and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
     """
     logits, labels = predict_logits(model, test, model.preprocess)
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
@@ -119,7 +119,7 @@ def measure(model, test: ImageSet, shifts: bool = False) -> dict:
 
 
 def unfamiliar_share(model, logits: Tensor) -> float:
-    """Share of pictures whose energy is under the model's threshold."""
+    """Share of images whose energy is under the model's threshold."""
     return (logits.logsumexp(1) < model.calibration.energy_threshold).float().mean().item()
 
 
@@ -136,7 +136,7 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
         model: the whole network, of which the trainer may have trained a part.
         more: facts to add to `run.json`.
     """
-    from resnet_hub.plots import confusion, curves, prediction_grid
+    from training.plots import confusion, curves, prediction_grid
 
     run: Path = options.out
     model.eval()
@@ -165,27 +165,27 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
 
 
 def _some_predictions(model, test: ImageSet, count: int = 32) -> tuple[list, list[str], list[str]]:
-    """(pictures (H, W, 3) uint8, true labels, predicted labels) of pictures spread over the test part."""
+    """(images (H, W, 3) uint8, true labels, predicted labels) of images spread over the test part."""
     index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
     some = test.subset(index)
     logits, labels = predict_logits(model, some, model.preprocess)
-    pictures = [
+    images = [
         pixels.permute(1, 2, 0).numpy()
         for batch, _ in some.fetch([torch.arange(len(some))])
         for pixels in batch
     ]
-    return pictures, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
+    return images, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
 
 
 def add_unfamiliar_flag(parser: argparse.ArgumentParser) -> None:
-    """`--unfamiliar`, a list of (what its pictures show, folder)."""
+    """`--unfamiliar`, a list of (what its images show, folder)."""
     parser.add_argument(
         "--unfamiliar",
         action="append",
         default=[],
         type=_named_folder,
         metavar="NAME=DIR",
-        help="pictures of other things, to measure how often they are noticed; may be repeated",
+        help="images of other things, to measure how often they are noticed; may be repeated",
     )
 
 
@@ -197,18 +197,18 @@ def _named_folder(text: str) -> tuple[str, Path]:
 
 
 def detections(model, folders: list[tuple[str, Path]]) -> tuple[tuple[str, int, float], ...]:
-    """(what, pictures, share called unfamiliar) for folders of things the network was not trained on.
+    """(what, images, share called unfamiliar) for folders of things the network was not trained on.
 
     Raises:
-        DataError: when the network has no threshold, or a folder no readable picture.
+        DataError: when the network has no threshold, or a folder no readable image.
     """
     if folders and model.calibration.energy_threshold is None:
-        raise DataError("this checkpoint has no threshold for unfamiliar pictures; leave --unfamiliar out")
+        raise DataError("this checkpoint has no threshold for unfamiliar images; leave --unfamiliar out")
     found = []
     for what, folder in folders:
-        pictures = load_pictures(folder, model.preprocess, model.labels)
-        logits, _ = predict_logits(model, pictures, model.preprocess)
-        found.append((what, len(pictures), round(unfamiliar_share(model, logits), 4)))
+        images = load_images(folder, model.preprocess, model.labels)
+        logits, _ = predict_logits(model, images, model.preprocess)
+        found.append((what, len(images), round(unfamiliar_share(model, logits), 4)))
     return tuple(found)
 
 
@@ -289,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
         for what, count, share in results.get("detections", ()):
             print(f"{what}: {share:.2%} of {count:,} called unfamiliar")
     for what in stated_detections(card).keys() - dict(options.unfamiliar).keys():
-        print(f"not measured: pictures of {what}; give --unfamiliar '{what}=DIR'", file=sys.stderr)
+        print(f"not measured: images of {what}; give --unfamiliar '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         print(f"the card says {name} {stated}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from resnet_hub.finetune import Rates, share_of_each
+from resnet_hub.lab.fine_tuning import Rates, share_of_each
 
 
 def one_cycle(progress: float, warmup: float) -> float:

@@ -20,11 +20,11 @@ import yaml
 from huggingface_hub import get_token
 
 from resnet_hub import from_pretrained
-from resnet_hub.card import data_name, is_public_name, render_card, without_absolute_paths
-from resnet_hub.card_merge import parse_front_matter, split_front_matter
-from resnet_hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
-from resnet_hub.push import push_folder
-from resnet_hub.timm_names import SAME_IN_TIMM, architecture
+from resnet_hub.hub.card import data_name, is_public_name, render_card, without_absolute_paths
+from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
+from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
+from resnet_hub.hub.push import push_folder
+from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture
 from training.data import load_data
 from training.evaluate import TOLERANCE, card_differences, check_classes, measure
 
@@ -110,8 +110,8 @@ def refuse_differences(between: str, differences: dict[str, tuple[float, float]]
 def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
     """Write into `folder` what is to be uploaded: no resume file, no folder names of this machine."""
     facts = facts | {"command": without_absolute_paths(facts["command"]), "data": data_name(facts["data"])}
-    pictures = [name for name in BESIDE if name.endswith(".png") and (run / name).is_file()]
-    model.save_pretrained(folder, card=render_card(model, facts | {"pictures": pictures}, load_from=repo_id))
+    images = [name for name in BESIDE if name.endswith(".png") and (run / name).is_file()]
+    model.save_pretrained(folder, card=render_card(model, facts | {"images": images}, load_from=repo_id))
     shutil.copyfile(run / WEIGHTS_FILE, folder / WEIGHTS_FILE)  # bit for bit what was measured
     for name in BESIDE:
         if (run / name).is_file():

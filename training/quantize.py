@@ -1,7 +1,7 @@
 """`python -m training.quantize REPO_OR_DIR --data DIR`: an int8 version, its accuracy and speed beside fp32.
 
 Post-training static quantization by ONNX Runtime: weights by channel, activations by the range they take on
-training pictures. Needs the [export] packages.
+training images. Needs the [export] packages.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import torch
 from tqdm import tqdm
 
 from resnet_hub import from_pretrained
-from resnet_hub.convert import export_onnx
-from resnet_hub.hub import HubModel
+from resnet_hub.hub.load import HubModel
+from resnet_hub.interop.convert import export_onnx
 from training.data import FolderSet, ImageSet, find_data, in_memory, normalise
 from training.engine import TrainingError, write_json
 from training.evaluate import check_classes
 
-CALIBRATED_ON = 512  # training pictures
+CALIBRATED_ON = 512  # training images
 CPU = torch.device("cpu")
 
 
@@ -53,7 +53,7 @@ def quantize(fp32: Path, int8: Path, batches: list[np.ndarray]) -> None:
 
 
 def onnx_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Pictures (N, C, H, W) -> logits, by ONNX Runtime on the processor."""
+    """Images (N, C, H, W) -> logits, by ONNX Runtime on the processor."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -77,28 +77,28 @@ def torch_runner(model: HubModel) -> Callable[[np.ndarray], np.ndarray]:
 def batches_of(
     data: ImageSet | FolderSet, model: HubModel, count: int, size: int = 128
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(pixels, labels) of the first `count` pictures of `data` spread over its classes, normalised."""
+    """(pixels, labels) of the first `count` images of `data` spread over its classes, normalised."""
     index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
     for pixels, read in data.fetch(index.split(size)):
         yield normalise(pixels, model.preprocess, CPU).contiguous().numpy(), data.labels[read].numpy()
 
 
 def compare(runners: dict[str, Callable], model: HubModel, test: ImageSet, rounds: int) -> dict[str, dict]:
-    """Accuracy, agreement with fp32 and milliseconds a picture, one at a time and by 32, in turn."""
+    """Accuracy, agreement with fp32 and milliseconds an image, one at a time and by 32, in turn."""
     labels, answers = [], {name: [] for name in runners}
-    for pictures, true in tqdm(batches_of(test, model, len(test)), "measuring", leave=False):
+    for images, true in tqdm(batches_of(test, model, len(test)), "measuring", leave=False):
         labels.append(true)
         for name, run in runners.items():
-            answers[name].append(run(pictures).argmax(1))
+            answers[name].append(run(images).argmax(1))
     labels, answers = np.concatenate(labels), {name: np.concatenate(a) for name, a in answers.items()}
-    ((pictures, _),) = batches_of(test, model, 32)
+    ((images, _),) = batches_of(test, model, 32)
     times: dict[str, dict[int, list[float]]] = {name: {1: [], 32: []} for name in runners}
     for _ in range(rounds):
         for size in (1, 32):
             for name, run in runners.items():
                 started = time.perf_counter()
-                run(pictures[:size])
-                times[name][size].append((time.perf_counter() - started) / len(pictures[:size]))
+                run(images[:size])
+                times[name][size].append((time.perf_counter() - started) / len(images[:size]))
     return {
         name: {
             "top1": float((answers[name] == labels).mean()),

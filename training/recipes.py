@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from resnet_hub.finetune import HEAD_RATE
+from resnet_hub.lab.fine_tuning import HEAD_RATE
 
 OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "step", "constant")
@@ -32,8 +32,8 @@ class Recipe:
         ValueError: for a value that is not allowed, naming it.
     """
 
-    epochs: int = field(metadata={"help": "passes over the training pictures", "choices": ()})
-    batch_size: int = option(128, "pictures a step, over all processes together")
+    epochs: int = field(metadata={"help": "passes over the training images", "choices": ()})
+    batch_size: int = option(128, "images a step, over all processes together")
     accumulate: int = option(1, "micro-batches a step is made of, in each process")
     optimizer: str = option("sgd", "muon: Muon on convolutions, SGD on the rest", OPTIMIZERS)
     lr: float = option(0.1, "peak rate")
@@ -45,13 +45,13 @@ class Recipe:
     warmup: float = option(0.05, "share of the run during which the rate rises from 0")
     clip_norm: float = option(0.0, "longest gradient; 0 for any")
     label_smoothing: float = option(0.0, "share of each label spread over all classes")
-    augment: tuple[str, ...] = option(("crop", "flip"), "what is done to the pictures", AUGMENTATIONS)
+    augment: tuple[str, ...] = option(("crop", "flip"), "what is done to the images", AUGMENTATIONS)
     crop_padding: int = option(4, "reflected border in pixels that crops are cut from, at 32x32")
     mixup: float = option(0.0, "alpha of mixup, arXiv 1710.09412; 0 for none")
     cutmix: float = option(0.0, "alpha of CutMix, arXiv 1905.04899; 0 for none")
     low_res: int = option(0, "short side in pixels during the first part of the run; 0 for full size")
     low_res_until: float = option(0.0, "share of the epochs at --low-res")
-    whiten: bool = option(False, "start conv1 from the whitening filters of the training pictures")
+    whiten: bool = option(False, "start conv1 from the whitening filters of the training images")
     ema: float = option(0.0, "decay a step of the averaged weights that are kept; 0 keeps the last")
     patience: int = option(0, "stop after so many epochs without a better held-out accuracy; 0 for never")
     expects: str = ""
@@ -136,7 +136,7 @@ SHORT = Recipe(
 
 RECIPES = {
     # Over 36 epochs ResNet-20 does better with these gentler steps and an average than with those of `short`:
-    # 89.50 against 88.06 % on the same 5,000 held-out pictures, one run each.
+    # 89.50 against 88.06 % on the same 5,000 held-out images, one run each.
     "fast": Recipe(
         epochs=36,
         batch_size=256,

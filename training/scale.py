@@ -28,19 +28,19 @@ from training.evaluate import hardware
 from training.recipes import Recipe
 
 IMAGES, EPOCHS = 1_281_167, 90  # ILSVRC 2012's training part; epochs of arXiv 1706.02677
-WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # a usual picture of it: 138 GB in all
+WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # a usual image of it: 138 GB in all
 DAYS = (1, 7)
 
 
 def trained_per_second(
     model: str, device: torch.device, dtype: torch.dtype | None, batch: int, steps: int
 ) -> float:
-    """Images a second of training steps at the network's own size on pictures that are in memory."""
+    """Images a second of training steps at the network's own size on images that are in memory."""
     size = model_config(model).input_size
     recipe = Recipe(epochs=1, batch_size=batch)
     images = torch.randint(0, 256, (2 * batch, 3, *size), dtype=torch.uint8)
-    pictures = ImageSet(images, torch.arange(2 * batch) % 1000, tuple(map(str, range(1000))), "noise")
-    feed = Feed(pictures, Preprocess(input_size=(3, *size)), recipe, 0, device)
+    data = ImageSet(images, torch.arange(2 * batch) % 1000, tuple(map(str, range(1000))), "noise")
+    feed = Feed(data, Preprocess(input_size=(3, *size)), recipe, 0, device)
     net = create_model(model, num_classes=1000)
     trainer = Trainer(net, recipe, feed, seed=0, device=device, amp_dtype=dtype)
     batches = feed.batches(0, [(i, torch.arange(batch)) for i in range(steps + 2)], min(size))
@@ -86,7 +86,7 @@ def report(model: str, speed: float, decoding: float, device_name: str, precisio
             f"`python -m training.scale {model}` on {device_name}, torch {torch.__version__}, {precision}: "
             f"**{speed:,.1f} images/s** of training, **{decoding:,.0f} JPEG files/s** decoded by one core.",
             "",
-            f"{IMAGES:,} pictures x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "
+            f"{IMAGES:,} images x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "
             f"counter, forward and backward): {seen * flops / 1e18:,.2f} EFLOPs. This machine would need "
             f"{hours / 24:,.0f} days.",
             "",
@@ -94,7 +94,7 @@ def report(model: str, speed: float, decoding: float, device_name: str, precisio
             "|---|---|---|---|---|---|",
             *rows,
             "",
-            f"- Read: {BYTES / 1000:.0f} KB a picture on average; from 138 GB, which most machines can keep "
+            f"- Read: {BYTES / 1000:.0f} KB an image on average; from 138 GB, which most machines can keep "
             "in memory or on a local disk after the first epoch.",
             f"- Sent between machines: each step all-reduces {gradient / 1e6:,.0f} MB of gradients; a ring "
             "sends that about twice through every link whatever the number of machines.",

@@ -2,7 +2,7 @@
 
 A study is data: a question and, for each arm, the arguments of `training.cifar` or `training.transfer`. Every
 arm is an ordinary run, so an interrupted study goes on where it stopped. Results are a table (json, md) and a
-picture without any picture of the data set.
+image without any image of the data set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from resnet_hub.finetune import MODES
+from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
 from training.engine import TrainingError, write_atomically, write_json
 
@@ -34,7 +34,7 @@ class Study:
         question: what it asks, for a reader of the table.
         arms: name -> arguments of the trainer, which begin with the network for `training.cifar`.
         common: arguments of every arm.
-        budget: (training pictures, epochs), fixed before anything was measured; pictures None for all.
+        budget: (training images, epochs), fixed before anything was measured; images None for all.
     """
 
     question: str
@@ -69,7 +69,7 @@ STUDIES = {
         arms={
             "fast": "resnet20_cifar",
             "without Muon": "resnet20_cifar --optimizer sgd --lr 0.1",
-            "without small pictures": "resnet20_cifar --low-res 0",
+            "without small images": "resnet20_cifar --low-res 0",
             "without averaging": "resnet20_cifar --ema 0",
             "without smoothing": "resnet20_cifar --label-smoothing 0",
             "without flips": "resnet20_cifar --augment crop",
@@ -100,7 +100,7 @@ STUDIES = {
     ),
     "augmentation": Study(
         question="What do crops and flips bring, and does TrivialAugment bring more? In so few epochs there "
-        "is little overfitting to prevent, so the more the pictures are changed, the less is learnt.",
+        "is little overfitting to prevent, so the more the images are changed, the less is learnt.",
         arms={
             "none": "resnet20_cifar --augment none",
             "crop and flip": "resnet20_cifar",
@@ -110,8 +110,8 @@ STUDIES = {
         budget=SHORT,
     ),
     "tta": Study(
-        question="What does averaging the answers for a picture and its mirror image (`with flip`) bring to "
-        "a network that was shown mirrored pictures, and to one that was not?",
+        question="What does averaging the answers for an image and its mirror image (`with flip`) bring to "
+        "a network that was shown mirrored images, and to one that was not?",
         arms={
             "trained with flips": "resnet20_cifar --augment crop,flip",
             "trained without": "resnet20_cifar --augment crop",
@@ -120,8 +120,8 @@ STUDIES = {
         budget=SHORT,
     ),
     "distillation": Study(
-        question="With few pictures, what do the answers of a better network bring (`--teacher`)? It "
-        "was trained on 45,000 pictures, these among them.",
+        question="With few images, what do the answers of a better network bring (`--teacher`)? It "
+        "was trained on 45,000 images, these among them.",
         arms={
             "labels alone": "resnet20_cifar",
             "labels and teacher": "resnet20_cifar --teacher resnet20_cifar10",
@@ -138,7 +138,7 @@ STUDIES = {
         budget=SHORT,
     ),
     "architectures": Study(
-        question="LeNet-5, VGG-style and ResNet-style networks on the same pictures.",
+        question="LeNet-5, VGG-style and ResNet-style networks on the same images.",
         arms={
             name: f"{name} --lr {lr}"
             for name, lr in {
@@ -153,11 +153,11 @@ STUDIES = {
         budget=SHORT,
     ),
     "transfer": Study(
-        question="Feature extraction, partial or full fine-tuning, with few pictures and with more? The "
+        question="Feature extraction, partial or full fine-tuning, with few images and with more? The "
         "network has seen ten things at 32x32, no insect among them, so expect little; with 153 test "
-        "pictures, 8 points may be chance.",
+        "images, 8 points may be chance.",
         arms={
-            f"{mode}, {images} pictures": f"--weights resnet20_cifar10 --mode {mode} --train-images {images}"
+            f"{mode}, {images} images": f"--weights resnet20_cifar10 --mode {mode} --train-images {images}"
             for images in (40, 200)
             for mode in MODES
         },
@@ -255,7 +255,7 @@ def markdown(name: str, rows: list[dict], stands_on: dict) -> str:
         "",
         STUDIES[name].question,
         "",
-        f"`{stands_on['command']}`: {stands_on['train_images']:,} training pictures of {stands_on['data']}, "
+        f"`{stands_on['command']}`: {stands_on['train_images']:,} training images of {stands_on['data']}, "
         f"{stands_on['epochs']} epochs, n = {stands_on['seeds']}; test on {stands_on['test_images']:,}; "
         f"{stands_on['hardware']}, torch {stands_on['versions']['torch']}.",
         "",
@@ -270,7 +270,7 @@ def markdown(name: str, rows: list[dict], stands_on: dict) -> str:
             f"| {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
         )
     notes = (
-        "Training accuracy is of the last epoch, on augmented pictures, a network in training mode. The "
+        "Training accuracy is of the last epoch, on augmented images, a network in training mode. The "
         "seconds are the fastest epoch's, since other work may have slowed the rest."
     )
     return "\n".join([*lines, "", notes, "", f"![Curves]({name}.png)", ""])
@@ -278,7 +278,7 @@ def markdown(name: str, rows: list[dict], stands_on: dict) -> str:
 
 def record(name: str, facts: dict[str, list[dict]], command: str, results: Path) -> None:
     """Write NAME.json, NAME.md and NAME.png."""
-    from resnet_hub.plots import study_curves
+    from training.plots import study_curves
 
     rows, stands_on = summary(facts), evidence(facts, command)
     histories = {arm: [run["history"] for run in runs] for arm, runs in facts.items()}

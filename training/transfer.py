@@ -18,22 +18,22 @@ from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.config import ModelConfig, ResNetConfig
-from resnet_hub.finetune import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.geometry import parse_size, totals, trace
-from resnet_hub.hub import HubModel
+from resnet_hub.hub.load import HubModel
+from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.build import build_network
 from resnet_hub.preprocess import Preprocess
 from training.command import (
     add_run_flags,
     class_counts,
     fit,
-    load_pictures_to_train,
+    load_images_to_train,
     new_trainer,
     run_command,
     run_identity,
     sized,
 )
-from training.data import ImageSet, normalise, whole_picture
+from training.data import ImageSet, normalise, whole_image
 from training.distributed import rank
 from training.evaluate import finish_run
 from training.optim import freeze
@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         choices=[*MODES, "auto"],
         default="auto",
         help="feature: the new head; partial: the last stage too; full: everything, early layers slowest; "
-        f"auto: by the number of pictures (up to {FEW:,}, up to {SOME:,}, above)",
+        f"auto: by the number of images (up to {FEW:,}, up to {SOME:,}, above)",
     )
     parser.add_argument(
         "--rate",
@@ -132,7 +132,7 @@ def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict)
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
     model.labels = classes
-    # Pictures are trained and measured on as `Preprocess` crops them by default, all of the short side.
+    # Images are trained and measured on as `Preprocess` crops them by default, all of the short side.
     seen = pretrained.preprocess
     size = (config.in_chans, *config.input_size)
     model.preprocess = Preprocess(input_size=size, crop_pct=1.0, mean=seen.mean, std=seen.std)
@@ -140,7 +140,7 @@ def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict)
 
 
 def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
-    """The mode itself; for "auto" the one that suits so many training pictures, and why."""
+    """The mode itself; for "auto" the one that suits so many training images, and why."""
     if mode != "auto":
         return mode
     mode = mode_for(images)
@@ -150,11 +150,11 @@ def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
         return "feature"
     if rank() == 0:
         why = {
-            "feature": f"with up to {FEW:,} pictures more parameters than a head's would learn them by heart",
-            "partial": f"up to {SOME:,} pictures are enough for the last stage, not for all of it",
-            "full": f"more than {SOME:,} pictures can teach every layer",
+            "feature": f"with up to {FEW:,} images more parameters than a head's would learn them by heart",
+            "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
+            "full": f"more than {SOME:,} images can teach every layer",
         }
-        print(f"mode {mode}, because of {images:,} training pictures: {why[mode]}")
+        print(f"mode {mode}, because of {images:,} training images: {why[mode]}")
     return mode
 
 
@@ -177,7 +177,7 @@ def given_rates(rates: list[str]) -> Rates:
 
 @torch.no_grad()
 def cached_features(model: HubModel, data, device: torch.device, batch_size: int = 64) -> Tensor:
-    """What enters the classifier, for every picture: (N, F) float32 on the CPU."""
+    """What enters the classifier, for every image: (N, F) float32 on the CPU."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
@@ -190,14 +190,14 @@ def cached_features(model: HubModel, data, device: torch.device, batch_size: int
 
 
 def feature_set(model: HubModel, data, device: torch.device) -> ImageSet:
-    """Pictures as the features a frozen network gives.
+    """Images as the features a frozen network gives.
 
     Raises:
         ValueError: when some cannot be read.
     """
     features = cached_features(model, data, device)
     if len(features) != len(data):
-        raise ValueError(f"{data.source}: {len(data) - len(features)} pictures cannot be read; remove them")
+        raise ValueError(f"{data.source}: {len(data) - len(features)} images cannot be read; remove them")
     return ImageSet(features, data.labels, data.classes, data.source)
 
 
@@ -213,7 +213,7 @@ def build_model(options, pretrained: HubModel, classes: tuple[str, ...]) -> HubM
 
 
 def on_features(recipe: Recipe) -> Recipe:
-    """The recipe for a head alone: nothing that works on pictures."""
+    """The recipe for a head alone: nothing that works on images."""
     return replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False)
 
 
@@ -224,8 +224,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
-    view = whole_picture(size, pretrained.config.in_chans)
-    training, held_out = load_pictures_to_train(options, view)
+    view = whole_image(size, pretrained.config.in_chans)
+    training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, pretrained, training.classes).to(device)
     head = model.classifier_name
@@ -261,7 +261,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def forward_flops(model: HubModel) -> float:
-    """Floating-point operations of one picture's way through the network."""
+    """Floating-point operations of one image's way through the network."""
     return 2.0 * totals(trace(model.config)).macs
 
 

@@ -1,4 +1,4 @@
-"""How to fine-tune: pictures, classes and likeness in; mode, rates, trainable parameters and the command out.
+"""How to fine-tune: images, classes and likeness in; mode, rates, trainable parameters and the command out.
 
 The rules are `finetune.py`'s, which `training.transfer` applies. Knows nothing of torch: parameters are
 counted by geometry.
@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import groupby
 
-from resnet_hub.finetune import HEAD_RATE, mode_for, mode_rates, share_of_each
 from resnet_hub.geometry import trace
 from resnet_hub.lab.bounds import one_of, within
+from resnet_hub.lab.fine_tuning import HEAD_RATE, mode_for, mode_rates, share_of_each
 from resnet_hub.lab.timeline import FAMILY
 from resnet_hub.models.registry import model_config
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to do with so many pictures.
+    """What to do with so many images.
 
     Args:
         mode: feature, partial or full.
@@ -38,9 +38,9 @@ def advise(images: int, classes: int, similar: bool, network: str = "resnet50") 
     """Choose how to fine-tune an ImageNet network.
 
     Args:
-        images: training pictures in all, 1 to 10,000,000.
+        images: training images in all, 1 to 10,000,000.
         classes: 2 to 10,000.
-        similar: the pictures are photographs of things, like ImageNet's; not scans, charts or microscopy.
+        similar: the images are photographs of things, like ImageNet's; not scans, charts or microscopy.
     """
     within("images", images, 1, 10_000_000)
     within("classes", classes, 2, 10_000)

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from resnet_hub.lab.bounds import one_of, within
 
-MOST_DEPTH, WIDTH, SIDE, PICTURES = 60, 16, 8, 16
+MOST_DEPTH, WIDTH, SIDE, IMAGES = 60, 16, 8, 16
 ORDERS = ("conv-BN-ReLU", "conv-ReLU-BN")
 
 
@@ -53,7 +53,7 @@ class Bias:
 
 @lru_cache(256)
 def spread(depth: int, batch_norm: bool, gain: float = 1.0, seed: int = 0) -> Spread:
-    """Activations of `depth` conv-(BN)-ReLU layers on random pictures, freshly initialised.
+    """Activations of `depth` conv-(BN)-ReLU layers on random images, freshly initialised.
 
     Args:
         depth: 1 to 60.
@@ -64,7 +64,7 @@ def spread(depth: int, batch_norm: bool, gain: float = 1.0, seed: int = 0) -> Sp
     within("depth", depth, 1, MOST_DEPTH)
     within("gain", gain, 0.5, 2)
     draw = torch.Generator().manual_seed(seed)
-    x = torch.randn(PICTURES, WIDTH, SIDE, SIDE, generator=draw)
+    x = torch.randn(IMAGES, WIDTH, SIDE, SIDE, generator=draw)
     stds = []
     for _ in range(depth):
         weight = torch.randn(WIDTH, WIDTH, 3, 3, generator=draw) * gain * (2 / (9 * WIDTH)) ** 0.5

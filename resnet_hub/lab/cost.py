@@ -19,7 +19,7 @@ class BlockCost:
 
     Args:
         basic, bottleneck: weights of each block's convolutions; a list, one a layer.
-        macs: multiply-adds of (basic, bottleneck) for one picture.
+        macs: multiply-adds of (basic, bottleneck) for one image.
     """
 
     basic: tuple[int, ...]

@@ -12,7 +12,7 @@ from resnet_hub.lab.bounds import one_of, within
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
 MOST_DEPTH = 110
-WIDTH, SIDE, PICTURES = 16, 8, 8
+WIDTH, SIDE, IMAGES = 16, 8, 8
 REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifar")
 
 
@@ -105,7 +105,7 @@ def gradient_flow(
     within("depth", depth, 2, MOST_DEPTH)
     one_of("activation", activation, ACTIVATIONS)
     model = conv_stack(depth, skip, activation, batch_norm, seed)
-    return GradientFlow(_norms(model, list(model.convs), SIDE, PICTURES, seed))
+    return GradientFlow(_norms(model, list(model.convs), SIDE, IMAGES, seed))
 
 
 @lru_cache(256)
@@ -117,7 +117,7 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
     one_of("activation", activation, ACTIVATIONS)
     model = conv_stack(depth, True, activation, batch_norm, seed)
     with torch.inference_mode(False), torch.enable_grad():
-        loss = _loss(model, SIDE, PICTURES, seed)
+        loss = _loss(model, SIDE, IMAGES, seed)
         inputs, sums = zip(*model.joins, strict=True)
         gradients = [g.flatten() for g in torch.autograd.grad(loss, [*inputs, *sums])]
     wholes, shortcuts = gradients[: len(inputs)], gradients[len(inputs) :]
@@ -129,7 +129,7 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
 
 @lru_cache(16)
 def registered_flow(name: str, seed: int = 0) -> GradientFlow:
-    """Gradient norms of one of the paper's CIFAR networks on random 32x32 pictures, shortcuts left out."""
+    """Gradient norms of one of the paper's CIFAR networks on random 32x32 images, shortcuts left out."""
     import torch
 
     from resnet_hub.models.build import create_model
@@ -144,21 +144,21 @@ def registered_flow(name: str, seed: int = 0) -> GradientFlow:
     return GradientFlow(_norms(model, convs, 32, 4, seed))
 
 
-def _norms(model, convs: list, side: int, pictures: int, seed: int) -> tuple[float, ...]:
+def _norms(model, convs: list, side: int, images: int, seed: int) -> tuple[float, ...]:
     """Norm of d(cross entropy)/d(weight) for each convolution."""
     import torch
 
     with torch.inference_mode(False), torch.enable_grad():
-        loss = _loss(model, side, pictures, seed)
+        loss = _loss(model, side, images, seed)
         gradients = torch.autograd.grad(loss, [conv.weight for conv in convs])
     return tuple(gradient.norm().item() for gradient in gradients)
 
 
-def _loss(model, side: int, pictures: int, seed: int):
-    """Cross entropy on random pictures with random labels."""
+def _loss(model, side: int, images: int, seed: int):
+    """Cross entropy on random images with random labels."""
     import torch
 
     draw = torch.Generator().manual_seed(seed + 1)
-    x = torch.randn(pictures, 3, side, side, generator=draw)
-    labels = torch.randint(10, (pictures,), generator=draw)
+    x = torch.randn(images, 3, side, side, generator=draw)
+    labels = torch.randint(10, (images,), generator=draw)
     return torch.nn.functional.cross_entropy(model(x), labels)

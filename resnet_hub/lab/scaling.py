@@ -15,7 +15,7 @@ CHANNELS = 3
 
 @dataclass(frozen=True)
 class Compound:
-    """How many times deeper, wider, larger (a side of the picture) and costlier than EfficientNet-B0.
+    """How many times deeper, wider, larger (a side of the image) and costlier than EfficientNet-B0.
 
     Args:
         alone: factors that each of depth, width and resolution would need alone at the same cost.
@@ -30,7 +30,7 @@ class Compound:
 
 @dataclass(frozen=True)
 class Patches:
-    """A picture as a Vision Transformer reads it.
+    """An image as a Vision Transformer reads it.
 
     Args:
         across: patches along one side.
@@ -54,7 +54,7 @@ def compound(phi: float) -> Compound:
 
 
 def patches(size: int, patch: int) -> Patches:
-    """Cut a size x size picture into patch x patch squares (arXiv 2010.11929): tokens grow with the square.
+    """Cut a size x size image into patch x patch squares (arXiv 2010.11929): tokens grow with the square.
 
     Raises:
         ValueError: for a side that the patches do not fill.

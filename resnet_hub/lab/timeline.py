@@ -1,4 +1,4 @@
-"""From LeNet to the Vision Transformer: years, errors, sizes and, measured here, how long one picture takes.
+"""From LeNet to the Vision Transformer: years, errors, sizes and, measured here, how long one image takes.
 
 Facts are data with their sources; parameters and multiply-adds of the library's own networks are computed.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-from resnet_hub.family import measure
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.bounds import one_of
+from resnet_hub.lab.family import measure
 
 
 class Milestone(NamedTuple):
@@ -40,7 +40,7 @@ FAMILY = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 class Size(NamedTuple):
-    """Parameters, and multiply-adds for one picture of the network's own size."""
+    """Parameters, and multiply-adds for one image of the network's own size."""
 
     params: int
     macs: int
@@ -55,7 +55,7 @@ def size(name: str) -> Size:
 
 @lru_cache(8)
 def latency(name: str) -> float:
-    """Seconds for one 224x224 picture on this machine's processor, measured as the family guide does,
+    """Seconds for one 224x224 image on this machine's processor, measured as the family guide does,
     but once where that takes long: somebody waits for it.
 
     Raises:

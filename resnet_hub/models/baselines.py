@@ -1,8 +1,8 @@
 """The course's networks before and beside ResNet: one class that builds each from the table in `plans.py`.
 
-LeNet-5, AlexNet, VGG-16, a VGG for 32x32 pictures and CIFAR10Net. (SimpleResNet is a residual network and
+LeNet-5, AlexNet, VGG-16, a VGG for 32x32 images and CIFAR10Net. (SimpleResNet is a residual network and
 stands in `registry.py` with the others.) Every operation is a module, and no ReLU works in place, so forward
-hooks see each layer and what it gave. Knows nothing of files, the Hub or pictures.
+hooks see each layer and what it gave. Knows nothing of files, the Hub or images.
 """
 
 from itertools import count
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_hub.config import BaselineConfig
-from resnet_hub.hub import HubModel
+from resnet_hub.hub.load import HubModel
 from resnet_hub.models.plans import Plan, plan_of
 from resnet_hub.models.resnet import kaiming_fan_out
 
@@ -45,7 +45,7 @@ def hidden_layers(plan: Plan, features: int, drop_rate: float | None) -> list[nn
 
 
 def last_length(plan: Plan, length: int) -> int:
-    """Rows (or columns) of the last feature map for `length` rows of picture; below 1 where none are left."""
+    """Rows (or columns) of the last feature map for `length` rows of image; below 1 where none are left."""
     for i, stage in enumerate(plan.stages, 1):
         for conv in stage:
             length = (length + 2 * conv.padding - conv.kernel) // conv.stride + 1
@@ -57,7 +57,7 @@ def last_length(plan: Plan, length: int) -> int:
 
 
 def last_size(plan: Plan, name: str, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the last feature map for a picture of `size`.
+    """(height, width) of the last feature map for an image of `size`.
 
     Raises:
         ValueError: where a convolution or pooling has nothing left to work on.
@@ -66,14 +66,14 @@ def last_size(plan: Plan, name: str, size: tuple[int, int]) -> tuple[int, int]:
     if min(height, width) < 1:
         least = next(length for length in count(1) if last_length(plan, length) >= 1)
         raise ValueError(
-            f"{name}: a {size[0]}x{size[1]} picture is pooled down to nothing; "
+            f"{name}: a {size[0]}x{size[1]} image is pooled down to nothing; "
             f"use {least}x{least} or larger (create_model({name!r}, input_size={least}))"
         )
     return height, width
 
 
 def check_weights(config: BaselineConfig, weights: int) -> None:
-    """Refuse a first linear layer that grows with the picture beyond what is built.
+    """Refuse a first linear layer that grows with the image beyond what is built.
 
     Raises:
         ValueError: with the number of weights and the most allowed.
@@ -171,7 +171,7 @@ class Baseline(HubModel):
             size = "HxW" if any_size else "x".join(map(str, config.input_size))
             raise ValueError(
                 f"{config.name}: got a batch of shape {tuple(x.shape)}, expected Nx{config.in_chans}x{size}; "
-                f"resize the pictures or build create_model({config.name!r}, input_size=(H, W), in_chans=C)"
+                f"resize the images or build create_model({config.name!r}, input_size=(H, W), in_chans=C)"
             )
         last_size(self.plan, config.name, x.shape[2:])
 

@@ -73,8 +73,8 @@ def from_pretrained(
     Raises:
         resnet_hub.fetch.CheckpointError: naming the repository or directory, the file and the cause.
     """
-    from resnet_hub.fetch import fetch_checkpoint
-    from resnet_hub.hub import load_checkpoint
+    from resnet_hub.hub.fetch import fetch_checkpoint
+    from resnet_hub.hub.load import load_checkpoint
 
     checkpoint = fetch_checkpoint(
         repo_id_or_dir,

@@ -1,7 +1,7 @@
 """The course's networks before and beside ResNet as one literal table: `baselines.py` builds them from it.
 
 Apart from the classes so that `geometry.py` reads the same table without torch. Knows nothing of tensors,
-files or pictures.
+files or images.
 """
 
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
         pool: kernel of the pooling.
         batch_norm: batch norm after each convolution, which then has no bias.
         average_tanh: LeNet's average pooling and tanh instead of max pooling and ReLU.
-        global_pool: average the last stage's map instead of pooling it, so that any picture size fits.
+        global_pool: average the last stage's map instead of pooling it, so that any image size fits.
     """
 
     stages: tuple[tuple[Conv, ...], ...]

@@ -1,7 +1,7 @@
 """The residual network: one block, one stem, one loop over stages.
 
 State-dict keys are torchvision's and timm's (`conv1 bn1 layer1.0.conv1 ... downsample.0 ... fc`), so weights
-travel between the three libraries. Knows nothing of files, the Hub or pictures.
+travel between the three libraries. Knows nothing of files, the Hub or images.
 
 Source: He et al., Deep Residual Learning for Image Recognition, arXiv 1512.03385.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.config import ResNetConfig
-from resnet_hub.hub import HubModel
+from resnet_hub.hub.load import HubModel
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:

@@ -92,7 +92,7 @@ def start_up(ours: Path, usual: Path, runs: int) -> dict:
     return medians | {"ratio": medians["ours"] / medians["usual"], "runs": runs}
 
 
-def classify_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
+def classify_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
     """Median milliseconds of a Classify event and of an empty one, called in turn."""
     from gradio_client import Client, handle_file
 
@@ -102,14 +102,14 @@ def classify_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
         for call in range(calls + 3):
             for name, client in clients.items():
                 started = time.perf_counter()
-                client.predict(handle_file(str(picture)), api_name="/classify")
+                client.predict(handle_file(str(image)), api_name="/classify")
                 if call >= 3:  # the first calls load the model and warm up both servers
                     milliseconds[name].append(1000 * (time.perf_counter() - started))
     medians = {name: statistics.median(values) for name, values in milliseconds.items()}
     return medians | {"added": medians["ours"] - medians["empty"], "calls": calls}
 
 
-def compare_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
+def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
     """Median milliseconds of comparing a photo at 224 with ResNet-50 and its counterpart, of an empty event,
     and of the two networks alone, run eagerly in this process; all in turn.
 
@@ -118,13 +118,13 @@ def compare_event(ours: Path, empty: Path, picture: Path, calls: int) -> dict:
     import torch
     from gradio_client import Client, handle_file
 
+    from resnet_hub.interop.reference import COUNTERPART, copied
     from resnet_hub.models.build import create_model
-    from resnet_hub.reference import COUNTERPART, copied
 
     model = create_model("resnet50").eval()
     nets = [model, copied(model, "")]
     pixels = torch.randn(1, 3, 224, 224)
-    photo = handle_file(str(picture))
+    photo = handle_file(str(image))
     milliseconds = {"ours": [], "empty": [], "networks": []}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
@@ -161,11 +161,11 @@ def main(arguments: list[str] | None = None) -> int:
         usual, empty = Path(folder, "usual.py"), Path(folder, "empty.py")
         usual.write_text(USUAL_DEMO)
         empty.write_text(EMPTY_EVENT)
-        picture = next((Path(__file__).parent / "examples").glob("*.jpg"))
+        image = next((Path(__file__).parents[1] / "examples").glob("*.jpg"))
         results = {
             "start_up_seconds": start_up(APP, usual, options.runs),
-            "classify_event_milliseconds": classify_event(APP, empty, picture, options.calls),
-            "compare_event_milliseconds": compare_event(APP, empty, picture, options.calls),
+            "classify_event_milliseconds": classify_event(APP, empty, image, options.calls),
+            "compare_event_milliseconds": compare_event(APP, empty, image, options.calls),
         }
     if options.json:
         print(json.dumps(results, indent=2))

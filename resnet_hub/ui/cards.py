@@ -1,7 +1,7 @@
 """The Cards tab: the model card of each loaded model.
 
 A card is a stranger's text. It is turned into HTML here, without a way for HTML of its own, scripts or
-pictures from elsewhere to get in, so that showing one sends no request to anybody.
+images from elsewhere to get in, so that showing one sends no request to anybody.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import re
 import gradio as gr
 from markdown_it import MarkdownIt
 
-from resnet_hub.card_merge import split_front_matter
-from resnet_hub.ui.common import Page, Part, reason
-from resnet_hub.ui.models import Shelf
-from resnet_hub.ui.text import say
+from resnet_hub.hub.card_merge import split_front_matter
+from resnet_hub.ui.shared.page import Page, Part, reason
+from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shelf import Shelf
 
 MOST_CHARACTERS = 200_000
 
 
 def card_html(text: str, language: str = "en") -> str:
-    """A model card as HTML: no HTML of its own, its pictures as their descriptions.
+    """A model card as HTML: no HTML of its own, its images as their descriptions.
 
     Args:
         text: Markdown with YAML front matter, which is not shown, and comments, which are dropped.
     """
     _, body = split_front_matter(text[:MOST_CHARACTERS])
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
-    picture = say(language, "card_picture")
+    image = say(language, "card_image")
     renderer.add_render_rule(
-        "image", lambda self, tokens, i, *_: f"<em>[{picture}: {html.escape(tokens[i].content)}]</em>"
+        "image", lambda self, tokens, i, *_: f"<em>[{image}: {html.escape(tokens[i].content)}]</em>"
     )
     renderer.add_render_rule("table_open", lambda *_: '<div class="wide"><table>')
     renderer.add_render_rule("table_close", lambda *_: "</table></div>")
@@ -56,7 +56,7 @@ def shown_card(shelf: Shelf, source: str | None, language: str) -> str:
 
 def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    shelf, language, _ = given
+    shelf, language = given.shelf, given.language
     intro = gr.Markdown(say("en", "cards_intro"))
     model = gr.Dropdown([], value=None, label=say("en", "card_model"), elem_id="card_model")
     card = gr.HTML(elem_id="card")

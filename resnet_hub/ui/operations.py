@@ -7,10 +7,10 @@ import time
 
 import gradio as gr
 
-from resnet_hub.ui.common import PANEL, QUIET, Page, Part
-from resnet_hub.ui.explore_page import table
+from resnet_hub.ui.explore.page import table
 from resnet_hub.ui.recorder import KEPT, Recorder
-from resnet_hub.ui.text import known_language, percent, say
+from resnet_hub.ui.shared.page import PANEL, QUIET, Page, Part
+from resnet_hub.ui.shared.text import known_language, percent, say
 
 
 def report(language: str, recorder: Recorder) -> str:
@@ -31,7 +31,7 @@ def report(language: str, recorder: Recorder) -> str:
 
 def build(given: Page, tab: gr.Tab) -> Part:
     """Lay out the tab and wire it."""
-    _, language, recorder = given
+    language, recorder = given.language, given.recorder
     shown = gr.HTML("", elem_id="operations", **PANEL)
     button = gr.Button(say("en", "operations_refresh"))
 

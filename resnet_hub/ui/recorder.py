@@ -1,6 +1,6 @@
 """Counts what Classify did since the start, by model and revision, in memory of bounded size.
 
-Holds no picture, label or address of a visitor; `operations.py` shows it.
+Holds no image, label or address of a visitor; `operations.py` shows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Recorder:
         self._lock = Lock()
 
     def answered(self, model: str, revision: str, seconds: float, flagged: bool) -> None:
-        """One picture was classified in `seconds`, from the request to the answer."""
+        """One image was classified in `seconds`, from the request to the answer."""
         with self._lock:
             counts = self._of(model, revision)
             counts.answered += 1

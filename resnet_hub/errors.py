@@ -1,0 +1,20 @@
+"""The one kind of error for input that cannot be used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Refusal(ValueError):
+    """Input that cannot be used: one English sentence, and a code with facts that a page translates.
+
+    Args:
+        message: what was seen, what is allowed and what to do next, in one line.
+        code: identifier of the same sentence in the page's texts; "" where only commands meet it.
+        facts: what the sentence's placeholders stand for.
+    """
+
+    def __init__(self, message: str, code: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.facts = facts

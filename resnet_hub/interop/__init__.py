@@ -1,0 +1,1 @@
+"""Other libraries: timm, torchvision, transformers and ONNX."""

@@ -1,0 +1,199 @@
+"""Images in class folders -> predictions with their true classes, wrong ones first.
+
+Reads a zip or a folder as a visitor uploads it: nothing is unpacked to disk, and names, files and bytes are
+bounded before a byte is read. Knows nothing of gradio components.
+"""
+
+from __future__ import annotations
+
+import html
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from resnet_hub.predict import classify
+from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.ui.shared.page import data_url, error_text, uploaded
+from resnet_hub.ui.shared.text import name_of, percent, say
+
+MOST_FILES, MOST_BYTES = 200, 60_000_000
+SHOWN, THUMBNAIL = 60, 72
+BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
+
+
+class GridError(ValueError):
+    """An upload that cannot be used: `key` of the text that says why, and its facts."""
+
+    def __init__(self, key: str, **facts: Any) -> None:
+        super().__init__(key)
+        self.key, self.facts = key, facts
+
+
+class Item(NamedTuple):
+    """One image file: the folder it lies in, and its bytes or path."""
+
+    true: str
+    source: bytes | str
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """One image with its true and its predicted class."""
+
+    true: str
+    label: str
+    probability: float
+    right: bool
+    thumbnail: Image.Image
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One model's predictions; `unknown`: classes it has no name for, `skipped`: why files were not read."""
+
+    model: str
+    predictions: tuple[Predicted, ...]
+    unknown: tuple[str, ...]
+    skipped: tuple[ImageError, ...]
+
+    @property
+    def right(self) -> int:
+        return sum(each.right for each in self.predictions)
+
+
+def from_zip(path: str | Path) -> list[Item]:
+    """The images of a zip of class folders, read in memory.
+
+    Raises:
+        GridError: for what is no zip, leads out of it, or is too much; sizes are checked before unpacking.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
+            check([info.filename for info in infos], sum(info.file_size for info in infos))
+            return [
+                Item(true, unpacked(archive, info))
+                for info in infos
+                if (true := class_of(info.filename)) is not None
+            ]
+    except GridError:
+        raise
+    except BAD_ZIP as error:
+        raise GridError("grid_bad_zip") from error
+
+
+def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    """A file of a zip; no more is decompressed than its header admits.
+
+    Raises:
+        zipfile.BadZipFile: for methods other than deflate, whose reader zipfile does not bound.
+    """
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"compressed by method {info.compress_type}")
+    with archive.open(info) as file:
+        return file.read(info.file_size)  # read() would unpack a gigabyte and cut it then
+
+
+def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
+    """Uploaded files with the names they have inside the folder, [{"name": "pets/cat/1.jpg", "path": ...}].
+
+    Raises:
+        GridError: as `from_zip`. ImageError: for a path that is no upload.
+    """
+    files = [each for each in files if not _hidden(str(each.get("name")))][: MOST_FILES + 1]
+    names = [str(each["name"]) for each in files]
+    paths = [uploaded({"path": str(each.get("path"))}) for each in files]
+    check(names, sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
+    return [Item(t, path) for n, path in zip(names, paths, strict=True) if (t := class_of(n)) is not None]
+
+
+def check(names: Sequence[str], size: int) -> None:
+    """Refuse too many files, too many bytes, and names that lead elsewhere."""
+    if len(names) > MOST_FILES:
+        raise GridError("grid_too_many", seen=len(names), most=MOST_FILES)
+    if size > MOST_BYTES:
+        raise GridError("grid_too_large", most=MOST_BYTES // 1_000_000)
+    for name in names:
+        if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name or ":" in name:
+            raise GridError("grid_unsafe", name=name[:80])
+
+
+def class_of(name: str) -> str | None:
+    """The folder a file lies in; None at the top, where it has no class."""
+    return PurePosixPath(name).parent.name or None
+
+
+def _hidden(name: str) -> bool:
+    """What macOS and file managers add: .DS_Store, __MACOSX."""
+    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(name).parts)
+
+
+def known_as(label: str, true: str) -> bool:
+    """Whether a folder's name means a model's label: "Tabby_cat" means "tabby, tabby cat"."""
+    wanted = true.replace("_", " ").strip().lower()
+    return wanted in (label.lower(), *(synonym.strip().lower() for synonym in label.split(",")))
+
+
+def predict(model, name: str, items: Sequence[Item]) -> Grid:
+    """Classify every image that can be read.
+
+    Raises:
+        GridError: when there is none.
+    """
+    if not items:
+        raise GridError("grid_no_classes")
+    predictions, skipped = [], []
+    for item in items:  # one at a time: two hundred decoded photos would not fit
+        try:
+            image = load_image(item.source)
+        except ImageError as error:
+            skipped.append(error)
+            continue
+        label, probability = classify(model, [image], top_k=1)[0].top[0]
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        predictions.append(Predicted(item.true, label, probability, known_as(label, item.true), image))
+    seen = {each.true for each in predictions}
+    unknown = sorted(true for true in seen if not any(known_as(label, true) for label in model.labels))
+    predictions.sort(key=lambda each: each.right)
+    return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
+
+
+def markup(language: str, grid: Grid | None) -> str:
+    """The grid, wrong ones first and marked by a frame, a sign and both names."""
+    if grid is None:
+        return f'<p class="waiting">{say(language, "grid_waiting")}</p>'
+    total = len(grid.predictions)
+    shown = ""
+    if total:
+        share = percent(grid.right / total, 1)
+        facts = {"right": grid.right, "total": total, "share": share, "model": html.escape(grid.model)}
+        shown = f'<p class="says">{say(language, "grid_says", **facts)}</p>'
+    if grid.unknown:
+        classes = html.escape(", ".join(grid.unknown[:10]))
+        shown += f'<p class="notice note">{say(language, "grid_unknown", classes=classes)}</p>'
+    if grid.skipped:
+        reasons = dict.fromkeys(error_text(language, error) for error in grid.skipped)
+        why = html.escape(" ".join(reasons))
+        shown += (
+            f'<p class="notice wrong">{say(language, "grid_skipped", count=len(grid.skipped), why=why)}</p>'
+        )
+    if total > SHOWN:
+        shown += f'<p class="fine-print">{say(language, "grid_first", shown=SHOWN)}</p>'
+    tiles = "".join(tile(language, each) for each in grid.predictions[:SHOWN])
+    return f'{shown}<div class="tiles">{tiles}</div>'
+
+
+def tile(language: str, each: Predicted) -> str:
+    names = {"predicted": each.label, "true": each.true}
+    names = {key: html.escape(name_of(language, "class", name)) for key, name in names.items()}
+    kind = "right" if each.right else "wrong"
+    words = say(language, f"grid_{kind}", **names)
+    return (
+        f'<figure class="{kind}"><img src="{data_url(each.thumbnail)}" alt="">'
+        f"<figcaption>{words} {percent(each.probability, 0)}</figcaption></figure>"
+    )

@@ -1,0 +1,1 @@
+"""What every tab uses: the page, its texts, charts and errors."""

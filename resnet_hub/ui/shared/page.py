@@ -1,0 +1,164 @@
+"""What the tabs share: reading what a visitor uploads, refusing politely, colours and images for the page.
+
+Knows nothing of models or of any one tab.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.text import TEXT, say
+
+if TYPE_CHECKING:
+    from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.shelf import Shelf
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.jpg"))
+STATE_KEPT = 3600  # seconds; Gradio keeps a closed page's state as long
+VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
+EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
+PANEL = EXPLORED | {"elem_classes": "explored lab"}
+QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
+
+
+Text = str | Callable[[str], Any]  # key of a text, or language -> what a component shows
+
+
+@dataclass(frozen=True)
+class Page:
+    """What every tab is built from, and the one register of what a change of language changes.
+
+    Args:
+        shelf: the models on offer.
+        language: the switch; its value is "en" or "ja".
+        recorder: counts answers and failures for who runs the page.
+    """
+
+    shelf: Shelf
+    language: gr.Radio
+    recorder: Recorder
+    translated: list[tuple[Any, dict[str, Text]]] = field(default_factory=list)
+
+    def text(self, component: Any, **texts: Text) -> Any:
+        """Show texts on a component: in English now, in the visitor's language from then on; returns it.
+
+        Args:
+            texts: property (`value`, `label`, `info`, ...) -> key, or function of the language.
+        """
+        self.translated.append((component, texts))
+        for name, text in texts.items():
+            setattr(component, name, in_language("en", text))
+        return component
+
+    def translations(self, language: str) -> list[dict]:
+        """The update of each registered component, in order of registration."""
+        return [
+            gr.update(**{name: in_language(language, text) for name, text in texts.items()})
+            for _, texts in self.translated
+        ]
+
+
+def in_language(language: str, text: Text) -> Any:
+    """What a registered text says in a language."""
+    return text(language) if callable(text) else say(language, text)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a tab gives the page: its texts in a language, and the components they are for."""
+
+    relabel: Callable[[str], list]
+    relabelled: list
+
+
+def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
+    """The example images; a click puts one into `photo`.
+
+    gr.Examples would put back the photo's English label with every click.
+    """
+    examples = gr.Dataset(
+        label=say("en", "examples"),
+        components=["image"],
+        samples=[[str(path)] for path in EXAMPLES],
+        type="index",
+        elem_id=elem_id,
+    )
+    examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
+    return examples
+
+
+def uploaded(payload: dict) -> str | bytes:
+    """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
+
+    Raises:
+        ImageError: when there is neither, or the path is another file of this machine: Gradio refuses those
+            only where the request says that it is a file.
+    """
+    kind, _, data = (payload.get("url") or "").partition(",")
+    if kind.startswith("data:"):
+        with suppress(ValueError):
+            return base64.b64decode(data)
+        raise ImageError("The data address is damaged; send it again.", "truncated")
+    with suppress(ValueError):  # a path that no file can have
+        path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
+        if path.is_relative_to(uploads):
+            return str(path)
+    raise ImageError("There is no such upload; upload it again.", "missing")
+
+
+def sent(event: gr.EventData) -> dict:
+    """What the page's own script sent with an event; {} for anything else that came."""
+    return event._data if isinstance(event._data, dict) else {}
+
+
+def data_url(image: Image.Image) -> str:
+    """An image as PNG inside its own address, so that no file is written for it."""
+    buffer = BytesIO()
+    image.save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def alert(text: str) -> str:
+    """A refusal as a piece of the page, read out by screen readers."""
+    return f'<p class="notice wrong" role="alert">{html.escape(text)}</p>'
+
+
+def error_text(language: str, error: ImageError) -> str:
+    """An ImageError in the page's language."""
+    facts = {
+        "max_mb": error.facts.get("max_bytes", 0) // 1_000_000,
+        "max_mpx": error.facts.get("max_pixels", 0) // 1_000_000,
+        "why": str(error),
+    }
+    key = f"image_{error.code}"
+    return say(language, key if key in TEXT else "image_unusable", **facts)
+
+
+def refuse(language: str, key: str, **facts) -> gr.Error:
+    """The error to raise for a visitor's mistake: said on the page, not logged as a fault of the app."""
+    return gr.Error(say(language, key, **facts), print_exception=False)
+
+
+def reason(error: Exception) -> str:
+    """An error's words to put into a sentence: at most 500 characters, without its full stop."""
+    return str(error)[:500].rstrip(".")
+
+
+def viridis(shares: np.ndarray) -> Image.Image:
+    """An array (h, w), 0 to 1, as an image of that size."""
+    stops = np.linspace(0, 1, len(VIRIDIS))
+    colours = np.stack([np.interp(shares, stops, channel) for channel in VIRIDIS.T], axis=-1)
+    return Image.fromarray(colours.astype(np.uint8))

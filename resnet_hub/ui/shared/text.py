@@ -1,0 +1,63 @@
+"""The page's sentences: `say(language, key, **facts)`.
+
+Each tab keeps its own in `ui/<tab>/text.toml`, English and Japanese side by side under one key.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+LANGUAGES = {"en": "English", "ja": "日本語"}
+
+
+def read_texts(folder: Path) -> dict[str, dict[str, str]]:
+    """Every `text.toml` below `folder` as one table: key -> {"en": ..., "ja": ...}.
+
+    Raises:
+        ValueError: for a key that two files define.
+    """
+    texts: dict[str, dict[str, str]] = {}
+    for file in sorted(folder.glob("*/text.toml")):
+        own = tomllib.loads(file.read_text(encoding="utf-8"))
+        if twice := texts.keys() & own.keys():
+            raise ValueError(f"{file}: {sorted(twice)} are defined elsewhere too")
+        texts |= own
+    return texts
+
+
+TEXT = read_texts(Path(__file__).parents[1])
+
+
+def say(language: str, key: str, **facts) -> str:
+    """The text of `key` in a language ("en" or "ja"), with `facts` filled in."""
+    return TEXT[key][language].format(**facts)
+
+
+def name_of(language: str, kind: str, name: str) -> str:
+    """A label or data name in a language; itself where the table has no translation."""
+    key = f"{kind}_{name}"
+    return say(language, key) if key in TEXT else name
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.873 -> "87.3 %" """
+    return f"{100 * share:.{digits}f} %"
+
+
+def known_language(language: str | None) -> str:
+    """A language that a page or a program asked for; English where we do not speak it."""
+    return language if language in [*LANGUAGES] else "en"
+
+
+def language_of(accept_language: str | None) -> str:
+    """The language a browser prefers among ours, from its Accept-Language (RFC 9110 section 12.5.4)."""
+    wishes = []
+    for wish in (accept_language or "").split(","):
+        tag, _, quality = wish.strip().partition(";q=")
+        try:
+            wishes.append((float(quality or 1), tag.split("-")[0].lower()))
+        except ValueError:
+            continue
+    ours = [wish for wish in wishes if wish[1] in LANGUAGES]
+    return max(ours, key=lambda wish: wish[0])[1] if ours else "en"

@@ -1,0 +1,54 @@
+"""Pages in headless Chromium."""
+
+import shutil
+from contextlib import contextmanager
+from urllib.parse import urlparse
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+PATIENCE = 60_000  # milliseconds; a busy 2-core machine is slow to paint
+
+
+IN_BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
+]
+
+
+@contextmanager
+def pages(context, app_url: str):
+    """Yields open(query, address=..., **context options) -> a loaded page; closes all of them in the end."""
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE)
+    opened = []
+
+    def open_(query: str = "", address: str = app_url, **options):
+        opened.append(page := context(**options).new_page())
+        page.set_default_timeout(PATIENCE)
+        page.hosts = set()
+        page.on("request", lambda request: page.hosts.add(urlparse(request.url).hostname))
+        page.goto(address + query)
+        expect(page.locator("#design-A .drawing svg" if query else "#panel")).to_be_visible()
+        return page
+
+    yield open_
+    for page in opened:
+        page.close()
+
+
+def open_tab(page, language: str, key: str, shown: str) -> None:
+    """Select a tab, which a phone keeps in its overflow menu, and wait for `shown` in it."""
+    from playwright.sync_api import expect
+
+    from resnet_hub.ui.shared.text import say
+
+    name = say(language, key)
+    find = """name => [...document.querySelectorAll("[role=tab], .overflow-dropdown button")]
+        .find(tab => tab.textContent.trim() === name)"""
+    page.wait_for_function(find, arg=name)
+    page.evaluate(f"name => ({find})(name).click()", name)
+    expect(page.locator(shown).first).to_be_visible()

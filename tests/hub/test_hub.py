@@ -1,0 +1,482 @@
+"""The promises of `resnet_hub.hub.load`: a checkpoint comes back as it was saved, here and in timm, and one
+that cannot be used says where and why. Oracles: safetensors and timm."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import torch
+from helpers.checkpoints import Bomb, images, lively, logits, photo, refusal, tiny
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from resnet_hub import create_model, from_pretrained, list_models, model_config
+from resnet_hub.hub.fetch import SHIPPED, CheckpointError
+from resnet_hub.hub.load import Calibration, default_preprocess, read_preprocess
+from resnet_hub.interop.convert import input_shape
+from resnet_hub.models.build import network_class
+from resnet_hub.preprocess import Preprocess
+
+
+@pytest.fixture
+def saved(tmp_path) -> Path:
+    tiny().save_pretrained(tmp_path / "net")
+    return tmp_path / "net"
+
+
+def edit_weights(directory: Path, change) -> None:
+    tensors = load_file(directory / "model.safetensors")
+    change(tensors)
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_config(directory: Path, change) -> None:
+    file = directory / "config.json"
+    values = json.loads(file.read_text())
+    change(values)
+    file.write_text(json.dumps(values))
+
+
+# What is saved comes back
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_comes_back_bit_equal(name):
+    model = lively(create_model(name))
+    with TemporaryDirectory() as folder:  # pytest would keep its own, and these hold up to 554 MB
+        model.save_pretrained(folder)
+        back = from_pretrained(folder)
+        assert type(back) is type(model) and back.config == model.config
+        x = images(model, count=1)
+        assert torch.equal(logits(back, x), logits(model, x))
+
+
+def test_batch_norm_counts_come_back(saved):
+    assert from_pretrained(saved).bn1.num_batches_tracked.item() == 7
+
+
+def test_labels_preprocessing_and_calibration_come_back(tmp_path):
+    model = tiny(num_classes=3)
+    model.labels = ("tabby, tabby cat", "ねこ", 'a "quoted" one')
+    model.preprocess = Preprocess(
+        input_size=(3, 32, 32),
+        interpolation="bilinear",
+        crop_pct=0.9,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.4, 0.5, 0.6),
+    )
+    model.calibration = Calibration(1.25, 2.5, 0.05, (("ants and bees", 244, 0.4),))
+    model.save_pretrained(tmp_path)
+    back = from_pretrained(tmp_path)
+    assert (back.labels, back.preprocess, back.calibration) == (
+        model.labels, model.preprocess, model.calibration
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"num_classes": 0}, {"in_chans": 1}, {"in_chans": 4}, {"stem": "deep"}, {"shortcut": "none"}],
+)
+def test_overridden_networks_come_back(overrides, tmp_path):
+    model = tiny(**overrides)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(logits(from_pretrained(tmp_path), images(model)), logits(model, images(model)))
+
+
+def test_weights_file_holds_bare_torchvision_keys_and_says_format_pt(tmp_path):
+    from torchvision.models import resnet18
+
+    create_model("resnet18").save_pretrained(tmp_path)
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert set(file.keys()) == set(resnet18().state_dict())
+
+
+def test_a_checkpoint_directory_holds_three_files(saved):
+    assert sorted(file.name for file in saved.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+
+
+def test_loaded_network_is_in_eval_mode_and_as_trainable_as_a_fresh_one(saved):
+    model, fresh = from_pretrained(saved), create_model("resnet20_cifar")
+    assert not any(module.training for module in model.modules())
+    assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in fresh.parameters()]
+    model.train()(images(model)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_loading_draws_no_random_numbers(saved):
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    from_pretrained(saved)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_half_precision_weights_load_as_float32(saved):
+    before = load_file(saved / "model.safetensors")["conv1.weight"]
+    edit_weights(saved, lambda t: t.update({"conv1.weight": t["conv1.weight"].half()}))
+    after = from_pretrained(saved).conv1.weight
+    assert after.dtype == torch.float32 and torch.equal(after, before.half().float())
+
+
+def test_class_method_refuses_a_checkpoint_of_another_class(saved):
+    with pytest.raises(CheckpointError, match="holds a ResNet, not a WideResNet"):
+        network_class(model_config("wrn16_4_cifar")).from_pretrained(saved)
+
+
+def test_local_checkpoint_reports_where_it_is_from(saved):
+    model = from_pretrained(saved)
+    assert (model.source, model.revision) == (str(saved), "local")
+
+
+def test_fresh_network_has_no_revision():
+    assert create_model("lenet5").revision is None
+
+
+# timm reads what we write, and we read what timm writes
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"), [("resnet18", {}), ("resnet50", {"num_classes": 7}), ("resnet18", {"in_chans": 4})]
+)
+def test_timm_loads_an_imagenet_stem_checkpoint(name, overrides, tmp_path):
+    timm = pytest.importorskip("timm")
+    model = lively(create_model(name, **overrides))
+    model.save_pretrained(tmp_path)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    x = images(model)
+    torch.testing.assert_close(logits(theirs, x), logits(model, x), rtol=1e-5, atol=1e-5)
+
+
+def test_timm_takes_our_preprocessing(tmp_path):
+    timm = pytest.importorskip("timm")
+    model = create_model("resnet18", num_classes=2)
+    model.preprocess = Preprocess(
+        input_size=(3, 96, 96), crop_pct=0.9, mean=(0.4, 0.5, 0.6), std=(0.2, 0.2, 0.3)
+    )
+    model.save_pretrained(tmp_path)
+    theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
+    image = photo(150, 120)
+    assert torch.equal(transform(image), model.preprocess.tensor(image))
+
+
+def test_config_root_is_timms(saved):
+    values = json.loads((saved / "config.json").read_text())
+    assert values["num_classes"] == values["pretrained_cfg"]["num_classes"] == 10
+    assert len(values["label_names"]) == 10
+    assert "num_classes" not in values.get("model_args", {})  # transformers' timm wrapper would fail on it
+
+
+def test_network_that_timms_name_does_not_imply_is_not_saved_under_it(tmp_path):
+    create_model("resnet18", num_classes=2, strides=(1, 1, 2, 2)).save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["architecture"] != "resnet18"
+
+
+def timm_directory(directory: Path, name: str = "resnet18", **options):
+    timm = pytest.importorskip("timm")
+    from timm.models import save_for_hf
+
+    model = timm.create_model(name, zero_init_last=False, **options).eval()
+    save_for_hf(model, str(directory), safe_serialization=True)
+    return model
+
+
+@pytest.mark.parametrize(
+    "options", [{"num_classes": 5}, {"num_classes": 5, "in_chans": 1, "global_pool": "max"}]
+)
+def test_we_load_a_directory_that_timm_wrote(options, tmp_path):
+    theirs = timm_directory(tmp_path, **options)
+    ours = from_pretrained(tmp_path)
+    x = images(ours)
+    torch.testing.assert_close(logits(ours, x), logits(theirs, x), rtol=1e-5, atol=1e-5)
+
+
+def test_we_take_timms_preprocessing(tmp_path):
+    timm = pytest.importorskip("timm")
+    theirs = timm_directory(tmp_path, num_classes=5)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs), is_training=False)
+    image = photo(300, 260)
+    assert torch.equal(from_pretrained(tmp_path).preprocess.tensor(image), transform(image))
+
+
+def test_timm_network_of_another_make_is_refused_rather_than_loaded_wrong(tmp_path):
+    timm_directory(tmp_path, num_classes=5, output_stride=8)  # the same weights, other strides
+    assert "output_stride" in refusal(tmp_path)
+
+
+def test_a_thousand_classes_without_names_get_imagenets(tmp_path):
+    timm_directory(tmp_path)
+    labels = from_pretrained(tmp_path).labels
+    assert labels[207].startswith("golden retriever") and len(set(labels)) == 1000
+
+
+def test_a_loaded_network_does_not_change_with_its_file(saved):
+    model = from_pretrained(saved)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with (saved / "model.safetensors").open("r+b") as file:  # as cp does
+        file.seek(20_000)
+        file.write(bytes(100_000))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_timm_checkpoint_of_another_size_is_traced_and_exported_at_it(tmp_path):
+    timm_directory(tmp_path, num_classes=5)
+    edit_config(tmp_path, lambda values: values["pretrained_cfg"].update(input_size=[3, 160, 160]))
+    model = from_pretrained(tmp_path)
+    assert model.config.input_size == (160, 160) and input_shape(model) == (3, 160, 160)
+
+
+def test_timms_label_names_by_class_are_read(saved):
+    names = {str(i): f"thing {i}" for i in range(10)}
+    edit_config(saved, lambda values: values.update(label_names=names))
+    assert from_pretrained(saved).labels == tuple(names.values())
+
+
+# Weights that do not fit
+
+
+def test_missing_unexpected_and_misshapen_weights_are_all_named(saved):
+    def change(tensors):
+        tensors["fc.bais"] = tensors.pop("fc.bias")
+        tensors["conv1.weight"] = tensors["conv1.weight"][:, :1].contiguous()
+
+    edit_weights(saved, change)
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: model.safetensors: ")
+    for part in (
+        "missing fc.bias",
+        "unexpected fc.bais",
+        "conv1.weight is (16, 1, 3, 3), expected (16, 3, 3, 3)",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(saved, poison):
+    edit_weights(saved, lambda tensors: tensors["layer2.0.conv1.weight"].view(-1)[5:6].fill_(poison))
+    assert refusal(saved) == f"{saved}: model.safetensors: layer2.0.conv1.weight holds NaN or infinity"
+
+
+def test_weights_of_another_kind_are_refused(saved):
+    edit_weights(
+        saved, lambda tensors: tensors.update({"bn1.running_mean": torch.zeros(16, dtype=torch.long)})
+    )
+    assert "bn1.running_mean is of type torch.int64" in refusal(saved)
+
+
+def cut(data: bytes) -> bytes:
+    return data[:-1000]
+
+
+def header_of_garbage(data: bytes) -> bytes:
+    return data[:8] + b"\xff" * 40 + data[48:]
+
+
+def header_too_long(data: bytes) -> bytes:
+    return (2**62).to_bytes(8, "little") + data[8:]
+
+
+@pytest.mark.parametrize("damage", [cut, header_of_garbage, header_too_long, lambda data: b""])
+def test_damaged_weights_file_is_refused(saved, damage):
+    file = saved / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    assert refusal(saved).startswith(f"{saved}: model.safetensors: ")
+
+
+def test_pickled_weights_alone_are_refused_unopened(saved, tmp_path):
+    (saved / "model.safetensors").unlink()
+    (saved / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert f"{saved}: model.safetensors is missing" in refusal(saved)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_pickle_called_model_safetensors_is_not_run(saved, tmp_path):
+    (saved / "model.safetensors").write_bytes(pickle.dumps(Bomb(tmp_path / "exploded")))
+    assert refusal(saved).startswith(f"{saved}: model.safetensors: ")
+    assert not (tmp_path / "exploded").exists()
+
+
+# Configurations that do not make sense
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("not json", "Expecting value"),
+        ("", "Expecting value"),
+        ("[1, 2]", "list"),
+        ("null", "NoneType"),
+        ("[" * 100_000, "recursion"),
+        ("{}", "architecture 'None' is not one of"),
+        ('{"resnet_hub": {}}', "resnet_hub.config is not there"),
+        ('{"resnet_hub": []}', "'list'"),
+        ('{"architecture": "vit_base_patch16_224"}', "'vit_base_patch16_224' is not one of"),
+        ('{"architecture": "resnet18", "pretrained_cfg": null}', "NoneType"),
+    ],
+)
+def test_unusable_config_file_is_refused(saved, text, cause):
+    (saved / "config.json").write_text(text)
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: config.json: ") and cause in message
+
+
+def test_config_that_is_not_utf8_is_refused(saved):
+    (saved / "config.json").write_bytes(b'{"a": "\xff"}')
+    assert refusal(saved).startswith(f"{saved}: config.json: ")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_classes", -1),
+        ("num_classes", 10**9),
+        ("num_classes", "10"),
+        ("num_classes", True),
+        ("depths", [3, 3, 10**6]),
+        ("depths", [3, 3]),
+        ("widths", [16, 32, 1.5]),
+        ("input_size", [32, 10**9]),
+        ("stem", "../../etc/passwd"),
+        ("drop_rate", float("nan")),
+        ("name", "x" * 10_000),
+        ("strides", {"a": 1}),
+        ("surprise", 1),
+    ],
+)
+def test_absurd_configuration_is_refused_with_the_field_named(saved, field, value):
+    edit_config(saved, lambda values: values["resnet_hub"]["config"].update({field: value}))
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: config.json: ")
+    assert ("stages" if field == "depths" and value == [3, 3] else field) in message
+
+
+def test_largest_allowed_configuration_costs_little_memory_to_refuse(saved):
+    """400 blocks of 4,096 channels would be half a terabyte of weights; the file holds one megabyte."""
+    huge = {"depths": [50] * 8, "widths": [4096] * 8, "strides": [1] * 8}
+    edit_config(saved, lambda values: values["resnet_hub"]["config"].update(huge))
+    script = (
+        "import re, sys, resnet_hub\n"
+        # This process's own: ru_maxrss begins with what the parent had.
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "resnet_hub.create_model('lenet5'); before = peak()\n"
+        "try: resnet_hub.from_pretrained(sys.argv[1])\n"
+        "except ValueError as error: print(peak() - before, error)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, saved], capture_output=True, text=True, timeout=300)
+    kilobytes, message = ran.stdout.split(maxsplit=1)
+    assert int(kilobytes) < 500_000 and message.startswith(f"{saved}: ")
+
+
+@pytest.mark.parametrize("block", ["basic", "pooled"])
+def test_a_small_file_cannot_ask_for_much_memory(saved, block):
+    """Some initialisations write to every weight before the file's shapes are compared."""
+    huge = {"block": block, "depths": [4] * 3, "widths": [2048] * 3, "strides": [1] * 3}
+    huge |= {"stem": "cifar", "shortcut": "projection"}
+    edit_config(saved, lambda values: values["resnet_hub"]["config"].update(huge))
+    assert "bytes cannot hold the network's" in refusal(saved)
+
+
+def test_a_network_that_takes_minutes_an_image_is_refused(saved):
+    def enlarge(values):
+        values["resnet_hub"]["config"].update(depths=[200] * 3, strides=[1] * 3, widths=[16] * 3)
+        values["pretrained_cfg"].update(input_size=[3, 1024, 1024])
+
+    edit_config(saved, enlarge)
+    assert "multiply-adds an image; 1,000,000,000,000 is the most" in refusal(saved)
+
+
+def test_an_image_size_that_would_fill_the_memory_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="input_size=.* 1,000,000,000 is the most"):
+        create_model("vgg16", input_size=4096)  # 34 thousand million weights
+    create_model("vgg16", input_size=32).save_pretrained(tmp_path)
+
+    def enlarge(values):
+        values["resnet_hub"]["config"].update(input_size=[4096, 4096])
+        values["pretrained_cfg"].update(input_size=[3, 4096, 4096])
+
+    edit_config(tmp_path, enlarge)
+    assert "is the most that is loaded" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["a"] * 9, ["a"] * 10, [*"abcdefghi", "a"], [*"abcdefghijk"], [], ["x" * 300 + c for c in "0123456789"]],
+)
+def test_labels_are_one_distinct_name_a_class(saved, labels):
+    edit_config(saved, lambda values: values.update(label_names=labels))
+    message = refusal(saved)
+    assert message.startswith(f"{saved}: config.json: ") and "label_names" in message
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        {"temperature": 0},
+        {"temperature": float("nan")},
+        {"temperature": "1"},
+        {"energy_threshold": float("nan")},
+        {"energy_threshold": "low"},
+        {"detections": [["ants", 1]]},
+        {"detections": [["ants", 1, "many"]]},
+    ],
+)
+def test_calibration_is_finite_numbers(saved, calibration):
+    edit_config(saved, lambda values: values["resnet_hub"]["calibration"].update(calibration))
+    assert refusal(saved).startswith(f"{saved}: config.json: ")
+
+
+def test_preprocessing_fits_the_network(saved):
+    grey = {"input_size": [1, 32, 32], "mean": [0.5], "std": [0.5]}
+    edit_config(saved, lambda values: values["pretrained_cfg"].update(grey))
+    assert "does not have 3 channels" in refusal(saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "cause"),
+    [
+        ("resnet18_cifar", 4096, "input_size 4096x4096 makes conv1 a map of 4,294,967,296 bytes"),
+        ("lenet5", 32, "built for a 28x28 image"),
+        ("resnet8_cifar", 4, "nothing left"),
+        ("resnet50_cifar", 224, None),
+        ("resnet152", 1024, None),
+    ],
+)
+def test_a_checkpoint_s_image_fits_the_network_and_the_memory(name, side, cause):
+    config = model_config(name)
+    values = {"pretrained_cfg": default_preprocess(config).to_pretrained_cfg()}
+    values["pretrained_cfg"]["input_size"][1:] = side, side
+    if cause is None:
+        assert read_preprocess(values, config).input_size[1:] == (side, side)
+    else:
+        with pytest.raises(ValueError, match=cause):
+            read_preprocess(values, config)
+
+
+@pytest.mark.parametrize("field", ["crop_pct", "mean", "temperature"])
+def test_a_number_beyond_any_float_is_refused(saved, field):
+    def change(values):
+        place = values["resnet_hub"]["calibration"] if field == "temperature" else values["pretrained_cfg"]
+        place[field] = [10**400] * 3 if field == "mean" else 10**400
+
+    edit_config(saved, change)
+    assert refusal(saved).startswith(f"{saved}: config.json: ")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_directory_without_a_file_says_which(saved, name):
+    (saved / name).unlink()
+    assert refusal(saved) == f"{saved}: {name} is missing; a checkpoint directory holds it"
+
+
+@pytest.mark.parametrize("name", ["resnet21_cifar10", "a" * 300])
+def test_unknown_short_name_lists_the_shipped_checkpoints(name):
+    message = refusal(name)
+    assert repr(name) in message
+    assert all(d.name in message for d in SHIPPED.glob("*") if d.is_dir())

@@ -1,0 +1,325 @@
+"""The promises of `python -m training.publish`: only a whole and truthful run goes up, in one commit, and
+what is on the Hub afterwards is that run. The Hub is on loopback, the run a small network on small images.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+
+import pytest
+import yaml
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from helpers import ROOT
+from helpers.cards import FACTS, leaves
+from helpers.checkpoints import lively
+from helpers.images import image
+from helpers.loopback_hub import TOKEN, error, flip_a_byte, on, once, with_body
+from helpers.serving import served
+from huggingface_hub import ModelCard
+
+from resnet_hub import create_model, from_pretrained
+from resnet_hub.hub.card import render_card
+from resnet_hub.hub.load import Calibration
+from resnet_hub.hub.push import RUN_FILES
+from training import evaluate, publish
+from training.data import load_data, whole_image
+from training.plots import confusion, curves
+
+REPO = "somebody/three-things"
+LABELS = ("ant", "bee", "cat|dog")
+PUBLISHED = {
+    "config.json", "model.safetensors", "README.md",
+    "run.json", "history.jsonl", "curves.png", "confusion.png",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "three"
+    for i, label in enumerate(LABELS):
+        (folder / "test" / label).mkdir(parents=True)
+        for j in range(8):
+            image(100 * i + j, (32, 32)).save(folder / "test" / label / f"{j}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory) -> Path:
+    """A run directory as a trainer leaves it, its figures measured on `data`."""
+    run = tmp_path_factory.mktemp("runs") / "three_things"
+    model = lively(create_model("resnet20_cifar", num_classes=3))
+    model.labels = LABELS
+    model.calibration = Calibration(1.25, 0.5, 0.0)
+    results = evaluate.measure(model, load_data(str(data), "test", whole_image((32, 32))))
+    model.calibration = Calibration(1.25, 0.5, round(results["false_alarms"], 4))
+    facts = copy.deepcopy(FACTS) | {
+        "name": run.name,
+        "data": str(data),
+        "command": f"python -m training.cifar resnet20_cifar --data {data} --out {run}",
+        "results": results,
+    }
+    model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
+    (run / "run.json").write_text(json.dumps(facts))
+    line = {"epoch": 1, "train_loss": 1.0, "train_acc": 0.5, "val_loss": 1.0, "val_acc": 0.5}
+    (run / "history.jsonl").write_text(json.dumps(line) + "\n")
+    curves([line]).savefig(run / "curves.png", dpi=40)
+    confusion(results["confusion"], LABELS).savefig(run / "confusion.png", dpi=40)
+    (run / "last.ckpt").write_bytes(b"a pickle")
+    return run
+
+
+@pytest.fixture
+def run(finished, tmp_path) -> Path:
+    return shutil.copytree(finished, tmp_path / "three_things")
+
+
+@pytest.fixture
+def logged_in(hub, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return hub
+
+
+def command(run: Path, *flags: str) -> int:
+    return publish.main([str(run), "--repo-id", REPO, *flags])
+
+
+def last_error(capsys) -> str:
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert line.startswith("training.publish: ")
+    return line
+
+
+def test_a_run_is_published_in_one_commit_and_comes_back(logged_in, run, data, capsys):
+    assert command(run, "--data", str(data)) == 0
+    files = logged_in.files(REPO)
+    assert files.keys() - {".gitattributes"} == PUBLISHED
+    assert len(logged_in.repo(REPO).commits) == 2  # the Hub's own first one, and this
+    assert files["model.safetensors"] == (run / "model.safetensors").read_bytes()
+    out = capsys.readouterr().out
+    commit = logged_in.repo(REPO).refs["main"]
+    assert f"{logged_in.endpoint}/{REPO} at {commit}" in out
+    for line in ("resnet_hub.from_pretrained", "timm.create_model", "AutoModelForImageClassification"):
+        assert f'{line}("' in out or f"{line}.from_pretrained" in out
+    assert from_pretrained(REPO).labels == LABELS
+
+
+def test_the_published_card_parses_has_no_empty_field_and_evaluation_agrees_with_it(
+    logged_in, run, data, capsys
+):
+    command(run)
+    card = ModelCard.load(REPO)
+    assert all(leaf not in (None, "", "None") for leaf in leaves(card.data.to_dict()))
+    assert "![" in card.text and f'"{REPO}"' in card.text
+    assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 0
+    altered = card.content.replace("| ant |", "| ant | 1.0 % |\n| x |", 1)
+    logged_in.repo(REPO).commit({"README.md": altered.encode()})
+    assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 1
+    assert "the card says class ant 0.01" in capsys.readouterr().err
+
+
+def test_publishing_again_sends_nothing_and_says_so(logged_in, run, capsys):
+    command(run)
+    before = dict(logged_in.repo(REPO).refs)
+    capsys.readouterr()
+    assert command(run) == 0
+    assert logged_in.repo(REPO).refs == before and "there already" in capsys.readouterr().out
+
+
+def test_a_section_written_on_the_hub_survives_and_figures_follow_the_run(logged_in, run):
+    command(run)
+    card = logged_in.files(REPO)["README.md"].decode()
+    card = card.replace("## Use", "## Thanks\n\nTo Anna.\n\n## Use")
+    logged_in.repo(REPO).commit({"README.md": card.replace("seed 17", "seed 18").encode()})
+    assert command(run) == 0
+    card = logged_in.files(REPO)["README.md"].decode()
+    assert "To Anna." in card and "seed 17" in card and "seed 18" not in card
+
+
+@pytest.mark.parametrize("name", publish.NEEDED)
+def test_a_run_that_is_not_whole_is_refused(logged_in, run, name, capsys):
+    (run / name).unlink()
+    assert command(run) == 2
+    assert name in last_error(capsys) and not logged_in.repos
+
+
+def test_a_card_that_says_something_else_than_the_run_is_refused(logged_in, run, capsys):
+    card = (run / "README.md").read_text()
+    (run / "README.md").write_text(card.replace("temperature of 1.25", "temperature of 1.5"))
+    assert command(run) == 2
+    assert "temperature 1.5 and 1.25" in last_error(capsys) and not logged_in.repos
+
+
+def test_figures_that_the_weights_do_not_reach_are_refused(logged_in, run, data, capsys):
+    model = lively(create_model("resnet20_cifar", num_classes=3), seed=5)
+    model.labels, model.calibration = LABELS, from_pretrained(run).calibration
+    card = (run / "README.md").read_text()
+    model.save_pretrained(run, card=card)
+    assert command(run, "--data", str(data)) == 2
+    assert "what was measured on" in last_error(capsys) and not logged_in.repos
+
+
+def test_a_dry_run_writes_a_loadable_folder_and_sends_nothing(logged_in, run, tmp_path, capsys):
+    assert command(run, "--dry-run", str(tmp_path / "look")) == 0
+    assert {path.name for path in (tmp_path / "look").iterdir()} == PUBLISHED
+    assert from_pretrained(tmp_path / "look").labels == LABELS
+    assert not logged_in.requests and "nothing uploaded" in capsys.readouterr().out
+    assert command(run, "--dry-run", str(tmp_path / "look")) == 2
+    assert "not empty" in last_error(capsys)
+
+
+def test_no_folder_of_this_machine_is_published(logged_in, run, data):
+    command(run)
+    for name, content in logged_in.files(REPO).items():
+        assert str(data).encode() not in content and str(run.parent).encode() not in content, name
+
+
+def test_a_run_that_holds_a_token_is_refused(logged_in, run, capsys):
+    history = (run / "history.jsonl").read_text()
+    (run / "history.jsonl").write_text(history + json.dumps({"note": TOKEN}) + "\n")
+    assert command(run) == 2
+    line = last_error(capsys)
+    assert "history.jsonl" in line and TOKEN not in line and not logged_in.repos
+
+
+def test_the_token_is_in_no_output_and_no_file(logged_in, run, capfd, tmp_path):
+    command(run, "--private")
+    logged_in.faults = [lambda method, path, answer: type(answer)(403, b"{}")]
+    command(run, "--private")
+    assert TOKEN not in "".join(capfd.readouterr())
+    for content in logged_in.files(REPO).values():
+        assert TOKEN.encode() not in content
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or TOKEN.encode() not in path.read_bytes()
+
+
+def test_a_private_model_is_private_and_verified_all_the_same(logged_in, run):
+    assert command(run, "--private") == 0
+    assert logged_in.repo(REPO).private
+
+
+def test_an_upload_that_arrives_damaged_is_noticed(logged_in, run, capsys):
+    logged_in.faults = [on("model.safetensors", with_body(flip_a_byte))]
+    assert command(run) == 2
+    assert "sha256" in last_error(capsys)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_while_it_uploads_the_branch_is_as_it_was_and_a_retry_completes(logged_in, run, how):
+    reached, ended, real = Event(), Event(), logged_in.answer
+
+    def holds_back_the_commit(method, path, *rest):
+        if "/commit/" not in path:
+            return real(method, path, *rest)
+        reached.set()
+        ended.wait(60)
+        return error(500)
+
+    logged_in.answer = holds_back_the_commit
+    env = os.environ | {"HF_ENDPOINT": logged_in.endpoint, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
+    line = [sys.executable, "-m", "training.publish", str(run), "--repo-id", REPO]
+    process = subprocess.Popen(
+        line,
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # What a shell runs in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert reached.wait(120)
+    process.send_signal(how)
+    said = process.communicate(timeout=60)[1].decode()
+    ended.set()
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in said and TOKEN not in said
+    assert logged_in.files(REPO).keys() == {".gitattributes"}
+    logged_in.answer = real
+    assert command(run) == 0 and logged_in.files(REPO).keys() > PUBLISHED
+
+
+def test_a_lost_answer_is_no_second_commit(logged_in, run):
+    logged_in.faults = [once(lambda method, path, answer: "lose" if "/commit/" in path else None)]
+    assert command(run) == 0
+    assert len(logged_in.repo(REPO).commits) == 2
+
+
+def test_without_a_login_it_says_how(hub, run, capsys):
+    assert command(run) == 2
+    assert "hf auth login" in last_error(capsys)
+
+
+@pytest.mark.parametrize("repo_id", ["name", "a/b/c", "a b/c", "https://hf.co/a/b"])
+def test_a_bad_repository_id_is_refused(run, repo_id):
+    with pytest.raises(SystemExit) as end:
+        publish.main([str(run), "--repo-id", repo_id])
+    assert end.value.code == 2
+
+
+def test_a_loaded_model_pushed_back_keeps_its_results(logged_in, run):
+    command(run)
+    from_pretrained(REPO).push_to_hub(REPO)
+    assert "## Results" in logged_in.files(REPO)["README.md"].decode()
+    from_pretrained(run).push_to_hub("somebody/else")
+    assert "## Results" not in logged_in.files("somebody/else")["README.md"].decode()
+
+
+def test_what_an_earlier_run_recorded_does_not_outlive_its_weights(logged_in, run):
+    assert command(run) == 0
+    assert set(logged_in.files(REPO)) >= RUN_FILES
+    logged_in.repo(REPO).commit({"notes.txt": b"a person's"})
+    lively(create_model("resnet20_cifar", num_classes=3)).push_to_hub(REPO)
+    files = logged_in.files(REPO)
+    assert not RUN_FILES & set(files) and files["notes.txt"] and "0.8761" not in files["README.md"].decode()
+
+
+def test_other_answers_of_the_same_weights_keep_no_figure(logged_in, run):
+    assert command(run) == 0
+    model = from_pretrained(REPO)
+    model.calibration = Calibration(temperature=3.21)
+    model.push_to_hub(REPO)
+    card = logged_in.files(REPO)["README.md"].decode()
+    assert "## Results" not in card and "temperature of" not in card
+
+
+def test_the_space_s_files_start_and_serve_the_model(logged_in, run, tmp_path):
+    assert command(run) == 0
+    assert command(run, "--space", "--dry-run", str(tmp_path / "look")) == 0
+    start = [sys.executable, str(tmp_path / "look-space" / "space.py")]
+    (tmp_path / "space_home").mkdir()
+    env = {"HF_ENDPOINT": logged_in.endpoint, "HF_HUB_DISABLE_XET": "1"}
+    with served(start, tmp_path / "space_home", **env) as address:
+        client = Client(address, verbose=False)
+        image(0).save(tmp_path / "photo.png")
+        answer = client.predict(handle_file(str(tmp_path / "photo.png")), REPO, api_name="/classify")
+        assert {c["label"] for c in answer[0]["confidences"]} == set(LABELS)
+        with pytest.raises(AppError, match="not offered here"):
+            client.predict(handle_file(str(tmp_path / "photo.png")), "somebody/else", api_name="/classify")
+
+
+def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys):
+    assert command(run, "--space") == 0
+    files = logged_in.files(REPO, "spaces")
+    front = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
+    assert (front["sdk"], front["app_file"], front["models"]) == ("gradio", "space.py", [REPO])
+    assert REPO.encode() in files["space.py"] and b"--models-only-from" in files["space.py"]
+    here = Path(publish.ROOT)
+    needed = (
+        "app.py",
+        "requirements.txt",
+        "resnet_hub/ui/shared/style.css",
+        "resnet_hub/hub/card_template.md",
+    )
+    for name in (*needed, "training/results/stem.json"):
+        assert files[name] == (here / name).read_bytes()
+    assert not [name for name in files if "__pycache__" in name or name.startswith("tests")]
+    assert not [name for name in files if name.startswith("training/") and name.endswith(".py")]
+    assert "/spaces/" in capsys.readouterr().out

@@ -1,0 +1,276 @@
+"""The promises of `training` about crashes and processes: killed at any moment, full disk, damaged files, two
+processes against one. Each run is a process of its own, as a user starts it; the oracle is a run nobody
+disturbed."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import ROOT
+from PIL import Image
+from safetensors.torch import load_file
+
+from training import cifar, engine
+
+FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", "12", "--precision", "fp32"]
+ENV = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+# As the processes started here; another number would give other bits.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> Path:
+    """train/ with 72 images of two classes, test/ with 8: noise, redder or bluer."""
+    root, draw = tmp_path_factory.mktemp("colours"), torch.Generator().manual_seed(0)
+    for part, count in (("train", 36), ("test", 4)):
+        for channel, name in ((0, "red"), (2, "blue")):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = torch.randint(0, 200, (32, 32, 3), generator=draw, dtype=torch.uint8)
+                pixels[:, :, channel] += 40
+                Image.fromarray(pixels.numpy()).save(root / part / name / f"{i:02}.png")
+    return root
+
+
+def arguments(data: Path, run: Path, *more: str) -> list[str]:
+    return ["resnet20_cifar", "--data", str(data), "--out", str(run), *FAST, "--device", "cpu", *more]
+
+
+def start(data: Path, run: Path, *more: str, launcher=(sys.executable,), **options) -> subprocess.Popen:
+    command = [*launcher, "-m", "training.cifar", *arguments(data, run, *more)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=ENV, **pipes, **options)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(colours, tmp_path_factory) -> dict[str, torch.Tensor]:
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    process = start(colours, run)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    return load_file(run / "model.safetensors")
+
+
+# Where a run is killed, and the how-manieth time it is there; between them three of its epochs pass.
+MOMENTS = (
+    ("step", "", 1), ("unnamed", "history.jsonl", 1), ("named", "history.jsonl", 1), ("half", "last.ckpt", 1),
+    ("unnamed", "last.ckpt", 1), ("named", "last.ckpt", 1), ("half", "last.ckpt", 2),
+    ("named", "history.jsonl", 2), ("step", "", 2), ("named", "run.json", 1),
+)  # fmt: skip
+KILLED_THERE = """
+import io, itertools, os, signal, sys
+from pathlib import Path
+import torch
+from training import cifar, engine
+
+def dies(where, name, times):
+    left = itertools.count(times, -1)
+
+    def die_at(place, file=""):
+        if (place, Path(file).name) == (where, name) and next(left) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    replace, save, update = os.replace, torch.save, engine.Trainer._update
+
+    def dying_replace(source, target):
+        die_at("unnamed", target)
+        replace(source, target)
+        die_at("named", target)
+
+    def dying_save(state, file):
+        save(state, whole := io.BytesIO())
+        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+        file.flush()
+        die_at("half", "last.ckpt")
+        file.write(whole.getvalue()[len(whole.getvalue()) // 2 :])
+
+    def dying_update(trainer):
+        die_at("step")
+        update(trainer)
+
+    os.replace, torch.save, engine.Trainer._update = dying_replace, dying_save, dying_update
+
+moments, arguments = eval(sys.argv[1]), sys.argv[2:]
+for moment in moments:
+    child = os.fork()
+    if not child:
+        dies(*moment)
+        os._exit(cifar.main(arguments))
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (moment, status)
+sys.exit(cifar.main(arguments))
+"""
+
+
+def test_killed_at_ten_moments_it_ends_in_the_same_bits(colours, tmp_path, undisturbed):
+    """A checkpoint after every step, so that kills fall into steps, into writing and between two files."""
+    run = tmp_path / "run"
+    words = [repr(MOMENTS), *arguments(colours, run, "--resume", "--save-every", "0")]
+    command = [sys.executable, "-c", KILLED_THERE, *words]
+    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "is finished; nothing to do" in done.stdout  # the last kill fell between run.json and the end
+    assert not (run / "last.ckpt").exists()
+    same_bits(load_file(run / "model.safetensors"), undisturbed)
+
+
+def wait_for(happens, process: subprocess.Popen, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not happens() and process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+@pytest.fixture(scope="module")
+def stopped(colours, tmp_path_factory) -> Path:
+    """A run that met Ctrl-C in the middle of its first epoch; tests copy it."""
+    run, step = tmp_path_factory.mktemp("runs") / "stopped", engine.Trainer.train_step
+
+    def step_and_interrupt(trainer, batches):
+        step(trainer, batches)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+        assert cifar.main(arguments(colours, run)) == 130
+    return run
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(colours, tmp_path, stopped, undisturbed):
+    run = shutil.copytree(stopped, tmp_path / "run")
+    assert torch.load(run / "last.ckpt", weights_only=True)["step"] == 1
+    assert cifar.main(arguments(colours, run, "--resume")) == 0
+    same_bits(load_file(run / "model.safetensors"), undisturbed)
+
+
+def test_ctrl_c_to_the_command_itself_finishes_the_step_and_says_how_to_go_on(colours, tmp_path):
+    run = tmp_path / "run"
+    process = start(colours, run, "--save-every", "0", "--epochs", "1000")
+    wait_for(lambda: (run / "last.ckpt").exists(), process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 130 and "the same command with --resume goes on" in said
+
+
+def test_precision_is_the_one_the_run_began_with(colours, tmp_path, monkeypatch):
+    """ "auto" times both, and a busy machine may choose another one on the second day."""
+    run, seen = tmp_path / "run", []
+
+    def stop(*anything):
+        raise KeyboardInterrupt
+
+    def look(trainer, *anything):
+        seen.append(trainer.amp_dtype)
+        raise KeyboardInterrupt
+
+    words = [word if word != "fp32" else "auto" for word in arguments(colours, run)]
+    with monkeypatch.context() as patch:
+        patch.setattr("training.command.pick_precision", lambda *anything: torch.bfloat16)
+        patch.setattr(cifar, "finish_run", stop)
+        assert cifar.main(words) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr("training.command.pick_precision", lambda *anything: None)
+        patch.setattr(engine.Trainer, "fit", look)
+        assert cifar.main([*words, "--resume"]) == 130
+    assert seen == [torch.bfloat16]
+    assert cifar.main([*arguments(colours, run), "--resume"]) == 2  # fp32 is asked for now
+
+
+def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, stopped, undisturbed):
+    """A bound on the size of files stands in for the disk: the first checkpoint fits, the next does not."""
+    run = shutil.copytree(stopped, tmp_path / "run")
+    before = (run / "last.ckpt").read_bytes()
+    small = (len(before) // 2, len(before) // 2)
+    full = start(
+        colours, run, "--resume", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, small)
+    )
+    said, _ = full.communicate(timeout=600)
+    assert full.returncode == 2 and "Traceback" not in said
+    assert "last.ckpt cannot be written" in said and "Make room" in said
+    assert (run / "last.ckpt").read_bytes() == before and not list(run.glob("*.tmp"))
+    assert cifar.main(arguments(colours, run, "--resume")) == 0
+    same_bits(load_file(run / "model.safetensors"), undisturbed)
+
+
+def test_run_that_died_before_its_card_was_written_is_finished_by_resume(
+    colours, tmp_path, undisturbed, monkeypatch
+):
+    run = tmp_path / "run"
+
+    def power_cut(*anything):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cifar, "finish_run", power_cut)
+        assert cifar.main(arguments(colours, run)) == 130
+    assert not (run / "run.json").exists()
+    assert cifar.main(arguments(colours, run, "--resume")) == 0
+    same_bits(load_file(run / "model.safetensors"), undisturbed)
+    assert not (run / "last.ckpt").exists()
+
+
+def test_run_is_not_overwritten_without_being_asked(colours, tmp_path, capsys):
+    (tmp_path / "last.ckpt").write_bytes(b"hours of work")
+    assert cifar.main(arguments(colours, tmp_path)) == 2
+    assert "holds a run (last.ckpt); give --resume, or another --out" in capsys.readouterr().err
+    assert (tmp_path / "last.ckpt").read_bytes() == b"hours of work"
+
+
+def test_damaged_checkpoint_is_one_line(colours, tmp_path, capsys):
+    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
+    assert cifar.main(arguments(colours, tmp_path, "--resume")) == 2
+    assert "last.ckpt cannot be read" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_other_data_is_refused_on_resume(colours, tmp_path, stopped, capsys):
+    run = shutil.copytree(stopped, tmp_path / "run")
+    assert cifar.main(arguments(colours, run, "--resume", "--train-images", "40")) == 2
+    assert "was made with another data: " in capsys.readouterr().err
+
+
+# Several processes
+
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def losses(run: Path) -> list[float]:
+    """The training loss after each step, from TensorBoard's file."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    return [event.value for event in events.Scalars("training loss so far this epoch")]
+
+
+def test_two_processes_are_one_with_two_micro_batches(colours, tmp_path):
+    """20 steps of 12 images; each look at the loss is one number, and the weights agree as well."""
+    pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e .[dev]")
+    same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--lr", "0.02"]
+    two = start(colours, tmp_path / "two", *same, launcher=TORCHRUN)
+    said, _ = two.communicate(timeout=600)
+    assert two.returncode == 0, said
+    assert cifar.main(arguments(colours, tmp_path / "one", *same, "--accumulate", "2")) == 0
+    pairs = list(zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True))
+    assert len(pairs) == 4 * 1 and all(abs(a - b) < 1e-4 for a, b in pairs)
+    two, one = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
+    for name, value in two.items():
+        if "num_batches_tracked" not in name:
+            torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-4)
+    assert said.count("held out") == 4  # one process speaks

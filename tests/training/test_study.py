@@ -1,0 +1,183 @@
+"""The promises of studies and measurements: tables say what the runs say, an interrupted study goes on, the
+int8 version is compared on the same images. Oracles: the runs' own files, read here, and ONNX Runtime
+beside torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnet_hub import create_model, from_pretrained
+from training import bench, cifar, quantize, scale, study
+from training.data import load_data
+from training.engine import Trainer
+from training.study import STUDIES, Study
+
+FEW = "--recipe plain --batch-size 8 --held-out 4 --precision fp32 --device cpu"
+
+
+@pytest.fixture(scope="module")
+def greys(tmp_path_factory) -> Path:
+    """train/ and test/ of two classes: dark and light noise."""
+    root, draw = tmp_path_factory.mktemp("greys"), np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 6)):
+        for low, name in ((0, "dark"), (120, "light")):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = draw.integers(low, low + 130, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{i:02}.png")
+    return root
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    arms = {"one": "resnet20_cifar --input 16", "the other": "plain20_cifar --input 16 --lr 0.02"}
+    monkeypatch.setitem(STUDIES, "tiny", Study(question="Which?", arms=arms, common=FEW, budget=(16, 2)))
+
+
+def run_study(data: Path, place: Path, *more: str) -> int:
+    where = ["--runs", str(place / "runs"), "--results", str(place / "results")]
+    return study.main(["tiny", "--data", str(data), "--seeds", "2", *where, *more])
+
+
+def test_table_says_what_the_runs_say(greys, tmp_path, tiny):
+    assert run_study(greys, tmp_path) == 0
+    document = json.loads((tmp_path / "results" / "tiny.json").read_text())
+    text = (tmp_path / "results" / "tiny.md").read_text()
+    for row, arm in zip(document["rows"], ("one", "the-other"), strict=True):
+        runs = [
+            json.loads((tmp_path / "runs" / "tiny" / f"{arm}-{i}" / "run.json").read_text()) for i in (0, 1)
+        ]
+        tested = [run["results"]["top1"] for run in runs]
+        assert row["test_acc_by_seed"] == tested and row["test_acc"] == pytest.approx(np.mean(tested))
+        assert f"{np.mean(tested):.2%}" in text
+        assert all((run["train_images"], run["epochs_run"]) == (16, 2) for run in runs)
+        assert [run["seed"] for run in runs] == [0, 1]
+    assert document["evidence"]["command"].startswith("python -m training.study tiny --data")
+    assert document["evidence"]["seeds"] == 2 and document["evidence"]["test_images"] == 12
+    with Image.open(tmp_path / "results" / "tiny.png") as image:
+        assert image.format == "PNG"
+
+
+def test_interrupted_study_goes_on_without_repeating_finished_runs(greys, tmp_path, tiny, monkeypatch):
+    fit, runs = Trainer.fit, []
+
+    def fit_once(trainer, held_out, run):
+        runs.append(run.name)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        fit(trainer, held_out, run)
+
+    monkeypatch.setattr(Trainer, "fit", fit_once)
+    assert run_study(greys, tmp_path) == 2
+    assert not (tmp_path / "results").exists()
+    assert run_study(greys, tmp_path) == 0
+    assert runs == ["one-0", "the-other-0", "the-other-0", "one-1", "the-other-1"]
+
+
+def test_other_flags_go_to_every_arm(greys, tmp_path, tiny):
+    assert run_study(greys, tmp_path, "--epochs", "1", "--seeds", "1") == 0
+    facts = json.loads((tmp_path / "runs" / "tiny" / "the-other-0" / "run.json").read_text())
+    assert facts["epochs_run"] == 1
+
+
+def test_finished_runs_of_another_budget_are_refused(greys, tmp_path, tiny, capsys):
+    assert run_study(greys, tmp_path, "--epochs", "1", "--seeds", "1") == 0
+    capsys.readouterr()
+    assert run_study(greys, tmp_path, "--seeds", "1") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "one-0 was made by" in said and "--epochs 1" in said and "move it away" in said
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_arm_of_every_study_is_a_command_the_trainer_takes(name):
+    one = STUDIES[name]
+    trainers = {"cifar": cifar.parse_arguments, "transfer": study.transfer.parse_arguments}
+    given = type("Options", (), {"data": "DIR", "more": []})
+    for arm in one.arms:
+        words = study.arm_arguments(one, arm, given, seed=1)
+        options = trainers[one.trainer]([*words, "--out", "RUN"])
+        assert options.seed == 1 and options.epochs == one.budget[1]
+
+
+# int8
+
+
+@pytest.fixture(scope="module")
+def trained(greys, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "trained"
+    words = f"resnet20_cifar --data {greys} --out {run} --epochs 3 --input 16 {FEW}"
+    assert cifar.main(words.split()) == 0
+    return run
+
+
+def test_int8_version_is_smaller_and_measured_beside_fp32(trained, greys, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install -e .[export]")
+    words = [str(trained), "--data", str(greys), "--out", str(tmp_path), "--rounds", "2", "--json"]
+    assert quantize.main(words) == 0
+    results = json.loads(capsys.readouterr().out)
+    facts = json.loads((trained / "run.json").read_text())
+    assert results["torch fp32"]["top1"] == pytest.approx(facts["results"]["top1"])
+    assert results["ONNX fp32"]["agrees_with_fp32"] == 1
+    assert results["ONNX int8"]["bytes"] < 0.5 * results["ONNX fp32"]["bytes"]
+    assert results["ONNX int8"]["agrees_with_fp32"] >= 0.75
+    model = from_pretrained(trained)
+    data = load_data(str(greys), "test", model.preprocess)
+    ((pixels, _),) = quantize.batches_of(data, model, 12)
+    ours = quantize.torch_runner(model)(pixels)
+    assert quantize.onnx_runner(tmp_path / "fp32.onnx")(pixels) == pytest.approx(ours, rel=1e-3, abs=1e-4)
+    assert not np.array_equal(quantize.onnx_runner(tmp_path / "int8.onnx")(pixels), ours)
+
+
+def test_int8_version_of_a_network_that_keeps_the_maximum_of_its_last_map(trained, greys, tmp_path, capsys):
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install -e .[export]")
+    labels = from_pretrained(trained).labels
+    net = create_model("resnet8_cifar", num_classes=len(labels), input_size=16)
+    net.labels = labels
+    net.save_pretrained(tmp_path)
+    assert quantize.main([str(tmp_path), "--data", str(greys), "--rounds", "2", "--json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["ONNX fp32"]["agrees_with_fp32"] == 1 and results["ONNX int8"]["bytes"] < 4e6
+
+
+def test_int8_of_other_classes_is_refused(trained, tmp_path, capsys):
+    for part in ("train", "test"):
+        (tmp_path / part / "cat").mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / part / "cat" / "1.png")
+    assert quantize.main([str(trained), "--data", str(tmp_path)]) == 2
+    assert "the data has classes ('cat',)" in capsys.readouterr().err.splitlines()[-1]
+
+
+# Speed
+
+
+@pytest.mark.parametrize("variant", ["usual", "ours", "ideal"])
+def test_benchmark_variants_take_steps_of_the_same_size(variant, monkeypatch):
+    monkeypatch.setattr(bench, "IMAGES", 512)
+    steps = bench.VARIANTS[variant]("resnet20_cifar", torch.device("cpu"), False)
+    assert next(steps) == bench.BATCH
+
+
+def test_benchmark_ends_when_the_images_do():
+    assert bench.images_per_second(iter([128] * 8), seconds=60) > 0
+
+
+def test_benchmark_of_an_unknown_network_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended:
+        bench.main(["resnet21_cifar"])
+    assert ended.value.code == 2
+    assert "unknown network resnet21_cifar" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_scale_is_arithmetic_on_the_measured_rates():
+    text = scale.report("resnet18", speed=100.0, decoding=50.0, device_name="a machine", precision="fp32")
+    images = 1_281_167 * 90
+    assert f"{images / 100 / 86_400:,.0f} days" in text
+    assert f"| 1 | {images / 86_400:,.0f} |" in text
+    parameters = sum(p.numel() for p in create_model("resnet18").parameters())
+    assert f"{4 * parameters / 1e6:,.0f} MB of gradients" in text

@@ -1,0 +1,322 @@
+"""The promises of the app about models from the Hub: any public one can be typed in unless that is switched
+off, its size is said first, memory stays bounded, a stranger's card can do no harm. The Hub is on loopback.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from html.parser import HTMLParser
+
+import gradio as gr
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from helpers import ROOT
+from helpers.checkpoints import tiny
+from helpers.loopback_hub import TOKEN, LoopbackHub, serve
+from helpers.serving import served
+from PIL import Image
+
+import resnet_hub
+from resnet_hub import predict
+from resnet_hub.hub.fetch import CheckpointError
+from resnet_hub.ui import shelf as models
+from resnet_hub.ui.cards import card_html, shown_card
+from resnet_hub.ui.classify.tab import load, overlay
+from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shelf import MOST_LOADED, Shelf, TooLarge
+
+REPO = "somebody/small-net"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("net") / "net"
+    tiny(num_classes=4).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def online(saved):
+    """A Hub on loopback with a public and a private repository, for processes of their own."""
+    hub = LoopbackHub()
+    server = serve(hub)
+    hub.add(REPO, saved)
+    hub.add("somebody/other-net", saved)
+    hub.add("owner/private-net", saved, private=True)
+    yield hub
+    server.shutdown()
+
+
+def app(tmp_path_factory, hub, *flags: str):
+    env = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+    return served([sys.executable, "app.py", *flags], tmp_path_factory.mktemp("app"), **env)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory, online):
+    with app(tmp_path_factory, online) as address:
+        yield Client(address, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def closed_client(tmp_path_factory, online):
+    with app(tmp_path_factory, online, "--models-only-from", REPO) as address:
+        yield Client(address, verbose=False)
+
+
+def ask(client, photo, model: str) -> dict[str, float]:
+    answer = client.predict(handle_file(str(photo)), model, api_name="/classify")
+    return {c["label"]: c["confidence"] for c in answer[0]["confidences"]}
+
+
+def test_a_typed_repository_answers_as_the_library_does(client, photo, saved):
+    expected = dict(resnet_hub.from_pretrained(saved).predict(photo)[0])
+    assert ask(client, photo, REPO) == pytest.approx(expected, abs=1e-6)
+    assert ask(client, photo, f" {REPO} ") == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_visitor_does_not_get_what_only_the_owner_s_token_opens(client, photo):
+    with pytest.raises(AppError, match="no such repository") as error:
+        ask(client, photo, "owner/private-net")
+    assert TOKEN not in str(error.value)
+
+
+@pytest.mark.parametrize("typed", ["resnet_hub/ui", "../hub", "/etc/passwd", "a/b/c", "x" * 300])
+def test_a_typed_name_opens_no_directory(client, photo, typed):
+    with pytest.raises(AppError, match="not a repository on the Hugging Face Hub"):
+        ask(client, photo, typed)
+
+
+def test_with_the_list_only_what_is_on_it_is_loaded(closed_client, photo, online):
+    assert ask(closed_client, photo, REPO)
+    before = len(online.requests)
+    with pytest.raises(
+        AppError, match="is not offered here. Choose one of: resnet20_cifar10, resnet8_cifar10, " + REPO
+    ):
+        ask(closed_client, photo, "somebody/other-net")
+    assert len(online.requests) == before
+
+
+@pytest.mark.parametrize("given", ["file", "text"])
+def test_the_list_is_a_file_or_text(given, tmp_path):
+    from app import parse_arguments
+
+    (tmp_path / "list.txt").write_text("# mine\nowner/a\n\nowner/b\n")
+    text = str(tmp_path / "list.txt") if given == "file" else "owner/a, owner/b"
+    assert parse_arguments(["--models-only-from", text]).models_only_from == ("owner/a", "owner/b")
+
+
+def test_a_list_with_something_else_on_it_ends_with_one_line_and_2():
+    command = [sys.executable, "app.py", "--models-only-from", "owner/a,/etc"]
+    out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert out.returncode == 2 and "'/etc' is no Hub repository id" in out.stderr.splitlines()[-1]
+
+
+# The shelf
+
+
+def test_memory_stays_bounded_however_many_repositories_are_named(hub, saved):
+    shelf = Shelf()
+    for i in range(MOST_LOADED + 3):
+        hub.add(f"somebody/net-{i}", saved)
+        shelf.get(f"somebody/net-{i}")
+    newest = [f"somebody/net-{i}" for i in range(MOST_LOADED + 2, 2, -1)]
+    assert shelf.loaded() == newest
+
+
+def test_what_visitors_name_leaves_nothing_on_the_disk(hub, saved, tmp_path):
+    hub.add(REPO, saved)
+    Shelf().get(REPO)
+    assert not list((tmp_path / "hub_cache").rglob("*.safetensors"))
+    Shelf(added=(REPO,)).get(REPO)
+    assert list((tmp_path / "hub_cache").rglob("*.safetensors"))
+
+
+def test_a_private_model_in_the_owner_s_cache_is_nobody_else_s_while_the_hub_is_away(hub, saved):
+    hub.add("owner/private-net", saved, private=True)
+    resnet_hub.from_pretrained("owner/private-net", token=TOKEN)
+    hub.faults.append(lambda *request: "drop")
+    assert resnet_hub.from_pretrained("owner/private-net", token=TOKEN).revision  # from the cache
+    with pytest.raises(CheckpointError):
+        Shelf().get("owner/private-net")
+
+
+def test_a_visitor_s_repository_may_not_be_huge(hub, saved, monkeypatch):
+    hub.add(REPO, saved)
+    monkeypatch.setattr(models, "MOST_TYPED_BYTES", 1000)
+    with pytest.raises(TooLarge):
+        Shelf().megabytes(REPO)
+    assert Shelf(added=(REPO,)).megabytes(REPO) == pytest.approx(1.1, abs=0.1)
+    with pytest.raises(gr.Error, match="At most"):
+        load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
+    assert not hub.downloads()
+
+
+def test_the_size_is_shown_before_the_first_byte_and_then_the_bytes(hub, saved):
+    hub.add(REPO, saved)
+    seen = []
+
+    def progress(share, desc=None, unit=None):
+        seen.append((share, desc, len(hub.downloads())))
+
+    load(Shelf(), REPO, "en", progress)
+    announced = next(i for i, (_, desc, _) in enumerate(seen) if desc and "downloading 1 MB" in desc)
+    assert seen[announced][2] == 0, "nothing was downloaded yet"
+    total = len(hub.files(REPO)["model.safetensors"])
+    assert (total, total) in [share for share, *_ in seen[announced:]]
+
+
+def test_a_model_in_memory_is_not_looked_up_again(hub, saved):
+    hub.add(REPO, saved)
+    shelf = Shelf()
+    load(shelf, REPO, "en", lambda *args, **kwargs: None)
+    hub.requests.clear()
+    load(shelf, REPO, "en", lambda *args, **kwargs: None)
+    assert not hub.requests
+
+
+def test_a_model_in_memory_does_not_wait_for_another_s_download(saved, monkeypatch):
+    monkeypatch.setattr(models, "LOCKS", 1)
+    shelf = Shelf(added=(str(saved),))
+    held, found = shelf.get(str(saved)), []
+    visitor = threading.Thread(target=lambda: found.append(shelf.get(str(saved))))
+    with shelf._loading[0]:  # as while another model is on its way
+        visitor.start()
+        visitor.join(timeout=10)
+        assert found == [held]
+
+
+def test_what_is_not_allowed_is_not_loaded(hub, saved):
+    hub.add(REPO, saved)
+    with pytest.raises(KeyError):
+        Shelf(only=("owner/a",)).get(REPO)
+    assert not hub.requests
+
+
+def test_a_broken_repository_is_said_in_one_line(hub, saved):
+    repo = hub.add(REPO, saved)
+    repo.commit({"config.json": b"{"})
+    with pytest.raises(gr.Error, match=f"{REPO}: config.json"):
+        load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
+
+
+def test_what_is_in_the_cache_is_not_announced_as_a_download(hub, saved):
+    repo = hub.add(REPO, saved)
+    resnet_hub.from_pretrained(REPO)
+    assert Shelf(added=(REPO,)).megabytes(REPO) is None
+    assert Shelf().megabytes(REPO) == pytest.approx(1.1, abs=0.1)  # what a visitor names is not read from it
+    repo.commit({"README.md": b"# another commit"})
+    assert Shelf(added=(REPO,)).megabytes(REPO) == pytest.approx(1.1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"), [({"num_classes": 0}, "has no classes"), ({"in_chans": 4}, "takes 4 channels")]
+)
+def test_a_network_that_cannot_label_images_is_refused_in_one_line(hub, tmp_path, capsys, overrides, said):
+    tiny(**overrides).save_pretrained(tmp_path / "net")
+    hub.add(REPO, tmp_path / "net")
+    with pytest.raises(gr.Error, match=said):
+        load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
+    photo = str(ROOT / "resnet_hub" / "examples" / "cat.jpg")
+    assert predict.main([photo, "--model", str(tmp_path / "net")]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"), [((1, 4096), (1, 256)), ((4096, 8), (256, 1)), ((32, 32), (256, 256))]
+)
+def test_where_it_looked_is_one_size_whatever_the_network_sees(size, shown):
+    assert overlay(Image.new("RGB", size), np.ones((2, 2), np.float32)).size == shown
+
+
+# Cards
+
+
+def test_a_card_of_unclosed_comments_does_not_hold_the_page():
+    started = time.perf_counter()
+    shown = card_html("# Title\n" + "<!--" * 50_000, "en")
+    assert "Title" in shown and "<!--" not in shown
+    assert time.perf_counter() - started < 20  # a quadratic search takes minutes
+
+
+def test_the_card_is_that_of_the_loaded_commit(hub, saved):
+    repo = hub.add(REPO, saved)
+    shelf = Shelf()
+    shelf.get(REPO)
+    repo.commit({"README.md": b"# changed since"})
+    shown = shown_card(shelf, REPO, "en")
+    assert "resnet20_cifar" in shown and "changed since" not in shown
+    assert "<table>" in shown and "generated" not in shown and "library_name" not in shown
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_where_there_is_no_card_that_is_said(hub, saved, language):
+    repo = hub.add(REPO, saved)
+    shelf = Shelf()
+    assert say(language, "card_gone", model=REPO) in shown_card(shelf, REPO, language)
+    del repo.commits[repo.refs["main"]]["README.md"]
+    shelf.get(REPO)
+    assert say(language, "card_missing", model=REPO) in shown_card(shelf, REPO, language)
+    with pytest.raises(CheckpointError):
+        hub.faults = [lambda method, path, answer: type(answer)(503)]
+        shelf.card(REPO)
+    assert "503" in shown_card(shelf, REPO, language)
+    assert say(language, "card_choose") in shown_card(shelf, None, language)
+
+
+class Tags(HTMLParser):
+    """Every tag and attribute of some HTML."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, dict]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+
+
+HARM = [
+    "![x](https://example.com/x.png)",
+    "![x][r]\n\n[r]: https://example.com/x.png",
+    "<img src=https://example.com/x.png onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "<iframe src='https://example.com'></iframe>",
+    "```\n<img src=x>\n~~~\n```\n<img src=https://example.com/x.png>",
+    "<style>@import 'https://example.com/x.css'</style>",
+    "<!-- > --><img src=https://example.com/x.png>",
+    "[x](javascript:alert(1))",
+    '[x](https://example.com "\\"><img src=y>")',
+    "<svg/onload=alert(1)>",
+    "![<img src=z>](x)",
+    "<!-- never closed <img src=https://example.com/x.png>",
+    "---\nx: 1\n",
+]
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_stranger_s_card_brings_no_html_script_or_image(harm):
+    seen = Tags(card_html(f"---\na: 1\n---\n# Title\n\n{harm}\n")).seen
+    allowed = {"div", "h1", "h2", "p", "em", "strong", "a", "code", "pre", "ul", "li", "hr", "table"}
+    assert {tag for tag, _ in seen} <= allowed
+    for _, attributes in seen:
+        assert attributes.keys() <= {"class", "href", "title"}
+        assert not attributes.get("href", "").startswith("javascript")
+
+
+def test_an_image_is_shown_as_its_description():
+    assert "[image: Loss by epoch]" in card_html("![Loss by epoch](curves.png)")
+
+
+def test_the_app_starts_without_the_hub_and_without_torch():
+    code = (
+        "import sys, app\nfrom resnet_hub.ui.shelf import Shelf\n"
+        "app.build_app(Shelf(only=('owner/a',)), app.UPLOADS_KEPT)\nprint('torch' in sys.modules)"
+    )
+    env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert out.stdout.strip() == "False", out.stderr

@@ -1,0 +1,128 @@
+"""The page in a real browser: headless Chromium, at desktop and phone width."""
+
+import re
+
+import pytest
+from helpers.browsing import IN_BROWSER, open_tab
+from helpers.images import image
+
+import resnet_hub
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
+expect = playwright.expect
+pytestmark = IN_BROWSER
+
+
+def upload(page, path):
+    page.locator("#photo input[type=file]").first.set_input_files(str(path))
+
+
+def test_an_uploaded_photo_is_classified_and_no_request_leaves_the_machine(open_page, photo):
+    page = open_page()
+    upload(page, photo)
+    best = resnet_hub.from_pretrained("resnet20_cifar10").predict(photo)[0][0][0]
+    expect(page.locator("#panel .verdict")).to_contain_text(best)
+    expect(page.locator("#result")).to_contain_text(best)
+    width = page.locator("#panel img.seen").evaluate("image => image.naturalWidth")
+    assert width == 32
+    assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_switching_the_model_answers_again(open_page, photo, app_folder):
+    page = open_page()
+    upload(page, photo)
+    expect(page.locator("#panel .facts")).to_contain_text("resnet20_cifar10")
+    page.locator("#model input").click()
+    page.get_by_role("option", name=str(app_folder / "other")).click()
+    expect(page.locator("#panel .facts")).to_contain_text(str(app_folder / "other"))
+
+
+def test_the_browser_s_language_is_used_and_can_be_switched_with_the_result_on_the_page(open_page, photo):
+    page = open_page(locale="ja-JP")
+    expect(page.get_by_role("button", name="どこを見て判断した？")).to_be_visible()
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_contain_text("最も可能性が高いもの")
+    page.get_by_label("English").check()
+    expect(page.locator("#panel .verdict")).to_contain_text("Most likely")
+    expect(page.get_by_role("button", name="Where did it look?")).to_be_visible()
+
+
+def test_grad_cam_is_drawn_on_demand(open_page, photo):
+    page = open_page()
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+    page.locator("#look").click()
+    expect(page.locator("#panel img.seen")).to_have_count(2)
+    page.get_by_label("日本語").check()
+    expect(page.locator("#panel")).to_contain_text("影響の大きさを示すもの")
+    expect(page.locator("#panel img.seen")).to_have_count(2)
+
+
+def test_a_broken_file_takes_the_answer_away_and_the_next_photo_works(open_page, photo, tmp_path):
+    page = open_page()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"this is not an image")
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+    upload(page, broken)
+    expect(page.get_by_text(re.compile("not an image that can be read")).first).to_be_visible()
+    expect(page.locator("#panel .waiting")).to_be_visible()
+    page.locator("#look").click()
+    expect(page.get_by_text("Classify a photo first").first).to_be_visible()
+    page.reload()
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+
+
+def test_examples_and_messages_follow_the_language(open_page, tmp_path):
+    page = open_page()
+    page.get_by_label("日本語").check()
+    page.locator("#examples button.gallery-item").first.click()
+    expect(page.locator("#panel .verdict")).to_contain_text("最も可能性が高いもの")
+    expect(page.locator("#photo")).to_contain_text("写真")
+    page.reload()
+    page.get_by_label("日本語").check()
+    expect(page.get_by_role("button", name="どこを見て判断した？")).to_be_visible()
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"this is not an image")
+    upload(page, broken)
+    expect(page.get_by_text("読み取れる画像ではありません").first).to_be_visible()
+
+
+def test_an_unfamiliar_image_is_flagged(open_page, tmp_path):
+    from resnet_hub.predict import classify
+
+    model = resnet_hub.from_pretrained("resnet20_cifar10")
+    images = [image(seed) for seed in range(200)]
+    flagged = [p for p, said in zip(images, classify(model, images), strict=True) if said.unfamiliar]
+    flagged[0].save(tmp_path / "odd.png")
+    page = open_page()
+    upload(page, tmp_path / "odd.png")
+    expect(page.locator("#panel .notice.unfamiliar")).to_be_visible()
+
+
+@pytest.mark.parametrize(("scheme", "locale"), [("light", "en-US"), ("dark", "ja-JP")])
+def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, photo, scheme, locale):
+    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme, locale=locale)
+    upload(page, photo)
+    expect(page.locator("#panel .verdict")).to_be_visible()
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0
+
+
+def test_the_cards_tab_shows_the_card_of_the_loaded_model_and_asks_nobody(open_page):
+    page = open_page()
+    page.get_by_role("tab", name="Cards").click()
+    expect(page.locator("#card h1")).to_contain_text("resnet20_cifar")
+    expect(page.locator("#card table").first).to_be_visible()
+    expect(page.locator("#card img")).to_have_count(0)
+    page.get_by_label("日本語").check()
+    expect(page.get_by_text("作り手が述べていること")).to_be_visible()
+    assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_a_phone_shows_a_card_without_scrolling_sideways(open_page):
+    page = open_page(viewport={"width": 390, "height": 844}, locale="ja-JP")
+    open_tab(page, "ja", "tab_cards", "#card table")
+    overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert overflow <= 0

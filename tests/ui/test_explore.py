@@ -1,0 +1,390 @@
+"""The promises of the Explore tab's plain functions and of `/explore`. Oracles: `trace`, the built network,
+the course's table, an XML parser."""
+
+import contextlib
+import json
+import random
+import re
+import time
+import xml.etree.ElementTree as ET
+from statistics import median
+
+import numpy as np
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from resnet_hub import create_model, from_pretrained, list_models, model_config
+from resnet_hub.geometry import trace
+from resnet_hub.geometry.advice import RULES
+from resnet_hub.ui.explore import designs
+from resnet_hub.ui.explore import page as explore_page
+from resnet_hub.ui.explore import run as explore_run
+from resnet_hub.ui.explore import tab as explore
+from resnet_hub.ui.explore.designs import DesignError
+from resnet_hub.ui.explore.drawing import WIDTH, Map, common_scale, shrinking_maps
+from resnet_hub.ui.shared.page import data_url, viridis
+from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
+from resnet_hub.ui.shelf import Shelf
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def any_design(seed: int):
+    """A random configuration of a random network that controls can make and `trace` accepts."""
+    rng = random.Random(seed)
+    while True:
+        config = drawn(rng)
+        with contextlib.suppress(designs.DesignError):
+            designs.design(config)
+            return config
+
+
+def drawn(rng: random.Random):
+    config = model_config(rng.choice(list_models()), input_size=(rng.randint(64, 300), rng.randint(64, 300)))
+    options = {
+        "stem": ("imagenet", "cifar", "deep"),
+        "maxpool": (True, False),
+        "strides": [tuple(rng.randint(1, 8) for _ in getattr(config, "depths", ()))],
+        "stride_in": ("3x3", "1x1"),
+        "shortcut": ("projection", "zeropad", "none"),
+    }
+    chosen = {field: rng.choice(values) for field, values in options.items() if rng.random() < 0.6}
+    return config.override(**{f: v for f, v in chosen.items() if f in designs.taken(config)})
+
+
+def same_network(one, other) -> bool:
+    """Whether two configurations build the same thing; `maxpool=None` means as usual with the stem."""
+    return one.to_dict() | {"maxpool": 0} == other.to_dict() | {"maxpool": 0} and getattr(
+        one, "has_maxpool", None
+    ) == getattr(other, "has_maxpool", None)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_an_address_brings_back_its_design_and_needs_no_escapes(seed):
+    config = any_design(seed)
+    text = designs.address(config)
+    assert same_network(designs.read_address(text), config)
+    assert re.fullmatch(r"[\w.-]+", text)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_the_controls_bring_back_their_design(seed):
+    config = any_design(seed)
+    examined = explore_page.from_controls(list(designs.values(config).values()))
+    assert same_network(examined.config, config)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_python_builds_this_very_network(seed, monkeypatch):
+    config = any_design(seed)
+    built = []
+    monkeypatch.setattr("resnet_hub.create_model", lambda name, **o: built.append((name, o)), raising=False)
+    exec(designs.python(config), {})
+    ((name, overrides),) = built
+    assert same_network(model_config(name, **overrides), config)
+    usual = model_config(name).to_dict() | {"maxpool": None}
+    assert all(usual[field] != value for field, value in overrides.items()), "only what is not the default"
+
+
+@pytest.mark.parametrize(
+    "text, code",
+    [
+        ("", "network"),
+        ("resnet17.32", "network"),
+        ("<script>.32", "network"),
+        ("resnet50.x", "size"),
+        ("resnet50.0", "size_range"),
+        ("resnet50.5000x5000.stem-cifar", "size_range"),
+        ("resnet50." + "9" * 5000, "size"),
+        ("resnet50.32.stem-7x7", "word"),
+        ("resnet50.32.maxpool-perhaps", "word"),
+        ("resnet50.32.strides-1-2", "strides_count"),
+        ("resnet50.32.strides-0-2-2-2", "strides_range"),
+        ("resnet50.32.strides-a-b", "strides"),
+        ("resnet18.32.stride_in-1x1", "idle"),
+        ("lenet5.32.stem-cifar", "idle"),
+        ("resnet50.32.depths-900", "address"),
+        ("resnet50.32.stem-cifar.stem-deep", "address"),
+        ("alexnet.32", "nothing_left"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_a_sentence(text, code):
+    with pytest.raises(DesignError) as refused:
+        designs.design(designs.read_address(text))
+    assert refused.value.code == code
+    for language in LANGUAGES:
+        sentence = explore_page.reason(language, refused.value)
+        assert "{" not in sentence and "\n" not in sentence and len(sentence) < 500
+
+
+def test_the_smallest_image_named_is_one_that_works():
+    with pytest.raises(DesignError) as refused:
+        designs.design(designs.read_address("alexnet.32"))
+    least = refused.value.facts["least"]
+    assert designs.design(designs.read_address(f"alexnet.{least}")).rows
+    with pytest.raises(DesignError):
+        designs.design(designs.read_address(f"alexnet.{least - 1}"))
+
+
+@pytest.mark.parametrize(
+    "stem, sides", [("imagenet", [32, 16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 32, 16, 8, 4])]
+)
+def test_the_drawing_is_the_course_s_table_to_scale(stem, sides):
+    found = designs.design(designs.read("resnet50", stem, "32"))
+    drawn = ET.fromstring(explore_page.drawing("en", "A", found, 2.0))
+    boxes = drawn.findall(f"{SVG}rect")
+    assert [float(box.get("width")) for box in boxes] == [2.0 * side for side in sides]
+    assert [float(box.get("height")) for box in boxes] == [2.0 * side for side in sides]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_drawing_leaves_its_frame(seed):
+    found = [designs.design(any_design(seed)), designs.design(any_design(seed + 1))]
+    scale = common_scale([explore_page.maps_of("ja", each) for each in found])
+    for each in found:
+        drawn = ET.fromstring(explore_page.drawing("ja", "B", each, scale))
+        height = float(drawn.get("height"))
+        for box in drawn.iter(f"{SVG}rect"):
+            left, top = float(box.get("x")), float(box.get("y"))
+            assert left >= 0 and left + float(box.get("width")) <= WIDTH
+            assert top >= 0 and top + float(box.get("height")) <= height
+
+
+@pytest.mark.parametrize(
+    "text", ["resnet50.4096x1", "resnet50.1024x32", "resnet50.4096.stem-cifar.maxpool-yes"]
+)
+def test_extreme_sizes_are_drawn_in_a_frame_one_can_look_at(text):
+    found = designs.design(designs.read_address(text))
+    scale = common_scale([explore_page.maps_of("en", found)])
+    drawn = ET.fromstring(explore_page.drawing("en", "A", found, scale))
+    assert float(drawn.get("height")) <= 500 and float(drawn.get("width")) <= 600
+    boxes = [max(float(box.get("width")), float(box.get("height"))) for box in drawn.findall(f"{SVG}rect")]
+    assert max(boxes) > 20
+
+
+def test_a_map_of_one_position_is_drawn_in_the_warning_colour():
+    drawn = ET.fromstring(shrinking_maps([Map("x", 3, (32, 32)), Map("y", 8, (1, 1))], 2, "#000000", "t"))
+    assert [box.get("fill") for box in drawn.iter(f"{SVG}rect")] == ["#000000", "#d55e00"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_shows_the_numbers_of_both_designs(language):
+    a, b = (designs.design(designs.read_address(text)) for text in explore.START.values())
+    shown = explore_page.page(language, a, b)
+    assert "25,557,032" in shown[2] and "1,299,857,408" in shown[2]
+    assert "2048×1×1" in shown[0] and "2048×4×4" in shown[1]
+    assert shown[3].count("<tr>") == len(trace("resnet50")) + 1
+    assert shown[-1] == "?a=resnet50.32&b=resnet50.32.stem-cifar"
+
+
+def test_a_page_is_as_well_formed_as_its_words_are_hostile():
+    wrong = explore_page.examine(lambda: designs.read("<img src=x onerror=alert(1)>"))
+    shown = explore_page.page("en", wrong, wrong)
+    assert "<img" not in "".join(shown) and "&lt;img" in shown[0]
+
+
+@pytest.mark.parametrize("rule", [rule.code for rule in RULES])
+def test_every_advice_has_its_sentence_in_both_languages(rule):
+    cases = [
+        "resnet50.32",
+        "resnet18.1024",
+        "resnet18.224.stem-cifar",
+        "resnet50.225",
+        "resnet8_cifar.36",
+        "resnet50.224.stride_in-1x1",
+    ]
+    found = [
+        (d.config, one) for d in map(designs.design, map(designs.read_address, cases)) for one in d.advice
+    ]
+    config, advice = next((config, one) for config, one in found if one.code == rule)
+    english, japanese = (explore_page.advice_item(language, config, advice) for language in LANGUAGES)
+    assert advice.why.split(":")[0][:40] in english.replace("&#x27;", "'")
+    assert re.search("[ぁ-んァ-ン]", japanese) and advice.why not in japanese
+    change = re.search('data-apply="([^"]+)"', english)[1]
+    mended = designs.design(designs.read_address(change))
+    assert rule not in [one.code for one in mended.advice]
+
+
+def test_every_japanese_sentence_is_japanese():
+    keys = [key for key in TEXT if key.startswith(("design_", "advice_", "run_", "take_", "column_"))]
+    assert len(keys) > 40
+    for key in set(keys) - {"column_macs"}:  # MACs are MACs
+        assert re.search("[ぁ-んァ-ン一-龠]", TEXT[key]["ja"]), key
+
+
+def test_every_kind_of_layer_has_words():
+    kinds = {row.op for name in list_models() for row in trace(name)}
+    assert {"conv", "batch_norm", "linear"} <= kinds
+    assert {f"op_{kind}" for kind in kinds} <= TEXT.keys()
+
+
+def test_two_designs_are_answered_within_150_milliseconds():
+    controls = [list(designs.values(designs.read_address(text)).values()) for text in explore.START.values()]
+    times = []
+    for _ in range(7):
+        designs.design.cache_clear()
+        started = time.process_time()  # a busy machine is not this handler's fault
+        explore_page.page("en", *map(explore_page.from_controls, controls))
+        times.append(time.process_time() - started)
+    assert median(times) < 0.150
+
+
+@pytest.fixture(scope="module")
+def shelf():
+    return Shelf()
+
+
+def run(shelf, text: str, photo) -> explore_run.Run:
+    return explore_run.run(shelf, designs.design(designs.read_address(text)), photo)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_runs_on_an_image(shelf, photo, name):
+    text = f"{name}.{67 if name == 'alexnet' else 32}"
+    found = run(shelf, text, photo.read_bytes())
+    rows = designs.design(designs.read_address(text)).rows
+    last = [row for row in rows if row.stage != "head"][-1]
+    assert found.stages[-1].size == last.out_size
+    assert all(len(stage.images) == explore_run.CHANNELS for stage in found.stages)
+
+
+def test_the_maps_are_the_trained_model_s_own(shelf, photo):
+    found = run(shelf, "resnet20_cifar.32", str(photo))
+    assert found.source == "resnet20_cifar10"
+    model = from_pretrained("resnet20_cifar10")
+    pixels = model.preprocess.tensor(Image.open(photo))[None]
+    channel = model.features(pixels)[0][0, 0].detach().numpy()
+    span = (channel - channel.min()) / (channel.max() - channel.min())
+    assert found.stages[0].images[0] == data_url(viridis(span))
+
+
+@pytest.mark.parametrize(
+    "text", ["resnet20_cifar.32.maxpool-yes", "resnet20_cifar.32.strides-1-2-1", "resnet32_cifar.32"]
+)
+def test_another_design_is_not_called_trained(shelf, photo, text):
+    assert run(shelf, text, str(photo)).source is None
+    assert "Random weights" in explore_run.weights_text("en", run(shelf, text, str(photo)))
+
+
+def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path):
+    create_model("resnet20_cifar", shortcut="projection").save_pretrained(tmp_path / "net")
+    text, folder = "resnet20_cifar.32.shortcut-projection", str(tmp_path / "net")
+    for offered, source in (((), None), ((folder,), folder)):
+        shelf = Shelf(offered)
+        shelf._loaded[folder] = from_pretrained(folder)
+        assert run(shelf, text, photo).source == source
+
+
+def test_trained_weights_at_another_size_are_said_to_be_out_of_place(shelf, photo):
+    found = run(shelf, "resnet20_cifar.96", str(photo))
+    assert found.source and "32×32" in explore_run.weights_text("en", found)
+
+
+def test_random_weights_leave_the_random_numbers_of_others_alone(shelf, photo):
+    import torch
+
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = run(shelf, "resnet18.32", str(photo))
+    assert torch.equal(torch.rand(3), expected)
+    assert run(shelf, "resnet18.32", str(photo)) == first
+
+
+@pytest.mark.parametrize(
+    "text", ["resnet50.4096x4096.stem-cifar", "vgg16.4096", "wrn28_10_cifar.512", "alexnet.3000"]
+)
+def test_too_costly_a_run_is_refused_before_it_starts(text):
+    started = time.process_time()
+    refusal = explore_run.affordable("A", designs.design(designs.read_address(text)))
+    assert refusal.key == "run_too_much" and time.process_time() - started < 1
+    assert "100 G" in explore_run.run_maps("en", refusal)
+
+
+@pytest.mark.parametrize(
+    "text", ["resnet152.224", "vgg16.224", "wide_resnet50_2.384", "resnet18.224.stem-cifar"]
+)
+def test_usual_designs_may_run(text):
+    assert explore_run.affordable("A", designs.design(designs.read_address(text))) is None
+
+
+def test_a_channel_is_shown_from_its_lowest_to_its_highest_value():
+    shown = np.asarray(explore_run.shaded(np.array([[-3.0, 5.0]])))
+    assert shown[0].tolist() == [[68, 1, 84], [253, 231, 37]]
+    assert explore_run.shaded(np.zeros((500, 300))).size == (50, 84)
+
+
+@pytest.fixture(scope="module")
+def client(app_url, tmp_path_factory):
+    return Client(app_url, verbose=False, download_files=str(tmp_path_factory.mktemp("client")))
+
+
+def test_the_api_needs_a_network_only(client):
+    document = client.predict("resnet20_cifar", api_name="/explore")
+    assert document["totals"]["params"] == 269_722 and document["advice"] == []
+    assert document["config"]["input_size"] == [32, 32]
+
+
+def test_the_api_takes_every_change(client):
+    document = client.predict("resnet50", "deep", "47x61", "1,2,1,2", False, "1x1", api_name="/explore")
+    rows = trace("resnet50", (47, 61), stem="deep", strides=(1, 2, 1, 2), maxpool=False, stride_in="1x1")
+    assert document["rows"] == json.loads(json.dumps([vars(row) for row in rows]))
+    assert {"last_map_small", "size_rounded"} & {one["code"] for one in document["advice"]}
+
+
+def test_the_api_s_table_of_the_course(client):
+    for stem, sides in (("imagenet", [16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 16, 8, 4])):
+        document = client.predict("resnet50", stem, "32", api_name="/explore")
+        assert [stage["out_size"] for stage in document["stages"][:-1]] == [[n, n] for n in sides]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("resnet17",), "Choose one of: resnet"),
+        (("resnet50", "7x7"), "imagenet, cifar, deep"),
+        (("resnet50", None, "5000"), "1 to 4096"),
+        (("resnet50", None, "32", "1,2,2,0"), "1 to 8"),
+        (("resnet18", None, None, None, None, "1x1"), "would change nothing"),
+        (("resnet50", None, "32", None, "maybe"), "Choose one of: yes, no"),
+        (({"a": 1},), "There is no network"),
+        (("resnet50", ["cifar"]), "Choose one of"),
+    ],
+)
+def test_the_api_says_what_is_wrong_in_one_line(client, arguments, words):
+    with pytest.raises(AppError, match=words) as error:
+        client.predict(*arguments, api_name="/explore")
+    assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
+    assert client.predict("lenet5", api_name="/explore")["totals"]["params"] == 44_426
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_advice_says_what_a_stem_was_measured_to_cost_and_nothing_where_it_was_not(
+    language, tmp_path, monkeypatch
+):
+    import json
+
+    from resnet_hub.models.registry import model_config
+    from resnet_hub.ui.explore.designs import design
+    from resnet_hub.ui.explore.page import advice_list
+    from resnet_hub.ui.results import recorded
+
+    small = design(model_config("resnet50", input_size=32))
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    assert "61.3" not in advice_list(language, small)
+    rows = [{"arm": "CIFAR stem", "test_acc": 0.7049}, {"arm": "ImageNet stem", "test_acc": 0.6132}]
+    stands_on = {"train_images": 6000, "epochs": 5, "data": "CIFAR-10 re-encoded as JPEG", "seeds": 1}
+    study = {"study": "stem", "question": "", "evidence": stands_on, "rows": rows, "histories": {}}
+    (tmp_path / "stem.json").write_text(json.dumps(study))
+    said = advice_list(language, small)
+    assert "61.3%" in said and "70.5%" in said and "6,000" in said
+    assert ("One seed only" in said) == (language == "en") and ("re-encoded" in said) == (language == "en")
+    (tmp_path / "stem.json").write_text(json.dumps(study | {"evidence": stands_on | {"seeds": 3}}))
+    assert say(language, "results_one_seed") not in advice_list(language, small)
+    buttons = re.findall(r"<button [^>]*>([^<]*)", said)
+    assert any(say(language, "maxpool") in words for words in buttons)
+    assert not any("maxpool" in words for words in buttons)
+    large = design(model_config("resnet50", input_size=224))
+    assert "61.3%" not in advice_list(language, large)

@@ -1,0 +1,89 @@
+"""Numbers -> matplotlib figures. Never pyplot: a figure belongs to its call and is freed with it."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
+BLUE, ORANGE = "#0072B2", "#D55E00"
+PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def curves(history: list[dict]) -> Figure:
+    """Loss and accuracy of the training and held-out images by epoch; lines of a run's `history.jsonl`."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    for axes, what, unit in zip(figure.subplots(1, 2), ("loss", "acc"), ("nats", "share right"), strict=True):
+        epochs = [line["epoch"] for line in history]
+        axes.plot(
+            epochs, [line[f"train_{what}"] for line in history], color=BLUE, label="training, augmented"
+        )
+        axes.plot(epochs, [line[f"val_{what}"] for line in history], color=ORANGE, label="held out")
+        axes.set(xlabel="epoch", ylabel=f"{ {'loss': 'cross entropy', 'acc': 'accuracy'}[what] } ({unit})")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    return figure
+
+
+def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
+    """Counts by true class (rows) and predicted class (columns)."""
+    side = 2.5 + 0.45 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    most = max(map(max, matrix))
+    axes.imshow(matrix, cmap="cividis")
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    for i, row in enumerate(matrix) if len(classes) <= 20 else ():
+        for j, count in enumerate(row):
+            axes.text(j, i, count, ha="center", va="center", color="black" if count > most / 2 else "white")
+    return figure
+
+
+def prediction_grid(images: list, true: list[str], predicted: list[str], columns: int = 8) -> Figure:
+    """Images (H, W, 3) with what the network called them; wrong answers have a frame and the right name."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.4 * columns, 1.65 * rows))
+    # Fixed: a constrained layout would draw every title several times to measure it.
+    margins = {"left": 0.01, "right": 0.99, "bottom": 0.1 / rows, "top": 1 - 0.3 / rows}
+    grid = figure.subplots(
+        rows, columns, squeeze=False, gridspec_kw=margins | {"hspace": 0.35, "wspace": 0.1}
+    )
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for axes, image, label, answer in zip(grid.flat, images, true, predicted, strict=False):
+        axes.imshow(image)
+        if label == answer:
+            axes.set_title(label, fontsize=8)
+        else:
+            axes.set_title(f"✗ {answer}\n({label})", fontsize=8, color=ORANGE)
+            axes.set_axis_on()
+            axes.set(xticks=[], yticks=[])
+            for spine in axes.spines.values():
+                spine.set(color=ORANGE, linewidth=3)
+    return figure
+
+
+def study_curves(histories: dict[str, list[list[dict]]]) -> Figure:
+    """Training and held-out accuracy by epoch for each arm of a study: mean over seeds, least to most shaded.
+
+    Args:
+        histories: arm -> one history (lines of `history.jsonl`) for each seed.
+    """
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    parts = {"train": "training, augmented", "val": "held out"}
+    for axes, (part, title) in zip(figure.subplots(1, 2, sharey=True), parts.items(), strict=True):
+        for colour, (arm, seeds) in zip(cycle(PALETTE), histories.items(), strict=False):
+            values = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
+            columns = list(zip(*values, strict=False))
+            epochs = range(1, len(columns) + 1)
+            axes.plot(epochs, [sum(c) / len(c) for c in columns], color=colour, marker="o", ms=3, label=arm)
+            axes.fill_between(epochs, [*map(min, columns)], [*map(max, columns)], color=colour, alpha=0.12)
+        axes.set(title=title, xlabel="epoch", ylabel="accuracy (%)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    return figure
