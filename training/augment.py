@@ -7,7 +7,9 @@ Knows nothing of networks, files or optimizers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,6 +19,8 @@ from resnet_hub.preprocess import Preprocess
 from training.data import DataError, FolderSet, ImageSet, normalise
 from training.recipes import Recipe
 
+ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
+CUTOUT_SHARE = 0.25  # of the side, arXiv 1708.04552
 ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for images of (H, W)
     "resized_crop": lambda v2, size: v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
     "trivial": lambda v2, size: v2.TrivialAugmentWide(),  # arXiv 2103.10158
@@ -65,6 +69,9 @@ class Views:
         flips = "flip" in recipe.augment
         self.flip = first_side ^ (epoch % 2 == 1) if flips else torch.zeros(count, dtype=torch.bool)
         _, self.shift = epoch_draws(count, self.pad, seed, epoch)
+        draw = torch.Generator().manual_seed(random_key(seed, epoch, 5))
+        self.window = torch.rand(4, count, generator=draw) if "zoom" in recipe.augment else None
+        self.hole = torch.rand(2, count, generator=draw) if "cutout" in recipe.augment else None
         self.one_by_one = _composed(recipe, size)
 
     def __call__(self, images: Tensor, index: Tensor) -> Tensor:
@@ -73,6 +80,10 @@ class Views:
             images = self._cropped(images, index)
         flip = self.flip[index].to(images.device).view(-1, 1, 1, 1)
         images = torch.where(flip, images.flip(3), images)
+        if self.window is not None:
+            images = zoomed(images, self.window[:, index].to(images.device))
+        if self.hole is not None:
+            images = with_hole(images, self.hole[:, index].to(images.device))
         if self.one_by_one is None:
             return images
         return torch.stack([self._changed(*pair) for pair in zip(images, index.tolist(), strict=True)])
@@ -87,6 +98,32 @@ class Views:
     def _changed(self, image: Tensor, index: int) -> Tensor:
         torch.manual_seed(random_key(self.key, index))
         return self.one_by_one(image)
+
+
+def zoomed(images: Tensor, draws: Tensor) -> Tensor:
+    """A random window of each image uint8 (B, C, H, W), enlarged to its size: RandomResizedCrop for a batch.
+
+    Args:
+        draws: (4, B), 0 to 1: of the window's area, its shape, and its place in both directions.
+    """
+    area = ZOOM_AREA[0] + (ZOOM_AREA[1] - ZOOM_AREA[0]) * draws[0]
+    ratio = torch.exp(math.log(ZOOM_RATIO[0]) + math.log(ZOOM_RATIO[1] / ZOOM_RATIO[0]) * draws[1])
+    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    left, top = (1 - width) * (2 * draws[2] - 1), (1 - height) * (2 * draws[3] - 1)
+    zero = torch.zeros_like(width)
+    theta = torch.stack([torch.stack([width, zero, left], 1), torch.stack([zero, height, top], 1)], 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    shown = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
+    return shown.round().to(torch.uint8)
+
+
+def with_hole(images: Tensor, draws: Tensor) -> Tensor:
+    """Each image uint8 (B, C, H, W) with a grey square around a random point, which the border may cut."""
+    height, width = images.shape[-2:]
+    half = CUTOUT_SHARE * min(height, width) / 2
+    rows = (torch.arange(height, device=images.device) + 0.5 - height * draws[0][:, None]).abs() < half
+    columns = (torch.arange(width, device=images.device) + 0.5 - width * draws[1][:, None]).abs() < half
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 128)
 
 
 def _composed(recipe: Recipe, size: tuple[int, int]) -> Callable | None:
@@ -119,6 +156,8 @@ class Feed:
         seed: int,
         device: torch.device,
     ) -> None:
+        if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
+            data = replace(data, images=data.images.to(device))
         self.data, self.preprocess, self.recipe = data, preprocess, recipe
         self.seed, self.device = seed, device
         self.mixer = _mixer(recipe, len(data.classes))

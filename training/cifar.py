@@ -28,6 +28,7 @@ from training.command import (
 from training.data import ImageSet, measured_preprocess, whole_image
 from training.evaluate import finish_run
 from training.optim import whitening_filters
+from training.outliers import load_outliers
 from training.recipes import recipe_from
 
 
@@ -75,8 +76,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     recipe = sized(recipe, model)
-    identity = run_identity(model, training, held_out)
-    trainer = new_trainer(model, recipe, training, model.preprocess, options, device, identity=identity)
+    outliers = load_outliers(options, recipe, whole_image(size))
+    identity = run_identity(model, training, held_out, outliers)
+    trainer = new_trainer(
+        model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers
+    )
     if recipe.whiten:
         first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
         whiten_stem(first, trainer.feed)

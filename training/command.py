@@ -37,6 +37,7 @@ from training.data import (
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
 from training.evaluate import add_unfamiliar_flag
+from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 
 
@@ -50,6 +51,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
+    add_outliers_flag(parser)
     add_unfamiliar_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
@@ -74,6 +76,7 @@ def run_command(
             return 0
         keep_freed_memory()
         with process_group(pick_device(options.device)) as device:
+            use_fast_kernels(device)
             train(options, device)
     except Stopped:
         if rank() == 0:
@@ -89,6 +92,13 @@ def run_command(
         print(f"\ninterrupted; {kept}", file=sys.stderr)
         return 130
     return 0
+
+
+def use_fast_kernels(device: torch.device) -> None:
+    """On CUDA: TF32 for what autocast leaves in float32, and the fastest convolution found by trying."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
 
 
 def is_finished(run: Path, resume: bool) -> bool:
@@ -181,12 +191,18 @@ def precision(options, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if is_bf16 else dtype
 
 
-def run_identity(model: HubModel, training: ImageSet | FolderSet, held_out: ImageSet | FolderSet) -> dict:
+def run_identity(
+    model: HubModel,
+    training: ImageSet | FolderSet,
+    held_out: ImageSet | FolderSet,
+    outliers: ImageSet | FolderSet | None = None,
+) -> dict:
     """What a checkpoint must have in common with a run that goes on from it: the network and all images."""
     return {
         "config": model.config.to_dict(),
         "data": training.fingerprint(),
         "held_out": held_out.fingerprint(),
+        "outliers": outliers and outliers.fingerprint(),
     }
 
 
@@ -200,12 +216,14 @@ def new_trainer(
     *,
     identity: dict,
     shares: dict[str, float] | None = None,
+    outliers: ImageSet | FolderSet | None = None,
 ) -> Trainer:
     """A trainer of `net` on `data` as the flags say.
 
     Args:
         identity: what a checkpoint must have in common with this run, beside recipe and seed.
         shares: parameter name -> share of the recipe's rate; None for all parameters alike.
+        outliers: images of other things, to learn equal shares on.
     """
     if options.sync_batch_norm:
         if device.type != "cuda":
@@ -213,8 +231,6 @@ def new_trainer(
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     chosen = ("precision", "teacher", "sync_batch_norm")
     identity = identity | {name: getattr(options, name) for name in chosen}
-    if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
-        data = replace(data, images=data.images.to(device))
     return Trainer(
         net,
         recipe,
@@ -222,6 +238,7 @@ def new_trainer(
         seed=options.seed,
         device=device,
         amp_dtype=precision(options, device),
+        outliers=outliers,
         shares=shares,
         teacher=load_teacher(options, data.classes, preprocess, device),
         compiled=options.compile,

@@ -22,8 +22,11 @@ from tqdm import tqdm
 
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import local_rank, wait
+from training.tiny_imagenet import find_files as tiny_imagenet
+from training.tiny_imagenet import is_tiny_imagenet
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
 PARTS = ("train", "val", "test")
 TEST_ONE_IN = 7  # of a folder without parts
@@ -96,7 +99,7 @@ class FolderSet:
         from torch.utils.data import DataLoader
 
         plan = [index.tolist() for index in batches]
-        workers = max((os.cpu_count() or 2) // 2, 1)
+        workers = max((os.cpu_count() or 2) - 1, 1)
         loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=self._collated)
         for pixels, index, broken in loader:
             for message in broken:
@@ -148,6 +151,10 @@ def find_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
             raise DataError(f"cifar10 has 32x32 images, not {height}x{width}; give them in a folder")
         return _torchvision_cifar10(part)
     root = Path(data)
+    if is_tiny_imagenet(root):
+        found, classes = tiny_imagenet(root, part)
+        labels = torch.tensor([classes.index(name) for _, name in found], dtype=torch.long)
+        return FolderSet(tuple(file for file, _ in found), labels, classes, str(root), view)
     if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
         return find_images((part == "test" and _test_folder(root)) or root / part, view)
     return find_images(root, view, lambda file: _is_test(root, file) == (part == "test"))
@@ -164,7 +171,7 @@ def check_parts(data: str) -> None:
         DataError: when `data` has no test part, one with other classes, or a class without test images.
     """
     root = Path(data)
-    if data == "cifar10" or not root.is_dir():
+    if data == "cifar10" or not root.is_dir() or is_tiny_imagenet(root):
         return
     if (root / "train").is_dir():
         if _test_folder(root) is None:
@@ -236,8 +243,18 @@ def in_memory(data: ImageSet | FolderSet) -> ImageSet | FolderSet:
     """
     if isinstance(data, ImageSet) or len(data) * math.prod(data.shape) > IN_MEMORY_BYTES:
         return data
-    images, kept = read_images(data.files, data.view, data.source)
+    if len(data) > MOST_IN_THREADS:
+        images, kept = _read_by_processes(data)
+    else:
+        images, kept = read_images(data.files, data.view, data.source)
     return ImageSet(images, data.labels[kept], data.classes, data.source)
+
+
+def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
+    """As `read_images`: decoding small files holds the interpreter's lock, so many need processes."""
+    batches = torch.arange(len(data)).split(250)
+    read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+    return torch.cat([pixels for pixels, _ in read]), torch.cat([index for _, index in read])
 
 
 def load_images(folder: Path, view: Preprocess, classes: tuple[str, ...]) -> ImageSet:

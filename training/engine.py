@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from resnet_hub.preprocess import Preprocess
+from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.data import DataError, FolderSet, ImageSet, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
@@ -158,6 +160,7 @@ class Trainer:
     Args:
         net: what is trained; a whole network, or the head alone on features.
         feed: the training images (or features).
+        outliers: images of other things, on which uniform shares are learned (arXiv 1812.04606).
         shares: parameter name -> share of the recipe's rate, for the parameters that learn; None for all.
         teacher: inputs -> logits whose softened form is half of what is learned (arXiv 1503.02531).
         compiled: run `net` through torch.compile.
@@ -174,6 +177,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         amp_dtype: torch.dtype | None = None,
+        outliers: ImageSet | FolderSet | None = None,
         shares: dict[str, float] | None = None,
         teacher: Callable[[Tensor], Tensor] | None = None,
         compiled: bool = False,
@@ -183,6 +187,7 @@ class Trainer:
     ) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
+        self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
         self.amp_dtype, self.teacher, self.save_every = amp_dtype, teacher, save_every
         self.averaged = _averaged(self.net, recipe.ema)
         self.optimizers = build_optimizers(self.net, recipe, shares)
@@ -200,7 +205,9 @@ class Trainer:
         self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
         self.log = log or (lambda name, value, images: None)
         self._flops = {
-            side: training_flops(self.net, self._shape(side), device, teacher) for side in set(self.sides())
+            side: training_flops(self.net, self._shape(side), device, teacher)
+            * (1 + recipe.outlier_share * (outliers is not None))
+            for side in set(self.sides())
         }
 
     def sides(self) -> list[int]:
@@ -239,7 +246,9 @@ class Trainer:
         """The steps of this epoch that are left."""
         order = epoch_order(len(self.feed.data), self.recipe.batch_size, self.seed, self.epoch)
         side = self.sides()[self.epoch]
-        batches = self.feed.batches(self.epoch, micro_batches(order, self.recipe.accumulate, self.step), side)
+        numbered = micro_batches(order, self.recipe.accumulate, self.step)
+        batches = self.feed.batches(self.epoch, numbered, side)
+        others = self._outlier_batches(numbered, side)
         self.net.train()
         for norm in self.still:
             norm.eval()
@@ -247,7 +256,7 @@ class Trainer:
         with self._bar(order, side) as bar:
             while self.step < len(order):
                 set_lr_factor(self.optimizers, self._lr_factor(self.step / len(order)))
-                self.train_step(batches)
+                self.train_step(batches, others)
                 bar.update(len(order[self.step]))
                 self.step += 1
                 is_look = self.step % STEPS_BETWEEN_LOOKS == 0 or self.step == len(order)
@@ -265,13 +274,26 @@ class Trainer:
                     raise Stopped
         self.seconds += time.perf_counter() - started
 
+    def _outlier_batches(self, numbered: list[tuple[int, Tensor]], side: int) -> Iterator[Tensor | None]:
+        """For each micro-batch the outliers that go with it; None for each where there are none."""
+        if self.outliers is None:
+            return repeat(None)
+        count, share = len(self.outliers.data), self.recipe.outlier_share
+        drawn = exposure.positions(count, share, self.seed, self.epoch, numbered)
+        return (x for x, _, _ in self.outliers.batches(self.epoch, drawn, side))
+
     def _lr_factor(self, share: float) -> float:
         """What the recipe's rates are multiplied by once `share` of this epoch is over."""
         progress = (self.epoch + share) / self.recipe.epochs
         return max(SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup), 1e-6)
 
-    def train_step(self, batches: Iterator[tuple[Tensor, Tensor, Tensor]]) -> None:
-        """One update of the weights from `accumulate` micro-batches."""
+    def train_step(
+        self,
+        batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+        others: Iterator[Tensor | None] | None = None,
+    ) -> None:
+        """One update of the weights from `accumulate` micro-batches, and the outliers that go with each."""
+        others = others or repeat(None)
         parts = self.recipe.accumulate
         for part in range(parts):
             x, targets, labels = next(batches)
@@ -282,17 +304,23 @@ class Trainer:
                 stack.enter_context(still_statistics(self.net, part > 0))
                 if world_size() > 1 and part < parts - 1:
                     stack.enter_context(self.forward.no_sync())
-                loss, logits = self._backward(x, targets, parts)
+                loss, logits = self._backward(x, targets, next(others), parts)
             right = (logits.argmax(1) == labels).sum()
             self.unread.append(torch.stack([loss * len(x), right, torch.full_like(right, len(x))]))
         self._update()
 
-    def _backward(self, x: Tensor, targets: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    def _backward(
+        self, x: Tensor, targets: Tensor, others: Tensor | None, parts: int
+    ) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            logits = self.forward(x)
+            # One batch of both: batch norm must not give away which is which.
+            logits = self.forward(x if others is None else torch.cat([x, others]))
+            logits, beside = logits[: len(x)], logits[len(x) :]
             loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
             if self.teacher is not None:
                 loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
+            if others is not None:
+                loss = loss + self.recipe.outlier_weight * exposure.uniform_cross_entropy(beside)
         self.scaler.scale(loss / parts).backward()
         return loss.detach(), logits.detach()
 

@@ -46,6 +46,12 @@ _RESNETS: dict[str, dict[str, Any]] = {
     "resnet8_cifar": CIFAR
     | {"block": "pooled", "depths": (1, 1, 1), "widths": (64, 256, 256), "stem_width": 24}
     | {"strides": (2, 2, 2), "global_pool": "max"},
+    "resnet8_wide_cifar": CIFAR
+    | {"block": "pooled", "depths": (1, 1, 1), "widths": (96, 320, 384), "stem_width": 24}
+    | {"strides": (2, 2, 2), "global_pool": "max"},
+    "resnet18_64px": CIFAR
+    | {"depths": (2, 2, 2, 2), "widths": (64, 128, 256, 384), "stem": "deep", "maxpool": False}
+    | {"input_size": (64, 64)},
     "simple_resnet": CIFAR | {"depths": (2, 2, 2), "widths": (64, 128, 256), "strides": (1, 2, 2)},
 }
 _BASELINES: dict[str, dict[str, Any]] = {

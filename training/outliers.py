@@ -1,0 +1,132 @@
+"""Outlier exposure: learning from images of other things what is not known (arXiv 1812.04606).
+
+A step shows the network some outliers beside its training images and asks for equal shares of every class on
+them. Which outliers go with which step follows from the seed, so a resumed run sees the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnet_hub.preprocess import Preprocess
+from training.augment import Feed, random_key
+from training.data import (
+    PARTS,
+    DataError,
+    FolderSet,
+    ImageSet,
+    find_data,
+    image_files,
+    in_memory,
+)
+from training.recipes import Recipe
+from training.tiny_imagenet import is_tiny_imagenet
+
+FLAGS = ("outlier_weight", "outlier_share", "outliers_except", "outlier_jpeg")
+
+
+def add_outliers_flag(parser: argparse.ArgumentParser) -> None:
+    """`--outliers`; how they are used is said by the recipe's fields."""
+    words = "images of other things: a data set or any folder; the network learns not to know them"
+    parser.add_argument("--outliers", type=Path, metavar="DIR", help=words)
+
+
+def load_outliers(options, recipe: Recipe, view: Preprocess) -> ImageSet | FolderSet | None:
+    """The images of `--outliers` as `view` cuts them; None without the flag.
+
+    Raises:
+        DataError: when there are none, or a class to leave out is not there.
+        ValueError: for flags about outliers where there are none.
+    """
+    if options.outliers is None:
+        given = [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(options, name) is not None]
+        if given:
+            raise ValueError(f"{', '.join(given)} need --outliers DIR, the images of other things")
+        if recipe.outliers_except:
+            raise ValueError(
+                f"--recipe {options.recipe} learns from images of other things too; give --outliers DIR"
+            )
+        return None
+    found = in_memory(find_outliers(options.outliers, recipe.outliers_except, view))
+    return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
+
+
+def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> FolderSet:
+    """Images of other things: all below `folder`, or the training part of a data set, but for some classes.
+
+    Args:
+        left_out: class names; what the network learns, and what is kept to measure it on.
+
+    Raises:
+        DataError: when a class is not there, or no image is left.
+    """
+    is_data_set = is_tiny_imagenet(folder) or any((folder / part).is_dir() for part in PARTS)
+    data = find_data(str(folder), "train", view) if is_data_set else _any_images(folder, view)
+    if missing := sorted(set(left_out) - set(data.classes)):
+        raise DataError(f"{folder} has no class {', '.join(missing[:5])}; it has {_some(data.classes)}")
+    kept = torch.tensor([name not in left_out for name in data.classes])[data.labels].nonzero()[:, 0]
+    if not len(kept):
+        raise DataError(f"{folder} holds no image that is not left out")
+    return data.subset(kept)
+
+
+def _any_images(folder: Path, view: Preprocess) -> FolderSet:
+    """Images below `folder`, each labelled by the sub-folder it is in; "" for those in none."""
+    files = image_files(folder)
+    above = [file.relative_to(folder).parts[0] if file.parent != folder else "" for file in files]
+    classes = tuple(sorted(set(above)))
+    labels = torch.tensor([classes.index(name) for name in above], dtype=torch.long)
+    return FolderSet(tuple(files), labels, classes, str(folder), view)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def jpeg_encoded(data: ImageSet | FolderSet, quality: int) -> ImageSet | FolderSet:
+    """Each image as a JPEG file of its own size and `quality` shows it.
+
+    For outliers beside training images that are such files themselves: without it a network tells the two
+    apart by the blocks of the coding, and then calls every other photo unfamiliar.
+
+    Raises:
+        DataError: for images that are streamed.
+    """
+    if not isinstance(data, ImageSet):
+        raise DataError(f"{data.source} does not fit into memory; give --outlier-jpeg 0")
+    from torchvision.io import decode_jpeg, encode_jpeg
+
+    with ThreadPoolExecutor() as pool:
+        encoded = list(pool.map(lambda image: decode_jpeg(encode_jpeg(image, quality)), data.images))
+    return replace(data, images=torch.stack(encoded))
+
+
+def positions(
+    count: int, share: float, seed: int, epoch: int, numbered: list[tuple[int, Tensor]]
+) -> list[tuple[int, Tensor]]:
+    """Which of `count` outliers go with each micro-batch: `share` of them for each of its images."""
+    drawn = []
+    for number, index in numbered:
+        draw = torch.Generator().manual_seed(random_key(seed, epoch, number, 3))
+        drawn.append((number, torch.randint(count, (max(round(share * len(index)), 1),), generator=draw)))
+    return drawn
+
+
+def outlier_feed(outliers: ImageSet | FolderSet, feed: Feed) -> Feed:
+    """The outliers as `feed` shows its own images, but not mixed: they have no labels to mix."""
+    recipe = replace(feed.recipe, mixup=0.0, cutmix=0.0)
+    return Feed(outliers, feed.preprocess, recipe, feed.seed + 1, feed.device)
+
+
+def uniform_cross_entropy(logits: Tensor) -> Tensor:
+    """Mean cross entropy of (N, C) logits to equal shares of all classes; log C where all are equal."""
+    return (logits.logsumexp(1) - logits.mean(1)).mean()
