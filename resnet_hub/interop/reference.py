@@ -224,7 +224,7 @@ def copied(ours, source: str):
 
 
 def _ready(net, facts: Facts, preprocess: Preprocess, labels: tuple[str, ...]):
-    from resnet_hub.hub.load import Calibration
+    from resnet_hub.models.calibration import Calibration
 
     net.facts, net.preprocess, net.labels, net.calibration = facts, preprocess, labels, Calibration()
     return net.eval()
@@ -351,7 +351,7 @@ def side_by_side(ours, source: str, references: Sequence, image) -> tuple[Answer
     """One image through our model and through each reference, each with its own preprocessing.
 
     Args:
-        ours: a `HubModel` in eval mode.
+        ours: a `Network` in eval mode.
         source: where it was loaded from.
         references: from `pretrained` or `copied`.
         image: anything `load_image` reads.
