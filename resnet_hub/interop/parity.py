@@ -23,7 +23,7 @@ from PIL import ImageOps
 from torch import Tensor, nn
 
 from resnet_hub.config import ModelConfig
-from resnet_hub.geometry import totals, trace
+from resnet_hub.geometry import counted_macs, totals, trace
 from resnet_hub.interop.counterpart import LIBRARIES, counterpart, has_counterpart, none_in, provenance
 from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import build_network
@@ -208,18 +208,6 @@ def _worst(mode: str, precision: str, what: str, ours: dict, theirs: dict) -> Di
     apart = {key: difference(ours[key], theirs[key]) for key in theirs}
     where = max(apart, key=lambda key: apart[key][1] if apart[key][1] == apart[key][1] else math.inf)
     return Difference(mode, precision, what, where, *apart[where], tolerance)
-
-
-def counted_macs(net: nn.Module, size: tuple[int, ...]) -> int:
-    """Multiply-adds of one image (C, H, W), by torch's FLOP counter, on a copy without memory."""
-    from copy import deepcopy
-
-    from torch.utils.flop_counter import FlopCounterMode
-
-    shapes = deepcopy(net).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shapes(torch.empty(1, *size, device="meta"))
-    return counter.get_total_flops() // 2
 
 
 def train_mode_fits(config: ModelConfig, images: int) -> bool:
