@@ -16,12 +16,11 @@ import numpy as np
 
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
-from resnet_hub.ui.explore.page import short
 from resnet_hub.ui.lab.form import Choice, Switch, Values
 from resnet_hub.ui.lab.sections import EDGE, Section, shape_of
 from resnet_hub.ui.results import recorded, studies
 from resnet_hub.ui.shared.chart import number
-from resnet_hub.ui.shared.text import percent, say
+from resnet_hub.ui.shared.text import percent, say, short
 
 Facts = dict[str, Any]
 

@@ -28,11 +28,11 @@ from resnet_hub.lab import (
     timeline,
 )
 from resnet_hub.preprocess import load_image
-from resnet_hub.ui.explore.page import short, table
+from resnet_hub.ui.explore.page import table
 from resnet_hub.ui.lab.form import Choice, Control, Grid, Slider, Switch, Upload, Values
 from resnet_hub.ui.shared.chart import BLUE, Line, bars, heat, lines, number
 from resnet_hub.ui.shared.page import EXAMPLES, data_url, uploaded
-from resnet_hub.ui.shared.text import TEXT, percent, say
+from resnet_hub.ui.shared.text import TEXT, percent, say, short
 
 EDGE = ((0, 0, 0, 9, 0, 0),) * 6  # a vertical edge as an edge detector answers it
 PHOTO_SIDE = 96
