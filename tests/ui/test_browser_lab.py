@@ -320,7 +320,7 @@ def keeper_url(tmp_path_factory):
     script = folder / "with_results.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\nfrom resnet_hub.ui import recorded\n"
+        "from pathlib import Path\nfrom resnet_hub.ui.results import recorded\n"
         f"recorded.RESULTS = Path({str(folder / 'results')!r})\nimport app\napp.main(['--operations'])\n"
     )
     with served([sys.executable, str(script)], folder) as address:
