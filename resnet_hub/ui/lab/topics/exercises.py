@@ -1,34 +1,34 @@
-"""The course's ten exercises: a task, the lab section to try it in, an answer computed when asked.
+"""The course's ten exercises: a task, the topic to try it in, and an answer computed when asked for.
 
-Texts have gaps; the numbers in them come from `resnet_hub.lab` and from the recorded studies. Knows nothing
-of gradio components.
+The texts have gaps; the numbers in them come from `resnet_hub.lab` and from the recorded studies.
 """
 
 from __future__ import annotations
 
-import html
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
-from resnet_hub.ui.explore.page import short
 from resnet_hub.ui.lab.form import Choice, Switch, Values
-from resnet_hub.ui.lab.sections import EDGE, Section, shape_of
+from resnet_hub.ui.lab.pieces import Topic
+from resnet_hub.ui.lab.topics.pooling import EDGE
+from resnet_hub.ui.lab.topics.shapes import shape_of
 from resnet_hub.ui.results import recorded, studies
 from resnet_hub.ui.shared.chart import number
-from resnet_hub.ui.shared.text import percent, say
+from resnet_hub.ui.shared.html import render
+from resnet_hub.ui.shared.text import percent, say, short
 
 Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """`topic` and `values` open the lab where the task can be tried; `answer` fills the answer's gaps."""
+    """`topic` and `values` open the topic to try it in; `answer` fills the answer's gaps."""
 
     topic: str
     values: dict[str, Any]
@@ -172,22 +172,26 @@ EXERCISES = {
 }
 
 
-def draw(language: str, values: Values) -> str:
-    """The task with a button into the lab, and its answer once asked for."""
+def draw(language: str, values: Values) -> list[Markup]:
+    """The task with a button into its topic, and its answer once asked for."""
     number_ = values["number"]
-    exercise = EXERCISES[number_]
-    go = html.escape(json.dumps(exercise.values))
-    try_it = say(language, "exercise_try")
-    shown = (
-        f'<p class="task"><b>{number_}.</b> {say(language, f"exercise_{number_}_task")}</p>'
-        f'<button type="button" data-go="{exercise.topic}" data-values="{go}">{try_it}</button>'
-    )
+    exercise, answer = EXERCISES[number_], ""
     if values["answer"]:
         answer = say(language, f"exercise_{number_}_answer", **exercise.answer(language))
-        shown += f'<p class="notice fine"><b>{say(language, "exercise_answer")}</b> {answer}</p>'
-    return shown
+    return [
+        render(
+            "lab/pieces.html",
+            piece="task",
+            language=language,
+            number=number_,
+            task=say(language, f"exercise_{number_}_task"),
+            topic=exercise.topic,
+            values=exercise.values,
+            answer=answer,
+        )
+    ]
 
 
-SECTION = Section(
+TOPIC = Topic(
     (Choice(name="number", value="1", options=tuple(EXERCISES)), Switch(name="answer", value=False)), draw
 )
