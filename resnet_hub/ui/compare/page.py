@@ -15,7 +15,7 @@ from PIL import Image
 
 from resnet_hub.interop.reference import Answer, Beside, Facts, NoReference, Row, guess
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.explore.drawing import decades
+from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.page import alert, data_url, error_text
 from resnet_hub.ui.shared.text import name_of, percent, say
 

@@ -15,18 +15,13 @@ from resnet_hub.geometry import Row, stages, totals
 from resnet_hub.geometry.advice import Advice
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import FIELDS, Design, DesignError
-from resnet_hub.ui.explore.drawing import (
-    COLOURS,
-    Curve,
-    Map,
-    common_scale,
-    curves,
-    shrinking_maps,
-    standalone,
-)
+from resnet_hub.ui.explore.drawing import COLOURS, Map, common_scale, shrinking_maps
 from resnet_hub.ui.results import recorded
+from resnet_hub.ui.shared.chart import Line, standalone
+from resnet_hub.ui.shared.chart import lines as line_chart
+from resnet_hub.ui.shared.html import figure
 from resnet_hub.ui.shared.page import alert
-from resnet_hub.ui.shared.text import name_of, say
+from resnet_hub.ui.shared.text import memory, name_of, say, short
 
 Examined = Design | DesignError
 
@@ -236,20 +231,6 @@ def shape(row: Any) -> str:
     return "×".join(map(str, (row.out_channels, *row.out_size)))
 
 
-def short(number: float) -> str:
-    """4089184256 -> "4.09 G" """
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if number >= size:
-            value = number / size
-            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{unit}"
-    return f"{number:.0f}"
-
-
-def memory(number: int) -> str:
-    """Bytes with their unit."""
-    return f"{short(number)}B" if number >= 1000 else f"{number} B"
-
-
 def comparison(language: str, sound: dict[str, Design]) -> str:
     """Totals of A and B with their difference, and the curves along depth."""
     if not sound:
@@ -289,11 +270,13 @@ def both_curves(language: str, sound: dict[str, Design]) -> str:
     sides, fields = [], []
     for name, design in sound.items():
         side, passed = min(design.config.input_size), main_path(design.rows)
-        sides.append(Curve(name, [side, *(min(row.out_size) for row in passed)], side))
-        fields.append(Curve(name, [1, *(row.receptive_field for row in passed)], side))
+        colour, sizes = COLOURS[name], [min(row.out_size) for row in passed]
+        reach = [row.receptive_field for row in passed]
+        sides.append(Line(name, [side, *sizes], level=side, colour=colour))
+        fields.append(Line(name, [1, *reach], level=side, colour=colour))
     x_title = say(language, "curve_depth")
     return "".join(
-        f"<figure><figcaption>{title}</figcaption>{curves(lines, title, x_title)}</figure>"
+        figure(line_chart(lines, title, x_title, base=2, first=0), title, above=True)
         for lines, title in ((sides, say(language, "curve_side")), (fields, say(language, "curve_field")))
     )
 

@@ -19,9 +19,9 @@ from resnet_hub.predict import DEFAULT_MODEL, stage_maps
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import Design, DesignError
-from resnet_hub.ui.explore.page import Examined, memory, short
+from resnet_hub.ui.explore.page import Examined
 from resnet_hub.ui.shared.page import data_url, viridis
-from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shared.text import memory, say, short
 from resnet_hub.ui.shelf import Shelf
 
 # 93 G took 4 s of one core and 0.5 GB (wide_resnet50_2 at 640); the bytes count all maps at once, which a run

@@ -45,6 +45,20 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def short(number: float) -> str:
+    """4089184256 -> "4.09 G" """
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            value = number / size
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{unit}"
+    return f"{number:.0f}"
+
+
+def memory(number: int) -> str:
+    """Bytes with their unit."""
+    return f"{short(number)}B" if number >= 1000 else f"{number} B"
+
+
 def known_language(language: str | None) -> str:
     """A language that a page or a program asked for; English where we do not speak it."""
     return language if language in [*LANGUAGES] else "en"
