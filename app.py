@@ -151,13 +151,13 @@ def wire_language(page, parts: dict) -> None:
     def translate(chosen: str) -> list:
         texts = page.translations(chosen)
         for name, (_, part) in parts.items():
-            texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
+            texts += [gr.update(label=say(chosen, f"tab_{name}")), *(part.relabel(chosen) if part else [])]
         return texts
 
     language = page.language
     translated = [component for component, _ in page.translated]
     for tab, part in parts.values():
-        translated += [tab, *part.relabelled]
+        translated += [tab, *(part.relabelled if part else [])]
     language.change(translate, language, translated, **QUIET)
     mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
     language.change(None, language, None, js=mark, api_visibility="private")

@@ -13,8 +13,8 @@ from helpers.serving import served
 
 from resnet_hub.lab import adviser, cost, gradients, pooling
 from resnet_hub.ui.lab.form import Choice, Slider, Switch
-from resnet_hub.ui.lab.sections import EDGE
-from resnet_hub.ui.lab.tab import TOPICS
+from resnet_hub.ui.lab.topics import TOPICS
+from resnet_hub.ui.lab.topics.pooling import EDGE
 from resnet_hub.ui.shared.chart import number
 from resnet_hub.ui.shared.text import say
 
@@ -225,7 +225,7 @@ def test_a_number_out_of_bounds_is_refused_by_its_label_and_mended(lab):
     page = lab("transfer")
     set_control(page, "images", 0)
     expect(page.locator("#lab-image [role=alert]")).to_have_text(
-        "Training images in all: “0” is not possible. Give 1 to 10,000,000."
+        "Training images in all: 0 is not possible. Use 1 to 10,000,000."
     )
     set_control(page, "images", 700)
     expect(page.locator("#lab-image pre")).to_have_text(adviser.advise(700, 2, True).command)

@@ -6,25 +6,24 @@ import gc
 import os
 import random
 import re
-import time
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
-from resnet_hub.lab import batchnorm, gradients, timeline
-from resnet_hub.ui.lab import tab as lab
-from resnet_hub.ui.lab.exercises import EXERCISES
-from resnet_hub.ui.lab.form import Choice, Grid, Slider, Switch, Upload, defaults, label, read
+from resnet_hub.ui.lab import page as lab
+from resnet_hub.ui.lab.form import Choice, Grid, Redraw, Slider, Switch, Upload, defaults, label, read
+from resnet_hub.ui.lab.topics import TOPICS
+from resnet_hub.ui.lab.topics.exercises import EXERCISES
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT
 
 # topics
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("topic", lab.TOPICS)
-def test_every_section_opens_and_every_control_moves_its_image(topic, language):
-    controls = lab.TOPICS[topic].controls
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_opens_and_every_control_changes_its_drawing(topic, language):
+    controls = TOPICS[topic].controls
     usual = defaults(controls)
     top, bottom, study, kept = lab.opened(language, topic, {})
     assert "notice wrong" not in bottom + study and kept == (topic, usual)
@@ -49,26 +48,18 @@ def another(control):
         return next(o for o in reversed(control.options) if o != control.value and o != "resnet152")
     if isinstance(control, Switch):
         return not control.value
+    if isinstance(control, Redraw):
+        return control.draws - 1
     if isinstance(control, Grid):
         return tuple(tuple(reversed(row)) for row in control.value)
     return control.value
 
 
-@pytest.mark.parametrize("topic", lab.TOPICS)
-def test_the_default_of_every_section_answers_within_300_ms_and_its_largest_within_3_s(topic):
-    controls = lab.TOPICS[topic].controls
-    lab.opened("en", topic, {})  # torch's first call of a kind is not the section's
-    forget()
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_answers_at_its_largest_values(topic):
+    controls = TOPICS[topic].controls
     largest = {c.name: c.most for c in controls if isinstance(c, Slider)} | largest_of(topic)
-    for values, bound in (({}, 0.3), (largest, 3.0)):
-        seconds = []
-        for _ in range(3):  # processor time: on a shared machine the clock tells of other work too
-            forget()
-            started = time.process_time()
-            shown, _ = lab.follow("en", topic, values)
-            seconds.append(time.process_time() - started)
-        assert "notice wrong" not in shown
-        assert min(seconds) < bound, (topic, values, seconds)
+    assert "notice wrong" not in lab.follow("en", topic, largest)[0]
 
 
 def largest_of(topic: str) -> dict:
@@ -82,17 +73,6 @@ def largest_of(topic: str) -> dict:
     )
 
 
-def forget() -> None:
-    for cached in (
-        gradients.gradient_flow,
-        gradients.plus_one,
-        gradients.registered_flow,
-        batchnorm.spread,
-        timeline.latency,
-    ):
-        cached.cache_clear()
-
-
 @pytest.mark.parametrize(
     "raw",
     [
@@ -104,13 +84,17 @@ def forget() -> None:
         {"depth": []},
     ],
 )
-def test_values_a_browser_could_not_have_sent_are_refused_in_one_line(raw):
+def test_values_that_are_not_allowed_are_refused_in_one_line(raw):
     shown, values = lab.follow("en", "gradients", raw)
     name = next(iter(raw))
     assert "notice wrong" in shown and label("en", "gradients", name) in shown
-    allowed = {"depth": "4 to 110", "activation": "relu, tanh", "batch_norm": "true, false"}
-    assert f"Give {allowed[name]}" in shown
-    assert values == defaults(lab.TOPICS["gradients"].controls)
+    allowed = {
+        "depth": "Use 4 to 110",
+        "activation": "one of: relu, tanh",
+        "batch_norm": "one of: true, false",
+    }
+    assert allowed[name] in shown
+    assert values == defaults(TOPICS["gradients"].controls)
 
 
 def test_a_refused_value_is_refused_again_in_another_language_and_the_others_stay():
@@ -121,7 +105,7 @@ def test_a_refused_value_is_refused_again_in_another_language_and_the_others_sta
     assert 'name="classes"' in controls and 'value="7"' in controls and again == kept
 
 
-def test_a_grid_of_another_size_and_a_file_that_was_not_uploaded_are_refused():
+def test_a_grid_of_another_size_and_a_file_that_is_not_an_upload_are_refused():
     for raw in (
         {"grid": [[1] * 7] * 6},
         {"grid": [[10**9] * 6] * 6},
@@ -133,8 +117,22 @@ def test_a_grid_of_another_size_and_a_file_that_was_not_uploaded_are_refused():
     assert "no longer there" in lab.follow("en", "pooling", secret)[0]
 
 
-def test_numbers_and_words_are_read_as_the_controls_say():
-    controls = lab.TOPICS["transfer"].controls
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("99", "Row 1, column 2: 99 is too large. Use −9 to 9."),
+        ("-10", "Row 1, column 2: −10 is too small. Use −9 to 9."),
+        ("x", "Row 1, column 2: “x” is not a whole number. Use −9 to 9."),
+    ],
+)
+def test_a_cell_that_is_not_allowed_is_named(cell, said):
+    grid = [["0"] * 6 for _ in range(6)]
+    grid[0][1] = cell
+    assert said in lab.follow("en", "pooling", {"grid": grid})[0]
+
+
+def test_values_are_read_as_the_controls_define():
+    controls = TOPICS["transfer"].controls
     assert read(controls, {"images": "12000", "similar": False})["images"] == 12_000
     assert read(controls, None) == defaults(controls)
 
@@ -152,14 +150,14 @@ def test_five_hundred_interactions_leave_no_memory_behind():
 
     def interact(topic: str, i: int) -> None:
         """Open a topic with every control somewhere; where that takes seconds, at its default."""
-        controls = [c for c in lab.TOPICS[topic].controls if (topic, c.name) not in costly]
+        controls = [c for c in TOPICS[topic].controls if (topic, c.name) not in costly]
         assert lab.opened(["en", "ja"][i % 2], topic, {c.name: anywhere(c, draw) for c in controls})[1]
 
-    for i, topic in enumerate([*lab.TOPICS] * 4):
+    for i, topic in enumerate([*TOPICS] * 4):
         interact(topic, i)
     before = resident_megabytes()
     for i in range(500):
-        interact([*lab.TOPICS][i % len(lab.TOPICS)], i)
+        interact([*TOPICS][i % len(TOPICS)], i)
     assert resident_megabytes() - before < 50
 
 
@@ -172,20 +170,22 @@ def anywhere(control, draw: random.Random):
         return draw.choice(control.options)
     if isinstance(control, Switch):
         return draw.random() < 0.5
+    if isinstance(control, Redraw):
+        return draw.randrange(control.draws)
     if isinstance(control, Grid):
         return [[draw.randint(control.least, control.most) for _ in row] for row in control.value]
     return control.value
 
 
-@pytest.mark.parametrize("topic", lab.TOPICS)
-def test_whatever_a_stranger_sends_is_answered_by_an_image_or_one_line(topic, language="ja"):
+@pytest.mark.parametrize("topic", TOPICS)
+def test_any_request_is_answered_by_a_drawing_or_one_line(topic, language="ja"):
     hostile = [None, True, "", "nan", "-inf", "1e400", 10**400, -1, 0, 0.5, "9" * 5000, [], {}, [[]], "<b>"]
-    for control in lab.TOPICS[topic].controls:
+    for control in TOPICS[topic].controls:
         for value in hostile:
             shown, kept = lab.follow(language, topic, {control.name: value})
             assert shown and "<b>&lt;" not in shown and "“<b>" not in shown and "「<b>" not in shown
             for name, one in kept.items():
-                read(lab.TOPICS[topic].controls, {name: one})  # what is remembered is allowed
+                read(TOPICS[topic].controls, {name: one})  # what is remembered is allowed
     for data in (None, [], "x", {}, {"topic": []}, {"topic": "none"}, {"topic": {}, "values": 1}):
         assert lab.asked(gr.EventData(None, data))[0] == lab.FIRST
     assert "notice wrong" not in lab.opened(language, topic, "rubbish")[1]
@@ -205,7 +205,7 @@ def test_both_languages_have_every_text_with_the_same_gaps():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("number", EXERCISES)
-def test_every_exercise_opens_a_section_and_computes_its_answer(number, language):
+def test_every_exercise_opens_a_topic_and_computes_its_answer(number, language):
     task = lab.follow(language, "exercises", {"number": number})[0]
     told = lab.follow(language, "exercises", {"number": number, "answer": True})[0]
     assert "notice fine" in told and "notice fine" not in task

@@ -16,10 +16,11 @@ import pytest
 from helpers.images import image
 
 from resnet_hub import from_pretrained
+from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.lab import tab as lab
-from resnet_hub.ui.results import recorded, studies
-from resnet_hub.ui.results.grid import MOST_BYTES, GridError, from_zip, known_as, markup, predict
+from resnet_hub.ui.lab import page as lab
+from resnet_hub.ui.results import page, recorded
+from resnet_hub.ui.results.grid import MOST_BYTES, from_zip, known_as, predict
 from resnet_hub.ui.results.tab import items_of
 from resnet_hub.ui.shared.text import LANGUAGES
 
@@ -50,7 +51,7 @@ def results(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(results, language):
-    shown = studies.page(language)
+    shown = page.studies(language)
     for words in (
         "training.study dropout",
         "two cores",
@@ -67,7 +68,7 @@ def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(re
     lines = [*csv.DictReader(io.StringIO(text))]
     assert [*lines[0]][:2] == ["arm", "parameters"]
     assert [json.loads(line["test_acc_by_seed"]) for line in lines] == [[0.61, 0.63]] * 2
-    assert studies.title(language, "degradation") in shown  # named as not run
+    assert page.title(language, "degradation") in shown  # named as not run
     assert "269,722" in lab.opened(language, "dropout", {})[2]
     assert "+18.0" in lab.follow(language, "exercises", {"number": "9", "answer": True})[0]
 
@@ -79,7 +80,7 @@ def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
     document["rows"] = [row | {"arm": name} for name in names]
     document["histories"] = {name: history for name in names}
     (results / "dropout.json").write_text(json.dumps(document))
-    shown = studies.shown("en", "dropout")
+    shown = page.study("en", "dropout")
     styles = re.findall(r'h20" (stroke="[^"]+") stroke-width="2.5" (stroke-dasharray="[^"]*")', shown)
     assert len(styles) == 24 and len(set(styles)) == 12
 
@@ -88,17 +89,17 @@ def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
 def test_a_study_of_another_shape_is_called_unreadable(results, change):
     document = json.loads((results / "dropout.json").read_text())
     (results / "dropout.json").write_text(json.dumps(document | change))
-    assert "dropout.json cannot be read" in studies.page("en")
+    assert "dropout.json cannot be read" in page.studies("en")
 
 
 def test_no_results_or_broken_ones_are_said_and_break_nothing(results, monkeypatch):
     (results / "stem.json").write_text('{"study": "stem"')
     (results / "speed.json").write_text('{"another": "command"}')
-    shown = studies.page("en")
+    shown = page.studies("en")
     assert "stem.json cannot be read" in shown and "speed" not in shown
     monkeypatch.setattr(recorded, "RESULTS", results / "nowhere")
-    assert "No study has been recorded" in studies.page("en")
-    assert studies.inset("en", "dropout") == ""
+    assert "No study has been recorded" in page.studies("en")
+    assert page.inset("en", "dropout") == ""
 
 
 # prediction grids
@@ -129,7 +130,7 @@ def test_a_grid_says_what_the_model_says_and_marks_what_is_wrong(tmp_path):
     assert [each.right for each in grid.predictions] == [False] * 2 + [True] * 4
     assert grid.unknown == ("zebra",) and len(grid.skipped) == 1
     for language in LANGUAGES:
-        shown = markup(language, grid)
+        shown = page.grid(language, grid)
         assert shown.count('<figure class="wrong">') == 2 and "zebra" in shown and "66.7 %" in shown
 
 
@@ -147,9 +148,9 @@ def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypa
     files, key = BAD_ZIPS[name]
     path = zipped(tmp_path / "a.zip", files)
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("a file was unpacked"))
-    with pytest.raises(GridError) as error:
+    with pytest.raises(Refusal) as error:
         from_zip(path)
-    assert error.value.key == key
+    assert error.value.code == key
 
 
 def test_a_zip_whose_header_lies_gives_no_more_than_it_admits(tmp_path):
@@ -157,28 +158,28 @@ def test_a_zip_whose_header_lies_gives_no_more_than_it_admits(tmp_path):
     raw = path.read_bytes().replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     path.write_bytes(raw)
     tracemalloc.start()
-    with pytest.raises(GridError) as error:
+    with pytest.raises(Refusal) as error:
         from_zip(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert error.value.key == "grid_bad_zip" and peak < 5_000_000
+    assert error.value.code == "grid_bad_zip" and peak < 5_000_000
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_zip_whose_unpacking_has_no_bound_is_refused(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
         archive.writestr("cat/1.png", bytes(1000))
-    with pytest.raises(GridError) as error:
+    with pytest.raises(Refusal) as error:
         from_zip(tmp_path / "a.zip")
-    assert error.value.key == "grid_bad_zip"
+    assert error.value.code == "grid_bad_zip"
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04" + bytes(50)])
 def test_what_is_no_zip_is_said_to_be_none(tmp_path, data):
     (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(GridError) as error:
+    with pytest.raises(Refusal) as error:
         from_zip(tmp_path / "a.zip")
-    assert error.value.key == "grid_bad_zip"
+    assert error.value.code == "grid_bad_zip"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_what_is_no_zip_is_said_to_be_none(tmp_path, data):
              {"files": [{"name": "a/1.png", "path": "/etc/passwd"}]}, {"files": [1, None]}, {"count": 10**9}],
 )  # fmt: skip
 def test_whatever_a_stranger_sends_as_images_is_refused(data):
-    with pytest.raises((GridError, ImageError)):
+    with pytest.raises((Refusal, ImageError)):
         predict(None, "x", items_of(gr.EventData(None, data)))
 
 
@@ -197,16 +198,16 @@ def test_every_file_left_out_is_counted_with_each_reason_once(tmp_path):
     files = {"cat/1.png": b"no", "cat/2.png": b"no", "dog/big.png": huge, "dog/3.png": b""}
     model = from_pretrained("resnet20_cifar10")
     grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", files)))
-    shown = markup("en", grid)
-    assert "4 files left out" in shown and "million pixels" in shown
+    shown = page.grid("en", grid)
+    assert "4 files were skipped" in shown and "million pixels" in shown
     assert shown.count("not an image") == 1
 
 
 def test_an_archive_without_class_folders_is_refused(tmp_path):
     model = from_pretrained("resnet20_cifar10")
-    with pytest.raises(GridError) as error:
+    with pytest.raises(Refusal) as error:
         predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {"1.png": png(0)})))
-    assert error.value.key == "grid_no_classes"
+    assert error.value.code == "grid_no_classes"
 
 
 def test_folders_mean_labels_with_their_synonyms():

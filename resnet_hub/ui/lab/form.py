@@ -104,7 +104,7 @@ class Switch(Control):
 
 @dataclass(frozen=True, kw_only=True)
 class Redraw(Control):
-    """A button that draws again: the number of the draw, from 0 to below `draws`, then the first once more."""
+    """A button that draws again: its value is the number of the draw, of which there are `draws`."""
 
     kind = "redraw"
     draws: int = 20

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from resnet_hub.ui.lab.form import Refused, Values, label, read, shown_inputs
 from resnet_hub.ui.lab.topics import TOPICS
-from resnet_hub.ui.results import studies
+from resnet_hub.ui.results.page import inset
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, render
 from resnet_hub.ui.shared.page import sent
@@ -72,5 +72,5 @@ def remembered(topic: str, raw: Any) -> tuple[str, Values]:
 def opened(language: str, topic: str, raw: Any) -> list:
     """A topic's three panels, and what to remember of it."""
     shown, values = follow(language, topic, raw)
-    study = studies.inset(language, TOPICS[topic].study)
+    study = inset(language, TOPICS[topic].study)
     return [controls(language, topic, values), shown, study, remembered(topic, raw)]

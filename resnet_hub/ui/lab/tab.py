@@ -42,7 +42,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     def on_language(language: str, kept: tuple | None) -> list:
         return opened(known_language(language), *kept) if kept else unchanged
 
-    # Questions asked in quick succession can arrive in another order: one older than the last is not answered.
+    # Quick questions can arrive out of order: one older than the last that was answered is too late.
     def on_go(event: gr.EventData, language: str, answered: float) -> list:
         if order_of(event) < answered:
             return [*unchanged, answered]

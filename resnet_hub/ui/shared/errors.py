@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_hub.errors import Refusal
 from resnet_hub.interop.reference import NoReference
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.text import TEXT, say, short
@@ -52,6 +53,11 @@ def readable(name: str, fact: Any) -> Any:
 def details(error: Exception) -> str:
     """An error's own words to put into a sentence: at most 500 characters, without the full stop."""
     return str(error)[:500].rstrip(".")
+
+
+def refusal(key: str, **facts: Any) -> Refusal:
+    """What a visitor asked in vain, for `explain` to say in the page's language."""
+    return Refusal(say("en", key, **facts), key, **facts)
 
 
 def refuse(language: str, reason: Exception | str, **facts: Any) -> gr.Error:

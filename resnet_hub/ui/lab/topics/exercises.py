@@ -18,7 +18,8 @@ from resnet_hub.ui.lab.form import Choice, Switch, Values
 from resnet_hub.ui.lab.pieces import Topic
 from resnet_hub.ui.lab.topics.pooling import EDGE
 from resnet_hub.ui.lab.topics.shapes import shape_of
-from resnet_hub.ui.results import recorded, studies
+from resnet_hub.ui.results import recorded
+from resnet_hub.ui.results.page import arm_name
 from resnet_hub.ui.shared.chart import number
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import percent, say, short
@@ -135,7 +136,7 @@ def three_networks(language: str) -> Facts:
     if not measured:
         return {"sizes": sizes, "study": say(language, "exercise_no_study", name="architectures")}
     rows = say(language, "comma").join(
-        f"{studies.arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
+        f"{arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
     )
     return {"sizes": sizes, "study": say(language, "exercise_accuracy", rows=rows)}
 
@@ -154,7 +155,7 @@ def gaps(language: str, name: str) -> str:
     if not rows:
         return say(language, "exercise_no_study", name=name)
     points = {r["arm"]: 100 * (r["train_acc"] - r["test_acc"]) for r in rows}
-    each = (f"{studies.arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
+    each = (f"{arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
     return say(language, "exercise_gap", gaps=say(language, "comma").join(each))
 
 
