@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from resnet_hub.errors import Refusal
 from resnet_hub.ui.shared.text import TEXT, say
@@ -37,10 +37,14 @@ class Refused(Refusal):
 class Control:
     """One input; `when` names a (control, value) without which it is hidden."""
 
-    kind: ClassVar[str]
     name: str
     value: Any
     when: tuple[str, str] | None = None
+
+    @property
+    def kind(self) -> str:
+        """What the template draws."""
+        return type(self).__name__.lower()
 
     def read(self, raw: Any) -> Any:
         """The value a browser sent. Raises one of `UNUSABLE` for one that is not allowed."""
@@ -55,7 +59,6 @@ class Control:
 class Slider(Control):
     """A number from `least` to `most`; typed instead of dragged where `typed` is set."""
 
-    kind = "slider"
     least: float
     most: float
     step: float = 1
@@ -75,7 +78,6 @@ class Slider(Control):
 class Choice(Control):
     """One of `options`."""
 
-    kind = "choice"
     options: tuple[str, ...]
 
     def read(self, raw: Any) -> str:
@@ -91,8 +93,6 @@ class Choice(Control):
 class Switch(Control):
     """On or off."""
 
-    kind = "switch"
-
     def read(self, raw: Any) -> bool:
         if not isinstance(raw, bool):
             raise TypeError(raw)
@@ -106,7 +106,6 @@ class Switch(Control):
 class Redraw(Control):
     """A button that draws again: its value is the number of the draw, of which there are `draws`."""
 
-    kind = "redraw"
     draws: int = 20
 
     def read(self, raw: Any) -> int:
@@ -122,7 +121,6 @@ class Redraw(Control):
 class Grid(Control):
     """Rows of whole numbers to edit, as many as `value` has."""
 
-    kind = "grid"
     least: int = -9
     most: int = 9
 
@@ -153,8 +151,6 @@ class Grid(Control):
 @dataclass(frozen=True, kw_only=True)
 class Upload(Control):
     """An image of the visitor's: "" or the path Gradio stored it under, which the reader must check."""
-
-    kind = "upload"
 
     def read(self, raw: Any) -> str:
         if not isinstance(raw, str) or len(raw) > 1000:

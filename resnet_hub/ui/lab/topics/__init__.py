@@ -1,27 +1,23 @@
-"""The lab's topics, one module each, in the order of the page."""
+"""The lab's topics in the order of the page; they draw what `resnet_hub.lab` computes."""
 
 from resnet_hub.ui.lab.pieces import Topic
 from resnet_hub.ui.lab.topics import (
     batchnorm,
-    bias,
     cost,
     dropout,
     exercises,
     gradients,
-    modes,
-    patches,
     pooling,
     products,
     residual,
     scaling,
-    shapes,
     skips,
     timeline,
     transfer,
 )
 
 MODULES = (
-    pooling, residual, shapes, gradients, products, batchnorm, modes, bias, dropout, cost, skips, scaling,
-    patches, timeline, transfer, exercises,
+    pooling, residual, gradients, products, batchnorm, dropout, cost, skips, scaling, timeline, transfer,
+    exercises,
 )  # fmt: skip
-TOPICS: dict[str, Topic] = {module.__name__.rpartition(".")[2]: module.TOPIC for module in MODULES}
+TOPICS: dict[str, Topic] = {name: topic for module in MODULES for name, topic in module.TOPICS.items()}

@@ -1,7 +1,5 @@
 """Block cost: the weights of a basic block and of a bottleneck at equal width."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from resnet_hub.lab import cost
@@ -34,4 +32,6 @@ def draw(language: str, values: Values) -> list[Markup]:
     ]
 
 
-TOPIC = Topic((Slider(name="width", value=256, least=16, most=2048, step=16),), draw)
+TOPICS = {
+    "cost": Topic((Slider(name="width", value=256, least=16, most=2048, step=16),), draw),
+}

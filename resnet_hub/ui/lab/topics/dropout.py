@@ -1,7 +1,5 @@
 """Dropout: activations before and after, in both modes."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from resnet_hub.lab import dropout
@@ -23,12 +21,14 @@ def draw(language: str, values: Values) -> list[Markup]:
     return [row(before, after, size="large"), says(language, "dropout", **facts)]
 
 
-TOPIC = Topic(
-    (
-        Slider(name="p", value=0.5, least=0, most=0.9, step=0.1),
-        Switch(name="training", value=True),
-        Redraw(name="seed", value=0),
+TOPICS = {
+    "dropout": Topic(
+        (
+            Slider(name="p", value=0.5, least=0, most=0.9, step=0.1),
+            Switch(name="training", value=True),
+            Redraw(name="seed", value=0),
+        ),
+        draw,
+        study="dropout",
     ),
-    draw,
-    study="dropout",
-)
+}

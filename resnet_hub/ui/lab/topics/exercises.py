@@ -3,8 +3,6 @@
 The texts have gaps; the numbers in them come from `resnet_hub.lab` and from the recorded studies.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +15,7 @@ from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling
 from resnet_hub.ui.lab.form import Choice, Switch, Values
 from resnet_hub.ui.lab.pieces import Topic
 from resnet_hub.ui.lab.topics.pooling import EDGE
-from resnet_hub.ui.lab.topics.shapes import shape_of
+from resnet_hub.ui.lab.topics.residual import shape_of
 from resnet_hub.ui.results import recorded
 from resnet_hub.ui.results.page import arm_name
 from resnet_hub.ui.shared.chart import number
@@ -175,24 +173,15 @@ EXERCISES = {
 
 def draw(language: str, values: Values) -> list[Markup]:
     """The task with a button into its topic, and its answer once asked for."""
-    number_ = values["number"]
-    exercise, answer = EXERCISES[number_], ""
+    n, answer = values["number"], ""
     if values["answer"]:
-        answer = say(language, f"exercise_{number_}_answer", **exercise.answer(language))
-    return [
-        render(
-            "lab/pieces.html",
-            piece="task",
-            language=language,
-            number=number_,
-            task=say(language, f"exercise_{number_}_task"),
-            topic=exercise.topic,
-            values=exercise.values,
-            answer=answer,
-        )
-    ]
+        answer = say(language, f"exercise_{n}_answer", **EXERCISES[n].answer(language))
+    facts = {"number": n, "exercise": EXERCISES[n], "answer": answer}
+    return [render("lab/pieces.html", piece="task", language=language, **facts)]
 
 
-TOPIC = Topic(
-    (Choice(name="number", value="1", options=tuple(EXERCISES)), Switch(name="answer", value=False)), draw
-)
+TOPICS = {
+    "exercises": Topic(
+        (Choice(name="number", value="1", options=tuple(EXERCISES)), Switch(name="answer", value=False)), draw
+    )
+}

@@ -1,7 +1,5 @@
 """Gradient flow: its size at each layer with and without shortcuts, and its two ways through a block."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from markupsafe import Markup
@@ -42,12 +40,14 @@ def plus_one(language: str, depth: int, settings: dict[str, Any]) -> list[Markup
     ]
 
 
-TOPIC = Topic(
-    (
-        Slider(name="depth", value=20, least=4, most=gradients.MOST_DEPTH, step=2),
-        Choice(name="activation", value="relu", options=gradients.ACTIVATIONS),
-        Switch(name="batch_norm", value=True),
+TOPICS = {
+    "gradients": Topic(
+        (
+            Slider(name="depth", value=20, least=4, most=gradients.MOST_DEPTH, step=2),
+            Choice(name="activation", value="relu", options=gradients.ACTIVATIONS),
+            Switch(name="batch_norm", value=True),
+        ),
+        draw,
+        study="degradation",
     ),
-    draw,
-    study="degradation",
-)
+}

@@ -1,7 +1,5 @@
 """Pooling: a grid or a photo, pooled by maximum and average, and again after a shift by one pixel."""
 
-from __future__ import annotations
-
 import numpy as np
 from markupsafe import Markup
 from PIL import Image
@@ -86,15 +84,17 @@ def pixel_figure(pixels: np.ndarray, caption: str) -> Markup:
     return figure(render("lab/pieces.html", piece="pixels", url=data_url(image)), caption)
 
 
-TOPIC = Topic(
-    (
-        Choice(name="input", value="grid", options=("grid", "photo")),
-        Slider(name="kernel", value=2, least=1, most=4),
-        Slider(name="stride", value=2, least=1, most=4),
-        Slider(name="padding", value=0, least=0, most=2),
-        Switch(name="shift", value=False),
-        Grid(name="grid", value=EDGE, when=("input", "grid")),
-        Upload(name="photo", value="", when=("input", "photo")),
+TOPICS = {
+    "pooling": Topic(
+        (
+            Choice(name="input", value="grid", options=("grid", "photo")),
+            Slider(name="kernel", value=2, least=1, most=4),
+            Slider(name="stride", value=2, least=1, most=4),
+            Slider(name="padding", value=0, least=0, most=2),
+            Switch(name="shift", value=False),
+            Grid(name="grid", value=EDGE, when=("input", "grid")),
+            Upload(name="photo", value="", when=("input", "photo")),
+        ),
+        draw,
     ),
-    draw,
-)
+}

@@ -1,7 +1,5 @@
 """Products: one factor for every layer, beside the gradients of the paper's own networks."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from resnet_hub.lab import gradients, products
@@ -25,11 +23,13 @@ def draw(language: str, values: Values) -> list[Markup]:
     return pieces
 
 
-TOPIC = Topic(
-    (
-        Slider(name="factor", value=0.9, least=0.5, most=1.5, step=0.05),
-        Slider(name="layers", value=100, least=1, most=products.MOST_LAYERS),
-        Choice(name="real", value="none", options=("none", "20", "56")),
+TOPICS = {
+    "products": Topic(
+        (
+            Slider(name="factor", value=0.9, least=0.5, most=1.5, step=0.05),
+            Slider(name="layers", value=100, least=1, most=products.MOST_LAYERS),
+            Choice(name="real", value="none", options=("none", "20", "56")),
+        ),
+        draw,
     ),
-    draw,
-)
+}

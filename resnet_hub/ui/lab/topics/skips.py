@@ -1,7 +1,5 @@
 """Add or concatenate: what ResNet, DenseNet and U-Net do with an earlier map."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from resnet_hub.lab import skips
@@ -33,11 +31,13 @@ def draw(language: str, values: Values) -> list[Markup]:
     ]
 
 
-TOPIC = Topic(
-    (
-        Slider(name="channels", value=64, least=16, most=256, step=16),
-        Slider(name="growth", value=32, least=4, most=64, step=4),
-        Slider(name="layers", value=6, least=1, most=24),
+TOPICS = {
+    "skips": Topic(
+        (
+            Slider(name="channels", value=64, least=16, most=256, step=16),
+            Slider(name="growth", value=32, least=4, most=64, step=4),
+            Slider(name="layers", value=6, least=1, most=24),
+        ),
+        draw,
     ),
-    draw,
-)
+}

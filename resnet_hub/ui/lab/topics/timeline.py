@@ -1,7 +1,5 @@
 """Timeline and guide: what each network brought, and which ResNet to choose."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from resnet_hub.lab import timeline
@@ -44,6 +42,10 @@ def family(language: str, measured: str) -> Markup:
     )
 
 
-TOPIC = Topic(
-    (Choice(name="measure", value="none", options=("none", *timeline.FAMILY)),), draw, study="architectures"
-)
+TOPICS = {
+    "timeline": Topic(
+        (Choice(name="measure", value="none", options=("none", *timeline.FAMILY)),),
+        draw,
+        study="architectures",
+    ),
+}

@@ -1,7 +1,5 @@
 """Transfer adviser: which layers to train for so many images, and the command that does it."""
 
-from __future__ import annotations
-
 from markupsafe import Markup
 
 from resnet_hub.lab import adviser, timeline
@@ -30,13 +28,15 @@ def draw(language: str, values: Values) -> list[Markup]:
     ]
 
 
-TOPIC = Topic(
-    (
-        Slider(name="images", value=500, least=1, most=10_000_000, typed=True),
-        Slider(name="classes", value=2, least=2, most=10_000, typed=True),
-        Switch(name="similar", value=True),
-        Choice(name="network", value="resnet50", options=timeline.FAMILY),
+TOPICS = {
+    "transfer": Topic(
+        (
+            Slider(name="images", value=500, least=1, most=10_000_000, typed=True),
+            Slider(name="classes", value=2, least=2, most=10_000, typed=True),
+            Switch(name="similar", value=True),
+            Choice(name="network", value="resnet50", options=timeline.FAMILY),
+        ),
+        draw,
+        study="transfer",
     ),
-    draw,
-    study="transfer",
-)
+}
