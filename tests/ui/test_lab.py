@@ -97,7 +97,7 @@ def test_values_that_are_not_allowed_are_refused_in_one_line(raw):
     assert values == defaults(TOPICS["gradients"].controls)
 
 
-def test_a_refused_value_is_refused_again_in_another_language_and_the_others_stay():
+def test_a_refused_value_stays_refused_in_another_language_and_the_others_stay():
     sent = {"images": 0, "classes": 7}
     kept = lab.opened("en", "transfer", sent)[-1]
     controls, image, _, again = lab.opened("ja", *kept)
@@ -213,7 +213,7 @@ def test_every_exercise_opens_a_topic_and_computes_its_answer(number, language):
     assert "notice wrong" not in lab.opened(language, exercise.topic, exercise.values)[1]
 
 
-def test_answers_hold_the_course_s_numbers():
+def test_answers_give_the_course_s_numbers():
     def told(number):
         return lab.follow("en", "exercises", {"number": number, "answer": True})[0]
 

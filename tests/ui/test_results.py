@@ -50,7 +50,7 @@ def results(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(results, language):
+def test_a_recorded_study_is_shown_with_its_evidence_and_downloads(results, language):
     shown = page.studies(language)
     for words in (
         "training.study dropout",
@@ -86,13 +86,13 @@ def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
 
 
 @pytest.mark.parametrize("change", [{"rows": []}, {"histories": []}, {"evidence": "x"}, {"rows": [{}]}])
-def test_a_study_of_another_shape_is_called_unreadable(results, change):
+def test_a_malformed_study_is_reported(results, change):
     document = json.loads((results / "dropout.json").read_text())
     (results / "dropout.json").write_text(json.dumps(document | change))
     assert "dropout.json cannot be read" in page.studies("en")
 
 
-def test_no_results_or_broken_ones_are_said_and_break_nothing(results, monkeypatch):
+def test_missing_and_broken_results_are_reported(results, monkeypatch):
     (results / "stem.json").write_text('{"study": "stem"')
     (results / "speed.json").write_text('{"another": "command"}')
     shown = page.studies("en")
@@ -118,7 +118,7 @@ def png(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def test_a_grid_says_what_the_model_says_and_marks_what_is_wrong(tmp_path):
+def test_a_grid_shows_the_model_s_predictions_and_marks_wrong_ones(tmp_path):
     model = from_pretrained("resnet20_cifar10")
     guesses = [model.predict(image(seed))[0][0][0] for seed in range(4)]
     files = {f"set/{guess}/{seed}.png": png(seed) for seed, guess in enumerate(guesses)}
@@ -153,7 +153,7 @@ def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypa
     assert error.value.code == key
 
 
-def test_a_zip_whose_header_lies_gives_no_more_than_it_admits(tmp_path):
+def test_no_more_is_unpacked_than_a_zip_s_header_declares(tmp_path):
     path = zipped(tmp_path / "a.zip", {"cat/1.png": bytes(50_000_000)})
     raw = path.read_bytes().replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     path.write_bytes(raw)
@@ -166,7 +166,7 @@ def test_a_zip_whose_header_lies_gives_no_more_than_it_admits(tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_zip_whose_unpacking_has_no_bound_is_refused(tmp_path, method):
+def test_a_zip_with_an_unbounded_method_is_refused(tmp_path, method):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
         archive.writestr("cat/1.png", bytes(1000))
     with pytest.raises(Refusal) as error:
@@ -175,7 +175,7 @@ def test_a_zip_whose_unpacking_has_no_bound_is_refused(tmp_path, method):
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04" + bytes(50)])
-def test_what_is_no_zip_is_said_to_be_none(tmp_path, data):
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path, data):
     (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(Refusal) as error:
         from_zip(tmp_path / "a.zip")
@@ -186,12 +186,12 @@ def test_what_is_no_zip_is_said_to_be_none(tmp_path, data):
     "data", [None, {}, {"zip": 1}, {"zip": "/etc/passwd"}, {"zip": "\0"}, {"files": "x"}, {"count": "many"},
              {"files": [{"name": "a/1.png", "path": "/etc/passwd"}]}, {"files": [1, None]}, {"count": 10**9}],
 )  # fmt: skip
-def test_whatever_a_stranger_sends_as_images_is_refused(data):
+def test_malformed_uploads_are_refused(data):
     with pytest.raises((Refusal, ImageError)):
         predict(None, "x", items_of(gr.EventData(None, data)))
 
 
-def test_every_file_left_out_is_counted_with_each_reason_once(tmp_path):
+def test_skipped_files_are_counted_with_each_reason_once(tmp_path):
     whole = png(0)
     header = whole[12:16] + (60_000).to_bytes(4, "big") * 2 + whole[24:29]
     huge = whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:]
@@ -210,6 +210,6 @@ def test_an_archive_without_class_folders_is_refused(tmp_path):
     assert error.value.code == "grid_no_classes"
 
 
-def test_folders_mean_labels_with_their_synonyms():
+def test_a_folder_s_name_matches_a_label_or_its_synonym():
     assert known_as("tabby, tabby cat", "Tabby_Cat") and known_as("cat", "cat")
     assert not known_as("cat", "caterpillar")
