@@ -146,18 +146,19 @@ def wire_language(page, parts: dict) -> None:
     """
     import gradio as gr
 
-    from resnet_hub.ui.shared.page import QUIET
+    from resnet_hub.ui.shared.page import QUIET, Part
 
     def translate(chosen: str) -> list:
         texts = page.translations(chosen)
         for name, (_, part) in parts.items():
-            texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
+            texts.append(gr.update(label=say(chosen, f"tab_{name}")))
+            texts += part.relabel(chosen) if isinstance(part, Part) else []
         return texts
 
     language = page.language
     translated = [component for component, _ in page.translated]
     for tab, part in parts.values():
-        translated += [tab, *part.relabelled]
+        translated += [tab, *(part.relabelled if isinstance(part, Part) else [])]
     language.change(translate, language, translated, **QUIET)
     mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
     language.change(None, language, None, js=mark, api_visibility="private")
@@ -174,15 +175,14 @@ def wire_arrival(demo, language, tabs, explorer) -> None:
 
     from resnet_hub.ui.shared.page import QUIET
 
-    def arrive(request: gr.Request) -> list:
-        """In one event: a change of language is answered from what the controls say by then."""
-        chosen = language_of(request.headers.get("accept-language"))
+    def arrive(request: gr.Request) -> dict:
+        """In one event: a change of language is answered from what the page says by then."""
+        chosen, query = language_of(request.headers.get("accept-language")), dict(request.query_params)
         # The page is in English until this answer; a visitor may have switched it by then.
-        switch = gr.skip() if chosen == "en" else chosen
-        query = dict(request.query_params)
-        if not {"a", "b"} & set(query):
-            return [switch, *[gr.skip()] * (1 + len(explorer.arrivals))]
-        return [switch, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
+        updates = {} if chosen == "en" else {language: chosen}
+        if {"a", "b"} & set(query):
+            updates |= {tabs: gr.Tabs(selected="explore")} | explorer.arrive(query, chosen)
+        return updates or gr.skip()
 
     demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
 
