@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
-from resnet_hub.hub.fetch import REPO_ID, HubUnreachable, download_size, fetch_card, shipped_names
+from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_names
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.shared.text import say
 
@@ -79,12 +79,18 @@ class Shelf:
             return say(language, "offered_imagenet", name=source, megabytes=megabytes)
         return source
 
-    def get(self, source: str, tqdm_class: type | None = None):
+    def get(
+        self, source: str, tqdm_class: type | None = None, announce: Callable[[int], None] = lambda size: None
+    ):
         """The model, loaded once however many visitors ask at the same time.
+
+        Args:
+            announce: called with the bytes of a download before it begins.
 
         Raises:
             KeyError: when it is not allowed.
-            resnet_hub.fetch.CheckpointError: when it cannot be had.
+            TooLarge: for a repository that is not offered and larger than `MOST_TYPED_BYTES`.
+            resnet_hub.hub.fetch.CheckpointError: when it cannot be loaded.
         """
         if not self.allows(source):
             raise KeyError(source)
@@ -94,7 +100,7 @@ class Shelf:
         with self._loading[hash(source) % LOCKS]:
             model = self._held(source)
             if model is None:
-                model = self._load(source, tqdm_class)
+                model = self._load(source, tqdm_class, announce)
                 with self._lock:
                     self._loaded[source] = model
                     while len(self._loaded) > MOST_LOADED:
@@ -113,23 +119,6 @@ class Shelf:
         with self._lock:
             return list(self._loaded.items())
 
-    def megabytes(self, source: str) -> float | None:
-        """Size of the download; None where there is none or the Hub is out of reach.
-
-        Raises:
-            TooLarge: for a repository that is not offered and larger than `MOST_TYPED_BYTES`.
-            resnet_hub.fetch.CheckpointError: when it cannot be had.
-        """
-        if source in self.loaded():
-            return None
-        try:
-            size = download_size(source, token=self._token(source), cache_counts=source in self.offered)
-        except HubUnreachable:  # it may be in the cache
-            return None
-        if source not in self.offered and size > MOST_TYPED_BYTES:
-            raise TooLarge(size)
-        return size / 1e6 if size else None
-
     def card(self, source: str) -> str | None:
         """The model card of a loaded model, of the very commit its weights are from; None without one.
 
@@ -147,13 +136,20 @@ class Shelf:
         """The stored access token for what is offered, none for what a visitor names: theirs is not ours."""
         return None if source in self.offered else False
 
-    def _load(self, source: str, tqdm_class: type | None):
+    def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
         from resnet_hub.device import pick_device
-        from resnet_hub.models.build import from_pretrained
+        from resnet_hub.hub.load import load_checkpoint
+        from resnet_hub.models.build import build_network
 
-        where = {"token": self._token(source), "tqdm_class": tqdm_class}
+        def check(size: int) -> None:
+            if source not in self.offered and size > MOST_TYPED_BYTES:
+                raise TooLarge(size)
+            announce(size)
+
+        where = {"token": self._token(source), "tqdm_class": tqdm_class, "before_download": check}
         with self._cache(source) as cache:
-            return from_pretrained(source, cache_dir=cache, **where).to(pick_device(self.device))
+            checkpoint = fetch_checkpoint(source, cache_dir=cache, **where)
+            return load_checkpoint(checkpoint, build_network).to(pick_device(self.device))
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
         """Where downloads go: what a visitor names leaves nothing on the disk, nor is it read from the
@@ -205,7 +201,7 @@ class References(Shelf):
             self.get(key := copy)
         return key
 
-    def _load(self, source: tuple, tqdm_class: type | None):
+    def _load(self, source: tuple, tqdm_class: type | None, announce: Callable[[int], None]):
         from resnet_hub.device import pick_device
         from resnet_hub.interop.reference import copied, pretrained
 

@@ -151,13 +151,14 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable):
         key = "unknown_repository" if shelf.takes_any else "unknown_model"
         raise refuse(language, key, model=source[:100], offered=", ".join(shelf.offered))
     progress(0, desc=say(language, "loading", model=source))
+
+    def announce(size: int) -> None:
+        words = say(language, "downloading", model=source, megabytes=f"{size / 1e6:.0f}")
+        gr.Info(words, duration=5)
+        progress(0, desc=words)
+
     try:
-        megabytes = shelf.megabytes(source)
-        if megabytes is not None:
-            size = {"model": source, "megabytes": f"{megabytes:.0f}"}
-            gr.Info(say(language, "downloading", **size), duration=5)
-            progress(0, desc=say(language, "downloading", **size))
-        model = shelf.get(source, download_bar(progress))
+        model = shelf.get(source, download_bar(progress), announce)
         check_labels_images(model)
         return model
     except TooLarge as error:

@@ -16,7 +16,7 @@ from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared import html
 from resnet_hub.ui.shared.errors import details, explain, refuse  # noqa: F401
 from resnet_hub.ui.shared.images import VIRIDIS, data_url, viridis  # noqa: F401
-from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shared.text import LANGUAGES, say
 
 if TYPE_CHECKING:
     from resnet_hub.ui.recorder import Recorder
@@ -69,6 +69,18 @@ class Page:
 def in_language(language: str, text: Text) -> Any:
     """What a registered text says in a language."""
     return text(language) if callable(text) else say(language, text)
+
+
+def language_switch() -> gr.Radio:
+    """The switch at the top of the page."""
+    return gr.Radio(
+        [(name, code) for code, name in LANGUAGES.items()],
+        value="en",
+        label="Language / 言語",
+        show_label=False,
+        container=False,
+        elem_id="language",
+    )
 
 
 @dataclass(frozen=True)
