@@ -8,7 +8,9 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from statistics import median
+from urllib.parse import parse_qsl
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client
@@ -22,9 +24,13 @@ from resnet_hub.geometry.advice import RULES
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore import page as explore_page
 from resnet_hub.ui.explore import run as explore_run
+from resnet_hub.ui.explore import tab as explore
+from resnet_hub.ui.explore.designs import FIELDS
 from resnet_hub.ui.explore.drawing import WIDTH, Map, common_scale, shrinking_maps
+from resnet_hub.ui.recorder import Recorder
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.images import data_url, viridis
+from resnet_hub.ui.shared.page import Page
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
 from resnet_hub.ui.shelf import Shelf
 
@@ -230,6 +236,112 @@ def test_two_designs_are_answered_within_150_milliseconds():
         explore_page.page("en", {name: explore_page.from_controls(side) for name, side in controls.items()})
         times.append(time.process_time() - started)
     assert median(times) < 0.150
+
+
+class Visitor:
+    """A page without a browser: what the components say, and what their events answer.
+
+    When an answer changes the strides, their event comes at once, with every other control as it was before.
+    """
+
+    def __init__(self) -> None:
+        with gr.Blocks() as self.demo:
+            given = Page(Shelf(), gr.Radio(["en", "ja"], value="en"), Recorder())
+            with gr.Tab() as tab:
+                self.tab = explore.build(given, tab)
+        self.values = {block: getattr(block, "value", None) for block in self.demo.blocks.values()}
+        find = self.demo.blocks.values()
+        self.controls = [block for block in find if block in self.tab.arrivals and hasattr(block, "label")]
+        self.query = next(c for c in self.controls if isinstance(c, gr.Textbox) and not c.visible)
+        self.labelled = {}
+        for control in self.controls:
+            self.labelled.setdefault(control.label, []).append(control)
+
+    def control(self, side: str, key: str):
+        return self.labelled[say("en", key)]["AB".index(side)]
+
+    def does(self, component, event: str, *arguments) -> None:
+        """The component's event, with what every component says now."""
+        self.apply(self.answer(component, event, self.values, *arguments))
+
+    def answer(self, component, event: str, values: dict, *arguments) -> dict:
+        (found,) = [fn for fn in self.demo.fns.values() if (component._id, event) in fn.targets]
+        return found.fn({each: values[each] for each in found.inputs}, *arguments)
+
+    def apply(self, updates: dict) -> None:
+        after = {
+            c: u.get("value") if isinstance(u, dict) and "__type__" in u else u for c, u in updates.items()
+        }
+        for side in "AB":
+            strides = self.control(side, "strides")
+            if after.get(strides, self.values[strides]) != self.values[strides]:
+                early = {each: after[each] for each in (strides, self.query)}
+                assert self.answer(strides, "change", self.values | early) == gr.skip()
+        self.values |= after
+
+    def arrives(self, query: dict) -> None:
+        self.apply(self.tab.arrive(query, "en"))
+
+    def shows(self, side: str) -> str:
+        """The address of a design, of which the controls must say the same."""
+        fields = {field: self.control(side, "network" if field == "model" else field) for field in FIELDS}
+        examined = explore_page.from_controls({field: self.values[c] for field, c in fields.items()})
+        address = dict(parse_qsl(self.values[self.query].lstrip("?")))[side.lower()]
+        assert designs.address(examined.config) == address
+        return address
+
+
+@pytest.fixture(scope="module")
+def visitor():
+    return Visitor()
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_arrives_as_it_was_named(visitor, name):
+    """By a link, in the dropdown, and by the button of each advice on it."""
+    published = designs.address(model_config(name))
+    for other in ("resnet50.32", "plain20_cifar.32", "lenet5.28"):
+        visitor.arrives({"a": other, "b": other})
+        visitor.arrives({"a": published, "b": published})
+        assert visitor.shows("A") == visitor.shows("B") == published
+    for side in "AB":
+        visitor.arrives(
+            {"a": "resnet50.64.stem-deep.shortcut-zeropad", "b": "resnet20_cifar.64.shortcut-none"}
+        )
+        size, network = visitor.control(side, "input_size"), visitor.control(side, "network")
+        visitor.values |= {size: published.split(".")[1], network: name}
+        visitor.does(network, "input")
+        assert visitor.shows(side) == published
+    for side_length in (32, 225):
+        examined = explore_page.from_address(f"{name}.{side_length}")
+        for advice in getattr(examined, "advice", ()):
+            target = designs.address(examined.config.override(**advice.overrides))
+            visitor.arrives({"a": f"{name}.{side_length}"})
+            panel = next(c for c in visitor.tab.arrivals if "data-apply" in str(visitor.values[c]))
+            assert f'data-apply="{target}"' in visitor.values[panel]
+            visitor.does(panel, "click", gr.EventData(None, {"address": target}))
+            assert visitor.shows("A") == target
+
+
+def test_strides_that_a_visitor_changes_and_takes_back_are_followed(visitor):
+    visitor.arrives({"a": "resnet50.32", "b": "resnet50.32"})
+    strides = visitor.control("A", "strides")
+    for typed, shown in (("1,2,2,1", ".strides-1-2-2-1"), ("1,2,2", None), ("1,2,2,2", "")):
+        visitor.values[strides] = typed
+        visitor.does(strides, "change")
+        if shown is not None:
+            assert visitor.shows("A") == "resnet50.32" + shown
+
+
+def test_another_language_shows_the_designs_on_the_page_whatever_the_controls_still_say(visitor):
+    visitor.arrives({"a": "resnet20_cifar.32", "b": "nonsense"})
+    shown, early = visitor.values[visitor.query], {control: "" for control in visitor.controls}
+    language = next(block for block in visitor.values if isinstance(block, gr.Radio))
+    updates = visitor.answer(
+        language, "change", visitor.values | early | {visitor.query: shown, language: "ja"}
+    )
+    assert updates[visitor.query] == shown == "?a=resnet20_cifar.32&b=resnet50.32.stem-cifar"
+    assert sum("アドレスにある設計は作れない" in str(update) for update in updates.values()) == 1
 
 
 @pytest.fixture(scope="module")

@@ -166,11 +166,11 @@ def design_controls(given: Page, value: Mapping[str, Any]) -> dict[str, Componen
         model = gr.Dropdown(list_models(), value=value["model"], **half)
         size = gr.Dropdown(PRESETS, value=value["input_size"], allow_custom_value=True, **half)
     with gr.Row():
-        stem = gr.Dropdown(value=value["stem"], **half)
+        stem = gr.Dropdown(named_choices("stem")("en"), value=value["stem"], **half)
         strides = gr.Textbox(value=value["strides"], max_lines=1, **half)
     with gr.Row():
-        shortcut = gr.Dropdown(value=value["shortcut"], **half)
-        stride_in = gr.Dropdown(value=value["stride_in"], **half)
+        shortcut = gr.Dropdown(named_choices("shortcut")("en"), value=value["shortcut"], **half)
+        stride_in = gr.Dropdown(named_choices("stride_in")("en"), value=value["stride_in"], **half)
     maxpool = gr.Checkbox(value=value["maxpool"])
     found = dict(zip(FIELDS, (model, stem, size, strides, maxpool, stride_in, shortcut), strict=True))
     for field, control in found.items():
