@@ -250,15 +250,12 @@ class Visitor:
             with gr.Tab() as tab:
                 self.tab = explore.build(given, tab)
         self.values = {block: getattr(block, "value", None) for block in self.demo.blocks.values()}
-        find = self.demo.blocks.values()
-        self.controls = [block for block in find if block in self.tab.arrivals and hasattr(block, "label")]
-        self.query = next(c for c in self.controls if isinstance(c, gr.Textbox) and not c.visible)
-        self.labelled = {}
-        for control in self.controls:
-            self.labelled.setdefault(control.label, []).append(control)
+        kinds = (gr.Dropdown, gr.Textbox, gr.Checkbox)
+        self.controls = [block for block in self.tab.arrivals if isinstance(block, kinds) and block.visible]
+        self.query = next(c for c in self.tab.arrivals if isinstance(c, gr.Textbox) and not c.visible)
 
     def control(self, side: str, key: str):
-        return self.labelled[say("en", key)]["AB".index(side)]
+        return [c for c in self.controls if c.label == say("en", key)]["AB".index(side)]
 
     def does(self, component, event: str, *arguments) -> None:
         """The component's event, with what every component says now."""
@@ -270,7 +267,8 @@ class Visitor:
 
     def apply(self, updates: dict) -> None:
         after = {
-            c: u.get("value") if isinstance(u, dict) and "__type__" in u else u for c, u in updates.items()
+            component: update["value"] if "__type__" in update else update
+            for component, update in updates.items()
         }
         for side in "AB":
             strides = self.control(side, "strides")
@@ -335,11 +333,9 @@ def test_strides_that_a_visitor_changes_and_takes_back_are_followed(visitor):
 
 def test_another_language_shows_the_designs_on_the_page_whatever_the_controls_still_say(visitor):
     visitor.arrives({"a": "resnet20_cifar.32", "b": "nonsense"})
-    shown, early = visitor.values[visitor.query], {control: "" for control in visitor.controls}
+    shown, early = visitor.values[visitor.query], dict.fromkeys(visitor.controls, "")
     language = next(block for block in visitor.values if isinstance(block, gr.Radio))
-    updates = visitor.answer(
-        language, "change", visitor.values | early | {visitor.query: shown, language: "ja"}
-    )
+    updates = visitor.answer(language, "change", visitor.values | early | {language: "ja"})
     assert updates[visitor.query] == shown == "?a=resnet20_cifar.32&b=resnet50.32.stem-cifar"
     assert sum("アドレスにある設計は作れない" in str(update) for update in updates.values()) == 1
 
