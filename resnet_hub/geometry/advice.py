@@ -1,4 +1,4 @@
-"""What is wrong with a design, and the change that mends it: rules over the rows of `geometry.trace`.
+"""What is wrong with a design and which change repairs it: rules over the rows of `geometry.trace`.
 
 Every change is tried before it is proposed. The page makes its sentences from `code` and `facts`
 (`ui/explore/text.toml`).
@@ -12,15 +12,15 @@ from functools import cache
 from typing import Any
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.geometry import NothingLeft, Row, stages, totals, trace
-from resnet_hub.hub.timm_names import SAME_IN_TIMM
+from resnet_hub.geometry import InputTooSmall, Row, stages, totals, trace
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.models.timm_names import SAME_IN_TIMM
 
-LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window already hangs over the edge
+LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window reaches over the edge
 MOST_PADDING = 0.5
-FIELD_GROWTH = 4  # times the published network's ratio of receptive field to image
+FIELD_GROWTH = 4  # times the published network's ratio of receptive field to image side
 LEAST_FIELD = 0.5  # of the image
-LARGE_IMAGE = 128  # the side from which a stem that keeps it costs more than it can give
+LARGE_IMAGE = 128  # side in pixels from which a stem that keeps the size costs more than it gains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,9 @@ class Advice:
     """One thing to know about a design.
 
     Args:
-        code: which rule speaks.
-        facts: the numbers it speaks of, JSON-ready.
-        overrides: the change that mends it, for `create_model` and `trace`; empty where none was found.
+        code: the rule.
+        facts: the numbers behind it, JSON-ready.
+        overrides: the change that repairs it, for `create_model` and `trace`; empty where none was found.
     """
 
     code: str
@@ -43,7 +43,7 @@ Changes = Iterable[dict[str, Any]]
 
 
 def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, int]) -> list[Advice]:
-    """What goes wrong in a residual network at this size; nothing for the networks before ResNet.
+    """What goes wrong in a residual network at this size; an empty list for the networks before ResNet.
 
     Args:
         rows: `trace(config, input_size)`.
@@ -60,7 +60,7 @@ def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, in
     config = config.override(input_size=input_size)
     found = [(rule, rule.look(rows, config)) for rule in RULES]
     return [
-        Advice(code=rule.code, facts=facts, overrides=_mend(rule, rows, config))
+        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config))
         for rule, facts in found
         if facts is not None
     ]
@@ -75,13 +75,13 @@ class Rule:
     changes: Callable[[list[Row], ResNetConfig], Changes]
 
 
-def _mend(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """The first change after which the rule has nothing to say."""
+def _repair(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
+    """The first change after which the rule finds nothing."""
     for change in rule.changes(rows, config):
         try:
             changed = config.override(**change)
             rows_after = trace(changed)
-        except ValueError:  # a size beyond what the configuration allows, or strides that leave nothing
+        except ValueError:  # a size the configuration does not allow, or strides that leave no map
             continue
         if rule.look(rows_after, changed) is None:
             return change
@@ -120,7 +120,7 @@ def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Facts | None:
 
 @cache
 def _published_field(name: str) -> float | None:
-    """Receptive field over image of the network as it was published; None for names of one's own."""
+    """Receptive field over image side of the published network; None for a name not in the registry."""
     if name not in list_models():
         return None
     config = model_config(name)
@@ -133,7 +133,7 @@ def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Facts | 
         return None
     try:
         usual = totals(trace(config, stem="imagenet", maxpool=True)).macs
-    except NothingLeft:
+    except InputTooSmall:
         return None
     return {"times": totals(rows).macs / usual}
 
@@ -143,7 +143,7 @@ def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Facts | None:
 
 
 def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Facts | None:
-    """A convolution reaches over the edge of its map; pooling without padding stops before it."""
+    """Unlike a convolution, pooling without padding does not reach over the edge of its map."""
     return _no_multiple(rows, config) if config.block == "pooled" else None
 
 
@@ -159,7 +159,7 @@ def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Facts
 
 
 def _silent_changes(rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """Published values of the fields that differ although every weight keeps its name and shape."""
+    """Published values of changed fields, where every weight still has its published name and shape."""
     if config.name not in SAME_IN_TIMM:
         return {}
     published = model_config(config.name).override(in_chans=config.in_chans, num_classes=config.num_classes)
