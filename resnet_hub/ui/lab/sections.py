@@ -403,7 +403,7 @@ def family_table(language: str, measured: str) -> str:
                 short(size.params),
                 short(size.macs),
                 time,
-                say(language, f"use_{name}", use=family.USE[name]),
+                family.USE[name][language],
             ]
         )
     heads = [word(language, key) for key in ("network", "params", "macs", "latency", "use")]
