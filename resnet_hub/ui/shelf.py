@@ -167,7 +167,6 @@ class Shelf:
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
         from resnet_hub.device import pick_device
         from resnet_hub.hub.load import load_checkpoint
-        from resnet_hub.models.build import build_network
 
         def check(size: int) -> None:
             if source not in self.offered and size > MOST_TYPED_BYTES:
@@ -177,7 +176,7 @@ class Shelf:
         where = {"token": self._token(source), "tqdm_class": tqdm_class, "before_download": check}
         with self._cache(source) as cache:
             checkpoint = fetch_checkpoint(source, cache_dir=cache, **where)
-            return load_checkpoint(checkpoint, build_network).to(pick_device(self.device))
+            return load_checkpoint(checkpoint).to(pick_device(self.device))
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
         """Where downloads go: what a visitor names is not kept on the disk, nor read from the owner's cache,

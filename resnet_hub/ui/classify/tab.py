@@ -12,7 +12,7 @@ import numpy as np
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.classify.page import Outcome, Shown, model_info, panel
 from resnet_hub.ui.shared.errors import refuse, refusing
-from resnet_hub.ui.shared.loading import download_bar, load  # noqa: F401 - Compare and Results find them here
+from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, on_gpu
