@@ -382,7 +382,7 @@ def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path)
     text, folder = "resnet20_cifar.32.shortcut-projection", str(tmp_path / "net")
     for offered, source in (((), None), ((folder,), folder)):
         shelf = Shelf(offered)
-        shelf._loaded[folder] = from_pretrained(folder)
+        shelf._models.put(folder, from_pretrained(folder))
         assert run(shelf, text, photo).source == source
 
 

@@ -87,7 +87,7 @@ def called(language: str, facts: Facts) -> str:
 
 def origin(language: str, facts: Facts) -> str:
     """Where its weights are from, and what was built."""
-    built = name_of(language, "built", facts.built_from.replace(" ", "_"))
+    built = name_of(language, "built", facts.built_from)
     parts = [say(language, f"compare_part_{part}") for part in facts.replaced]
     if parts:
         built = say(language, "compare_replaced", name=built, parts=say(language, "comma").join(parts))

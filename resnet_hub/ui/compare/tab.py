@@ -18,10 +18,10 @@ from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference
 from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.classify.tab import download_bar, load
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
-from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.errors import details, refuse, refusing
+from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, uploaded
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import References, on_gpu
@@ -165,10 +165,8 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         load(shelf, model, language, progress)
         names = reference_names(reference, language)
         keys, missing = load_references(references, names, model, download_bar(progress))
-        try:
+        with refusing(language):
             ours, besides = look(uploaded(image), model, keys)
-        except ImageError as error:
-            raise refuse(language, error) from error
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
         return document(compared), page(language, compared), compared
 
@@ -203,7 +201,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
                 try:
                     references.seconds[key] = time_it(key)
                 except ValueError as error:  # no longer in memory, and no longer available
-                    raise refuse(language, error) from error
+                    raise refuse(language, "model_failed", why=details(error)) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 

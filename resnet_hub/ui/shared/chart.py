@@ -262,6 +262,17 @@ def heat(
     return svg(height * cell, title, parts, side)
 
 
+def cut_image(address: str, across: int, title: str, side: float = 300) -> Markup:
+    """A square image, by its address, cut into `across` by `across` squares."""
+    step = side / across
+    cuts = "".join(f"M{i * step:.1f} 0v{side}M0 {i * step:.1f}h{side}" for i in range(1, across))
+    parts = [
+        f'<image href="{address}" width="{side}" height="{side}"/>',
+        f'<path d="{cuts}" stroke="#fff" stroke-width="1.2"/>',
+    ]
+    return svg(side, title, parts, side)
+
+
 def decades(rows: Sequence[tuple[str, float]], tolerance: float, title: str) -> Markup:
     """A bar for each relative difference, from 1e-8 to 1 by powers of ten."""
     left, right, step = 60, WIDTH - 62, 24

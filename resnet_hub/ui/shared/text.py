@@ -5,6 +5,7 @@ Each tab keeps its own in `ui/<tab>/text.toml`, English and Japanese side by sid
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -35,9 +36,17 @@ def say(language: str, key: str, **facts) -> str:
 
 
 def name_of(language: str, kind: str, name: str) -> str:
-    """A label or data name in a language; itself where the table has no translation."""
-    key = f"{kind}_{name}"
+    """A label or data name in a language; itself where the table has no translation.
+
+    The text of the arm "without, rate 0.5" is `arm_without_rate_0_5`.
+    """
+    key = f"{kind}_{identifier(name)}"
     return say(language, key) if key in TEXT else name
+
+
+def identifier(name: str) -> str:
+    """A name as a part of a text's key: lower case, "_" for everything but letters and digits."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
 
 
 def percent(share: float, digits: int = 1) -> str:
