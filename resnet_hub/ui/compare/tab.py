@@ -30,6 +30,7 @@ MOST_REFERENCES = 4
 MOST_PHOTOS = 64
 # Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "compare"}
+PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
 
@@ -147,13 +148,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
         return refs.side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
 
-    def on_compare(
-        image,
-        model=DEFAULT_MODEL,
-        reference=COUNTERPART,
-        language="en",
-        progress=gr.Progress(),  # noqa: B008
-    ):
+    def on_compare(image, model=DEFAULT_MODEL, reference=COUNTERPART, language="en", progress=PROGRESS):
         """One photo through one of our models and through timm's.
 
         `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
@@ -163,8 +158,9 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         if image is None:
             return None, page(language, None), None
         load(shelf, model, language, progress)
-        names = reference_names(reference, language)
-        keys, missing = load_references(references, names, model, download_bar(progress))
+        keys, missing = load_references(
+            references, reference_names(reference, language), model, download_bar(progress)
+        )
         with refusing(language):
             ours, besides = look(uploaded(image), model, keys)
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
@@ -193,7 +189,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
         model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
         return refs.latency(model, model.preprocess.input_size)
 
-    def on_measure(compared: Compared | None, language: str, progress=gr.Progress()):  # noqa: B008
+    def on_measure(compared: Compared | None, language: str, progress=PROGRESS):
         if compared is None:
             raise refuse(language, "compare_first")
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
@@ -233,7 +229,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
     def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list]:
         return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
-    def on_many(files: list | None, model: str, reference, language: str, progress=gr.Progress()):  # noqa: B008
+    def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
         if not files:
             raise refuse(language, "compare_many_none")
         if len(files) > MOST_PHOTOS:
@@ -289,7 +285,7 @@ def family_guide(given: Page, tab: gr.Tab) -> None:
     def shown(language: str) -> str:
         return family_page(language, seconds)
 
-    def on_measure(language: str, progress=gr.Progress()) -> str:  # noqa: B008
+    def on_measure(language: str, progress=PROGRESS) -> str:
         for name in progress.tqdm(list_models(), desc=say(language, "family_measure")):
             if name not in seconds:
                 seconds[name] = time_it(name)
