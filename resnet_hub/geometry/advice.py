@@ -1,7 +1,7 @@
 """What is wrong with a design and which change repairs it: rules over the rows of `geometry.trace`.
 
-Every change is tried before it is proposed. A page in another language builds its sentence from `code` and
-`facts`.
+Every change is tried before it is proposed. The page makes its sentences from `code` and `facts`
+(`ui/explore/text.toml`).
 """
 
 from __future__ import annotations
@@ -30,17 +30,15 @@ class Advice:
     Args:
         code: the rule.
         facts: the numbers behind it, JSON-ready.
-        why: one English sentence.
         overrides: the change that repairs it, for `create_model` and `trace`; empty where none was found.
     """
 
     code: str
     facts: dict[str, Any]
-    why: str
     overrides: dict[str, Any]
 
 
-Found = tuple[dict[str, Any], str]  # facts, why
+Facts = dict[str, Any]
 Changes = Iterable[dict[str, Any]]
 
 
@@ -62,9 +60,9 @@ def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, in
     config = config.override(input_size=input_size)
     found = [(rule, rule.look(rows, config)) for rule in RULES]
     return [
-        Advice(code=rule.code, facts=what[0], why=what[1], overrides=_repair(rule, rows, config))
-        for rule, what in found
-        if what is not None
+        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config))
+        for rule, facts in found
+        if facts is not None
     ]
 
 
@@ -73,7 +71,7 @@ class Rule:
     """A code, what to look for, and the changes to try in turn."""
 
     code: str
-    look: Callable[[list[Row], ResNetConfig], Found | None]
+    look: Callable[[list[Row], ResNetConfig], Facts | None]
     changes: Callable[[list[Row], ResNetConfig], Changes]
 
 
@@ -90,43 +88,34 @@ def _repair(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]
     return {}
 
 
-def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Facts | None:
     height, width = stages(rows)[-2].out_size
     if min(height, width) >= LEAST_POSITIONS:
         return None
-    why = f"The last feature map is {height}x{width}, which keeps almost nothing of the image's layout."
-    return {"out_size": [height, width]}, why
+    return {"out_size": [height, width]}
 
 
-def _padding_is_most(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _padding_is_most(rows: list[Row], config: ResNetConfig) -> Facts | None:
     padded = [row for row in rows if row.padding_share > MOST_PADDING]
     if not padded:
         return None
     worst = max(padded, key=lambda row: row.padding_share)
-    facts = {"layers": len(padded), "layer": worst.name, "share": worst.padding_share}
-    why = f"{len(padded)} layers read more padding than map, up to {worst.padding_share:.0%} in {worst.name}."
-    return facts, why
+    return {"layers": len(padded), "layer": worst.name, "share": worst.padding_share}
 
 
-def _field_is_far_above(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _field_is_far_above(rows: list[Row], config: ResNetConfig) -> Facts | None:
     field, side = rows[-1].receptive_field, min(config.input_size)
     usual = _published_field(config.name)
     if usual is None or field / side <= FIELD_GROWTH * usual:
         return None
-    facts = {"receptive_field": field, "times": field / side, "published_times": usual}
-    why = (
-        f"The receptive field of {field} pixels is {field / side:.1f} times the image, against {usual:.1f} "
-        f"in the published {config.name}: later layers read mostly padding."
-    )
-    return facts, why
+    return {"receptive_field": field, "times": field / side, "published_times": usual}
 
 
-def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Facts | None:
     field, side = rows[-1].receptive_field, max(config.input_size)
     if field >= LEAST_FIELD * side:
         return None
-    why = f"The receptive field is {field} of {side} pixels, so no position covers a large object."
-    return {"receptive_field": field, "side": side}, why
+    return {"receptive_field": field, "side": side}
 
 
 @cache
@@ -138,7 +127,7 @@ def _published_field(name: str) -> float | None:
     return trace(config)[-1].receptive_field / min(config.input_size)
 
 
-def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Facts | None:
     entering = stages(rows)[1 if config.has_maxpool else 0]
     if entering.jump > 1 or min(config.input_size) < LARGE_IMAGE:
         return None
@@ -146,45 +135,27 @@ def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Found | 
         usual = totals(trace(config, stem="imagenet", maxpool=True)).macs
     except InputTooSmall:
         return None
-    times = totals(rows).macs / usual
-    why = f"The stem keeps the image's size, at {times:.1f} times the multiply-adds of the ImageNet stem."
-    return {"times": times}, why
+    return {"times": totals(rows).macs / usual}
 
 
-def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Found | None:
-    found = None if config.block == "pooled" else _no_multiple(rows, config)
-    if found is None:
-        return None
-    jump, left = found["jump"], min(r for r in found["rest"] if r)
-    why = f"The size is not a multiple of {jump}: the last positions cover {left} pixels, not {jump}."
-    return found, why
+def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Facts | None:
+    return None if config.block == "pooled" else _no_multiple(rows, config)
 
 
-def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Facts | None:
     """Unlike a convolution, pooling without padding does not reach over the edge of its map."""
-    found = _no_multiple(rows, config) if config.block == "pooled" else None
-    if found is None:
-        return None
-    why = f"The size is not a multiple of {found['jump']}: pooling drops the remaining rows and columns."
-    return found, why
+    return _no_multiple(rows, config) if config.block == "pooled" else None
 
 
-def _no_multiple(rows: list[Row], config: ResNetConfig) -> dict[str, Any] | None:
+def _no_multiple(rows: list[Row], config: ResNetConfig) -> Facts | None:
     jump = rows[-1].jump
     rest = [n % jump for n in config.input_size]
     return {"jump": jump, "rest": rest} if any(rest) and min(config.input_size) >= jump else None
 
 
-def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Facts | None:
     changed = _silent_changes(rows, config)
-    if not changed:
-        return None
-    facts = {"fields": list(changed)}
-    why = (
-        f"timm and torchvision load these weights into their own {config.name} without an error, but "
-        f"it computes something else, because they cannot set {', '.join(changed)}."
-    )
-    return facts, why
+    return {"fields": list(changed)} if changed else None
 
 
 def _silent_changes(rows: list[Row], config: ResNetConfig) -> dict[str, Any]:

@@ -1,26 +1,34 @@
 """Where a checkpoint's files are: shipped with the package, in a directory, or downloaded and checked.
 
-All files of a repository come from one commit, and what was downloaded is compared with the hashes the Hub
-publishes. Knows nothing of networks or of what the files hold.
+A Hub repository is resolved once: one request names the commit and every file's size and hash, and whatever
+follows (the size check, the downloads, the comparison with the published hashes) uses that answer.
+
+`snapshot_download` does not fit: for a commit it requests the file list again and writes no refs, it shows
+one bar for all files, and on a 401 it falls back to the cache, which hides that a repository went private.
 """
 
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from huggingface_hub import HfApi, get_token, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HTTPError,  # of httpx or httpx2, whichever this client is built on
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoSibling
+
+from resnet_hub.errors import Refusal
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 PROCESSOR_FILE = "preprocessor_config.json"  # transformers'
@@ -29,14 +37,31 @@ MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 1 << 20, P
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")  # not ../name, which is a directory
 PATIENCE = 10  # seconds until a Hub that does not answer counts as out of reach
+NOT_CACHED = "not in the cache, and the Hub could not be reached; check the connection"
+REASONS = {  # the first class that fits
+    GatedRepoError: "access is gated; accept its terms on the Hub and log in with `hf auth login`",
+    RevisionNotFoundError: "no such branch, tag or commit",
+    RepositoryNotFoundError: "no such repository on the Hub, or a private one and no valid token",
+    LocalEntryNotFoundError: NOT_CACHED,
+    EntryNotFoundError: "the repository does not hold this file",
+}
+STATUS_ADVICE = {
+    **dict.fromkeys((401, 403), "; log in with `hf auth login` to an account that may do this"),
+    **dict.fromkeys((409, 412), ": the repository changed meanwhile; try again"),
+    429: ", too many requests; wait a minute and try again",
+}
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be had or used; one line naming repository or directory, file and cause."""
+class CheckpointError(Refusal):
+    """A checkpoint that cannot be found or used; one line naming repository or directory, file and cause."""
 
 
 class HubUnreachable(CheckpointError):
     """The Hub does not answer, or answers that it cannot just now."""
+
+
+class MissingFile(CheckpointError):
+    """The repository is there, the file is not."""
 
 
 @dataclass(frozen=True)
@@ -50,74 +75,81 @@ class Checkpoint:
 
     @property
     def is_cached(self) -> bool:
-        """Whether the files are a Hub client's cache, which another download fills again."""
+        """Whether the files lie in a Hub client's cache, where another download replaces them."""
         return self.revision not in ("shipped", "local")
 
 
-def fetch_checkpoint(
-    repo_id_or_dir: str | Path,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | None = None,
-    local_files_only: bool = False,
-    tqdm_class: type | None = None,
-) -> Checkpoint:
+@dataclass(frozen=True)
+class Resolved:
+    """A Hub repository at one commit, with the size and hash the Hub publishes for each of its files."""
+
+    repo_id: str
+    commit: str
+    files: dict[str, RepoSibling]
+    is_private: bool = False
+    token: str | bool | None = field(default=None, repr=False)
+
+
+class Where(TypedDict, total=False):
+    """How a Hub repository is read; directories need none of it.
+
+    Args:
+        revision: branch, tag or commit; the main branch by default.
+        token: access token, False for none; by default the one that `hf auth login` stored.
+        cache_dir: the Hub client's own by default.
+        local_files_only: use earlier downloads and send no request.
+        tqdm_class: progress bar of each download, by default huggingface_hub's.
+        before_download: called with the number of bytes about to be downloaded, if any; raise to refuse.
+    """
+
+    revision: str | None
+    token: str | bool | None
+    cache_dir: str | None
+    local_files_only: bool
+    tqdm_class: type | None
+    before_download: Callable[[int], None] | None
+
+
+def fetch_checkpoint(repo_id_or_dir: str | Path, **where: Unpack[Where]) -> Checkpoint:
     """Find a checkpoint on disk or download it; all files come from one commit.
 
-    Where the Hub cannot be reached, what was downloaded before is used.
+    When the Hub cannot be reached, an earlier download is used.
 
     Raises:
-        CheckpointError: when it cannot be had.
+        CheckpointError: when it is missing, cannot be downloaded or does not match its published hashes.
     """
-    source = str(repo_id_or_dir)
+    source, files = str(repo_id_or_dir), (CONFIG_FILE, WEIGHTS_FILE)
     found = local_directory(source)
-    if found is not None:
-        directory, kind = found
-        for file in (CONFIG_FILE, WEIGHTS_FILE):
-            if not (directory / file).is_file():
-                raise CheckpointError(f"{directory}: {file} is missing; a checkpoint directory holds it")
-        return Checkpoint(source, kind, directory / CONFIG_FILE, directory / WEIGHTS_FILE)
-    files = (CONFIG_FILE, WEIGHTS_FILE)
-    where = {"revision": revision, "token": token, "cache_dir": cache_dir, "tqdm_class": tqdm_class}
-    commit, paths = fetch_files(source, files, local_files_only=local_files_only, **where)
-    return Checkpoint(source, commit, *paths)
+    if found is None:
+        commit, paths = fetch_files(source, files, **where)
+        return Checkpoint(source, commit, *paths)
+    directory, kind = found
+    for file in files:
+        if not (directory / file).is_file():
+            raise CheckpointError(f"{directory}: {file} is missing; a checkpoint directory holds it")
+    return Checkpoint(source, kind, directory / CONFIG_FILE, directory / WEIGHTS_FILE)
 
 
-def fetch_card(repo_id_or_dir: str | Path, **where) -> str | None:
+def fetch_card(repo_id_or_dir: str | Path, **where: Unpack[Where]) -> str | None:
     """The text of a checkpoint's model card; None where it has none. See `fetch_text`."""
     return fetch_text(repo_id_or_dir, CARD_FILE, **where)
 
 
-def fetch_text(
-    repo_id_or_dir: str | Path,
-    file: str,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | None = None,
-    local_files_only: bool = False,
-) -> str | None:
+def fetch_text(repo_id_or_dir: str | Path, file: str, **where: Unpack[Where]) -> str | None:
     """The text of one of a checkpoint's files; None where it has none.
 
     Raises:
-        CheckpointError: when it cannot be had.
+        CheckpointError: when it cannot be downloaded or does not match its published hash.
     """
-    source = str(repo_id_or_dir)
-    found = local_directory(source)
+    found = local_directory(str(repo_id_or_dir))
     if found is not None:
         path = found[0] / file
         return path.read_text(encoding="utf-8") if path.is_file() else None
-    where = {"revision": revision, "token": token, "cache_dir": cache_dir}
     try:
-        _, (path,) = fetch_files(source, (file,), local_files_only=local_files_only, **where)
+        _, (path,) = fetch_files(str(repo_id_or_dir), (file,), **where)
     except MissingFile:
         return None
     return path.read_text(encoding="utf-8", errors="replace")
-
-
-class MissingFile(CheckpointError):
-    """The repository is there, the file is not."""
 
 
 def shipped_names() -> list[str]:
@@ -146,135 +178,136 @@ def local_directory(source: str) -> tuple[Path, str] | None:
 
 def fetch_files(
     repo_id: str,
-    files: tuple[str, ...],
+    files: Sequence[str],
     *,
     revision: str | None = None,
     token: str | bool | None = None,
     cache_dir: str | None = None,
     local_files_only: bool = False,
     tqdm_class: type | None = None,
+    before_download: Callable[[int], None] | None = None,
 ) -> tuple[str, list[Path]]:
-    """(commit, paths) of some files of a repository, all from that commit.
-
-    Raises:
-        CheckpointError: when they cannot be had.
-    """
+    """(commit, paths) of some files of a repository, all from that commit. See `fetch_checkpoint`."""
     if local_files_only:
         return cached_files(repo_id, files, revision, cache_dir)
     try:
-        info = published(repo_id, revision=revision, token=token)
-        refuse_unsuitable(repo_id, info, files)
-        where = {"token": token, "cache_dir": cache_dir}
-        if tqdm_class is not None:
-            where["tqdm_class"] = tqdm_class
-        paths = [download_checked(repo_id, file, info, **where) for file in files]
+        resolved = resolve(repo_id, revision, token)
+        refuse_unsuitable(resolved, files)
+        size = download_size(resolved, files, cache_dir)
+        if size and before_download is not None:
+            before_download(size)
+        paths = [download_checked(resolved, file, cache_dir, tqdm_class) for file in files]
     except HubUnreachable:
         with suppress(CheckpointError):
             return cached_files(repo_id, files, revision, cache_dir)
         raise
-    remember_branch(paths[0], revision or "main", info.sha)
-    return info.sha, paths
+    remember_branch(paths[0], revision or "main", resolved.commit)
+    return resolved.commit, paths
 
 
-def published(repo_id: str, *, revision: str | None = None, token: str | bool | None = None):
-    """What the Hub says of a repository: its commit (`sha`), and each file's size and hash (`siblings`)."""
-    with plain_errors(repo_id, CONFIG_FILE, token):
-        info = HfApi(token=token).model_info(
-            repo_id, revision=revision, files_metadata=True, timeout=PATIENCE
-        )
-    return info
-
-
-def download_size(repo_id_or_dir: str, *, token: str | bool | None = None, cache_counts: bool = False) -> int:
-    """Bytes that loading a repository downloads; 0 for what is on this machine.
+def resolve(
+    repo_id: str,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    *,
+    repo_type: str = "model",
+    label: str = CONFIG_FILE,
+) -> Resolved:
+    """Ask the Hub, in one request, which commit a branch or tag is at and what files it holds.
 
     Args:
-        cache_counts: whether files of the newest commit in the Hub's cache are on this machine.
+        label: what an error names after the repository.
 
     Raises:
-        CheckpointError: when there is no such repository, or it holds nothing that could be loaded.
+        CheckpointError: when there is no such repository or revision, or no access to it.
+        HubUnreachable: when the Hub gives no answer.
     """
-    if local_directory(repo_id_or_dir) is not None:
-        return 0
-    info = published(repo_id_or_dir, token=token)
-    refuse_unsuitable(repo_id_or_dir, info, (CONFIG_FILE, WEIGHTS_FILE))
+    token = token.strip() if isinstance(token, str) else token
+    with plain_errors(repo_id, label, token):
+        info = HfApi(token=token).repo_info(
+            repo_id, revision=revision, repo_type=repo_type, files_metadata=True, timeout=PATIENCE
+        )
+    files = {file.rfilename: file for file in info.siblings or []}
+    return Resolved(repo_id, info.sha, files, bool(info.private), token)
+
+
+def download_size(resolved: Resolved, files: Sequence[str], cache_dir: str | None = None) -> int:
+    """Bytes to download for some files of a repository, apart from those in the cache."""
+    where = {"revision": resolved.commit, "cache_dir": cache_dir}
     return sum(
-        file.size or 0
-        for file in info.siblings
-        if file.rfilename in (CONFIG_FILE, WEIGHTS_FILE)
-        and not (cache_counts and _is_cached(repo_id_or_dir, file.rfilename, info.sha))
+        resolved.files[file].size or 0
+        for file in files
+        if not isinstance(try_to_load_from_cache(resolved.repo_id, file, **where), str)
     )
 
 
-def _is_cached(repo_id: str, file: str, commit: str) -> bool:
-    return isinstance(try_to_load_from_cache(repo_id, file, revision=commit), str)
-
-
-def refuse_unsuitable(repo_id: str, info, files: tuple[str, ...]) -> None:
-    """Say before any download what is missing, too large, or only there as a pickle."""
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    if WEIGHTS_FILE in files and WEIGHTS_FILE not in sizes and any(f.endswith(PICKLES) for f in sizes):
+def refuse_unsuitable(resolved: Resolved, files: Sequence[str]) -> None:
+    """Refuse, before any download, files that are missing, too large, or only there as a pickle."""
+    repo_id, held = resolved.repo_id, resolved.files
+    if WEIGHTS_FILE in files and WEIGHTS_FILE not in held and any(name.endswith(PICKLES) for name in held):
         raise CheckpointError(
             f"{repo_id}: {WEIGHTS_FILE} is missing; it holds only pickled weights, which can run code "
             f"when loaded; ask its owner for {WEIGHTS_FILE}"
         )
     for file in files:
-        if file not in sizes:
-            raise MissingFile(f"{repo_id}: {file}: the repository does not hold this file")
-        if sizes[file] > MOST_BYTES[file]:
+        if file not in held:
+            raise MissingFile(f"{repo_id}: {file}: {REASONS[EntryNotFoundError]}")
+        if (size := held[file].size or 0) > MOST_BYTES[file]:
             raise CheckpointError(
-                f"{repo_id}: {file} has {sizes[file]:,} bytes; "
-                f"{MOST_BYTES[file]:,} is the most that is loaded"
+                f"{repo_id}: {file} has {size:,} bytes; {MOST_BYTES[file]:,} is the most that is loaded"
             )
 
 
-def download_checked(repo_id: str, file: str, info, *, token: str | bool | None, **where) -> Path:
-    """One file of the commit `info.sha`, equal to what the Hub published; a broken one is not kept."""
-    with plain_errors(repo_id, file, token):
-        path = Path(hf_hub_download(repo_id, file, revision=info.sha, token=token, **where))
-    (sibling,) = (sibling for sibling in info.siblings if sibling.rfilename == file)
-    if not is_as_published(path, sibling):
+def download_checked(
+    resolved: Resolved, file: str, cache_dir: str | None = None, tqdm_class: type | None = None
+) -> Path:
+    """One file of the commit, identical to what the Hub published; a damaged one is not kept."""
+    bar = {} if tqdm_class is None else {"tqdm_class": tqdm_class}
+    where = {"revision": resolved.commit, "token": resolved.token, "cache_dir": cache_dir}
+    with plain_errors(resolved.repo_id, file, resolved.token):
+        path = Path(hf_hub_download(resolved.repo_id, file, **where, **bar))
+    published = resolved.files[file]
+    if not is_as_published(path, published):
         discard(path)
         raise CheckpointError(
-            f"{repo_id}: {file}: the {'sha256' if sibling.lfs else 'hash'} of the download is not the one "
-            "the Hub publishes; the damaged file was deleted, try again"
+            f"{resolved.repo_id}: {file}: the {'sha256' if published.lfs else 'hash'} of the download is not "
+            "the one the Hub publishes; the damaged file was deleted, try again"
         )
     return path
 
 
-def is_as_published(path: Path, sibling) -> bool:
+def is_as_published(path: Path, published: RepoSibling) -> bool:
     """Whether a file has the hash that the Hub lists for it: sha256 in large file storage, else git's."""
-    if sibling.lfs is not None:
+    if published.lfs is not None:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == sibling.lfs.sha256
-    if sibling.blob_id is None:  # huggingface_hub's type allows it; the Hub lists one for every file
-        return sibling.size is None or path.stat().st_size == sibling.size
+            return hashlib.file_digest(file, "sha256").hexdigest() == published.lfs.sha256
+    if published.blob_id is None:  # huggingface_hub's type allows it; the Hub lists one for every file
+        return published.size is None or path.stat().st_size == published.size
     data = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == sibling.blob_id
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == published.blob_id
 
 
 def discard(path: Path) -> None:
-    """Take a file out of the Hub cache: the link of the snapshot and the blob it points to."""
+    """Delete a file from the Hub cache: the link of the snapshot and the blob it points to."""
     path.resolve().unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 def cached_files(
-    repo_id: str, files: tuple[str, ...], revision: str | None, cache_dir: str | None
+    repo_id: str, files: Sequence[str], revision: str | None, cache_dir: str | None
 ) -> tuple[str, list[Path]]:
     """(commit, paths) of files downloaded before, without the network."""
     paths = []
     for file in files:
-        with plain_errors(repo_id, file, None):
-            path = hf_hub_download(
-                repo_id, file, revision=revision, cache_dir=cache_dir, local_files_only=True
-            )
+        path = try_to_load_from_cache(repo_id, file, cache_dir=cache_dir, revision=revision)
+        if not isinstance(path, str):
+            raise HubUnreachable(f"{repo_id}: {file}: {NOT_CACHED}")
         paths.append(Path(path))
     return paths[0].parent.name, paths
 
 
 def remember_branch(path: Path, revision: str, commit: str) -> None:
-    """Note in the cache which commit a branch stood for, so that it is found again without the network.
+    """Note in the cache which commit a branch is at, so that it is found without the network.
 
     huggingface_hub does this for downloads by branch; these are by commit, so that all are from the same.
     """
@@ -287,61 +320,43 @@ def remember_branch(path: Path, revision: str, commit: str) -> None:
 
 
 @contextmanager
-def plain_errors(repo_id: str, file: str, token: str | bool | None) -> Iterator[None]:
+def plain_errors(repo_id: str, label: str, token: str | bool | None) -> Iterator[None]:
     """Turn whatever the Hub client raises into a CheckpointError of one line, without the token."""
     try:
         yield
     except CheckpointError:
         raise
     except Exception as error:  # huggingface_hub lets its own, httpx's and the system's errors through
-        kind = HubUnreachable if is_passing(error) else CheckpointError
-        kind = MissingFile if isinstance(error, EntryNotFoundError) and kind is CheckpointError else kind
+        kind = CheckpointError
+        if is_transient(error):
+            kind = HubUnreachable
+        elif isinstance(error, EntryNotFoundError):
+            kind = MissingFile
         # The original can quote the request's headers, so it is not shown beneath.
-        raise kind(f"{repo_id}: {file}: {without_token(reason(error), token)}") from None
+        raise kind(f"{repo_id}: {label}: {without_token(reason(error), token)}") from None
 
 
-def is_passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the Hub is out of reach or overloaded, rather than refusing this very request."""
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return error.response.status_code == 429 or error.response.status_code >= 500
-    if isinstance(error, (LocalEntryNotFoundError, ConnectionError, TimeoutError)):
-        return True
-    return type(error).__module__.startswith("httpx") and type(error).__name__ != "LocalProtocolError"
+    return isinstance(error, (LocalEntryNotFoundError, ConnectionError, TimeoutError, HTTPError))
 
 
 def reason(error: Exception) -> str:
     """One line on what went wrong and what to do."""
-    reasons = [
-        (GatedRepoError, "access is gated; accept its terms on the Hub and log in with `hf auth login`"),
-        (RevisionNotFoundError, "no such branch, tag or commit"),
-        (RepositoryNotFoundError, "no such repository on the Hub, or a private one and no valid token"),
-        (LocalEntryNotFoundError, "not in the cache, and the Hub could not be reached; check the connection"),
-        (EntryNotFoundError, "the repository does not hold this file"),
-    ]  # fmt: skip
-    for kind, words in reasons:
+    for kind, words in REASONS.items():
         if isinstance(error, kind):
             return words
-    detail = (str(error).splitlines() or [""])[0][:200]
     if isinstance(error, HfHubHTTPError) and error.response is not None:
-        return status_reason(error.response.status_code)
-    if "Consistency check failed" in detail:
+        status = error.response.status_code
+        return f"the Hub answered with status {status}{STATUS_ADVICE.get(status, '; try again later')}"
+    detail = (str(error).splitlines() or [""])[0][:200]
+    if "Consistency check failed" in detail:  # a bare OSError of huggingface_hub's
         return "the download has the wrong size, cut short or altered on its way; nothing was kept, try again"
-    if is_passing(error):
+    if is_transient(error):
         return f"the Hub could not be reached ({type(error).__name__}: {detail}); check the connection"
     return f"{type(error).__name__}: {detail}"
-
-
-def status_reason(status: int) -> str:
-    """One line on an HTTP status that has no exception of its own."""
-    if status == 429:
-        return "the Hub answered with status 429, too many requests; wait a minute and try again"
-    if status in (401, 403):
-        return (
-            f"the Hub answered with status {status}; log in with `hf auth login` as someone who may do this"
-        )
-    if status in (409, 412):
-        return f"the Hub answered with status {status}: the repository changed meanwhile; try again"
-    return f"the Hub answered with status {status}; try again later"
 
 
 def without_token(text: str, token: str | bool | None) -> str:

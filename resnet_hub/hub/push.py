@@ -1,15 +1,14 @@
 """A folder of files -> one commit on the Hub, safe to repeat.
 
-The commit names the one it builds on, so that a repeated or overtaken upload cannot land twice, and files
-that are there already make no commit. Knows nothing of networks, and of model cards only how two are merged.
+The commit names its parent, so that a repeated or overtaken upload cannot land twice, and files that are
+there already make no commit.
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from resnet_hub.hub.card_merge import merged
 from resnet_hub.hub.fetch import (
@@ -17,16 +16,14 @@ from resnet_hub.hub.fetch import (
     CONFIG_FILE,
     WEIGHTS_FILE,
     CheckpointError,
+    Resolved,
+    download_checked,
     is_as_published,
     plain_errors,
+    resolve,
 )
 
-RUN_FILES = {
-    "run.json",
-    "history.jsonl",
-    "curves.png",
-    "confusion.png",
-}  # beside a checkpoint that was trained
+RUN_FILES = {"run.json", "history.jsonl", "curves.png", "confusion.png"}  # beside a trained checkpoint
 COMMIT_MESSAGE = "Upload checkpoint"
 
 
@@ -56,63 +53,54 @@ def push_folder(
 ) -> Pushed:
     """Upload all files of `folder` in one commit, creating the repository.
 
-    The card in the folder is first merged with the one that is there (models only), on this disk too.
+    A model's card is first merged with the one on the Hub, in the folder too.
 
     Raises:
-        CheckpointError: when that cannot be done, or is not known to be; repeating it is safe.
+        CheckpointError: when the upload failed or its outcome is unknown; repeating it is safe.
     """
+    token = token.strip() if token else token
     api = HfApi(token=token)
-    kind = {"repo_type": repo_type}
     with plain_errors(repo_id, "the repository", token):
         sdk = {"space_sdk": "gradio"} if repo_type == "space" else {}
-        url = api.create_repo(repo_id, private=private, exist_ok=True, **kind, **sdk)
-        head = api.repo_info(repo_id, files_metadata=True, **kind)
-    refuse_public(repo_id, head, private)
-    if repo_type == "model":
-        merge_remote_card(repo_id, folder / CARD_FILE, head, token)
-    changed = changed_files(folder, head)
-    if not changed:
-        return Pushed(str(url), head.sha, ())
-    operations = [CommitOperationAdd(name, path) for name, path in changed.items()]
-    if WEIGHTS_FILE in changed:  # what an earlier run recorded does not describe these weights
-        stale = {file.rfilename for file in head.siblings or []} & RUN_FILES - {*local_files(folder)}
-        operations += [CommitOperationDelete(name) for name in sorted(stale)]
-    try:
-        with plain_errors(repo_id, ", ".join(changed), token):
-            commit = api.create_commit(
-                repo_id, operations, commit_message=message, parent_commit=head.sha, **kind
-            )
-        revision = commit.oid
-    except CheckpointError:  # the answer may be lost, or be to a retry of what had landed
-        revision = landed_after_all(api, repo_id, folder, kind)
-        if revision is None:
-            raise
-    return Pushed(str(url), revision, tuple(changed))
-
-
-def landed_after_all(api: HfApi, repo_id: str, folder: Path, kind: dict[str, Any]) -> str | None:
-    """The commit that holds the files although its answer was lost on the way; None where there is none."""
-    with plain_errors(repo_id, "the repository", api.token):
-        head = api.repo_info(repo_id, files_metadata=True, **kind)
-    return None if changed_files(folder, head) else head.sha
-
-
-def refuse_public(repo_id: str, head, private: bool | None) -> None:
-    """Not to publish what was meant to be private: an existing repository keeps its visibility."""
-    if private and not head.private:
+        url = str(api.create_repo(repo_id, private=private, exist_ok=True, repo_type=repo_type, **sdk))
+    head = resolve(repo_id, token=token, repo_type=repo_type, label="the repository")
+    if private and not head.is_private:  # an existing repository keeps its visibility
         raise CheckpointError(
             f"{repo_id}: the repository exists and is public; make it private in its settings on the Hub, "
             "or choose another name"
         )
+    if repo_type == "model":
+        merge_remote_card(folder, head)
+    changed = changed_files(folder, head)
+    if not changed:
+        return Pushed(url, head.commit, ())
+    return Pushed(url, commit_files(api, folder, head, repo_type, message), tuple(changed))
 
 
-def changed_files(folder: Path, head) -> dict[str, Path]:
-    """{path in the repository: path here} of the files that are not there as they are here."""
-    remote = {file.rfilename: file for file in head.siblings or []}
+def commit_files(api: HfApi, folder: Path, head: Resolved, repo_type: str, message: str) -> str:
+    """Make the one commit on top of `head` and return its id."""
+    changed = changed_files(folder, head)
+    operations: list = [CommitOperationAdd(name, path) for name, path in changed.items()]
+    if WEIGHTS_FILE in changed:  # what an earlier run recorded does not describe these weights
+        stale = head.files.keys() & RUN_FILES - local_files(folder).keys()
+        operations += [CommitOperationDelete(name) for name in sorted(stale)]
+    where = {"parent_commit": head.commit, "repo_type": repo_type}
+    try:
+        with plain_errors(head.repo_id, ", ".join(changed), head.token):
+            return api.create_commit(head.repo_id, operations, commit_message=message, **where).oid
+    except CheckpointError:  # it may have landed all the same, its answer lost or given to a retry
+        now = resolve(head.repo_id, token=head.token, repo_type=repo_type, label="the repository")
+        if changed_files(folder, now):
+            raise
+        return now.commit
+
+
+def changed_files(folder: Path, head: Resolved) -> dict[str, Path]:
+    """{path in the repository: path here} of the files that are missing there or differ."""
     return {
         name: path
         for name, path in local_files(folder).items()
-        if name not in remote or not is_as_published(path, remote[name])
+        if name not in head.files or not is_as_published(path, head.files[name])
     }
 
 
@@ -121,29 +109,24 @@ def local_files(folder: Path) -> dict[str, Path]:
     return {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def answers_alike(folder: Path, repo_id: str, head, token: str | None) -> bool:
-    """Whether both configurations make the same answers of the same weights."""
-    if CONFIG_FILE not in {file.rfilename for file in head.siblings or []}:
+def merge_remote_card(folder: Path, head: Resolved) -> None:
+    """Merge what people wrote on the remote card into the one in the folder."""
+    card = folder / CARD_FILE
+    if not card.is_file() or CARD_FILE not in head.files:
+        return
+    remote = download_checked(head, CARD_FILE).read_text(encoding="utf-8", errors="replace")
+    same = WEIGHTS_FILE not in changed_files(folder, head) and answers_alike(folder, head)
+    card.write_text(merged(remote, card.read_text(encoding="utf-8"), same_weights=same), encoding="utf-8")
+
+
+def answers_alike(folder: Path, head: Resolved) -> bool:
+    """Whether the remote configuration turns the same weights into the same answers."""
+    if CONFIG_FILE not in head.files:
         return False
-    with plain_errors(repo_id, CONFIG_FILE, token):
-        remote = Path(hf_hub_download(repo_id, CONFIG_FILE, revision=head.sha, token=token))
+    paths = (folder / CONFIG_FILE, download_checked(head, CONFIG_FILE))
     try:
-        both = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / CONFIG_FILE, remote)]
+        both = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         ours, theirs = [[values.get(key) for key in ("resnet_hub", "label_names")] for values in both]
     except (OSError, ValueError, AttributeError):
         return False
     return ours == theirs
-
-
-def merge_remote_card(repo_id: str, card: Path, head, token: str | None) -> None:
-    """Rewrite the card in the folder as the merger of the remote one and itself."""
-    if not card.is_file() or CARD_FILE not in {file.rfilename for file in head.siblings or []}:
-        return
-    with plain_errors(repo_id, CARD_FILE, token):
-        remote = Path(hf_hub_download(repo_id, CARD_FILE, revision=head.sha, token=token))
-    text = remote.read_text(encoding="utf-8", errors="replace")
-    same = WEIGHTS_FILE not in changed_files(card.parent, head) and answers_alike(
-        card.parent, repo_id, head, token
-    )
-    both = merged(text, card.read_text(encoding="utf-8"), same_weights=same)
-    card.write_text(both, encoding="utf-8")

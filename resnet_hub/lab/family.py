@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tomllib
 from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 
 from resnet_hub.geometry import Totals, times, totals, trace
 from resnet_hub.lab.bounds import one_of
@@ -35,36 +37,9 @@ PUBLISHED = {  # network -> (top-1 in percent, source)
     "resnet56_cifar": (93.03, PAPER),
     "resnet110_cifar": (93.57, PAPER),
 }
-USE = {
-    "resnet18": "a first model for photos; fine-tuning with little data or on a small machine",
-    "resnet34": "more accurate than ResNet-18 at twice the cost, still without bottlenecks",
-    "resnet50": "the usual choice for photos: baseline, backbone, fine-tuning",
-    "resnet101": "a detection or segmentation backbone where ResNet-50 falls short",
-    "resnet152": "the last points of accuracy when time does not matter",
-    "wide_resnet50_2": "width instead of depth: ResNet-152's accuracy in a third of its layers",
-    "plain18": "to see what shortcuts do: ResNet-18 without them",
-    "plain34": "to see degradation: deeper than plain18, and worse",
-    "resnet18_cifar": "the usual strong baseline for 32x32 images",
-    "resnet34_cifar": "more depth at 32x32, at twice the cost",
-    "resnet50_cifar": "bottlenecks at 32x32",
-    "resnet101_cifar": "the deepest with a CIFAR stem, for a GPU",
-    "resnet20_cifar": "small images on a small machine; trains in half an hour on two CPU cores",
-    "resnet32_cifar": "the paper's next size up",
-    "resnet44_cifar": "the paper's next size up",
-    "resnet56_cifar": "the paper's size most often used for comparison",
-    "resnet110_cifar": "the paper's depth study: more than a hundred layers that train",
-    "plain20_cifar": "to see what shortcuts do: ResNet-20 without them",
-    "plain56_cifar": "to see degradation at 56 layers",
-    "wrn16_4_cifar": "width instead of depth at 32x32; dropout inside the block",
-    "wrn28_10_cifar": "the large wide network of its paper, for a GPU",
-    "resnet8_cifar": "for short training at 32x32",
-    "simple_resnet": "a ResNet small enough to read and change",
-    "lenet5": "where it began: handwritten digits, 1998",
-    "alexnet": "history: large kernels and a head of 59 million weights, 2012",
-    "vgg16": "history: 3x3 kernels only, and 138 million weights, 2014",
-    "vgg_cifar": "VGG's layers with batch norm, to compare with ResNets at 32x32",
-    "cifar10net": "the course's plain network for 32x32 images",
-}
+USE: dict[str, dict[str, str]] = tomllib.loads(
+    Path(__file__).with_name("uses.toml").read_text(encoding="utf-8")
+)
 
 
 @dataclass(frozen=True)
@@ -109,7 +84,7 @@ def guide() -> list[Choice]:
             top1, source = PUBLISHED[name]
             accuracies.append((top1, "published", source))
         for accuracy in accuracies or [(None, "", "")]:
-            found.append(Choice(name, input_size, total.params, total.macs, *accuracy, USE[name]))
+            found.append(Choice(name, input_size, total.params, total.macs, *accuracy, USE[name]["en"]))
     return found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from helpers import ROOT
 
-PORTS = count()
+PORTS = count(os.getpid())  # runs beside each other on one machine begin elsewhere
 
 
 def free_port() -> int:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
-from resnet_hub.hub.fetch import CheckpointError, download_size, fetch_card, without_token
+from resnet_hub.hub.fetch import CheckpointError, fetch_card, fetch_checkpoint, without_token
 
 REPO = "somebody/small-net"
 WEIGHTS = "model.safetensors"
@@ -126,9 +126,25 @@ def test_a_download_moves_the_given_progress_bar_by_its_bytes(hub, repo):
     assert moved[WEIGHTS] == len(hub.files(REPO)[WEIGHTS])
 
 
-def test_the_size_is_known_before_the_download(hub, repo):
-    files = hub.files(REPO)
-    assert download_size(REPO) == len(files["config.json"]) + len(files[WEIGHTS])
+def test_the_size_is_known_before_the_download_and_one_request_resolves_the_commit(hub, repo, tmp_path):
+    tiny(num_classes=3).save_pretrained(tmp_path / "new")
+    files, commit, seen = hub.files(REPO), repo.refs["main"], []
+
+    def before_download(size):
+        seen.append((size, hub.downloads()))
+        hub.add(REPO, tmp_path / "new")  # the branch moves between
+
+    assert fetch_checkpoint(REPO, before_download=before_download).revision == commit != repo.refs["main"]
+    assert seen == [(len(files["config.json"]) + len(files[WEIGHTS]), [])]
+    assert [path for _, path in hub.requests if path.startswith("/api/")] == [f"/api/models/{REPO}"]
+
+
+def test_a_download_can_be_refused_by_its_size(hub, repo):
+    def refuse(size):
+        raise OverflowError(size)
+
+    with pytest.raises(OverflowError):
+        fetch_checkpoint(REPO, before_download=refuse)
     assert not hub.downloads()
 
 

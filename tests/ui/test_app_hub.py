@@ -16,7 +16,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from helpers import ROOT
 from helpers.checkpoints import tiny
-from helpers.loopback_hub import TOKEN, LoopbackHub, serve
+from helpers.loopback_hub import TOKEN, LoopbackHub, once, serve
 from helpers.serving import served
 from PIL import Image
 
@@ -25,7 +25,8 @@ from resnet_hub import predict
 from resnet_hub.hub.fetch import CheckpointError
 from resnet_hub.ui import shelf as models
 from resnet_hub.ui.cards import card_html, shown_card
-from resnet_hub.ui.classify.tab import load, overlay
+from resnet_hub.ui.classify.page import overlay
+from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import MOST_LOADED, Shelf, TooLarge
 
@@ -79,7 +80,7 @@ def test_a_typed_repository_answers_as_the_library_does(client, photo, saved):
     assert ask(client, photo, f" {REPO} ") == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_visitor_does_not_get_what_only_the_owner_s_token_opens(client, photo):
+def test_visitors_do_not_use_the_owner_s_token(client, photo):
     with pytest.raises(AppError, match="no such repository") as error:
         ask(client, photo, "owner/private-net")
     assert TOKEN not in str(error.value)
@@ -91,7 +92,7 @@ def test_a_typed_name_opens_no_directory(client, photo, typed):
         ask(client, photo, typed)
 
 
-def test_with_the_list_only_what_is_on_it_is_loaded(closed_client, photo, online):
+def test_only_listed_models_are_loaded_where_there_is_a_list(closed_client, photo, online):
     assert ask(closed_client, photo, REPO)
     before = len(online.requests)
     with pytest.raises(
@@ -110,13 +111,20 @@ def test_the_list_is_a_file_or_text(given, tmp_path):
     assert parse_arguments(["--models-only-from", text]).models_only_from == ("owner/a", "owner/b")
 
 
-def test_a_list_with_something_else_on_it_ends_with_one_line_and_2():
+def test_a_list_with_a_bad_name_ends_with_one_line_and_2():
     command = [sys.executable, "app.py", "--models-only-from", "owner/a,/etc"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert out.returncode == 2 and "'/etc' is no Hub repository id" in out.stderr.splitlines()[-1]
 
 
 # The shelf
+
+
+def announced(shelf: Shelf) -> int | None:
+    """The bytes that loading REPO says it downloads; None where it says nothing."""
+    sizes = []
+    shelf.get(REPO, announce=sizes.append)
+    return sum(sizes) if sizes else None
 
 
 def test_memory_stays_bounded_however_many_repositories_are_named(hub, saved):
@@ -136,7 +144,7 @@ def test_what_visitors_name_leaves_nothing_on_the_disk(hub, saved, tmp_path):
     assert list((tmp_path / "hub_cache").rglob("*.safetensors"))
 
 
-def test_a_private_model_in_the_owner_s_cache_is_nobody_else_s_while_the_hub_is_away(hub, saved):
+def test_visitors_do_not_get_a_private_model_from_the_owner_s_cache_while_offline(hub, saved):
     hub.add("owner/private-net", saved, private=True)
     resnet_hub.from_pretrained("owner/private-net", token=TOKEN)
     hub.faults.append(lambda *request: "drop")
@@ -149,11 +157,27 @@ def test_a_visitor_s_repository_may_not_be_huge(hub, saved, monkeypatch):
     hub.add(REPO, saved)
     monkeypatch.setattr(models, "MOST_TYPED_BYTES", 1000)
     with pytest.raises(TooLarge):
-        Shelf().megabytes(REPO)
-    assert Shelf(added=(REPO,)).megabytes(REPO) == pytest.approx(1.1, abs=0.1)
-    with pytest.raises(gr.Error, match="At most"):
+        Shelf().get(REPO)
+    with pytest.raises(gr.Error, match="at most"):
         load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
     assert not hub.downloads()
+    assert announced(Shelf(added=(REPO,))) == pytest.approx(1.1e6, abs=1e5)
+
+
+def test_a_branch_that_moves_while_a_visitor_loads_does_not_escape_the_size_limit(hub, saved, monkeypatch):
+    repo = hub.add(REPO, saved)
+    first = repo.refs["main"]
+    weights = hub.files(REPO)["model.safetensors"]
+    monkeypatch.setattr(models, "MOST_TYPED_BYTES", len(weights) + 50_000)
+
+    def moves(*request):
+        repo.commit({"model.safetensors": weights + bytes(100_000)})
+
+    hub.faults = [once(lambda method, path, answer: moves() if path == f"/api/models/{REPO}" else None)]
+    shelf = Shelf()
+    load(shelf, REPO, "en", lambda *args, **kwargs: None)
+    assert shelf.get(REPO).revision == first != repo.refs["main"]
+    assert [path for _, path in hub.requests if path.startswith("/api/")] == [f"/api/models/{REPO}"]
 
 
 def test_the_size_is_shown_before_the_first_byte_and_then_the_bytes(hub, saved):
@@ -184,7 +208,7 @@ def test_a_model_in_memory_does_not_wait_for_another_s_download(saved, monkeypat
     shelf = Shelf(added=(str(saved),))
     held, found = shelf.get(str(saved)), []
     visitor = threading.Thread(target=lambda: found.append(shelf.get(str(saved))))
-    with shelf._loading[0]:  # as while another model is on its way
+    with shelf._models._making[0]:  # as while another model is on its way
         visitor.start()
         visitor.join(timeout=10)
         assert found == [held]
@@ -197,7 +221,7 @@ def test_what_is_not_allowed_is_not_loaded(hub, saved):
     assert not hub.requests
 
 
-def test_a_broken_repository_is_said_in_one_line(hub, saved):
+def test_a_broken_repository_is_refused_in_one_line(hub, saved):
     repo = hub.add(REPO, saved)
     repo.commit({"config.json": b"{"})
     with pytest.raises(gr.Error, match=f"{REPO}: config.json"):
@@ -207,10 +231,10 @@ def test_a_broken_repository_is_said_in_one_line(hub, saved):
 def test_what_is_in_the_cache_is_not_announced_as_a_download(hub, saved):
     repo = hub.add(REPO, saved)
     resnet_hub.from_pretrained(REPO)
-    assert Shelf(added=(REPO,)).megabytes(REPO) is None
-    assert Shelf().megabytes(REPO) == pytest.approx(1.1, abs=0.1)  # what a visitor names is not read from it
+    assert announced(Shelf(added=(REPO,))) is None
+    assert announced(Shelf()) == pytest.approx(1.1e6, abs=1e5)  # what a visitor names is not read from it
     repo.commit({"README.md": b"# another commit"})
-    assert Shelf(added=(REPO,)).megabytes(REPO) == pytest.approx(1.1, abs=0.1)
+    assert announced(Shelf(added=(REPO,))) == pytest.approx(1.1e6, abs=1e5)
 
 
 @pytest.mark.parametrize(
@@ -229,14 +253,14 @@ def test_a_network_that_cannot_label_images_is_refused_in_one_line(hub, tmp_path
 @pytest.mark.parametrize(
     ("size", "shown"), [((1, 4096), (1, 256)), ((4096, 8), (256, 1)), ((32, 32), (256, 256))]
 )
-def test_where_it_looked_is_one_size_whatever_the_network_sees(size, shown):
+def test_the_grad_cam_image_has_one_size_for_every_input_size(size, shown):
     assert overlay(Image.new("RGB", size), np.ones((2, 2), np.float32)).size == shown
 
 
 # Cards
 
 
-def test_a_card_of_unclosed_comments_does_not_hold_the_page():
+def test_a_card_of_unclosed_comments_renders_soon():
     started = time.perf_counter()
     shown = card_html("# Title\n" + "<!--" * 50_000, "en")
     assert "Title" in shown and "<!--" not in shown
@@ -254,7 +278,7 @@ def test_the_card_is_that_of_the_loaded_commit(hub, saved):
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_where_there_is_no_card_that_is_said(hub, saved, language):
+def test_a_missing_card_is_explained(hub, saved, language):
     repo = hub.add(REPO, saved)
     shelf = Shelf()
     assert say(language, "card_gone", model=REPO) in shown_card(shelf, REPO, language)
