@@ -291,8 +291,8 @@ def main(arguments: list[str] | None = None) -> int:
     for what in stated_detections(card).keys() - dict(options.unfamiliar).keys():
         print(f"not measured: images of {what}; give --unfamiliar '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
-        said = f"says {name} {stated}" if stated == stated else f"contradicts itself on {name}"
-        print(f"the card {said}, measured {measured:.4f}", file=sys.stderr)
+        said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
+        print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
 
 

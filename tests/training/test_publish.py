@@ -123,7 +123,7 @@ def test_the_published_card_parses_has_no_empty_field_and_evaluation_agrees_with
     altered = card.content.replace("| ant |", "| ant | 1.0 % |\n| x |", 1)
     logged_in.repo(REPO).commit({"README.md": altered.encode()})
     assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 1
-    assert "the card contradicts itself on class ant" in capsys.readouterr().err
+    assert "the card says class ant two ways" in capsys.readouterr().err
     altered = card.content.replace('"per_class": [', '"per_class": [0.01, ', 1).replace(
         "| ant |", "| ant | 1.0 % |\n| x |", 1
     )
