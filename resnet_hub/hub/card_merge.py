@@ -78,7 +78,7 @@ def _merged_body(theirs: str, ours: str) -> str:
     if not found:  # not generated at all
         return ours
     lines = _woven(_split(old.facts["lines"]), old.lines, new.lines) if old.facts.get("lines") else new.lines
-    above = old.above.rstrip("\n") + "\n\n" if old.above.strip() else new.above
+    above = old.above if old.lines else old.above.rstrip("\n") + "\n\n" if old.above.strip() else new.above
     if re.search(r"^# ", above, re.MULTILINE):  # a person's title
         at = next((i for i, line in enumerate(lines) if line.startswith("# ")), None)
         lines = lines if at is None else lines[:at] + lines[at + 2 :]

@@ -8,13 +8,15 @@ import shlex
 
 import pytest
 import yaml
-from helpers.cards import FACTS, LABELS, RECIPE, RESULTS, leaves
+from helpers.cards import FACTS, LABELS, OLD_CARD, RECIPE, RESULTS, leaves
 from huggingface_hub import ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub import figures
 from resnet_hub.hub.card import card_figures, card_results, measured_figures, render_card, run_facts
-from resnet_hub.hub.card_merge import END, merged
+from resnet_hub.hub.card_merge import END, merged, split_front_matter
 from resnet_hub.hub.fetch import SHIPPED, shipped_names
 from resnet_hub.hub.figures import Figure
 from resnet_hub.hub.load import Calibration
@@ -338,6 +340,39 @@ def test_changed_figures_replace_the_old_ones(text):
     both = merged(text, new)
     assert "| top-1 accuracy | 91.23 % |" in both and "87.61 %" not in both and "seed 99" in both
     assert card_results(both)["top1"] == 0.9123
+
+
+NOTES = st.lists(st.text("abc .|#*-<>&`1\u3042", max_size=20).map("note {}".format), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def newer_text() -> str:
+    return with_facts(results=RESULTS | {"top1": 0.9123}, seed=99)
+
+
+@settings(max_examples=25, deadline=None)
+@given(NOTES, st.data())
+def test_lines_added_anywhere_survive_every_push_and_figures_follow_the_run(text, newer_text, notes, data):
+    front, body = split_front_matter(text)
+    lines = body.splitlines()
+    places = st.integers(0, len(lines) - 3) | st.just(len(lines))  # not between the facts and the end
+    remote = lines.copy()
+    for note, at in zip(notes, sorted(data.draw(places) for _ in notes)[::-1], strict=True):
+        remote.insert(at, note)
+    remote = front + "\n".join(remote) + "\n"
+    assert merged(remote, text) == remote
+    both = merged(remote, newer_text)
+    kept = [line for line in both.splitlines() if line.startswith("note ")]
+    assert kept == [line for line in remote.splitlines() if line.startswith("note ")]
+    assert card_figures(both)["top1"] == 0.9123 and "87.61 %" not in both and "seed 99" in both
+
+
+def test_a_card_of_an_older_version_can_be_read_and_pushed_over(text):
+    assert card_figures(OLD_CARD) == {"top1": 0.8798}
+    both = merged(OLD_CARD, text)
+    assert card_figures(both) == card_figures(text) and "87.98 %" not in both and both.count("\n# ") == 1
+    assert "Not for mushrooms." in both and "To Anna." in both
+    assert both.count("## Results\n") == 1 and merged(both, text) == both
 
 
 def test_a_section_written_by_hand_survives_where_it_stood(text):
