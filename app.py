@@ -1,16 +1,24 @@
-"""`python app.py`: assemble the tabs, parse the flags, serve the page.
+"""`python app.py`: parse the flags, assemble the tabs, serve the page.
 
-Nothing here or in `resnet_hub/ui` imports torch before the page answers; torch and the shipped model are
-loaded right after.
+The page answers before torch is imported; torch and the default model are loaded right after.
 """
 
 import argparse
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from resnet_hub.command import run_command
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs
-from resnet_hub.ui.shared.text import LANGUAGES, language_of, say
+from resnet_hub.ui.shared.text import language_of
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+    from resnet_hub.ui.shared.page import Page
+    from resnet_hub.ui.shelf import Shelf
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
@@ -21,28 +29,28 @@ SESSIONS_KEPT = 200  # Gradio keeps a copy of the page and its last answer for e
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Serve the resnet_hub app.")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
-    # Taken out: Gradio would end in a traceback over one that is none.
+    # Removed from the environment, because Gradio answers a bad port with a traceback.
     asked = os.environ.pop("GRADIO_SERVER_PORT", None)
     parser.add_argument(
-        "--port", type=port, default=asked, help="default: GRADIO_SERVER_PORT, or 7860 and up"
+        "--port", type=port, default=asked, help="default: GRADIO_SERVER_PORT, or the first free from 7860"
     )
     parser.add_argument(
         "--model",
         action="append",
         default=[],
         metavar="REPO_OR_DIR",
-        help="offer this Hub repository or checkpoint directory too; may be repeated",
+        help="also offer this Hub repository or checkpoint directory; may be repeated",
     )
     parser.add_argument(
         "--models-only-from",
         type=model_list,
         metavar="LIST",
-        help="load only these from the Hub (ids with commas between, or a file with one a line), and in "
-        "Compare the references it suggests; without it a visitor can type in any public repository",
+        help="load only these from the Hub, and in Compare the references it suggests (ids separated by "
+        "commas, or a file with one a line); by default visitors may name any public repository",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
-    parser.add_argument("--operations", action="store_true", help="add a tab with latency and errors")
+    parser.add_argument("--operations", action="store_true", help="add a tab with latencies and errors")
     options = parser.parse_args(arguments)
     for model in options.model:
         if not Path(model, "config.json").is_file() and not is_repository_id(model):
@@ -57,10 +65,10 @@ def is_repository_id(text: str) -> bool:
 
 
 def port(text: str) -> int:
-    """A port's number.
+    """A port number.
 
     Raises:
-        argparse.ArgumentTypeError: for what is none.
+        argparse.ArgumentTypeError: outside 1 to 65535.
     """
     if not (text.isdecimal() and 1 <= int(text) <= 65535):
         wanted = "give --port or GRADIO_SERVER_PORT a number from 1 to 65535"
@@ -72,7 +80,7 @@ def model_list(text: str) -> tuple[str, ...]:
     """Repository ids from "owner/a,owner/b" or from a file with one a line.
 
     Raises:
-        argparse.ArgumentTypeError: for what is no repository id.
+        argparse.ArgumentTypeError: for the first that is not a repository id.
     """
     lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
@@ -82,24 +90,14 @@ def model_list(text: str) -> tuple[str, ...]:
     return ids
 
 
-def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = False):
-    """The page: title, language switch, tabs.
-
-    Args:
-        shelf: the models on offer, a `resnet_hub.ui.shelf.Shelf`.
-        uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
-        with_operations: with the tab for who runs the app.
-    """
-    import gradio as gr
-
+def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
+    """The tabs from left to right; each module offers `build(page, tab)`."""
     from resnet_hub.ui import cards, operations
     from resnet_hub.ui.classify import tab as classify
     from resnet_hub.ui.compare import tab as compare
     from resnet_hub.ui.explore import tab as explore
     from resnet_hub.ui.lab import tab as lab
-    from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.results import tab as results
-    from resnet_hub.ui.shared.page import Page
 
     modules = {
         "classify": classify,
@@ -109,86 +107,74 @@ def build_app(shelf, uploads_kept: tuple[int, int], with_operations: bool = Fals
         "results": results,
         "cards": cards,
     }
-    if with_operations:
-        modules["operations"] = operations
-    with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
-        with gr.Row(elem_classes="title"):
-            gr.Markdown("# resnet_hub")
-            language = gr.Radio(
-                [(name, code) for code, name in LANGUAGES.items()],
-                value="en",
-                label="Language / 言語",
-                show_label=False,
-                container=False,
-                elem_id="language",
-            )
-        intro = gr.Markdown(say("en", "intro"))
-        page, parts = Page(shelf, language, Recorder()), {}
-        with gr.Tabs() as tabs:
-            for name, module in modules.items():
-                with gr.Tab(say("en", f"tab_{name}"), id=name) as tab:
-                    parts[name] = (tab, module.build(page, tab))
-        privacy = gr.Markdown(say("en", "privacy"), elem_classes="fine-print")
-        page.text(intro, value="intro")
-        page.text(privacy, value="privacy")
-        wire_language(page, parts)
-        _, explorer = parts["explore"]
-        wire_arrival(demo, language, tabs, explorer)
-    return demo
+    return modules | ({"operations": operations} if with_operations else {})
 
 
-def wire_language(page, parts: dict) -> None:
-    """The switch translates the page.
+def build_app(shelf: "Shelf", uploads_kept: tuple[int, int], with_operations: bool = False) -> "gr.Blocks":
+    """The page: title, language switch, tabs.
 
     Args:
-        page: the page, with the components that registered a text.
-        parts: name of a tab -> (tab, what its module built).
+        shelf: the models on offer.
+        uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
+        with_operations: with the tab for whoever runs the app.
     """
     import gradio as gr
 
-    from resnet_hub.ui.shared.page import QUIET
+    from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.shared.page import Page, language_switch
 
-    def translate(chosen: str) -> list:
-        texts = page.translations(chosen)
-        for name, (_, part) in parts.items():
-            texts += [gr.update(label=say(chosen, f"tab_{name}")), *part.relabel(chosen)]
-        return texts
+    with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
+        with gr.Row(elem_classes="title"):
+            gr.Markdown("# resnet_hub")
+            language = language_switch()
+        page, parts = Page(shelf, language, Recorder()), {}
+        page.text(gr.Markdown(), value="intro")
+        with gr.Tabs() as tabs:
+            for name, module in tab_modules(with_operations).items():
+                with gr.Tab(id=name) as tab:
+                    parts[name] = module.build(page, tab)
+                page.text(tab, label=f"tab_{name}")
+        page.text(gr.Markdown(elem_classes="fine-print"), value="privacy")
+        wire_language(page)
+        wire_arrival(demo, language, tabs, parts["explore"])
+    return demo
+
+
+def wire_language(page: "Page") -> None:
+    """The switch translates every component that registered a text."""
+    from resnet_hub.ui.shared.page import QUIET
 
     language = page.language
     translated = [component for component, _ in page.translated]
-    for tab, part in parts.values():
-        translated += [tab, *part.relabelled]
-    language.change(translate, language, translated, **QUIET)
+    language.change(page.translations, language, translated, **QUIET)
     mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
     language.change(None, language, None, js=mark, api_visibility="private")
 
 
-def wire_arrival(demo, language, tabs, explorer) -> None:
-    """A visitor finds the page in the browser's language, and in it what the address names.
+def wire_arrival(demo: "gr.Blocks", language: "gr.Radio", tabs: "gr.Tabs", explorer: Any) -> None:
+    """Show a visitor the page in the browser's language, and the two designs that the address names.
 
     Args:
-        demo, language, tabs: the page, its switch and its tabs.
-        explorer: what the Explore tab's module built.
+        explorer: what the Explore tab built; `arrive(query, language)` updates the components `arrivals`.
     """
     import gradio as gr
 
     from resnet_hub.ui.shared.page import QUIET
 
-    def arrive(request: gr.Request) -> list:
-        """In one event: a change of language is answered from what the controls say by then."""
-        chosen = language_of(request.headers.get("accept-language"))
+    def arrive(request: gr.Request) -> dict:
+        # One event for both: a change of language is answered from what the page shows by then.
+        chosen, query = language_of(request.headers.get("accept-language")), dict(request.query_params)
         # The page is in English until this answer; a visitor may have switched it by then.
-        switch = gr.skip() if chosen == "en" else chosen
-        query = dict(request.query_params)
-        if not {"a", "b"} & set(query):
-            return [switch, *[gr.skip()] * (1 + len(explorer.arrivals))]
-        return [switch, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
+        updates = {} if chosen == "en" else {language: chosen}
+        if {"a", "b"} & set(query):
+            updates |= {tabs: gr.Tabs(selected="explore")} | explorer.arrive(query, chosen)
+        return updates or gr.skip()
 
     demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
 
 
-def warm_up(shelf) -> None:
-    """Import torch and run the shipped model once, so that a first click finds both ready.
+def warm_up(shelf: "Shelf") -> None:
+    """Import torch and run the default model once, so that the first click finds both ready.
 
     Raises:
         ValueError: when the device is not on this machine or the checkpoint is broken.
@@ -200,7 +186,7 @@ def warm_up(shelf) -> None:
     shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
 
 
-def launch(demo, options: argparse.Namespace) -> None:
+def launch(demo: "gr.Blocks", options: argparse.Namespace) -> None:
     """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
 
@@ -222,21 +208,26 @@ def launch(demo, options: argparse.Namespace) -> None:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+def serve(options: argparse.Namespace) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        OSError: when the port is taken.
+        ValueError: when the device is not on this machine or the checkpoint is broken.
+    """
     import_gradio_without_stubs()
     from resnet_hub.ui.shelf import Shelf
 
     shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
     demo = build_app(shelf, UPLOADS_KEPT, options.operations)
-    try:
-        launch(demo, options)
-        warm_up(shelf)
-    except (OSError, ValueError) as error:  # the port is taken, the device or the checkpoint is not there
-        print(f"app.py: {error}", file=sys.stderr)
-        return 2
+    launch(demo, options)
+    warm_up(shelf)
     demo.block_thread()
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    return run_command("app.py", lambda: serve(options))
 
 
 if __name__ == "__main__":

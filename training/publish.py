@@ -26,7 +26,7 @@ from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
-from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture
+from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.data import load_data
 from training.evaluate import TOLERANCE, card_differences, check_classes, measure
 

@@ -17,8 +17,8 @@ from resnet_hub.hub import figures
 from resnet_hub.hub.card_merge import block, split_front_matter, stored_facts
 from resnet_hub.hub.fetch import REPO_ID, shipped_names
 from resnet_hub.hub.figures import METRICS, inline, percent
-from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture
 from resnet_hub.models.registry import list_models
+from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 STEMS = {

@@ -1,38 +1,22 @@
-"""The lab's promises: every number is what torch's own layers, autograd or a count by hand gives, every input
-is bounded, and both languages say it. Nothing here looks at how the page is drawn."""
+"""The lab computes what torch's own layers, autograd or a count by hand gives, and bounds every input."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import dataclasses
-import gc
-import io
-import json
-import os
-import random
 import re
-import threading
-import time
-import tracemalloc
-import zipfile
-import zlib
-from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import pytest
 import torch
-from helpers.images import image
 from torch import nn
 from torch.nn import functional as F
 
-from resnet_hub import create_model, from_pretrained
+from resnet_hub import create_model
 from resnet_hub.lab import (
-    adviser,
     batchnorm,
     cost,
     dropout,
+    family,
+    fine_tuning,
     gradients,
     pooling,
     products,
@@ -42,16 +26,6 @@ from resnet_hub.lab import (
     timeline,
 )
 from resnet_hub.lab.fine_tuning import mode_for, mode_rates
-from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.lab import tab as lab
-from resnet_hub.ui.lab.exercises import EXERCISES
-from resnet_hub.ui.lab.form import Choice, Grid, Slider, Switch, Upload, defaults, label, read
-from resnet_hub.ui.operations import report
-from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, percentile
-from resnet_hub.ui.results import recorded, studies
-from resnet_hub.ui.results.grid import MOST_BYTES, GridError, from_zip, known_as, markup, predict
-from resnet_hub.ui.results.tab import items_of
-from resnet_hub.ui.shared.text import LANGUAGES, TEXT
 from training.transfer import chosen_mode
 
 # pooling
@@ -347,12 +321,12 @@ def test_the_timeline_has_the_published_errors_and_counted_sizes():
     assert errors == {"alexnet": 16.4, "vgg": 7.3, "googlenet": 6.7, "resnet": 3.57}
     assert [each.year for each in timeline.MILESTONES] == sorted(each.year for each in timeline.MILESTONES)
     assert timeline.MILESTONES[0].year == 1998 and timeline.MILESTONES[-1].name == "ViT"
-    assert timeline.size("resnet152").params == 60_192_808
-    assert timeline.size("lenet5").params == sum(p.numel() for p in create_model("lenet5").parameters())
+    assert family.size("resnet152").params == 60_192_808
+    assert family.size("lenet5").params == sum(p.numel() for p in create_model("lenet5").parameters())
 
 
 def test_latency_is_measured():
-    assert 1e-3 < timeline.latency("resnet18") < 10
+    assert 1e-3 < family.latency("resnet18") < 10
 
 
 # the adviser
@@ -363,7 +337,7 @@ def test_latency_is_measured():
     [(500, "feature", 4_098), (10_000, "partial", 14_968_834), (50_000, "full", 23_512_130)],
 )
 def test_advice_is_what_the_trainer_does(images, mode, trainable):
-    found = adviser.advise(images, 2, similar=True)
+    found = fine_tuning.advise(images, 2, similar=True)
     assert found.mode == mode == chosen_mode("auto", images, create_model("resnet50").config)
     assert (found.trainable, found.total) == (trainable, 23_512_130)
 
@@ -371,7 +345,7 @@ def test_advice_is_what_the_trainer_does(images, mode, trainable):
 @pytest.mark.parametrize("images", [500, 5_000, 50_000])
 @pytest.mark.parametrize("network", ["resnet18", "resnet50"])
 def test_advised_rates_and_counts_are_those_of_the_real_network(images, network):
-    found = adviser.advise(images, 7, True, network)
+    found = fine_tuning.advise(images, 7, True, network)
     model = create_model(network, num_classes=7)
     rates = mode_rates(found.mode, model.config, "fc")
     share = {n: next(s for p, s in rates if re.match(p, n)) for n, _ in model.named_parameters()}
@@ -389,7 +363,7 @@ def test_images_unlike_imagenet_s_go_one_step_further():
 def test_the_advised_command_is_one_the_trainer_takes():
     from training.transfer import parse_arguments
 
-    words = adviser.advise(500, 2, False).command.split()
+    words = fine_tuning.advise(500, 2, False).command.split()
     assert words[:3] == ["python", "-m", "training.transfer"]
     assert parse_arguments(words[3:]).mode == "partial"
 
@@ -403,448 +377,9 @@ def test_bounds_name_the_value_and_what_is_allowed():
         lambda: skips.compare(64, 32, 10**6),
         lambda: products.product(0.9, 10**9),
         lambda: scaling.compound(100),
-        lambda: adviser.advise(0, 2, True),
+        lambda: fine_tuning.advise(0, 2, True),
         lambda: residual.block_shapes("basic", 64, 10**6, 1, 56),
         lambda: batchnorm.modes(0, 1, 10**9),
     ):
         with pytest.raises(ValueError, match="is not allowed; give .+ to .+"):
             call()
-
-
-# the sections of the page
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("topic", lab.TOPICS)
-def test_every_section_opens_and_every_control_moves_its_image(topic, language):
-    controls = lab.TOPICS[topic].controls
-    usual = defaults(controls)
-    top, bottom, study, kept = lab.opened(language, topic, {})
-    assert "notice wrong" not in bottom + study and kept == (topic, usual)
-    for control in controls:
-        other = usual | {control.name: another(control)}
-        if isinstance(control, Upload):
-            continue  # a file of this machine is refused; see below
-        if control.name == "padding":
-            other["kernel"] = 4
-        shown, values = lab.follow(language, topic, other)
-        assert values == other and "notice wrong" not in shown, control.name
-        assert shown != bottom, f"{topic}: {control.name} changes nothing"
-    assert f'data-topic="{topic}"' in top
-
-
-def another(control):
-    """A value that is not the default."""
-    if isinstance(control, Slider):
-        far = control.most if control.typed or control.value == control.least else control.least
-        return type(control.value)(far)
-    if isinstance(control, Choice):
-        return next(o for o in reversed(control.options) if o != control.value and o != "resnet152")
-    if isinstance(control, Switch):
-        return not control.value
-    if isinstance(control, Grid):
-        return tuple(tuple(reversed(row)) for row in control.value)
-    return control.value
-
-
-@pytest.mark.parametrize("topic", lab.TOPICS)
-def test_the_default_of_every_section_answers_within_300_ms_and_its_largest_within_3_s(topic):
-    controls = lab.TOPICS[topic].controls
-    lab.opened("en", topic, {})  # torch's first call of a kind is not the section's
-    forget()
-    largest = {c.name: c.most for c in controls if isinstance(c, Slider)} | largest_of(topic)
-    for values, bound in (({}, 0.3), (largest, 3.0)):
-        seconds = []
-        for _ in range(3):  # processor time: on a shared machine the clock tells of other work too
-            forget()
-            started = time.process_time()
-            shown, _ = lab.follow("en", topic, values)
-            seconds.append(time.process_time() - started)
-        assert "notice wrong" not in shown
-        assert min(seconds) < bound, (topic, values, seconds)
-
-
-def largest_of(topic: str) -> dict:
-    more = {
-        "pooling": {"input": "photo", "shift": True},
-        "products": {"real": "56"},
-        "patches": {"patch": "8"},
-    }
-    return (more | {"timeline": {"measure": "resnet152"}, "exercises": {"number": "7", "answer": True}}).get(
-        topic, {}
-    )
-
-
-def forget() -> None:
-    for cached in (
-        gradients.gradient_flow,
-        gradients.plus_one,
-        gradients.registered_flow,
-        batchnorm.spread,
-        timeline.latency,
-    ):
-        cached.cache_clear()
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        {"depth": 10**9},
-        {"depth": "nan"},
-        {"depth": None},
-        {"activation": "exec"},
-        {"batch_norm": "yes"},
-        {"depth": []},
-    ],
-)
-def test_values_a_browser_could_not_have_sent_are_refused_in_one_line(raw):
-    shown, values = lab.follow("en", "gradients", raw)
-    name = next(iter(raw))
-    assert "notice wrong" in shown and label("en", "gradients", name) in shown
-    allowed = {"depth": "4 to 110", "activation": "relu, tanh", "batch_norm": "true, false"}
-    assert f"Give {allowed[name]}" in shown
-    assert values == defaults(lab.TOPICS["gradients"].controls)
-
-
-def test_a_refused_value_is_refused_again_in_another_language_and_the_others_stay():
-    sent = {"images": 0, "classes": 7}
-    kept = lab.opened("en", "transfer", sent)[-1]
-    controls, image, _, again = lab.opened("ja", *kept)
-    assert image == lab.follow("ja", "transfer", sent)[0] and "notice wrong" in image
-    assert 'name="classes"' in controls and 'value="7"' in controls and again == kept
-
-
-def test_a_grid_of_another_size_and_a_file_that_was_not_uploaded_are_refused():
-    for raw in (
-        {"grid": [[1] * 7] * 6},
-        {"grid": [[10**9] * 6] * 6},
-        {"grid": "x"},
-        {"padding": 2, "kernel": 2},
-    ):
-        assert "notice wrong" in lab.follow("en", "pooling", raw)[0]
-    secret = {"input": "photo", "photo": "/etc/passwd"}
-    assert "no longer there" in lab.follow("en", "pooling", secret)[0]
-
-
-def test_numbers_and_words_are_read_as_the_controls_say():
-    controls = lab.TOPICS["transfer"].controls
-    assert read(controls, {"images": "12000", "similar": False})["images"] == 12_000
-    assert read(controls, None) == defaults(controls)
-
-
-def resident_megabytes() -> float:
-    """What this process holds now; its peak may be another test's."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def test_five_hundred_interactions_leave_no_memory_behind():
-    draw = random.Random(0)
-    costly = {("products", "real"), ("timeline", "measure"), ("gradients", "depth"), ("batchnorm", "depth")}
-
-    def interact(topic: str, i: int) -> None:
-        """Open a topic with every control somewhere; where that takes seconds, at its default."""
-        controls = [c for c in lab.TOPICS[topic].controls if (topic, c.name) not in costly]
-        assert lab.opened(["en", "ja"][i % 2], topic, {c.name: anywhere(c, draw) for c in controls})[1]
-
-    for i, topic in enumerate([*lab.TOPICS] * 4):
-        interact(topic, i)
-    before = resident_megabytes()
-    for i in range(500):
-        interact([*lab.TOPICS][i % len(lab.TOPICS)], i)
-    assert resident_megabytes() - before < 50
-
-
-def anywhere(control, draw: random.Random):
-    """A value that the control allows."""
-    if isinstance(control, Slider):
-        steps = int((control.most - control.least) / control.step)
-        return type(control.value)(control.least + control.step * draw.randrange(steps + 1))
-    if isinstance(control, Choice):
-        return draw.choice(control.options)
-    if isinstance(control, Switch):
-        return draw.random() < 0.5
-    if isinstance(control, Grid):
-        return [[draw.randint(control.least, control.most) for _ in row] for row in control.value]
-    return control.value
-
-
-@pytest.mark.parametrize("topic", lab.TOPICS)
-def test_whatever_a_stranger_sends_is_answered_by_an_image_or_one_line(topic, language="ja"):
-    hostile = [None, True, "", "nan", "-inf", "1e400", 10**400, -1, 0, 0.5, "9" * 5000, [], {}, [[]], "<b>"]
-    for control in lab.TOPICS[topic].controls:
-        for value in hostile:
-            shown, kept = lab.follow(language, topic, {control.name: value})
-            assert shown and "<b>&lt;" not in shown and "“<b>" not in shown and "「<b>" not in shown
-            for name, one in kept.items():
-                read(lab.TOPICS[topic].controls, {name: one})  # what is remembered is allowed
-    for data in (None, [], "x", {}, {"topic": []}, {"topic": "none"}, {"topic": {}, "values": 1}):
-        assert lab.asked(gr.EventData(None, data))[0] == lab.FIRST
-    assert "notice wrong" not in lab.opened(language, topic, "rubbish")[1]
-
-
-def test_both_languages_have_every_text_with_the_same_gaps():
-    for key, texts in TEXT.items():
-        english, japanese = texts["en"], texts["ja"]
-        gaps = [sorted(set(re.findall(r"{(\w+)", text))) for text in (english, japanese)]
-        if key.startswith(("lab_", "exercise_", "results_", "grid_", "operations_")):
-            assert gaps[0] == gaps[1], key
-            assert english.strip() and japanese.strip()
-
-
-# exercises
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("number", EXERCISES)
-def test_every_exercise_opens_a_section_and_computes_its_answer(number, language):
-    task = lab.follow(language, "exercises", {"number": number})[0]
-    told = lab.follow(language, "exercises", {"number": number, "answer": True})[0]
-    assert "notice fine" in told and "notice fine" not in task
-    exercise = EXERCISES[number]
-    assert "notice wrong" not in lab.opened(language, exercise.topic, exercise.values)[1]
-
-
-def test_answers_hold_the_course_s_numbers():
-    def told(number):
-        return lab.follow("en", "exercises", {"number": number, "answer": True})[0]
-
-    assert "1,179,648 against 69,632: 16.9 times" in told("2")
-    assert "4,098 parameters" in told("3")
-    assert "N×128×28×28" in told("4") and "8,192 weights" in told("4")
-    assert "0 9 0 (maximum) and 0 4.5 0 (average)" in told("6")
-    assert "62,006" in told("10")
-
-
-# studies
-
-
-@pytest.fixture
-def results(tmp_path, monkeypatch):
-    """A folder of results with one study, written by the trainer's own `record`."""
-    from training import study
-
-    def run(seed: int) -> dict:
-        history = [{"epoch": e, "train_acc": 0.5 + 0.1 * e, "val_acc": 0.4 + 0.1 * e} for e in (1, 2, 3)]
-        for line in history:
-            line |= {"train_loss": 1.0, "val_loss": 1.1, "seconds": 10.0}
-        return {
-            "results": {"top1": 0.61 + seed / 100, "top1_flip_tta": 0.63, "images": 1000},
-            "history": history, "total_params": 269_722, "val_acc": 0.7, "seconds": 30.0, "epochs_run": 3,
-            "pflops": 0.01, "best_epoch": 3, "data": "cifar10 <jpeg>", "train_images": 5000,
-            "recipe": {"epochs": 3}, "hardware": "two cores", "versions": {"torch": "2.15"},
-        }  # fmt: skip
-
-    facts = {arm: [run(0), run(2)] for arm in ("p = 0.0", "p = 0.5")}
-    study.record("dropout", facts, "python -m training.study dropout --data cifar10", tmp_path)
-    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_a_recorded_study_is_shown_with_its_evidence_and_numbers_to_take_away(results, language):
-    shown = studies.page(language)
-    for words in (
-        "training.study dropout",
-        "two cores",
-        "cifar10 &lt;jpeg&gt;",
-        "<td>62.00</td>",
-        "61.00–63.00",
-        "269,722",
-    ):
-        assert words in shown
-
-    whole = re.search(r'download="dropout.json" href="data:application/json;base64,([^"]+)"', shown)[1]
-    assert json.loads(base64.b64decode(whole)) == json.loads((results / "dropout.json").read_text())
-    text = base64.b64decode(re.search(r'href="data:text/csv;base64,([^"]+)"', shown)[1]).decode()
-    lines = [*csv.DictReader(io.StringIO(text))]
-    assert [*lines[0]][:2] == ["arm", "parameters"]
-    assert [json.loads(line["test_acc_by_seed"]) for line in lines] == [[0.61, 0.63]] * 2
-    assert studies.title(language, "degradation") in shown  # named as not run
-    assert "269,722" in lab.opened(language, "dropout", {})[2]
-    assert "+18.0" in lab.follow(language, "exercises", {"number": "9", "answer": True})[0]
-
-
-def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
-    document = json.loads((results / "dropout.json").read_text())
-    (row, *_), (history, *_) = document["rows"], document["histories"].values()
-    names = [f"feature, {n} images" for n in range(12)]
-    document["rows"] = [row | {"arm": name} for name in names]
-    document["histories"] = {name: history for name in names}
-    (results / "dropout.json").write_text(json.dumps(document))
-    shown = studies.shown("en", "dropout")
-    styles = re.findall(r'h20" (stroke="[^"]+") stroke-width="2.5" (stroke-dasharray="[^"]*")', shown)
-    assert len(styles) == 24 and len(set(styles)) == 12
-
-
-@pytest.mark.parametrize("change", [{"rows": []}, {"histories": []}, {"evidence": "x"}, {"rows": [{}]}])
-def test_a_study_of_another_shape_is_called_unreadable(results, change):
-    document = json.loads((results / "dropout.json").read_text())
-    (results / "dropout.json").write_text(json.dumps(document | change))
-    assert "dropout.json cannot be read" in studies.page("en")
-
-
-def test_no_results_or_broken_ones_are_said_and_break_nothing(results, monkeypatch):
-    (results / "stem.json").write_text('{"study": "stem"')
-    (results / "speed.json").write_text('{"another": "command"}')
-    shown = studies.page("en")
-    assert "stem.json cannot be read" in shown and "speed" not in shown
-    monkeypatch.setattr(recorded, "RESULTS", results / "nowhere")
-    assert "No study has been recorded" in studies.page("en")
-    assert studies.inset("en", "dropout") == ""
-
-
-# prediction grids
-
-
-def zipped(path, files: dict[str, bytes]):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return path
-
-
-def png(seed: int) -> bytes:
-    buffer = io.BytesIO()
-    image(seed).save(buffer, "png")
-    return buffer.getvalue()
-
-
-def test_a_grid_says_what_the_model_says_and_marks_what_is_wrong(tmp_path):
-    model = from_pretrained("resnet20_cifar10")
-    guesses = [model.predict(image(seed))[0][0][0] for seed in range(4)]
-    files = {f"set/{guess}/{seed}.png": png(seed) for seed, guess in enumerate(guesses)}
-    wrong = next(name for name in model.labels if name != guesses[0])
-    files |= {f"set/{wrong}/odd.png": png(0), "set/zebra/1.png": png(1), "set/notes/read.txt": b"no image"}
-    files |= {"__MACOSX/set/cat/._1.png": b"", "set/.DS_Store": b""}
-    grid = predict(model, "resnet20_cifar10", from_zip(zipped(tmp_path / "a.zip", files)))
-    assert grid.right == 4 and len(grid.predictions) == 6
-    assert [each.right for each in grid.predictions] == [False] * 2 + [True] * 4
-    assert grid.unknown == ("zebra",) and len(grid.skipped) == 1
-    for language in LANGUAGES:
-        shown = markup(language, grid)
-        assert shown.count('<figure class="wrong">') == 2 and "zebra" in shown and "66.7 %" in shown
-
-
-BAD_ZIPS = {
-    "traversal": ({"../../etc/cat/1.png": b"x"}, "grid_unsafe"),
-    "absolute": ({"/etc/cat/1.png": b"x"}, "grid_unsafe"),
-    "windows": ({"a\\..\\cat\\1.png": b"x"}, "grid_unsafe"),
-    "many": ({f"cat/{i}.png": b"x" for i in range(201)}, "grid_too_many"),
-    "bomb": ({"cat/1.png": bytes(MOST_BYTES + 1)}, "grid_too_large"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_ZIPS)
-def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypatch, name):
-    files, key = BAD_ZIPS[name]
-    path = zipped(tmp_path / "a.zip", files)
-    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("a file was unpacked"))
-    with pytest.raises(GridError) as error:
-        from_zip(path)
-    assert error.value.key == key
-
-
-def test_a_zip_whose_header_lies_gives_no_more_than_it_admits(tmp_path):
-    path = zipped(tmp_path / "a.zip", {"cat/1.png": bytes(50_000_000)})
-    raw = path.read_bytes().replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
-    path.write_bytes(raw)
-    tracemalloc.start()
-    with pytest.raises(GridError) as error:
-        from_zip(path)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert error.value.key == "grid_bad_zip" and peak < 5_000_000
-
-
-@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_zip_whose_unpacking_has_no_bound_is_refused(tmp_path, method):
-    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
-        archive.writestr("cat/1.png", bytes(1000))
-    with pytest.raises(GridError) as error:
-        from_zip(tmp_path / "a.zip")
-    assert error.value.key == "grid_bad_zip"
-
-
-@pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04" + bytes(50)])
-def test_what_is_no_zip_is_said_to_be_none(tmp_path, data):
-    (tmp_path / "a.zip").write_bytes(data)
-    with pytest.raises(GridError) as error:
-        from_zip(tmp_path / "a.zip")
-    assert error.value.key == "grid_bad_zip"
-
-
-@pytest.mark.parametrize(
-    "data", [None, {}, {"zip": 1}, {"zip": "/etc/passwd"}, {"zip": "\0"}, {"files": "x"}, {"count": "many"},
-             {"files": [{"name": "a/1.png", "path": "/etc/passwd"}]}, {"files": [1, None]}, {"count": 10**9}],
-)  # fmt: skip
-def test_whatever_a_stranger_sends_as_images_is_refused(data):
-    with pytest.raises((GridError, ImageError)):
-        predict(None, "x", items_of(gr.EventData(None, data)))
-
-
-def test_every_file_left_out_is_counted_with_each_reason_once(tmp_path):
-    whole = png(0)
-    header = whole[12:16] + (60_000).to_bytes(4, "big") * 2 + whole[24:29]
-    huge = whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:]
-    files = {"cat/1.png": b"no", "cat/2.png": b"no", "dog/big.png": huge, "dog/3.png": b""}
-    model = from_pretrained("resnet20_cifar10")
-    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", files)))
-    shown = markup("en", grid)
-    assert "4 files left out" in shown and "million pixels" in shown
-    assert shown.count("not an image") == 1
-
-
-def test_an_archive_without_class_folders_is_refused(tmp_path):
-    model = from_pretrained("resnet20_cifar10")
-    with pytest.raises(GridError) as error:
-        predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {"1.png": png(0)})))
-    assert error.value.key == "grid_no_classes"
-
-
-def test_folders_mean_labels_with_their_synonyms():
-    assert known_as("tabby, tabby cat", "Tabby_Cat") and known_as("cat", "cat")
-    assert not known_as("cat", "caterpillar")
-
-
-# operations
-
-
-def test_percentiles_are_nearest_ranks():
-    values = sorted(np.random.default_rng(0).permutation(100).astype(float).tolist())
-    assert [percentile(values, share) for share in (50, 95, 99)] == [49, 94, 98]
-    oracle = [float(np.percentile(values, share, method="inverted_cdf")) for share in (50, 95, 99)]
-    assert [percentile(values, share) for share in (50, 95, 99)] == oracle
-    assert percentile([], 50) is None
-
-
-def test_the_recorder_counts_from_many_threads_in_bounded_memory():
-    recorder = Recorder()
-
-    def work(seed: int) -> None:
-        for i in range(500):
-            recorder.answered("net", "r1", 0.01 * (i % 10 + 1), flagged=i % 5 == 0)
-            if i % 10 == 0:
-                recorder.failed("net", "r1")
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    (line,) = recorder.lines()
-    assert line.requests == 8 * 550 and line.errors == pytest.approx(50 / 550)
-    assert line.flagged == pytest.approx(0.2) and line.latencies == pytest.approx((0.05, 0.1, 0.1), abs=0.011)
-    assert len(recorder._counts["net", "r1"].seconds) == KEPT
-    for i in range(3 * MOST_MODELS):
-        recorder.failed(f"net{i}", "")
-    assert len(recorder.lines()) == MOST_MODELS
-
-
-def test_failures_are_counted_and_raised():
-    recorder = Recorder()
-    with pytest.raises(KeyError), recorder.failures("net", "r2"):
-        raise KeyError("x")
-    assert dataclasses.astuple(recorder.lines()[0])[:3] == ("net", "r2", 1)
-    assert "100.0 %" in report("en", recorder) and "<script>" not in report("en", recorder)

@@ -11,10 +11,10 @@ from helpers.browsing import IN_BROWSER, open_tab
 from helpers.images import image
 from helpers.serving import served
 
-from resnet_hub.lab import adviser, cost, gradients, pooling
+from resnet_hub.lab import cost, fine_tuning, gradients, pooling
 from resnet_hub.ui.lab.form import Choice, Slider, Switch
-from resnet_hub.ui.lab.sections import EDGE
-from resnet_hub.ui.lab.tab import TOPICS
+from resnet_hub.ui.lab.topics import TOPICS
+from resnet_hub.ui.lab.topics.pooling import EDGE
 from resnet_hub.ui.shared.chart import number
 from resnet_hub.ui.shared.text import say
 
@@ -92,7 +92,7 @@ def moved_controls() -> dict[str, list]:
 
 
 @pytest.mark.parametrize("topic", moved_controls())
-def test_every_kind_of_control_moves_the_image(lab, topic):
+def test_every_kind_of_control_changes_the_drawing(lab, topic):
     """The page knows kinds of controls only; test_lab moves each one by name."""
     page = lab(topic)
     figures = page.locator("#lab-image").locator("figure, table, .task, .says").first
@@ -111,7 +111,7 @@ def test_every_kind_of_control_moves_the_image(lab, topic):
     assert {host for host in page.hosts if host} <= {"127.0.0.1"}
 
 
-def test_the_grid_is_edited_cell_by_cell_and_pooled_anew(lab):
+def test_an_edited_grid_is_pooled_again(lab):
     page = lab("pooling")
     cells = page.locator("#lab-controls [data-grid]")
     expect(cells).to_have_count(36)
@@ -124,7 +124,16 @@ def test_the_grid_is_edited_cell_by_cell_and_pooled_anew(lab):
     expect(texts.nth(2)).to_contain_text(f"{average:.1f}")
 
 
-def test_a_photo_is_pooled_and_one_that_is_none_is_refused(lab, photo, tmp_path):
+def test_draw_again_draws_another_sample(lab):
+    page = lab("dropout")
+    before = page.locator("#lab-image figure").nth(1).inner_html()
+    page.get_by_role("button", name=say("en", "lab_dropout_seed")).click()
+    page.wait_for_function(
+        "before => document.querySelectorAll('#lab-image figure')[1].innerHTML !== before", arg=before
+    )
+
+
+def test_a_photo_is_pooled_and_another_file_is_refused(lab, photo, tmp_path):
     page = lab("pooling")
     set_control(page, "input", "photo")
     expect(page.locator("#lab-image img.pixels")).to_have_count(3)
@@ -137,14 +146,14 @@ def test_a_photo_is_pooled_and_one_that_is_none_is_refused(lab, photo, tmp_path)
     expect(page.locator("#lab-image .notice.wrong")).to_contain_text("not an image")
 
 
-def test_the_page_says_what_the_functions_say(lab):
+def test_the_page_shows_the_computed_numbers(lab):
     page = lab("cost")
     set_control(page, "width", 512)
     expect(page.locator("#lab-image")).to_contain_text(f"{sum(cost.block_cost(512).basic):,}")
     go(page, "transfer")
     set_control(page, "images", 5000)
     set_control(page, "classes", 50)
-    found = adviser.advise(5000, 50, True)
+    found = fine_tuning.advise(5000, 50, True)
     expect(page.locator("#lab-image")).to_contain_text(f"{found.trainable:,}")
     expect(page.locator("#lab-image pre")).to_have_text(found.command)
     go(page, "gradients")
@@ -165,7 +174,7 @@ def test_an_exercise_leads_into_the_lab_and_shows_its_answer(lab):
     expect(page.locator("#lab-image")).to_contain_text("1,179,648")
 
 
-def test_another_language_keeps_the_section_and_its_values(open_page):
+def test_another_language_keeps_the_topic_and_its_values(open_page):
     page = lab_in(open_page())
     go(page, "dropout")
     set_control(page, "p", 0.3)
@@ -176,7 +185,7 @@ def test_another_language_keeps_the_section_and_its_values(open_page):
     assert page.locator('#lab-controls [name="p"]').input_value() == "0.3"
 
 
-def test_a_topic_opened_again_starts_afresh(lab):
+def test_a_topic_opened_again_starts_at_its_defaults(lab):
     page = lab("pooling")
     set_control(page, "input", "photo")
     set_control(page, "stride", 1)
@@ -221,14 +230,14 @@ def test_another_topic_shows_its_own_values_whatever_was_touched_before(lab):
     )
 
 
-def test_a_number_out_of_bounds_is_refused_by_its_label_and_mended(lab):
+def test_a_number_out_of_range_is_refused_by_its_label(lab):
     page = lab("transfer")
     set_control(page, "images", 0)
     expect(page.locator("#lab-image [role=alert]")).to_have_text(
-        "Training images in all: “0” is not possible. Give 1 to 10,000,000."
+        "Training images in all: 0 is not possible. Use 1 to 10,000,000."
     )
     set_control(page, "images", 700)
-    expect(page.locator("#lab-image pre")).to_have_text(adviser.advise(700, 2, True).command)
+    expect(page.locator("#lab-image pre")).to_have_text(fine_tuning.advise(700, 2, True).command)
 
 
 def test_of_quick_clicks_the_last_one_counts(lab):
@@ -242,7 +251,7 @@ def test_of_quick_clicks_the_last_one_counts(lab):
 
 
 @pytest.mark.parametrize("locale", NAMES)
-def test_a_phone_shows_every_section_without_scrolling_sideways(open_page, locale):
+def test_a_phone_shows_every_topic_without_scrolling_sideways(open_page, locale):
     page = lab_in(open_page(**PHONE, locale=locale), locale)
     for topic in [*TOPICS][1:] + [*TOPICS][:1]:  # the first is open
         go(page, topic)
@@ -283,7 +292,7 @@ def test_a_visitor_s_images_are_predicted_with_wrong_ones_marked(open_page, pets
     expect(page.locator("#grid .says")).to_contain_text("3 枚中")
 
 
-def test_nothing_or_rubbish_given_is_said_and_the_page_goes_on(open_page, tmp_path):
+def test_a_missing_or_broken_upload_is_reported(open_page, tmp_path):
     page = open_page()
     open_tab(page, "en", "tab_results", "#grid-form form")
     page.locator("#grid-form [data-run]").click()
@@ -320,7 +329,7 @@ def keeper_url(tmp_path_factory):
     script = folder / "with_results.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from pathlib import Path\nfrom resnet_hub.ui import recorded\n"
+        "from pathlib import Path\nfrom resnet_hub.ui.results import recorded\n"
         f"recorded.RESULTS = Path({str(folder / 'results')!r})\nimport app\napp.main(['--operations'])\n"
     )
     with served([sys.executable, str(script)], folder) as address:
@@ -346,7 +355,7 @@ def test_operations_are_shown_only_where_asked_for_and_count_answers(open_page, 
     assert re.fullmatch(r"\d+", cells[2])
 
 
-def test_a_recorded_study_is_drawn_and_can_be_taken_away(open_page, keeper_url):
+def test_a_recorded_study_is_drawn_and_can_be_downloaded(open_page, keeper_url):
     page = open_page(address=keeper_url, **PHONE)
     open_tab(page, "en", "tab_results", "#studies svg >> nth=0")
     expect(page.locator("#studies")).to_contain_text("One seed only")

@@ -1,32 +1,36 @@
-"""The lab's controls as data: native HTML inputs for the page, and their values read back and bounded.
+"""The lab's controls as data: what a topic offers, and what a browser sent for it, read back and bounded.
 
-A page of fifteen sections would be seventy Gradio components; as strings they cost nothing until a visitor
-opens one. Knows nothing of what the values mean.
+They are native HTML inputs (`controls.html`): the seventy Gradio components that sixteen topics would need
+slow a page down, while markup costs nothing until a visitor opens a topic.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resnet_hub.errors import Refusal
 from resnet_hub.ui.shared.text import TEXT, say
 
 Values = dict[str, Any]
+UNUSABLE = (TypeError, ValueError, OverflowError)  # what converting a stranger's value can raise
+MOST_SEEN = 60  # characters of a refused value that are repeated
 
 
-class Refused(ValueError):
+class Refused(Refusal):
     """A value that its control does not allow.
 
     Args:
-        control, raw: the first such control, and what was sent for it; `seen` is the beginning of that.
+        control, raw: the first such control, and what was sent for it.
         values: those of all controls, at its default where one was refused.
     """
 
     def __init__(self, control: Control, raw: Any, values: Values) -> None:
-        self.control, self.seen, self.values = control, str(raw)[:60], values
-        super().__init__(f"{control.name}={self.seen!r} is not allowed; give {control.allowed('en')}")
+        code, facts = control.refusal(raw)
+        facts = {"seen": str(raw)[:MOST_SEEN]} | facts
+        super().__init__(say("en", code, name=control.name, **facts), code, **facts)
+        self.control, self.seen, self.values = control, str(raw)[:MOST_SEEN], values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +41,17 @@ class Control:
     value: Any
     when: tuple[str, str] | None = None
 
+    @property
+    def kind(self) -> str:
+        """What the template draws."""
+        return type(self).__name__.lower()
+
     def read(self, raw: Any) -> Any:
-        """The value a browser sent. Raises ValueError, TypeError, OverflowError for one not allowed."""
+        """The value a browser sent. Raises one of `UNUSABLE` for one that is not allowed."""
         raise NotImplementedError
 
-    def allowed(self, language: str) -> str:
-        """What may be given, in words."""
-        raise NotImplementedError
-
-    def markup(self, language: str, topic: str, value: Any) -> str:
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        """The text that says what is wrong with a value, and its facts."""
         raise NotImplementedError
 
 
@@ -64,21 +70,13 @@ class Slider(Control):
             raise ValueError(raw)
         return int(number) if isinstance(self.value, int) else number
 
-    def allowed(self, language: str) -> str:
-        return say(language, "lab_range", least=f"{self.least:,}", most=f"{self.most:,}")
-
-    def markup(self, language: str, topic: str, value: Any) -> str:
-        name = label(language, topic, self.name)
-        bounds = f'name="{self.name}" min="{self.least}" max="{self.most}" step="{self.step}" value="{value}"'
-        if self.typed:
-            return f'<label>{name}<input type="number" {bounds}></label>'
-        slider = f'<input type="range" aria-label="{name}" {bounds}>'  # the label's own is its output
-        return f"<label>{name} <output>{value}</output>{slider}</label>"
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        return "lab_out_of_range", {"least": f"{self.least:,}", "most": f"{self.most:,}"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Control):
-    """One of a few words."""
+    """One of `options`."""
 
     options: tuple[str, ...]
 
@@ -87,17 +85,8 @@ class Choice(Control):
             raise ValueError(raw)
         return raw
 
-    def allowed(self, language: str) -> str:
-        return ", ".join(self.options)
-
-    def markup(self, language: str, topic: str, value: Any) -> str:
-        options = "".join(
-            f'<option value="{o}"{" selected" if o == value else ""}>'
-            f"{label(language, topic, f'{self.name}_{o}', o)}</option>"
-            for o in self.options
-        )
-        name = label(language, topic, self.name)
-        return f'<label>{name}<select name="{self.name}">{options}</select></label>'
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        return "lab_no_choice", {"allowed": ", ".join(self.options)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +98,23 @@ class Switch(Control):
             raise TypeError(raw)
         return raw
 
-    def allowed(self, language: str) -> str:
-        return "true, false"
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        return "lab_no_choice", {"allowed": "true, false"}
 
-    def markup(self, language: str, topic: str, value: Any) -> str:
-        on, name = " checked" if value else "", label(language, topic, self.name)
-        return f'<label class="switch"><input type="checkbox" name="{self.name}"{on}> {name}</label>'
+
+@dataclass(frozen=True, kw_only=True)
+class Redraw(Control):
+    """A button that draws again: its value is the number of the draw, of which there are `draws`."""
+
+    draws: int = 20
+
+    def read(self, raw: Any) -> int:
+        if int(raw) not in range(self.draws):
+            raise ValueError(raw)
+        return int(raw)
+
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        return "lab_out_of_range", {"least": 0, "most": self.draws - 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,26 +129,23 @@ class Grid(Control):
         if [len(row) for row in rows] != [len(row) for row in self.value]:
             raise ValueError("another shape")
         if not all(self.least <= cell <= self.most for row in rows for cell in row):
-            raise ValueError("out of bounds")
+            raise ValueError("out of range")
         return rows
 
-    def allowed(self, language: str) -> str:
-        facts = {"height": len(self.value), "width": len(self.value[0])}
-        return say(language, "lab_grid_range", least=self.least, most=self.most, **facts)
-
-    def markup(self, language: str, topic: str, value: Any) -> str:
-        name = label(language, topic, self.name)
-        bounds = f'min="{self.least}" max="{self.most}"'
-        cells = "".join(
-            f'<input type="number" data-grid="{self.name}" data-row="{i}" {bounds} value="{cell}" '
-            f'aria-label="{name} {i + 1}, {j + 1}">'
-            for i, row in enumerate(value)
-            for j, cell in enumerate(row)
-        )
-        columns = f"grid-template-columns:repeat({len(value[0])},1fr)"
-        return (
-            f'<fieldset><legend>{name}</legend><div class="cells" style="{columns}">{cells}</div></fieldset>'
-        )
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        """Names the first cell that is not allowed; without one the shape is wrong."""
+        bounds = {"least": signed(self.least), "most": self.most}
+        rows = raw if isinstance(raw, list) else []
+        for i, row in enumerate(rows, 1):
+            for j, cell in enumerate(row if isinstance(row, list) else [], 1):
+                at = {"row": i, "column": j, "seen": signed(cell)[:MOST_SEEN]} | bounds
+                try:
+                    number = int(cell or 0)
+                except UNUSABLE:
+                    return "lab_cell_no_number", at
+                if not self.least <= number <= self.most:
+                    return f"lab_cell_too_{'small' if number < self.least else 'large'}", at
+        return "lab_grid_shape", {"height": len(self.value), "width": len(self.value[0])} | bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,18 +157,17 @@ class Upload(Control):
             raise TypeError("no path")
         return raw
 
-    def allowed(self, language: str) -> str:
-        return say(language, "lab_an_image")
+    def refusal(self, raw: Any) -> tuple[str, Values]:
+        return "lab_no_image", {}
 
-    def markup(self, language: str, topic: str, value: Any) -> str:
-        return (
-            f'<label>{label(language, topic, self.name)}<input type="file" accept="image/*" data-upload>'
-            f'<input type="hidden" name="{self.name}" value="{html.escape(value)}"></label>'
-        )
+
+def signed(number: Any) -> str:
+    """A number with a typographic minus."""
+    return str(number).replace("-", "−", 1)
 
 
 def label(language: str, topic: str, name: str, usual: str | None = None) -> str:
-    """The topic's own words for a name, or the lab's, or the name itself."""
+    """The topic's own words for a control or option, or the lab's, or `usual`, or the name itself."""
     for key in (f"lab_{topic}_{name}", f"lab_control_{name}"):
         if key in TEXT:
             return say(language, key)
@@ -183,10 +179,10 @@ def defaults(controls: Sequence[Control]) -> Values:
 
 
 def read(controls: Sequence[Control], raw: Any) -> Values:
-    """What a browser sent for a section, missing ones at their defaults.
+    """What a browser sent for a topic; controls it did not send keep their defaults.
 
     Raises:
-        Refused: with the control, the value seen and what is allowed.
+        Refused: for the first value that its control does not allow.
     """
     raw = raw if isinstance(raw, dict) else {}
     values, refused = defaults(controls), []
@@ -194,19 +190,22 @@ def read(controls: Sequence[Control], raw: Any) -> Values:
         if control.name in raw:
             try:
                 values[control.name] = control.read(raw[control.name])
-            except (TypeError, ValueError, OverflowError):
+            except UNUSABLE:
                 refused.append(control)
     if refused:
         raise Refused(refused[0], raw[refused[0].name], values)
     return values
 
 
-def form(language: str, topic: str, controls: Sequence[Control], values: Values) -> str:
-    """The section's controls, showing `values`."""
-    parts = []
-    for control in controls:
-        shown = control.when is None or values[control.when[0]] == control.when[1]
-        when = "" if control.when is None else f' data-when="{"=".join(control.when)}"'
-        hidden = "" if shown else " hidden"
-        parts.append(f"<div{when}{hidden}>{control.markup(language, topic, values[control.name])}</div>")
-    return f'<form data-topic="{topic}" onsubmit="return false">{"".join(parts)}</form>'
+def shown_inputs(language: str, topic: str, controls: Sequence[Control], values: Values) -> list[tuple]:
+    """For each control, what `controls.html` needs: (control, label, value, options' words, hidden)."""
+    return [
+        (
+            control,
+            label(language, topic, control.name),
+            values[control.name],
+            {o: label(language, topic, f"{control.name}_{o}", o) for o in getattr(control, "options", ())},
+            control.when is not None and values[control.when[0]] != control.when[1],
+        )
+        for control in controls
+    ]

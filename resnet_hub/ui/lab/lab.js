@@ -1,6 +1,12 @@
 // Both panels of the lab: inputs report their form, buttons open a section. `element` is the panel.
 let waiting;
 
+const ask = (kind, question) => { // numbered, since requests may overtake each other
+  window.labQuestions = (window.labQuestions ?? 0) + 1;
+  trigger(kind, { ...question, order: window.labQuestions });
+};
+const report = (form) => ask("input", { topic: form.dataset.topic, values: values(form) });
+
 const values = (form) => {
   const found = {};
   for (const input of form.elements) {
@@ -24,7 +30,7 @@ element.addEventListener("input", (event) => {
   if (output) output.value = event.target.value;
   showParts(form);
   clearTimeout(waiting); // a slider on its way reports once it rests
-  waiting = setTimeout(() => trigger("input", { topic: form.dataset.topic, values: values(form) }), 120);
+  waiting = setTimeout(() => report(form), 120);
 });
 
 element.addEventListener("change", async (event) => {
@@ -32,7 +38,15 @@ element.addEventListener("change", async (event) => {
   const form = event.target.closest("form");
   const { path } = await upload(event.target.files[0]);
   event.target.parentElement.querySelector("[type=hidden]").value = path;
-  trigger("input", { topic: form.dataset.topic, values: values(form) });
+  report(form);
+});
+
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-redraw]");
+  if (!button) return;
+  const form = button.closest("form"), { redraw, draws } = button.dataset;
+  form.elements[redraw].value = (Number(form.elements[redraw].value) + 1) % Number(draws);
+  report(form);
 });
 
 element.addEventListener("click", (event) => {
@@ -42,8 +56,8 @@ element.addEventListener("click", (event) => {
   const form = document.querySelector("#lab-controls form"); // the button may be in the other panel
   if (form) { // Gradio patches attributes only, and what was touched no longer follows them until it is reset
     form.reset();
-    for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = "";
+    for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = hidden.dataset.first;
     showParts(form);
   }
-  trigger("click", { topic: button.dataset.go, values: JSON.parse(button.dataset.values || "{}") });
+  ask("click", { topic: button.dataset.go, values: JSON.parse(button.dataset.values || "{}") });
 });

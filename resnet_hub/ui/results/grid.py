@@ -1,37 +1,29 @@
 """Images in class folders -> predictions with their true classes, wrong ones first.
 
 Reads a zip or a folder as a visitor uploads it: nothing is unpacked to disk, and names, files and bytes are
-bounded before a byte is read. Knows nothing of gradio components.
+bounded before a byte is read.
 """
 
 from __future__ import annotations
 
-import html
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
 
+from resnet_hub.errors import Refusal
 from resnet_hub.predict import classify
 from resnet_hub.preprocess import ImageError, load_image
-from resnet_hub.ui.shared.page import data_url, error_text, uploaded
-from resnet_hub.ui.shared.text import name_of, percent, say
+from resnet_hub.ui.shared.errors import refusal
+from resnet_hub.ui.shared.page import uploaded
 
 MOST_FILES, MOST_BYTES = 200, 60_000_000
-SHOWN, THUMBNAIL = 60, 72
+THUMBNAIL = 72  # pixels
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
-
-
-class GridError(ValueError):
-    """An upload that cannot be used: `key` of the text that says why, and its facts."""
-
-    def __init__(self, key: str, **facts: Any) -> None:
-        super().__init__(key)
-        self.key, self.facts = key, facts
 
 
 class Item(NamedTuple):
@@ -54,7 +46,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Grid:
-    """One model's predictions; `unknown`: classes it has no name for, `skipped`: why files were not read."""
+    """One model's predictions; `unknown`: classes it does not have, `skipped`: why files were not read."""
 
     model: str
     predictions: tuple[Predicted, ...]
@@ -70,7 +62,8 @@ def from_zip(path: str | Path) -> list[Item]:
     """The images of a zip of class folders, read in memory.
 
     Raises:
-        GridError: for what is no zip, leads out of it, or is too much; sizes are checked before unpacking.
+        Refusal: for a file that is not a zip, points outside itself or is too large; sizes are checked before
+            anything is unpacked.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -81,10 +74,10 @@ def from_zip(path: str | Path) -> list[Item]:
                 for info in infos
                 if (true := class_of(info.filename)) is not None
             ]
-    except GridError:
+    except Refusal:
         raise
     except BAD_ZIP as error:
-        raise GridError("grid_bad_zip") from error
+        raise refusal("grid_bad_zip") from error
 
 
 def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -103,7 +96,7 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
     """Uploaded files with the names they have inside the folder, [{"name": "pets/cat/1.jpg", "path": ...}].
 
     Raises:
-        GridError: as `from_zip`. ImageError: for a path that is no upload.
+        Refusal: as `from_zip`, and for a path that is not an upload.
     """
     files = [each for each in files if not _hidden(str(each.get("name")))][: MOST_FILES + 1]
     names = [str(each["name"]) for each in files]
@@ -113,14 +106,14 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
 
 
 def check(names: Sequence[str], size: int) -> None:
-    """Refuse too many files, too many bytes, and names that lead elsewhere."""
+    """Refuse too many files, too many bytes, and names that point elsewhere."""
     if len(names) > MOST_FILES:
-        raise GridError("grid_too_many", seen=len(names), most=MOST_FILES)
+        raise refusal("grid_too_many", seen=len(names), most=MOST_FILES)
     if size > MOST_BYTES:
-        raise GridError("grid_too_large", most=MOST_BYTES // 1_000_000)
+        raise refusal("grid_too_large", most=MOST_BYTES // 1_000_000)
     for name in names:
         if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name or ":" in name:
-            raise GridError("grid_unsafe", name=name[:80])
+            raise refusal("grid_unsafe", name=name[:80])
 
 
 def class_of(name: str) -> str | None:
@@ -143,10 +136,10 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """Classify every image that can be read.
 
     Raises:
-        GridError: when there is none.
+        Refusal: when there is none.
     """
     if not items:
-        raise GridError("grid_no_classes")
+        raise refusal("grid_no_classes")
     predictions, skipped = [], []
     for item in items:  # one at a time: two hundred decoded photos would not fit
         try:
@@ -161,39 +154,3 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     unknown = sorted(true for true in seen if not any(known_as(label, true) for label in model.labels))
     predictions.sort(key=lambda each: each.right)
     return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
-
-
-def markup(language: str, grid: Grid | None) -> str:
-    """The grid, wrong ones first and marked by a frame, a sign and both names."""
-    if grid is None:
-        return f'<p class="waiting">{say(language, "grid_waiting")}</p>'
-    total = len(grid.predictions)
-    shown = ""
-    if total:
-        share = percent(grid.right / total, 1)
-        facts = {"right": grid.right, "total": total, "share": share, "model": html.escape(grid.model)}
-        shown = f'<p class="says">{say(language, "grid_says", **facts)}</p>'
-    if grid.unknown:
-        classes = html.escape(", ".join(grid.unknown[:10]))
-        shown += f'<p class="notice note">{say(language, "grid_unknown", classes=classes)}</p>'
-    if grid.skipped:
-        reasons = dict.fromkeys(error_text(language, error) for error in grid.skipped)
-        why = html.escape(" ".join(reasons))
-        shown += (
-            f'<p class="notice wrong">{say(language, "grid_skipped", count=len(grid.skipped), why=why)}</p>'
-        )
-    if total > SHOWN:
-        shown += f'<p class="fine-print">{say(language, "grid_first", shown=SHOWN)}</p>'
-    tiles = "".join(tile(language, each) for each in grid.predictions[:SHOWN])
-    return f'{shown}<div class="tiles">{tiles}</div>'
-
-
-def tile(language: str, each: Predicted) -> str:
-    names = {"predicted": each.label, "true": each.true}
-    names = {key: html.escape(name_of(language, "class", name)) for key, name in names.items()}
-    kind = "right" if each.right else "wrong"
-    words = say(language, f"grid_{kind}", **names)
-    return (
-        f'<figure class="{kind}"><img src="{data_url(each.thumbnail)}" alt="">'
-        f"<figcaption>{words} {percent(each.probability, 0)}</figcaption></figure>"
-    )

@@ -1,16 +1,17 @@
 """The files of measured studies, `training/results/NAME.json`: read when somebody looks, never at start.
 
-`python -m training.study` writes them; an app without them (installed as a package, or before any run) simply
-has none. Knows nothing of how they are shown.
+`python -m training.study` writes them, and they are packaged with it; an app without them just has none.
 """
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any
 
-RESULTS = Path(__file__).parents[3] / "training" / "results"
+from resnet_hub.errors import Refusal
+
 EXPECTED = (
     "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
     "tta", "distillation", "ingredients",
@@ -18,13 +19,29 @@ EXPECTED = (
 NEEDED = {"study", "question", "evidence", "rows", "histories"}
 
 
-class Unreadable(ValueError):
+def packaged() -> Traversable | None:
+    """The folder of results beside the training commands; None where these are not installed."""
+    try:
+        return files("training") / "results"
+    except ModuleNotFoundError:
+        return None
+
+
+RESULTS = packaged()
+
+
+class Unreadable(Refusal):
     """A results file that is cut short or of another shape."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}.json is not a study; run it again", "results_broken", name=name)
 
 
 def recorded() -> list[str]:
     """Names of the studies that have a file here, the course's first."""
-    found = {path.stem for path in RESULTS.glob("*.json")}
+    if RESULTS is None or not RESULTS.is_dir():
+        return []
+    found = {each.name.removesuffix(".json") for each in RESULTS.iterdir() if each.name.endswith(".json")}
     return [*(name for name in EXPECTED if name in found), *sorted(found - set(EXPECTED))]
 
 
@@ -32,13 +49,12 @@ def load(name: str) -> dict[str, Any] | None:
     """One study, as `training.study.record` wrote it; None where there is none.
 
     Raises:
-        Unreadable: for a file that is no such document.
+        Unreadable: for a file of another shape.
     """
-    path = RESULTS / f"{name}.json"
-    if not path.is_file():
+    if name not in recorded():
         return None
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         if not set(document) >= NEEDED:
             raise Unreadable(name)
     except (OSError, ValueError, TypeError) as error:

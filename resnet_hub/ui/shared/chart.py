@@ -1,6 +1,7 @@
-"""Numbers -> SVG for the lab and the results: lines, bars and grids of numbers.
+"""Numbers -> SVG: line charts, bars, grids of numbers, and the primitives of any other drawing.
 
-Strings only, text in the page's own colour. Knows nothing of gradio, of torch or of any topic.
+A drawing is a string, text in the page's own colour, so that it costs a millisecond and suits every language
+and theme.
 """
 
 from __future__ import annotations
@@ -8,26 +9,83 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
-from resnet_hub.ui.explore.drawing import WARNING, WIDTH, svg, text
-
-BLUE, GREEN, ORANGE, PINK, YELLOW = "#3b82d6", "#009e73", WARNING, "#cc79a7", "#e69f00"
+WIDTH = 400  # of nearly every drawing, in its own units; a phone shows one unit as 0.9 pixels
+BLUE, GREEN, ORANGE, PINK, YELLOW = "#3b82d6", "#009e73", "#d55e00", "#cc79a7", "#e69f00"
 PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, "#56b4e9", "#999999")  # Okabe and Ito, on white and on black
-DASHES = ("", "6 3", "2 3", "9 3 2 3")  # so that no line is told by its colour alone
+DASHES = ("", "6 3", "2 3", "9 3 2 3")  # so that colour alone never distinguishes two lines
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 230, 48, 10, 14, 34
-LEAST_SHOWN = 1e-12  # what a logarithmic axis calls zero
+LEAST_SHOWN = 1e-12  # what a logarithmic axis shows instead of zero
+
+# Primitives
+
+
+def svg(height: float, title: str, parts: Sequence[str], width: float = WIDTH) -> Markup:
+    """A drawing of `parts`; `title` is what a screen reader says."""
+    return Markup(
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+        f'height="{height:.0f}" role="img" font-family="system-ui, sans-serif" font-size="11">'
+        f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
+    )
+
+
+def text(
+    x: float,
+    y: float,
+    words: str,
+    anchor: str = "middle",
+    weight: str = "400",
+    opacity: float = 1,
+    fill: str = "currentColor",
+    size: float = 11,
+) -> str:
+    """Words at (x, y), `size` units high."""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" '
+        f'font-size="{size:.1f}" fill="{fill}" fill-opacity="{opacity}">{escape(words)}</text>'
+    )
+
+
+def rule(path: str, colour: str = "currentColor", opacity: float = 0.15, dash: str = "") -> str:
+    """A thin line along an SVG path, faint unless told otherwise."""
+    return f'<path d="{path}" stroke="{colour}" stroke-opacity="{opacity}" stroke-dasharray="{dash}"/>'
+
+
+def standalone(drawing: str) -> str:
+    """A drawing as a file of its own: black on white, whatever the viewer's theme."""
+    head, _, body = str(drawing).partition(">")
+    return f'{head} color="#111"><rect width="100%" height="100%" fill="#fff"/>{body}'
+
+
+# Line charts
 
 
 @dataclass(frozen=True)
 class Line:
-    """Values over 1, 2, 3 ...; `low` and `high` shade a spread around them."""
+    """Values over successive whole numbers.
+
+    Args:
+        low, high: shade a spread around the values.
+        level: a value to compare them with, dotted.
+        colour: instead of the palette's next.
+    """
 
     name: str
     values: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    level: float | None = None
+    colour: str = ""
+
+    @property
+    def extent(self) -> list[float]:
+        """Everything the axis has to hold."""
+        level = () if self.level is None else (self.level,)
+        return [*self.values, *(self.low or ()), *(self.high or ()), *level]
 
 
 @dataclass(frozen=True)
@@ -45,14 +103,14 @@ class Axis:
         return math.log10(max(value, self.ticks[0])) if self.log else value
 
 
-def axis(values: Sequence[float], log: bool) -> Axis:
-    """An axis that holds all values: powers of ten, or steps of 1, 2 or 5 times one."""
+def axis(values: Sequence[float], base: int | None) -> Axis:
+    """An axis that holds all values: powers of `base`, or steps of 1, 2 or 5 times a power of ten."""
     least, most = min(values), max(values)
-    if log:
-        low, high = (math.log10(max(value, LEAST_SHOWN)) for value in (least, most))
-        low, high = math.floor(low), max(math.floor(low) + 1, math.ceil(high))
+    if base:
+        low, high = (math.log(max(value, LEAST_SHOWN), base) for value in (least, most))
+        low, high = math.floor(low + 1e-9), max(math.floor(low) + 1, math.ceil(high - 1e-9))
         step = -(-(high - low) // 6)
-        return Axis(tuple(10.0**power for power in range(low, high + step, step)), True)
+        return Axis(tuple(float(base) ** power for power in range(low, high + step, step)), True)
     rough = max(most - least, 1e-9) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough)
@@ -68,32 +126,44 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def lines(series: Sequence[Line], title: str, x_title: str, *, log: bool = False, first: int = 1) -> str:
-    """One curve for each line over a common axis, named above; `first` is the first point's number."""
-    everything = [v for each in series for vs in (each.values, each.low or (), each.high or ()) for v in vs]
-    scale, length = axis(everything, log), max(len(each.values) for each in series)
+def lines(
+    series: Sequence[Line],
+    title: str,
+    x_title: str,
+    *,
+    log: bool = False,
+    base: int | None = None,
+    first: int = 1,
+) -> Markup:
+    """One curve for each line over a common axis, named above.
+
+    Args:
+        log: powers of ten on the vertical axis; `base=2` for powers of two.
+        first: the number of the first point.
+    """
+    everything = [value for each in series for value in each.extent]
+    scale, length = axis(everything, base or (10 if log else None)), max(len(each.values) for each in series)
     across = (WIDTH - LEFT - RIGHT) / max(1, length - 1)
-    legend, room = _legend([each.name for each in series])
+    styles = [_style(i, each.colour) for i, each in enumerate(series)]
+    legend, room = _legend([each.name for each in series], styles)
     parts = [*_frame(scale, length, across, first), text((LEFT + WIDTH) / 2, HEIGHT - 4, x_title)]
-    for i, each in enumerate(series):
-        parts.append(_line(each, scale, across, *_style(i)))
+    parts += [_line(each, scale, across, *style) for each, style in zip(series, styles, strict=True)]
     return svg(HEIGHT + room, title, [*legend, f'<g transform="translate(0 {room})">{"".join(parts)}</g>'])
 
 
-def _style(i: int) -> tuple[str, str]:
+def _style(i: int, colour: str) -> tuple[str, str]:
     """Colour and dashes of line i; 28 differ."""
-    turn, colour = divmod(i, len(PALETTE))
-    return PALETTE[colour], DASHES[(colour + turn) % len(DASHES)]
+    turn, place = divmod(i, len(PALETTE))
+    return colour or PALETTE[place], DASHES[(place + turn) % len(DASHES)]
 
 
-def _legend(names: Sequence[str]) -> tuple[list[str], float]:
+def _legend(names: Sequence[str], styles: Sequence[tuple[str, str]]) -> tuple[list[str], float]:
     """Names with a piece of their line, as many a row as fit; and the height they take."""
     parts, x, y = [], 4.0, 12
-    for i, name in enumerate(names):
+    for name, (colour, dash) in zip(names, styles, strict=True):
         width = 34 + sum(11 if ord(letter) > 0x2E80 else 6.4 for letter in name)
         if x > 4 and x + width > WIDTH:
             x, y = 4.0, y + 16
-        colour, dash = _style(i)
         stroke = f'stroke="{colour}" stroke-width="2.5" stroke-dasharray="{dash}"'
         parts.append(f'<path d="M{x:.0f} {y - 4}h20" {stroke}/>' + text(x + 25, y, name, anchor="start"))
         x += width
@@ -104,9 +174,7 @@ def _frame(scale: Axis, length: int, across: float, first: int) -> list[str]:
     parts = []
     for tick in scale.ticks:
         y = scale.height(tick)
-        parts.append(
-            f'<path d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}" stroke="currentColor" stroke-opacity=".15"/>'
-        )
+        parts.append(rule(f"M{LEFT} {y:.1f}H{WIDTH - RIGHT}"))
         parts.append(text(LEFT - 5, y + 4, number(tick), anchor="end", opacity=0.8))
     for i in sorted({0, (length - 1) // 2, length - 1}):
         parts.append(text(LEFT + i * across, HEIGHT - BOTTOM + 14, str(first + i), opacity=0.8))
@@ -117,15 +185,20 @@ def _line(line: Line, scale: Axis, across: float, colour: str, dash: str) -> str
     def path(values: Sequence[float]) -> list[str]:
         return [f"{LEFT + i * across:.1f} {scale.height(v):.1f}" for i, v in enumerate(values)]
 
-    points, band = path(line.values), ""
+    points, behind = path(line.values), ""
     if line.low and line.high:
         around = "L".join([*path(line.low), *reversed(path(line.high))])
-        band = f'<path d="M{around}Z" fill="{colour}" fill-opacity=".15"/>'
+        behind = f'<path d="M{around}Z" fill="{colour}" fill-opacity=".15"/>'
+    if line.level is not None:
+        behind += rule(f"M{LEFT} {scale.height(line.level):.1f}H{WIDTH - RIGHT}", colour, 1, "2 4")
     if len(points) == 1:
         x, y = points[0].split()
-        return f'{band}<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>'
+        return f'{behind}<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>'
     style = f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-dasharray="{dash}"'
-    return f'{band}<path d="M{"L".join(points)}" {style} stroke-linejoin="round"/>'
+    return f'{behind}<path d="M{"L".join(points)}" {style} stroke-linejoin="round"/>'
+
+
+# Bars and grids
 
 
 Bar = tuple[str, float, str]  # name, length, words after it
@@ -137,7 +210,7 @@ def bars(
     *,
     parts_of: Sequence[Sequence[float]] = (),
     colours: Sequence[str] = PALETTE,
-) -> str:
+) -> Markup:
     """Horizontal bars of (name, value, words after it); `parts_of` cuts each bar into its summands."""
     most, drawn = max(max(value for _, value, _ in values), 1e-30), []
     room = WIDTH - 110
@@ -157,7 +230,7 @@ def bars(
 
 def heat(
     values: np.ndarray, title: str, *, faint=None, marked=None, digits: int = 1, side: float = 150
-) -> str:
+) -> Markup:
     """A map (h, w) as coloured cells with their numbers; the deeper the blue, the larger.
 
     Args:
@@ -185,6 +258,44 @@ def heat(
             )
         if cell >= 13:
             words = f"{value:.{digits}f}".removesuffix(".0").replace("-", "−")
-            size = f' font-size="{min(12.0, cell / 2.4):.1f}"'
-            parts.append(text(x + cell / 2, y + cell / 2 + 4, words).replace("<text", f"<text{size}", 1))
+            parts.append(text(x + cell / 2, y + cell / 2 + 4, words, size=min(12.0, cell / 2.4)))
     return svg(height * cell, title, parts, side)
+
+
+def cut_image(address: str, across: int, title: str, side: float = 300) -> Markup:
+    """A square image, by its address, cut into `across` by `across` squares."""
+    step = side / across
+    cuts = "".join(f"M{i * step:.1f} 0v{side}M0 {i * step:.1f}h{side}" for i in range(1, across))
+    parts = [
+        f'<image href="{address}" width="{side}" height="{side}"/>',
+        f'<path d="{cuts}" stroke="#fff" stroke-width="1.2"/>',
+    ]
+    return svg(side, title, parts, side)
+
+
+def decades(rows: Sequence[tuple[str, float]], tolerance: float, title: str) -> Markup:
+    """A bar for each relative difference, from 1e-8 to 1 by powers of ten."""
+    left, right, step = 60, WIDTH - 62, 24
+    floor = TOP + step * len(rows)
+
+    def x(value: float) -> float:
+        return left + (right - left) * min(max(math.log10(value) / 8 + 1, 0.01), 1)
+
+    parts = []
+    for power in range(-8, 1, 2):
+        at = x(10.0**power)
+        parts.append(rule(f"M{at:.1f} {TOP}V{floor}"))
+        parts.append(text(at, floor + 14, f"1e{power}" if power else "1", opacity=0.75))
+    parts.append(rule(f"M{x(tolerance):.1f} {TOP}V{floor}", ORANGE, 1, "3 3"))
+    for i, (name, value) in enumerate(rows):
+        y = TOP + step * i + 5
+        parts.append(text(left - 6, y + 10, name, anchor="end"))
+        if value == 0:
+            parts.append(text(left + 5, y + 11, "0", anchor="start", weight="600"))
+            continue
+        colour = GREEN if value <= tolerance else BLUE
+        parts.append(
+            f'<rect x="{left}" y="{y}" width="{x(value) - left:.1f}" height="14" rx="2" fill="{colour}"/>'
+        )
+        parts.append(text(x(value) + 5, y + 11, f"{value:.1e}", anchor="start", weight="600"))
+    return svg(floor + 20, title, parts)

@@ -1,26 +1,19 @@
-"""What the tabs share: reading what a visitor uploads, refusing politely, colours and images for the page.
-
-Knows nothing of models or of any one tab.
-"""
+"""What tabs are built from: the page with its translated components, examples, and what a visitor uploads."""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-import numpy as np
 from gradio.utils import get_upload_folder
-from PIL import Image
 
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.shared.text import TEXT, say
+from resnet_hub.ui.shared.text import LANGUAGES, say
 
 if TYPE_CHECKING:
     from resnet_hub.ui.recorder import Recorder
@@ -28,7 +21,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.jpg"))
 STATE_KEPT = 3600  # seconds; Gradio keeps a closed page's state as long
-VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
@@ -76,12 +68,16 @@ def in_language(language: str, text: Text) -> Any:
     return text(language) if callable(text) else say(language, text)
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a tab gives the page: its texts in a language, and the components they are for."""
-
-    relabel: Callable[[str], list]
-    relabelled: list
+def language_switch() -> gr.Radio:
+    """The switch at the top of the page."""
+    return gr.Radio(
+        [(name, code) for code, name in LANGUAGES.items()],
+        value="en",
+        label="Language / 言語",
+        show_label=False,
+        container=False,
+        elem_id="language",
+    )
 
 
 def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
@@ -122,43 +118,3 @@ def uploaded(payload: dict) -> str | bytes:
 def sent(event: gr.EventData) -> dict:
     """What the page's own script sent with an event; {} for anything else that came."""
     return event._data if isinstance(event._data, dict) else {}
-
-
-def data_url(image: Image.Image) -> str:
-    """An image as PNG inside its own address, so that no file is written for it."""
-    buffer = BytesIO()
-    image.save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def alert(text: str) -> str:
-    """A refusal as a piece of the page, read out by screen readers."""
-    return f'<p class="notice wrong" role="alert">{html.escape(text)}</p>'
-
-
-def error_text(language: str, error: ImageError) -> str:
-    """An ImageError in the page's language."""
-    facts = {
-        "max_mb": error.facts.get("max_bytes", 0) // 1_000_000,
-        "max_mpx": error.facts.get("max_pixels", 0) // 1_000_000,
-        "why": str(error),
-    }
-    key = f"image_{error.code}"
-    return say(language, key if key in TEXT else "image_unusable", **facts)
-
-
-def refuse(language: str, key: str, **facts) -> gr.Error:
-    """The error to raise for a visitor's mistake: said on the page, not logged as a fault of the app."""
-    return gr.Error(say(language, key, **facts), print_exception=False)
-
-
-def reason(error: Exception) -> str:
-    """An error's words to put into a sentence: at most 500 characters, without its full stop."""
-    return str(error)[:500].rstrip(".")
-
-
-def viridis(shares: np.ndarray) -> Image.Image:
-    """An array (h, w), 0 to 1, as an image of that size."""
-    stops = np.linspace(0, 1, len(VIRIDIS))
-    colours = np.stack([np.interp(shares, stops, channel) for channel in VIRIDIS.T], axis=-1)
-    return Image.fromarray(colours.astype(np.uint8))

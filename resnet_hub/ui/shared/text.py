@@ -5,6 +5,7 @@ Each tab keeps its own in `ui/<tab>/text.toml`, English and Japanese side by sid
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -35,14 +36,36 @@ def say(language: str, key: str, **facts) -> str:
 
 
 def name_of(language: str, kind: str, name: str) -> str:
-    """A label or data name in a language; itself where the table has no translation."""
-    key = f"{kind}_{name}"
+    """A label or data name in a language; itself where the table has no translation.
+
+    The text of the arm "without, rate 0.5" is `arm_without_rate_0_5`.
+    """
+    key = f"{kind}_{identifier(name)}"
     return say(language, key) if key in TEXT else name
+
+
+def identifier(name: str) -> str:
+    """A name as a part of a text's key: lower case, "_" for everything but letters and digits."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
 
 
 def percent(share: float, digits: int = 1) -> str:
     """0.873 -> "87.3 %" """
     return f"{100 * share:.{digits}f} %"
+
+
+def short(number: float) -> str:
+    """4089184256 -> "4.09 G" """
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            value = number / size
+            return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}{unit}"
+    return f"{number:.0f}"
+
+
+def memory(number: int) -> str:
+    """Bytes with their unit."""
+    return f"{short(number)}B" if number >= 1000 else f"{number} B"
 
 
 def known_language(language: str | None) -> str:

@@ -1,34 +1,33 @@
-"""The course's ten exercises: a task, the lab section to try it in, an answer computed when asked.
+"""The course's ten exercises: a task, the topic to try it in, and an answer computed when asked for.
 
-Texts have gaps; the numbers in them come from `resnet_hub.lab` and from the recorded studies. Knows nothing
-of gradio components.
+The texts have gaps; the numbers in them come from `resnet_hub.lab` and from the recorded studies.
 """
 
-from __future__ import annotations
-
-import html
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from resnet_hub.geometry import totals, trace
-from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
-from resnet_hub.ui.explore.page import short
+from resnet_hub.lab import batchnorm, cost, dropout, fine_tuning, gradients, pooling, residual
 from resnet_hub.ui.lab.form import Choice, Switch, Values
-from resnet_hub.ui.lab.sections import EDGE, Section, shape_of
-from resnet_hub.ui.results import recorded, studies
+from resnet_hub.ui.lab.pieces import Topic
+from resnet_hub.ui.lab.topics.pooling import EDGE
+from resnet_hub.ui.lab.topics.residual import shape_of
+from resnet_hub.ui.results import recorded
+from resnet_hub.ui.results.page import arm_name
 from resnet_hub.ui.shared.chart import number
-from resnet_hub.ui.shared.text import percent, say
+from resnet_hub.ui.shared.html import render
+from resnet_hub.ui.shared.text import percent, say, short
 
 Facts = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """`topic` and `values` open the lab where the task can be tried; `answer` fills the answer's gaps."""
+    """`topic` and `values` open the topic to try it in; `answer` fills the answer's gaps."""
 
     topic: str
     values: dict[str, Any]
@@ -62,10 +61,10 @@ def transfers(language: str) -> Facts:
     cases = {"few": (500, 2, True), "some": (10_000, 50, True), "many": (50_000, 100, True)}
     facts = {}
     for name, case in cases.items():
-        found = adviser.advise(*case)
+        found = fine_tuning.advise(*case)
         facts[name] = say(language, f"lab_transfer_mode_{found.mode}")
         facts[f"{name}_params"] = f"{found.trainable:,}"
-    unlike = adviser.advise(500, 2, similar=False)
+    unlike = fine_tuning.advise(500, 2, similar=False)
     return facts | {"unlike": say(language, f"lab_transfer_mode_{unlike.mode}")}
 
 
@@ -81,7 +80,7 @@ def strided_block(language: str) -> Facts:
 
 
 def overfitting(language: str) -> Facts:
-    feature, full = adviser.advise(500, 2, True), adviser.advise(50_000, 2, True)
+    feature, full = fine_tuning.advise(500, 2, True), fine_tuning.advise(50_000, 2, True)
     rates = dict(full.rates)
     return {
         "feature": f"{feature.trainable:,}",
@@ -135,7 +134,7 @@ def three_networks(language: str) -> Facts:
     if not measured:
         return {"sizes": sizes, "study": say(language, "exercise_no_study", name="architectures")}
     rows = say(language, "comma").join(
-        f"{studies.arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
+        f"{arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
     )
     return {"sizes": sizes, "study": say(language, "exercise_accuracy", rows=rows)}
 
@@ -154,7 +153,7 @@ def gaps(language: str, name: str) -> str:
     if not rows:
         return say(language, "exercise_no_study", name=name)
     points = {r["arm"]: 100 * (r["train_acc"] - r["test_acc"]) for r in rows}
-    each = (f"{studies.arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
+    each = (f"{arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
     return say(language, "exercise_gap", gaps=say(language, "comma").join(each))
 
 
@@ -172,22 +171,17 @@ EXERCISES = {
 }
 
 
-def draw(language: str, values: Values) -> str:
-    """The task with a button into the lab, and its answer once asked for."""
-    number_ = values["number"]
-    exercise = EXERCISES[number_]
-    go = html.escape(json.dumps(exercise.values))
-    try_it = say(language, "exercise_try")
-    shown = (
-        f'<p class="task"><b>{number_}.</b> {say(language, f"exercise_{number_}_task")}</p>'
-        f'<button type="button" data-go="{exercise.topic}" data-values="{go}">{try_it}</button>'
-    )
+def draw(language: str, values: Values) -> list[Markup]:
+    """The task with a button into its topic, and its answer once asked for."""
+    n, answer = values["number"], ""
     if values["answer"]:
-        answer = say(language, f"exercise_{number_}_answer", **exercise.answer(language))
-        shown += f'<p class="notice fine"><b>{say(language, "exercise_answer")}</b> {answer}</p>'
-    return shown
+        answer = say(language, f"exercise_{n}_answer", **EXERCISES[n].answer(language))
+    facts = {"number": n, "exercise": EXERCISES[n], "answer": answer}
+    return [render("lab/pieces.html", piece="task", language=language, **facts)]
 
 
-SECTION = Section(
-    (Choice(name="number", value="1", options=tuple(EXERCISES)), Switch(name="answer", value=False)), draw
-)
+TOPICS = {
+    "exercises": Topic(
+        (Choice(name="number", value="1", options=tuple(EXERCISES)), Switch(name="answer", value=False)), draw
+    )
+}

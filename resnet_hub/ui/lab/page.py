@@ -1,0 +1,76 @@
+"""What the Lab tab shows for a topic and its controls' values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from resnet_hub.ui.lab.form import Refused, Values, label, read, shown_inputs
+from resnet_hub.ui.lab.topics import TOPICS
+from resnet_hub.ui.results.page import inset
+from resnet_hub.ui.shared.errors import explain
+from resnet_hub.ui.shared.html import alert, render
+from resnet_hub.ui.shared.page import sent
+from resnet_hub.ui.shared.text import TEXT, say
+
+FIRST = "pooling"
+
+
+def controls(language: str, topic: str, values: Values) -> Markup:
+    """Everything above the drawing."""
+    note = f"lab_{topic}_note"
+    return render(
+        "lab/controls.html",
+        language=language,
+        topic=topic,
+        topics=TOPICS,
+        note=say(language, note) if note in TEXT else "",
+        inputs=shown_inputs(language, topic, TOPICS[topic].controls, values),
+    )
+
+
+def image(language: str, topic: str, values: Values) -> Markup:
+    """The drawing and its sentences, or one line where the values cannot be computed."""
+    try:
+        return Markup("").join(TOPICS[topic].draw(language, values))
+    except ValueError as error:
+        return alert(explain(language, error))
+
+
+def asked(event: Any) -> tuple[str, Any]:
+    """Topic and raw values a browser sent; another topic than ours is the first."""
+    data = sent(event)
+    topic = str(data.get("topic"))
+    return (topic if topic in TOPICS else FIRST), data.get("values")
+
+
+def order_of(event: Any) -> float:
+    """The number of a browser's question; 0 where it does not say."""
+    order = sent(event).get("order")
+    return float(order) if isinstance(order, int | float) else 0.0
+
+
+def follow(language: str, topic: str, raw: Any) -> tuple[Markup, Values]:
+    """The drawing for what a form says, and the values its controls show."""
+    try:
+        values = read(TOPICS[topic].controls, raw)
+    except Refused as error:
+        name = label(language, topic, error.control.name)
+        return alert(explain(language, error, name=name)), error.values
+    return image(language, topic, values), values
+
+
+def remembered(topic: str, raw: Any) -> tuple[str, Values]:
+    """The open topic and what its form says; a value that is refused will be in another language too."""
+    try:
+        return topic, read(TOPICS[topic].controls, raw)
+    except Refused as error:
+        return topic, error.values | {error.control.name: error.seen}
+
+
+def opened(language: str, topic: str, raw: Any) -> list:
+    """A topic's three panels, and what to remember of it."""
+    shown, values = follow(language, topic, raw)
+    study = inset(language, TOPICS[topic].study)
+    return [controls(language, topic, values), shown, study, remembered(topic, raw)]

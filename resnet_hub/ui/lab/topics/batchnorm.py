@@ -1,0 +1,65 @@
+"""Batch norm: activations along depth, its two modes, and the bias it makes needless."""
+
+from markupsafe import Markup
+
+from resnet_hub.lab import batchnorm
+from resnet_hub.ui.lab.form import Slider, Values
+from resnet_hub.ui.lab.pieces import Topic, bar_chart, line_chart, says, word
+from resnet_hub.ui.shared.chart import number
+from resnet_hub.ui.shared.html import table
+
+
+def draw_batchnorm(language: str, values: Values) -> list[Markup]:
+    depth, gain = values["depth"], values["gain"]
+    found = {key: batchnorm.spread(depth, key == "with_norm", gain) for key in ("without_norm", "with_norm")}
+    stds = {word(language, key): each.stds for key, each in found.items()}
+    facts = {f"{key}_last": number(each.stds[-1]) for key, each in found.items()}
+    return [
+        line_chart(language, ("std_axis", "layer_axis"), stds),
+        says(language, "batchnorm", depth=depth, **facts),
+    ]
+
+
+def draw_modes(language: str, values: Values) -> list[Markup]:
+    found = batchnorm.modes(values["mean"], values["std"], values["batches"])
+    pairs = {
+        "fed": (values["mean"], values["std"]),
+        "stored": (found.running_mean, found.running_var**0.5),
+        "train_out": map(abs, found.train),  # a mean of −0.00 would puzzle
+        "eval_out": found.evaluated,
+    }
+    rows = [[word(language, key), *(f"{value:.2f}" for value in pair)] for key, pair in pairs.items()]
+    heads = ["", word(language, "mean"), word(language, "std")]
+    return [table(heads, rows, "modes"), says(language, "modes", batches=values["batches"])]
+
+
+def draw_bias(language: str, values: Values) -> list[Markup]:
+    found = {order: batchnorm.needless_bias(values["bias"], order) for order in batchnorm.ORDERS}
+    changes = {order: each.with_norm for order, each in found.items()}
+    changes["conv-ReLU"] = found[batchnorm.ORDERS[0]].without_norm
+    gradients = {f"gradient_{i}": number(each.gradient) for i, each in enumerate(found.values())}
+    return [
+        bar_chart(language, "change_axis", [(name, each, number(each)) for name, each in changes.items()]),
+        says(language, "bias", **gradients),
+    ]
+
+
+TOPICS = {
+    "batchnorm": Topic(
+        (
+            Slider(name="depth", value=20, least=2, most=batchnorm.MOST_DEPTH),
+            Slider(name="gain", value=0.7, least=0.5, most=2, step=0.1),
+        ),
+        draw_batchnorm,
+        study="batchnorm",
+    ),
+    "modes": Topic(
+        (
+            Slider(name="mean", value=3.0, least=-10, most=10, step=0.5),
+            Slider(name="std", value=2.0, least=0.5, most=10, step=0.5),
+            Slider(name="batches", value=10, least=0, most=100),
+        ),
+        draw_modes,
+    ),
+    "bias": Topic((Slider(name="bias", value=3.0, least=-10, most=10, step=0.5),), draw_bias),
+}

@@ -1,0 +1,92 @@
+"""What a page says when something cannot be done: one translator, and one way to raise it.
+
+`explain` gives the sentence, to be shown inside the page; `refuse` gives the error to raise, shown as a
+toast. Gradio renders toasts as HTML, and sentences quote what visitors typed, so toasts are escaped here.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from resnet_hub.errors import Refusal
+from resnet_hub.interop.reference import NoReference
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.text import TEXT, say, short
+
+# The codes of these libraries are short; any other error's code is the whole key of its text.
+PREFIXES = {ImageError: "image_", NoReference: "reference_"}
+
+
+# How a library's plain numbers read on the page.
+READABLE: dict[str, Callable[[int], Any]] = {
+    "max_bytes": lambda count: count // 1_000_000,
+    "max_pixels": lambda count: count // 1_000_000,
+    "parameters": short,
+    "macs": short,
+}
+
+
+def explain(language: str, error: Exception, **facts: Any) -> str:
+    """The error in the page's language, as plain text; in English, marked as details, where no text fits.
+
+    Args:
+        error: a `Refusal`, whose `code` names a text and whose facts fill it; or any other error.
+        facts: what the error does not know and its text says.
+    """
+    prefix = next((prefix for kind, prefix in PREFIXES.items() if isinstance(error, kind)), "")
+    key = prefix + getattr(error, "code", "")
+    if key not in TEXT:
+        return say(language, "error_details", details=details(error))
+    facts |= getattr(error, "facts", {})
+    return say(language, key, **{name: readable(name, fact) for name, fact in facts.items()})
+
+
+def readable(name: str, fact: Any) -> Any:
+    """A fact as a visitor reads it."""
+    return READABLE[name](fact) if name in READABLE and isinstance(fact, int) else fact
+
+
+def details(error: Exception) -> str:
+    """An error's own words to put into a sentence: at most 500 characters, without the full stop."""
+    return str(error)[:500].rstrip(".")
+
+
+class Toast(gr.Error):
+    """A refusal as Gradio shows it: what a visitor asked in vain, not logged as a fault of the app.
+
+    Args:
+        reason: the error that `explain` puts into words.
+    """
+
+    def __init__(self, language: str, reason: Exception) -> None:
+        super().__init__(html.escape(explain(language, reason), quote=False), print_exception=False)
+        self.reason = reason
+
+
+def refusal(key: str, **facts: Any) -> Refusal:
+    """What a visitor asked in vain, for `explain` to say in the page's language."""
+    return Refusal(say("en", key, **facts), key, **facts)
+
+
+def refuse(language: str, reason: Exception | str, **facts: Any) -> Toast:
+    """The toast to raise for an error, or for the text of a key with its facts."""
+    return Toast(language, refusal(reason, **facts) if isinstance(reason, str) else reason)
+
+
+@contextmanager
+def refusing(language: str) -> Iterator[None]:
+    """Raise what is refused inside as a toast."""
+    try:
+        yield
+    except (Refusal, ImageError) as error:
+        raise refuse(language, error) from error
+
+
+def inform(language: str, key: str, seconds: float = 5, **facts: Any) -> None:
+    """Show a text as a toast for some seconds."""
+    gr.Info(html.escape(say(language, key, **facts), quote=False), duration=seconds)

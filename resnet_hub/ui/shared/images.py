@@ -1,0 +1,25 @@
+"""Images for the page: inside their own address, and numbers as colours."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+
+import numpy as np
+from PIL import Image
+
+VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
+
+
+def data_url(image: Image.Image) -> str:
+    """An image as PNG inside its own address, so that no file is written for it."""
+    buffer = BytesIO()
+    image.save(buffer, "png")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def viridis(shares: np.ndarray) -> Image.Image:
+    """An array (h, w), 0 to 1, as an image of that size."""
+    stops = np.linspace(0, 1, len(VIRIDIS))
+    colours = np.stack([np.interp(shares, stops, channel) for channel in VIRIDIS.T], axis=-1)
+    return Image.fromarray(colours.astype(np.uint8))

@@ -1,0 +1,224 @@
+"""The Lab tab's handlers: every topic opens, follows its controls and refuses what they do not allow."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import re
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+from resnet_hub.ui.lab import page as lab
+from resnet_hub.ui.lab.form import Choice, Grid, Redraw, Slider, Switch, Upload, defaults, label, read
+from resnet_hub.ui.lab.topics import TOPICS
+from resnet_hub.ui.lab.topics.exercises import EXERCISES
+from resnet_hub.ui.shared.text import LANGUAGES, TEXT
+
+# topics
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_opens_and_every_control_changes_its_drawing(topic, language):
+    controls = TOPICS[topic].controls
+    usual = defaults(controls)
+    top, bottom, study, kept = lab.opened(language, topic, {})
+    assert "notice wrong" not in bottom + study and kept == (topic, usual)
+    for control in controls:
+        other = usual | {control.name: another(control)}
+        if isinstance(control, Upload):
+            continue  # a file of this machine is refused; see below
+        if control.name == "padding":
+            other["kernel"] = 4
+        shown, values = lab.follow(language, topic, other)
+        assert values == other and "notice wrong" not in shown, control.name
+        assert shown != bottom, f"{topic}: {control.name} changes nothing"
+    assert f'data-topic="{topic}"' in top
+
+
+def another(control):
+    """A value that is not the default."""
+    if isinstance(control, Slider):
+        far = control.most if control.typed or control.value == control.least else control.least
+        return type(control.value)(far)
+    if isinstance(control, Choice):
+        return next(o for o in reversed(control.options) if o != control.value and o != "resnet152")
+    if isinstance(control, Switch):
+        return not control.value
+    if isinstance(control, Redraw):
+        return control.draws - 1
+    if isinstance(control, Grid):
+        return tuple(tuple(reversed(row)) for row in control.value)
+    return control.value
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_topic_answers_at_its_largest_values(topic):
+    controls = TOPICS[topic].controls
+    largest = {c.name: c.most for c in controls if isinstance(c, Slider)} | largest_of(topic)
+    assert "notice wrong" not in lab.follow("en", topic, largest)[0]
+
+
+def largest_of(topic: str) -> dict:
+    more = {
+        "pooling": {"input": "photo", "shift": True},
+        "products": {"real": "56"},
+        "patches": {"patch": "8"},
+    }
+    return (more | {"timeline": {"measure": "resnet152"}, "exercises": {"number": "7", "answer": True}}).get(
+        topic, {}
+    )
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"depth": 10**9},
+        {"depth": "nan"},
+        {"depth": None},
+        {"activation": "exec"},
+        {"batch_norm": "yes"},
+        {"depth": []},
+    ],
+)
+def test_values_that_are_not_allowed_are_refused_in_one_line(raw):
+    shown, values = lab.follow("en", "gradients", raw)
+    name = next(iter(raw))
+    assert "notice wrong" in shown and label("en", "gradients", name) in shown
+    allowed = {
+        "depth": "Use 4 to 110",
+        "activation": "one of: relu, tanh",
+        "batch_norm": "one of: true, false",
+    }
+    assert allowed[name] in shown
+    assert values == defaults(TOPICS["gradients"].controls)
+
+
+def test_a_refused_value_stays_refused_in_another_language_and_the_others_stay():
+    sent = {"images": 0, "classes": 7}
+    kept = lab.opened("en", "transfer", sent)[-1]
+    controls, image, _, again = lab.opened("ja", *kept)
+    assert image == lab.follow("ja", "transfer", sent)[0] and "notice wrong" in image
+    assert 'name="classes"' in controls and 'value="7"' in controls and again == kept
+
+
+def test_a_grid_of_another_size_and_a_file_that_is_not_an_upload_are_refused():
+    for raw in (
+        {"grid": [[1] * 7] * 6},
+        {"grid": [[10**9] * 6] * 6},
+        {"grid": "x"},
+        {"padding": 2, "kernel": 2},
+    ):
+        assert "notice wrong" in lab.follow("en", "pooling", raw)[0]
+    secret = {"input": "photo", "photo": "/etc/passwd"}
+    assert "no longer there" in lab.follow("en", "pooling", secret)[0]
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("99", "Row 1, column 2: 99 is too large. Use −9 to 9."),
+        ("-10", "Row 1, column 2: −10 is too small. Use −9 to 9."),
+        ("x", "Row 1, column 2: “x” is not a whole number. Use −9 to 9."),
+    ],
+)
+def test_a_cell_that_is_not_allowed_is_named(cell, said):
+    grid = [["0"] * 6 for _ in range(6)]
+    grid[0][1] = cell
+    assert said in lab.follow("en", "pooling", {"grid": grid})[0]
+
+
+def test_values_are_read_as_the_controls_define():
+    controls = TOPICS["transfer"].controls
+    assert read(controls, {"images": "12000", "similar": False})["images"] == 12_000
+    assert read(controls, None) == defaults(controls)
+
+
+def resident_megabytes() -> float:
+    """What this process holds now; its peak may be another test's."""
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def test_five_hundred_interactions_leave_no_memory_behind():
+    draw = random.Random(0)
+    costly = {("products", "real"), ("timeline", "measure"), ("gradients", "depth"), ("batchnorm", "depth")}
+
+    def interact(topic: str, i: int) -> None:
+        """Open a topic with every control somewhere; where that takes seconds, at its default."""
+        controls = [c for c in TOPICS[topic].controls if (topic, c.name) not in costly]
+        assert lab.opened(["en", "ja"][i % 2], topic, {c.name: anywhere(c, draw) for c in controls})[1]
+
+    for i, topic in enumerate([*TOPICS] * 4):
+        interact(topic, i)
+    before = resident_megabytes()
+    for i in range(500):
+        interact([*TOPICS][i % len(TOPICS)], i)
+    assert resident_megabytes() - before < 50
+
+
+def anywhere(control, draw: random.Random):
+    """A value that the control allows."""
+    if isinstance(control, Slider):
+        steps = int((control.most - control.least) / control.step)
+        return type(control.value)(control.least + control.step * draw.randrange(steps + 1))
+    if isinstance(control, Choice):
+        return draw.choice(control.options)
+    if isinstance(control, Switch):
+        return draw.random() < 0.5
+    if isinstance(control, Redraw):
+        return draw.randrange(control.draws)
+    if isinstance(control, Grid):
+        return [[draw.randint(control.least, control.most) for _ in row] for row in control.value]
+    return control.value
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_any_request_is_answered_by_a_drawing_or_one_line(topic, language="ja"):
+    hostile = [None, True, "", "nan", "-inf", "1e400", 10**400, -1, 0, 0.5, "9" * 5000, [], {}, [[]], "<b>"]
+    for control in TOPICS[topic].controls:
+        for value in hostile:
+            shown, kept = lab.follow(language, topic, {control.name: value})
+            assert shown and "<b>&lt;" not in shown and "“<b>" not in shown and "「<b>" not in shown
+            for name, one in kept.items():
+                read(TOPICS[topic].controls, {name: one})  # what is remembered is allowed
+    for data in (None, [], "x", {}, {"topic": []}, {"topic": "none"}, {"topic": {}, "values": 1}):
+        assert lab.asked(gr.EventData(None, data))[0] == lab.FIRST
+    assert "notice wrong" not in lab.opened(language, topic, "rubbish")[1]
+
+
+def test_both_languages_have_every_text_with_the_same_gaps():
+    for key, texts in TEXT.items():
+        english, japanese = texts["en"], texts["ja"]
+        gaps = [sorted(set(re.findall(r"{(\w+)", text))) for text in (english, japanese)]
+        if key.startswith(("lab_", "exercise_", "results_", "grid_", "operations_")):
+            assert gaps[0] == gaps[1], key
+            assert english.strip() and japanese.strip()
+
+
+# exercises
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("number", EXERCISES)
+def test_every_exercise_opens_a_topic_and_computes_its_answer(number, language):
+    task = lab.follow(language, "exercises", {"number": number})[0]
+    told = lab.follow(language, "exercises", {"number": number, "answer": True})[0]
+    assert "notice fine" in told and "notice fine" not in task
+    exercise = EXERCISES[number]
+    assert "notice wrong" not in lab.opened(language, exercise.topic, exercise.values)[1]
+
+
+def test_answers_give_the_course_s_numbers():
+    def told(number):
+        return lab.follow("en", "exercises", {"number": number, "answer": True})[0]
+
+    assert "1,179,648 against 69,632: 16.9 times" in told("2")
+    assert "4,098 parameters" in told("3")
+    assert "N×128×28×28" in told("4") and "8,192 weights" in told("4")
+    assert "0 9 0 (maximum) and 0 4.5 0 (average)" in told("6")
+    assert "62,006" in told("10")

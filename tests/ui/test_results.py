@@ -1,0 +1,215 @@
+"""The Results tab's handlers: studies with their evidence, and predictions on a visitor's own images."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import tracemalloc
+import zipfile
+import zlib
+
+import gradio as gr
+import pytest
+from helpers.images import image
+
+from resnet_hub import from_pretrained
+from resnet_hub.errors import Refusal
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.lab import page as lab
+from resnet_hub.ui.results import page, recorded
+from resnet_hub.ui.results.grid import MOST_BYTES, from_zip, known_as, predict
+from resnet_hub.ui.results.tab import items_of
+from resnet_hub.ui.shared.text import LANGUAGES
+
+# studies
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of results with one study, written by the trainer's own `record`."""
+    from training import study
+
+    def run(seed: int) -> dict:
+        history = [{"epoch": e, "train_acc": 0.5 + 0.1 * e, "val_acc": 0.4 + 0.1 * e} for e in (1, 2, 3)]
+        for line in history:
+            line |= {"train_loss": 1.0, "val_loss": 1.1, "seconds": 10.0}
+        return {
+            "results": {"top1": 0.61 + seed / 100, "top1_flip_tta": 0.63, "images": 1000},
+            "history": history, "total_params": 269_722, "val_acc": 0.7, "seconds": 30.0, "epochs_run": 3,
+            "pflops": 0.01, "best_epoch": 3, "data": "cifar10 <jpeg>", "train_images": 5000,
+            "recipe": {"epochs": 3}, "hardware": "two cores", "versions": {"torch": "2.15"},
+        }  # fmt: skip
+
+    facts = {arm: [run(0), run(2)] for arm in ("p = 0.0", "p = 0.5")}
+    study.record("dropout", facts, "python -m training.study dropout --data cifar10", tmp_path)
+    monkeypatch.setattr(recorded, "RESULTS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_recorded_study_is_shown_with_its_evidence_and_downloads(results, language):
+    shown = page.studies(language)
+    for words in (
+        "training.study dropout",
+        "two cores",
+        "cifar10 &lt;jpeg&gt;",
+        "<td>62.00</td>",
+        "61.00–63.00",
+        "269,722",
+    ):
+        assert words in shown
+
+    whole = re.search(r'download="dropout.json" href="data:application/json;base64,([^"]+)"', shown)[1]
+    assert json.loads(base64.b64decode(whole)) == json.loads((results / "dropout.json").read_text())
+    text = base64.b64decode(re.search(r'href="data:text/csv;base64,([^"]+)"', shown)[1]).decode()
+    lines = [*csv.DictReader(io.StringIO(text))]
+    assert [*lines[0]][:2] == ["arm", "parameters"]
+    assert [json.loads(line["test_acc_by_seed"]) for line in lines] == [[0.61, 0.63]] * 2
+    assert page.title(language, "degradation") in shown  # named as not run
+    assert "269,722" in lab.opened(language, "dropout", {})[2]
+    assert "+18.0" in lab.follow(language, "exercises", {"number": "9", "answer": True})[0]
+
+
+def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
+    document = json.loads((results / "dropout.json").read_text())
+    (row, *_), (history, *_) = document["rows"], document["histories"].values()
+    names = [f"feature, {n} images" for n in range(12)]
+    document["rows"] = [row | {"arm": name} for name in names]
+    document["histories"] = {name: history for name in names}
+    (results / "dropout.json").write_text(json.dumps(document))
+    shown = page.study("en", "dropout")
+    styles = re.findall(r'h20" (stroke="[^"]+") stroke-width="2.5" (stroke-dasharray="[^"]*")', shown)
+    assert len(styles) == 24 and len(set(styles)) == 12
+
+
+@pytest.mark.parametrize("change", [{"rows": []}, {"histories": []}, {"evidence": "x"}, {"rows": [{}]}])
+def test_a_malformed_study_is_reported(results, change):
+    document = json.loads((results / "dropout.json").read_text())
+    (results / "dropout.json").write_text(json.dumps(document | change))
+    assert "dropout.json cannot be read" in page.studies("en")
+
+
+def test_missing_and_broken_results_are_reported(results, monkeypatch):
+    (results / "stem.json").write_text('{"study": "stem"')
+    (results / "speed.json").write_text('{"another": "command"}')
+    shown = page.studies("en")
+    assert "stem.json cannot be read" in shown and "speed" not in shown
+    monkeypatch.setattr(recorded, "RESULTS", results / "nowhere")
+    assert "No study has been recorded" in page.studies("en")
+    assert page.inset("en", "dropout") == ""
+
+
+# prediction grids
+
+
+def zipped(path, files: dict[str, bytes]):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def png(seed: int) -> bytes:
+    buffer = io.BytesIO()
+    image(seed).save(buffer, "png")
+    return buffer.getvalue()
+
+
+def test_a_grid_shows_the_model_s_predictions_and_marks_wrong_ones(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    guesses = [model.predict(image(seed))[0][0][0] for seed in range(4)]
+    files = {f"set/{guess}/{seed}.png": png(seed) for seed, guess in enumerate(guesses)}
+    wrong = next(name for name in model.labels if name != guesses[0])
+    files |= {f"set/{wrong}/odd.png": png(0), "set/zebra/1.png": png(1), "set/notes/read.txt": b"no image"}
+    files |= {"__MACOSX/set/cat/._1.png": b"", "set/.DS_Store": b""}
+    grid = predict(model, "resnet20_cifar10", from_zip(zipped(tmp_path / "a.zip", files)))
+    assert grid.right == 4 and len(grid.predictions) == 6
+    assert [each.right for each in grid.predictions] == [False] * 2 + [True] * 4
+    assert grid.unknown == ("zebra",) and len(grid.skipped) == 1
+    for language in LANGUAGES:
+        shown = page.grid(language, grid)
+        assert shown.count('<figure class="wrong">') == 2 and "zebra" in shown and "66.7 %" in shown
+
+
+BAD_ZIPS = {
+    "traversal": ({"../../etc/cat/1.png": b"x"}, "grid_unsafe"),
+    "absolute": ({"/etc/cat/1.png": b"x"}, "grid_unsafe"),
+    "windows": ({"a\\..\\cat\\1.png": b"x"}, "grid_unsafe"),
+    "many": ({f"cat/{i}.png": b"x" for i in range(201)}, "grid_too_many"),
+    "bomb": ({"cat/1.png": bytes(MOST_BYTES + 1)}, "grid_too_large"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ZIPS)
+def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypatch, name):
+    files, key = BAD_ZIPS[name]
+    path = zipped(tmp_path / "a.zip", files)
+    monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("a file was unpacked"))
+    with pytest.raises(Refusal) as error:
+        from_zip(path)
+    assert error.value.code == key
+
+
+def test_no_more_is_unpacked_than_a_zip_s_header_declares(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"cat/1.png": bytes(50_000_000)})
+    raw = path.read_bytes().replace((50_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    path.write_bytes(raw)
+    tracemalloc.start()
+    with pytest.raises(Refusal) as error:
+        from_zip(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert error.value.code == "grid_bad_zip" and peak < 5_000_000
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_with_an_unbounded_method_is_refused(tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("cat/1.png", bytes(1000))
+    with pytest.raises(Refusal) as error:
+        from_zip(tmp_path / "a.zip")
+    assert error.value.code == "grid_bad_zip"
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x03\x04" + bytes(50)])
+def test_a_file_that_is_not_a_zip_is_refused(tmp_path, data):
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(Refusal) as error:
+        from_zip(tmp_path / "a.zip")
+    assert error.value.code == "grid_bad_zip"
+
+
+@pytest.mark.parametrize(
+    "data", [None, {}, {"zip": 1}, {"zip": "/etc/passwd"}, {"zip": "\0"}, {"files": "x"}, {"count": "many"},
+             {"files": [{"name": "a/1.png", "path": "/etc/passwd"}]}, {"files": [1, None]}, {"count": 10**9}],
+)  # fmt: skip
+def test_malformed_uploads_are_refused(data):
+    with pytest.raises((Refusal, ImageError)):
+        predict(None, "x", items_of(gr.EventData(None, data)))
+
+
+def test_skipped_files_are_counted_with_each_reason_once(tmp_path):
+    whole = png(0)
+    header = whole[12:16] + (60_000).to_bytes(4, "big") * 2 + whole[24:29]
+    huge = whole[:12] + header + zlib.crc32(header).to_bytes(4, "big") + whole[33:]
+    files = {"cat/1.png": b"no", "cat/2.png": b"no", "dog/big.png": huge, "dog/3.png": b""}
+    model = from_pretrained("resnet20_cifar10")
+    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", files)))
+    shown = page.grid("en", grid)
+    assert "4 files were skipped" in shown and "million pixels" in shown
+    assert shown.count("not an image") == 1
+
+
+def test_an_archive_without_class_folders_is_refused(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    with pytest.raises(Refusal) as error:
+        predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {"1.png": png(0)})))
+    assert error.value.code == "grid_no_classes"
+
+
+def test_a_folder_s_name_matches_a_label_or_its_synonym():
+    assert known_as("tabby, tabby cat", "Tabby_Cat") and known_as("cat", "cat")
+    assert not known_as("cat", "caterpillar")
