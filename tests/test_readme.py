@@ -28,7 +28,7 @@ def table_row(text: str, name: str) -> list[str]:
 @pytest.mark.parametrize("name", shipped_names())
 def test_a_shipped_checkpoint_is_what_its_card_and_the_readmes_say(name):
     model = from_pretrained(name)
-    stated = card_figures((SHIPPED / name / "README.md").read_text(encoding="utf-8"), model.labels)
+    stated = card_figures((SHIPPED / name / "README.md").read_text(encoding="utf-8"))
     assert stated["temperature"] == model.calibration.temperature
     assert stated["energy_threshold"] == model.calibration.energy_threshold
     assert model.predict(CAT)[0][0][0] == "cat" and model.revision == "shipped"

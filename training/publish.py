@@ -1,8 +1,8 @@
-"""`python -m training.publish RUN --repo-id OWNER/NAME`: a finished run onto the Hub, checked twice.
+"""`python -m training.publish RUN --repo-id OWNER/NAME`: upload a finished run to the Hub and check it there.
 
-What is uploaded is staged in a folder first and goes up in one commit. Safe to repeat: what is there already
-is not sent again. The access token is the one `hf auth login` stored, or HF_TOKEN; there is no flag for it,
-so that it stands in no shell history.
+Everything is staged in a folder first and goes up in one commit. Safe to interrupt and to repeat: files that
+are there already are not sent again. The access token is the one that `hf auth login` stored, or HF_TOKEN; a
+flag would leave it in the shell's history.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import yaml
 from huggingface_hub import get_token
 
 from resnet_hub import from_pretrained
-from resnet_hub.hub.card import data_name, is_public_name, render_card, without_absolute_paths
+from resnet_hub.command import run_command
+from resnet_hub.errors import Refusal
+from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
-from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
+from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.data import load_data
@@ -34,9 +36,15 @@ NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, FACTS_FILE, "history.jsonl", "cu
 BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
 APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub", "training/results")
 TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
+SPACE = '''"""Start the app with the model this Space is for."""
+
+import app
+
+app.main({flags})
+'''
 
 
-class PublishError(ValueError):
+class PublishError(Refusal):
     """A run that must not be published as it is; the message says what to do."""
 
 
@@ -45,15 +53,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory that a trainer wrote")
     parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="repository on the Hub")
     parser.add_argument("--private", action="store_true", help="create it as a private repository")
-    parser.add_argument("--data", help="measure again on this data's test part and compare, before uploading")
+    parser.add_argument("--data", help="before uploading, measure again on this data's test part and compare")
     parser.add_argument("--space", action="store_true", help="publish the app too, as a Space of that name")
-    parser.add_argument(
-        "--dry-run",
-        nargs="?",
-        const="",
-        metavar="DIR",
-        help="write what would be uploaded to DIR (and DIR-space; default: RUN-upload) and upload nothing",
-    )
+    dry_run = "upload nothing; write the files to DIR (and DIR-space; default: RUN-upload) instead"
+    parser.add_argument("--dry-run", nargs="?", const="", metavar="DIR", help=dry_run)
     options = parser.parse_args(arguments)
     if not REPO_ID.fullmatch(options.repo_id):
         parser.error(f"--repo-id {options.repo_id!r} is not of the form OWNER/NAME")
@@ -64,7 +67,7 @@ def read_run(run: Path):
     """(model, facts) of a run directory.
 
     Raises:
-        PublishError: naming the files that a whole run has and this one lacks.
+        PublishError: naming the files that a finished run has and this one lacks.
         CheckpointError: when its weights cannot be loaded.
     """
     missing = [name for name in NEEDED if not (run / name).is_file()]
@@ -77,13 +80,13 @@ def read_run(run: Path):
         facts["results"]["top1"], facts["command"], facts["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise PublishError(
-            f"{run / FACTS_FILE} does not hold a run's facts ({error}); train it anew"
+            f"{run / FACTS_FILE} does not hold a run's facts ({error}); train it again"
         ) from error
     return from_pretrained(run), facts
 
 
 def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
-    """Refuse a run whose card, facts and, with `data`, weights do not say the same.
+    """Refuse a run whose card, facts and, with `data`, weights disagree.
 
     Raises:
         PublishError: with the first figures that differ.
@@ -94,8 +97,7 @@ def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
         return
     test = load_data(data, "test", model.preprocess)
     check_classes(model, test)
-    fresh = render_card(model, facts, load_from=run.name)
-    found = card_differences(model, fresh, measure(model, test))
+    found = card_differences(model, render_card(model, facts, load_from=run.name), measure(model, test))
     refuse_differences(f"{FACTS_FILE} of {run} and what was measured on {data}", found)
 
 
@@ -109,17 +111,13 @@ def refuse_differences(between: str, differences: dict[str, tuple[float, float]]
 
 def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
     """Write into `folder` what is to be uploaded: no resume file, no folder names of this machine."""
-    facts = facts | {"command": without_absolute_paths(facts["command"]), "data": data_name(facts["data"])}
-    images = [name for name in BESIDE if name.endswith(".png") and (run / name).is_file()]
-    model.save_pretrained(folder, card=render_card(model, facts | {"images": images}, load_from=repo_id))
-    shutil.copyfile(run / WEIGHTS_FILE, folder / WEIGHTS_FILE)  # bit for bit what was measured
-    for name in BESIDE:
-        if (run / name).is_file():
-            shutil.copyfile(run / name, folder / name)
-    for source in ("base_model", "teacher"):
-        if not is_public_name(facts.get(source) or ""):
-            facts.pop(source, None)
-    text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+    beside = [name for name in BESIDE if (run / name).is_file()]
+    images = {"images": [name for name in beside if name.endswith(".png")]}
+    model.save_pretrained(folder, card=render_card(model, facts | images, load_from=repo_id))
+    for name in (WEIGHTS_FILE, *beside):  # the weights bit for bit as measured
+        shutil.copyfile(run / name, folder / name)
+    public = public_facts(facts) | {"results": facts["results"]}
+    text = json.dumps(public, indent=2, ensure_ascii=False) + "\n"
     (folder / FACTS_FILE).write_text(text, encoding="utf-8")
 
 
@@ -134,24 +132,21 @@ def stage_space(repo_id: str, folder: Path) -> None:
             shutil.copyfile(ROOT / name, folder / name)
     front, _ = split_front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
     name = repo_id.split("/")[1]
-    fields = parse_front_matter(front) | {"title": name, "app_file": "space.py", "models": [repo_id]}
-    fields["short_description"] = f"Try {name}"[:60]
+    fields = parse_front_matter(front) | {
+        "title": name,
+        "app_file": "space.py",
+        "models": [repo_id],
+        "short_description": f"Try {name}"[:60],
+    }
     body = f"# {name}\n\nThe app of resnet_hub, serving [{repo_id}](https://huggingface.co/{repo_id}).\n"
     text = f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n\n{body}"
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
     flags = ["--model", repo_id, "--models-only-from", repo_id]
-    lines = [
-        '"""Start the app with the model this Space is for."""',
-        "",
-        "import app",
-        "",
-        f"app.main({flags})",
-    ]
-    (folder / "space.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "space.py").write_text(SPACE.format(flags=flags), encoding="utf-8")
 
 
 def refuse_tokens(folder: Path) -> None:
-    """Refuse to upload a text that holds an access token.
+    """Refuse to upload a text file with an access token in it.
 
     Raises:
         PublishError: naming the file, not the token.
@@ -166,7 +161,7 @@ def refuse_tokens(folder: Path) -> None:
 
 
 def listing(folder: Path, what: str) -> str:
-    """The files that go up, with their sizes in bytes."""
+    """The files to be uploaded, with their sizes in bytes."""
     sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
     lines = [f"{size:>13,}  {name}" for name, size in sorted(sizes.items())]
     return "\n".join([f"{what}: {len(sizes)} files, {sum(sizes.values()):,} bytes", *lines])
@@ -177,15 +172,16 @@ def verify(repo_id: str, revision: str, folder: Path) -> None:
 
     Raises:
         CheckpointError: when it cannot be loaded.
-        PublishError: when it is not the same.
+        PublishError: when it differs.
     """
     here = from_pretrained(folder)
     with TemporaryDirectory() as cache:
         back = from_pretrained(repo_id, revision=revision, cache_dir=cache)
     theirs = back.state_dict()
-    same = all(torch.equal(value, theirs[key]) for key, value in here.state_dict().items())
-    if not (same and back.config == here.config and back.labels == here.labels and back.revision == revision):
-        raise PublishError(f"{repo_id} at {revision} is not what was uploaded; run the command again")
+    is_same = all(torch.equal(value, theirs[key]) for key, value in here.state_dict().items())
+    about = [(model.config, model.labels) for model in (here, back)]
+    if not (is_same and about[0] == about[1] and back.revision == revision):
+        raise PublishError(f"{repo_id} at {revision} differs from what was uploaded; run the command again")
 
 
 def load_lines(model, repo_id: str) -> str:
@@ -224,10 +220,10 @@ def publish(options: argparse.Namespace) -> None:
 
 
 def keep(staged: Path, folder: Path) -> None:
-    """Copy what would be uploaded to a folder that is empty or not there.
+    """Copy what would be uploaded to a new or empty folder.
 
     Raises:
-        PublishError: when something else is in it.
+        PublishError: when it is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise PublishError(f"--dry-run {folder}: not empty; name another folder")
@@ -240,8 +236,8 @@ def upload(model, options: argparse.Namespace, staged: Path, space: Path) -> Non
     private = options.private or None
     pushed = push_folder(options.repo_id, staged, private=private, message=f"Upload {options.run.name}")
     verify(options.repo_id, pushed.revision, staged)
-    state = f"changed {', '.join(pushed.changed)}" if pushed.changed else "all of it was there already"
-    print(f"{pushed.url} at {pushed.revision}: {state}; loaded back and equal")
+    state = f"changed {', '.join(pushed.changed)}" if pushed.changed else "every file was there already"
+    print(f"{pushed.url} at {pushed.revision}: {state}; loaded back and identical")
     print(load_lines(model, options.repo_id))
     if options.space:
         message = f"Serve {options.repo_id}"
@@ -250,17 +246,9 @@ def upload(model, options: argparse.Namespace, staged: Path, space: Path) -> Non
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when it is published (or staged), 2 with one line when it cannot be."""
+    """The command; 0 when the run is published (or staged), 2 with one line when it cannot be."""
     options = parse_arguments(arguments)
-    try:
-        publish(options)
-    except (CheckpointError, ValueError, OSError) as error:  # DataError is a ValueError
-        print(f"training.publish: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the branch on the Hub is as it was or complete. Run it again", file=sys.stderr)
-        return 130
-    return 0
+    return run_command("training.publish", lambda: publish(options))
 
 
 if __name__ == "__main__":

@@ -53,3 +53,45 @@ def leaves(value) -> list:
     if isinstance(value, list):
         return [leaf for inner in value for leaf in leaves(inner)]
     return [value]
+
+
+# As version 0.1 wrote it: a marked block a section, figures in prose only. Two additions of a person's.
+OLD_CARD = """---
+license: mit
+model-index:
+- name: resnet20_cifar10
+  results:
+  - task:
+      type: image-classification
+    dataset:
+      name: CIFAR-10
+      type: cifar10
+    metrics:
+    - type: accuracy
+      value: 0.8798
+      name: Top-1 accuracy
+---
+
+# resnet20_cifar, trained on CIFAR-10
+<!-- generated a799a74fcae0: written anew by each push; add text outside these two comments -->
+A `resnet20_cifar` network with 269,722 parameters that sorts images into 10 classes.
+<!-- end of generated part -->
+
+## Results
+
+<!-- generated 7494f11e03b5: written anew by each push; add text outside these two comments -->
+| top-1 accuracy | 87.98 % |
+<!-- end of generated part -->
+
+Not for mushrooms.
+
+## Thanks
+
+To Anna.
+
+## Use
+
+<!-- generated 622a33d34faf: written anew by each push; add text outside these two comments -->
+Input: 32x32 pixels.
+<!-- end of generated part -->
+"""

@@ -123,6 +123,12 @@ def test_the_published_card_parses_has_no_empty_field_and_evaluation_agrees_with
     altered = card.content.replace("| ant |", "| ant | 1.0 % |\n| x |", 1)
     logged_in.repo(REPO).commit({"README.md": altered.encode()})
     assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 1
+    assert "the card says class ant two ways" in capsys.readouterr().err
+    altered = card.content.replace('"per_class": [', '"per_class": [0.01, ', 1).replace(
+        "| ant |", "| ant | 1.0 % |\n| x |", 1
+    )
+    logged_in.repo(REPO).commit({"README.md": altered.encode()})
+    assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 1
     assert "the card says class ant 0.01" in capsys.readouterr().err
 
 
@@ -153,7 +159,8 @@ def test_a_run_that_is_not_whole_is_refused(logged_in, run, name, capsys):
 
 def test_a_card_that_says_something_else_than_the_run_is_refused(logged_in, run, capsys):
     card = (run / "README.md").read_text()
-    (run / "README.md").write_text(card.replace("temperature of 1.25", "temperature of 1.5"))
+    changed = card.replace('"temperature": 1.25', '"temperature": 1.5')
+    (run / "README.md").write_text(changed.replace("| temperature | 1.25 |", "| temperature | 1.5 |"))
     assert command(run) == 2
     assert "temperature 1.5 and 1.25" in last_error(capsys) and not logged_in.repos
 
@@ -287,7 +294,7 @@ def test_other_answers_of_the_same_weights_keep_no_figure(logged_in, run):
     model.calibration = Calibration(temperature=3.21)
     model.push_to_hub(REPO)
     card = logged_in.files(REPO)["README.md"].decode()
-    assert "## Results" not in card and "temperature of" not in card
+    assert "## Results" not in card and "| temperature |" not in card
 
 
 def test_the_space_s_files_start_and_serve_the_model(logged_in, run, tmp_path):

@@ -687,7 +687,7 @@ def test_images_of_other_things_are_measured_and_named(shapes, tmp_path, capsys)
     assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 0
     assert f"static: {share:.2%} of 4 called unfamiliar" in capsys.readouterr().out
     card = tmp_path / "run" / "README.md"
-    stated, other = (f"(static) it flags {100 * value:.2f} %" for value in (share, abs(share - 0.5)))
+    stated, other = (f"| static | 4 | {100 * value:.2f} % |" for value in (share, abs(share - 0.5)))
     assert stated in card.read_text()
     card.write_text(card.read_text().replace(stated, other))
     assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 1
