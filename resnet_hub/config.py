@@ -6,6 +6,7 @@ checked without torch, so a hostile configuration is refused before a single ten
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal, Self, get_args, get_type_hints
@@ -51,7 +52,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if isinstance(self.input_size, int):
             object.__setattr__(self, "input_size", (self.input_size, self.input_size))
-        for name, kind in _kinds(type(self)).items():
+        for name, kind in _kinds(type(self)).items():  # type: ignore[arg-type]  # it is the class that is hashed
             object.__setattr__(self, name, _checked(self.name, name, kind, getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,8 +218,8 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     return kind(**values)
 
 
-@cache  # reading annotations costs a millisecond, and an explorer makes many configurations
-def _kinds(config: type) -> dict[str, Any]:
+@cache  # reading annotations costs a millisecond, and Explore makes many configurations
+def _kinds(config: Hashable) -> dict[str, Any]:
     return get_type_hints(config)
 
 

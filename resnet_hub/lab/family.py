@@ -79,8 +79,11 @@ def guide() -> list[Choice]:
     found = []
     for name in list_models():
         total, input_size = size(name), model_config(name).input_size
-        published = [(*PUBLISHED[name][:1], "published", PUBLISHED[name][1])] if name in PUBLISHED else []
-        for accuracy in [*shipped.get(name, []), *published] or [(None, "", "")]:
+        accuracies: list[tuple[float | None, str, str]] = [*shipped.get(name, [])]
+        if name in PUBLISHED:
+            top1, source = PUBLISHED[name]
+            accuracies.append((top1, "published", source))
+        for accuracy in accuracies or [(None, "", "")]:
             found.append(Choice(name, input_size, total.params, total.macs, *accuracy, USE[name]["en"]))
     return found
 

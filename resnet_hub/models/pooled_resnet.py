@@ -50,6 +50,10 @@ class PooledResNet(ResNet):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__(config)
         self.apply(pass_through)
+        if config.zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, PooledBlock):
+                    nn.init.zeros_(module.bn2.weight)
         if isinstance(self.fc, nn.Linear):  # small, so that the first steps turn the filters, not the answer
             nn.init.normal_(self.fc.weight, std=1 / self.fc.in_features)
 

@@ -60,8 +60,12 @@ _BASELINES: dict[str, dict[str, Any]] = {
 
 @cache
 def _table() -> dict[str, ModelConfig]:
-    resnets = {name: ResNetConfig(name=name, **fields) for name, fields in _RESNETS.items()}
-    return resnets | {name: BaselineConfig(name=name, kind=name, **f) for name, f in _BASELINES.items()}
+    table: dict[str, ModelConfig] = {}
+    for name, values in _RESNETS.items():
+        table[name] = ResNetConfig(name=name, **values)
+    for name, values in _BASELINES.items():
+        table[name] = BaselineConfig(name=name, **{"kind": name} | values)
+    return table
 
 
 def list_models() -> list[str]:

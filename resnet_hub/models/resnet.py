@@ -8,6 +8,7 @@ Source: He et al., Deep Residual Learning for Image Recognition, arXiv 1512.0338
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -139,7 +140,8 @@ class StagedNet(Network):
     @property
     def feature_info(self) -> list[dict[str, Any]]:
         """For each map of `features`: `module` it leaves, its channels `num_chs`, its stride `reduction`."""
-        stride = (1 if self.config.stem == "cifar" else 2) * (2 if self.config.has_maxpool else 1)
+        stride = math.prod(conv.stride for conv in stem_plan(self.config))
+        stride *= MAXPOOL[1] if self.config.has_maxpool else 1
         info = []
         for name, width, (first, *_) in stage_plan(self.config):
             stride *= first
@@ -179,8 +181,11 @@ class ResNet(StagedNet):
         super().__init__(config)
         self.apply(kaiming_fan_out)
         if config.zero_init_residual:  # each block starts as the identity, arXiv 1706.02677 section 5.1
-            for block in (block for stage in self.stages for block in stage):
-                nn.init.zeros_((block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
+            for module in self.modules():
+                if isinstance(module, Bottleneck):
+                    nn.init.zeros_(module.bn3.weight)
+                elif isinstance(module, BasicBlock):
+                    nn.init.zeros_(module.bn2.weight)
 
     def stem(self, x: Tensor) -> Tensor:  # (N, in_chans, H, W)
         x = self.conv1(x)  # (N, stem_width, H / 2, W / 2), or (..., H, W) with the CIFAR stem

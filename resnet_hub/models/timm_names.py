@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from resnet_hub.config import ModelConfig
+from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.models.registry import list_models, model_config
 
 SAME_IN_TIMM = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2")
@@ -29,8 +29,8 @@ def architecture(config: ModelConfig) -> tuple[str, dict[str, Any]]:
     if config.name not in list_models():
         return f"resnet_hub_{config.name}", {}
     changed = changed_fields(config)
-    if config.name in SAME_IN_TIMM:
-        args = {k: changed[k] for k in ("in_chans", "global_pool") if k in changed}
+    if config.name in SAME_IN_TIMM and isinstance(config, ResNetConfig):
+        args: dict[str, Any] = {k: changed[k] for k in ("in_chans", "global_pool") if k in changed}
         args |= DEEP_STEM if changed.get("stem") == "deep" else {}
         has_timms_stem = config.stem in ("imagenet", "deep") and config.has_maxpool
         if has_timms_stem and changed.keys() <= {"in_chans", "global_pool", "stem", "maxpool", "input_size"}:
