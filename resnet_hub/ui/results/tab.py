@@ -50,10 +50,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     grid = gr.HTML("", elem_id="grid", js_on_load=None, **PANEL)
     found, seen = gr.State(None, time_to_live=STATE_KEPT), gr.State(False)
     given, panels = [language, found, seen], [shown, form, grid, seen]
-
-    @on_gpu
-    def go(model: Any, name: str, items: list[Item]) -> Grid:
-        return predict(model, name, items)
+    classify_all = on_gpu(predict)
 
     def everything(language: str, found: Grid | None) -> list:
         language = known_language(language)
@@ -69,7 +66,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         language, name = known_language(language), str(sent(event).get("model"))
         try:
             items = items_of(event)
-            done = go(load(shelf, name, language, progress), name, items)
+            done = classify_all(load(shelf, name, language, progress), name, items)
         except (Refusal, ImageError) as error:
             raise refuse(language, error) from error
         return show_grid(language, done), done
