@@ -135,29 +135,18 @@ def build_app(shelf: "Shelf", uploads_kept: tuple[int, int], with_operations: bo
                     parts[name] = module.build(page, tab)
                 page.text(tab, label=f"tab_{name}")
         page.text(gr.Markdown(elem_classes="fine-print"), value="privacy")
-        wire_language(page, parts)
+        wire_language(page)
         wire_arrival(demo, language, tabs, parts["explore"])
     return demo
 
 
-def wire_language(page: "Page", parts: dict) -> None:
-    """The switch translates the page.
-
-    Args:
-        page: with the components that registered a text.
-        parts: what each tab's module built: None, or where it did not register its texts, what relabels them.
-    """
+def wire_language(page: "Page") -> None:
+    """The switch translates every component that registered a text."""
     from resnet_hub.ui.shared.page import QUIET
-
-    coupled = [part for part in parts.values() if hasattr(part, "relabel")]
-
-    def translate(chosen: str) -> list:
-        return page.translations(chosen) + [text for part in coupled for text in part.relabel(chosen)]
 
     language = page.language
     translated = [component for component, _ in page.translated]
-    translated += [component for part in coupled for component in part.relabelled]
-    language.change(translate, language, translated, **QUIET)
+    language.change(page.translations, language, translated, **QUIET)
     mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
     language.change(None, language, None, js=mark, api_visibility="private")
 
@@ -172,15 +161,14 @@ def wire_arrival(demo: "gr.Blocks", language: "gr.Radio", tabs: "gr.Tabs", explo
 
     from resnet_hub.ui.shared.page import QUIET
 
-    def arrive(request: gr.Request) -> list:
-        # One event for both: a change of language is answered from what the controls say by then.
-        chosen = language_of(request.headers.get("accept-language"))
+    def arrive(request: gr.Request) -> dict:
+        # One event for both: a change of language is answered from what the page shows by then.
+        chosen, query = language_of(request.headers.get("accept-language")), dict(request.query_params)
         # The page is in English until this answer; a visitor may have switched it by then.
-        switch = gr.skip() if chosen == "en" else chosen
-        query = dict(request.query_params)
-        if not {"a", "b"} & set(query):
-            return [switch, *[gr.skip()] * (1 + len(explorer.arrivals))]
-        return [switch, gr.Tabs(selected="explore"), *explorer.arrive(query, chosen)]
+        updates = {} if chosen == "en" else {language: chosen}
+        if {"a", "b"} & set(query):
+            updates |= {tabs: gr.Tabs(selected="explore")} | explorer.arrive(query, chosen)
+        return updates or gr.skip()
 
     demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
 

@@ -3,7 +3,7 @@
     python -m resnet_hub.predict photo.jpg --model resnet20_cifar10 --top-k 3
 
 Knows nothing of particular networks: a model is anything with `config`, `labels`, `preprocess` and
-`calibration` (see `hub.HubModel`).
+`calibration` (see `hub.Network`).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
     """Classify images in batches.
 
     Args:
-        model: a `HubModel` with at least one class.
+        model: a `Network` with at least one class.
         images: paths, PIL images, bytes or open binary files.
         top_k: classes to return for each, capped at the number of classes.
 

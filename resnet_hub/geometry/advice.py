@@ -1,7 +1,7 @@
-"""What is wrong with a design, and the change that mends it: rules over the rows of `geometry.trace`.
+"""What is wrong with a design and which change repairs it: rules over the rows of `geometry.trace`.
 
-Every change is tried before it is proposed. Knows nothing of torch, of drawing or of languages: a page that
-speaks another one builds its sentence from `code` and `facts`.
+Every change is tried before it is proposed. The page makes its sentences from `code` and `facts`
+(`ui/explore/text.toml`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from functools import cache
 from typing import Any
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.geometry import NothingLeft, Row, stages, totals, trace
-from resnet_hub.hub.timm_names import SAME_IN_TIMM
+from resnet_hub.geometry import InputTooSmall, Row, stages, totals, trace
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.models.timm_names import SAME_IN_TIMM
 
-LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window already hangs over the edge
+LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window reaches over the edge
 MOST_PADDING = 0.5
-FIELD_GROWTH = 4  # times the published network's ratio of receptive field to image
+FIELD_GROWTH = 4  # times the published network's ratio of receptive field to image side
 LEAST_FIELD = 0.5  # of the image
-LARGE_IMAGE = 128  # the side from which a stem that keeps it costs more than it can give
+LARGE_IMAGE = 128  # side in pixels from which a stem that keeps the size costs more than it gains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,24 +28,22 @@ class Advice:
     """One thing to know about a design.
 
     Args:
-        code: which rule speaks.
-        facts: the numbers it speaks of, JSON-ready.
-        why: one English sentence.
-        overrides: the change that mends it, for `create_model` and `trace`; empty where none was found.
+        code: the rule.
+        facts: the numbers behind it, JSON-ready.
+        overrides: the change that repairs it, for `create_model` and `trace`; empty where none was found.
     """
 
     code: str
     facts: dict[str, Any]
-    why: str
     overrides: dict[str, Any]
 
 
-Found = tuple[dict[str, Any], str]  # facts, why
+Facts = dict[str, Any]
 Changes = Iterable[dict[str, Any]]
 
 
 def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, int]) -> list[Advice]:
-    """What goes wrong in a residual network at this size; nothing for the networks before ResNet.
+    """What goes wrong in a residual network at this size; an empty list for the networks before ResNet.
 
     Args:
         rows: `trace(config, input_size)`.
@@ -62,9 +60,9 @@ def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, in
     config = config.override(input_size=input_size)
     found = [(rule, rule.look(rows, config)) for rule in RULES]
     return [
-        Advice(code=rule.code, facts=what[0], why=what[1], overrides=_mend(rule, rows, config))
-        for rule, what in found
-        if what is not None
+        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config))
+        for rule, facts in found
+        if facts is not None
     ]
 
 
@@ -73,124 +71,95 @@ class Rule:
     """A code, what to look for, and the changes to try in turn."""
 
     code: str
-    look: Callable[[list[Row], ResNetConfig], Found | None]
+    look: Callable[[list[Row], ResNetConfig], Facts | None]
     changes: Callable[[list[Row], ResNetConfig], Changes]
 
 
-def _mend(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """The first change after which the rule has nothing to say."""
+def _repair(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
+    """The first change after which the rule finds nothing."""
     for change in rule.changes(rows, config):
         try:
             changed = config.override(**change)
             rows_after = trace(changed)
-        except ValueError:  # a size beyond what the configuration allows, or strides that leave nothing
+        except ValueError:  # a size the configuration does not allow, or strides that leave no map
             continue
         if rule.look(rows_after, changed) is None:
             return change
     return {}
 
 
-def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Facts | None:
     height, width = stages(rows)[-2].out_size
     if min(height, width) >= LEAST_POSITIONS:
         return None
-    why = f"At the last stage's {height}x{width} positions next to nothing is left of the image's layout."
-    return {"out_size": [height, width]}, why
+    return {"out_size": [height, width]}
 
 
-def _padding_is_most(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _padding_is_most(rows: list[Row], config: ResNetConfig) -> Facts | None:
     padded = [row for row in rows if row.padding_share > MOST_PADDING]
     if not padded:
         return None
     worst = max(padded, key=lambda row: row.padding_share)
-    facts = {"layers": len(padded), "layer": worst.name, "share": worst.padding_share}
-    why = f"{len(padded)} layers read more padding than map, {worst.name} {worst.padding_share:.0%}."
-    return facts, why
+    return {"layers": len(padded), "layer": worst.name, "share": worst.padding_share}
 
 
-def _field_is_far_above(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _field_is_far_above(rows: list[Row], config: ResNetConfig) -> Facts | None:
     field, side = rows[-1].receptive_field, min(config.input_size)
     usual = _published_field(config.name)
     if usual is None or field / side <= FIELD_GROWTH * usual:
         return None
-    facts = {"receptive_field": field, "times": field / side, "published_times": usual}
-    why = (
-        f"The receptive field of {field} pixels is {field / side:.1f} times the image, against {usual:.1f} "
-        f"in the published {config.name}: the later layers look mostly at what lies outside."
-    )
-    return facts, why
+    return {"receptive_field": field, "times": field / side, "published_times": usual}
 
 
-def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Facts | None:
     field, side = rows[-1].receptive_field, max(config.input_size)
     if field >= LEAST_FIELD * side:
         return None
-    why = f"No position sees more than {field} of {side} pixels, so large things are never seen whole."
-    return {"receptive_field": field, "side": side}, why
+    return {"receptive_field": field, "side": side}
 
 
 @cache
 def _published_field(name: str) -> float | None:
-    """Receptive field over image of the network as it was published; None for names of one's own."""
+    """Receptive field over image side of the published network; None for a name not in the registry."""
     if name not in list_models():
         return None
     config = model_config(name)
     return trace(config)[-1].receptive_field / min(config.input_size)
 
 
-def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Facts | None:
     entering = stages(rows)[1 if config.has_maxpool else 0]
     if entering.jump > 1 or min(config.input_size) < LARGE_IMAGE:
         return None
     try:
         usual = totals(trace(config, stem="imagenet", maxpool=True)).macs
-    except NothingLeft:
+    except InputTooSmall:
         return None
-    times = totals(rows).macs / usual
-    why = (
-        f"The stem keeps the full size, which costs {times:.1f} times the multiply-adds of the ImageNet stem."
-    )
-    return {"times": times}, why
+    return {"times": totals(rows).macs / usual}
 
 
-def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Found | None:
-    found = None if config.block == "pooled" else _no_multiple(rows, config)
-    if found is None:
-        return None
-    jump, left = found["jump"], min(r for r in found["rest"] if r)
-    why = f"The size is no multiple of {jump}: the last positions find {left} of their {jump} pixels filled."
-    return found, why
+def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Facts | None:
+    return None if config.block == "pooled" else _no_multiple(rows, config)
 
 
-def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Found | None:
-    """A convolution reaches over the edge of its map; pooling without padding stops before it."""
-    found = _no_multiple(rows, config) if config.block == "pooled" else None
-    if found is None:
-        return None
-    why = f"The size is no multiple of {found['jump']}: pooling drops the rows and columns left over."
-    return found, why
+def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Facts | None:
+    """Unlike a convolution, pooling without padding does not reach over the edge of its map."""
+    return _no_multiple(rows, config) if config.block == "pooled" else None
 
 
-def _no_multiple(rows: list[Row], config: ResNetConfig) -> dict[str, Any] | None:
+def _no_multiple(rows: list[Row], config: ResNetConfig) -> Facts | None:
     jump = rows[-1].jump
     rest = [n % jump for n in config.input_size]
     return {"jump": jump, "rest": rest} if any(rest) and min(config.input_size) >= jump else None
 
 
-def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Found | None:
+def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Facts | None:
     changed = _silent_changes(rows, config)
-    if not changed:
-        return None
-    facts = {"fields": list(changed)}
-    why = (
-        f"timm and torchvision load these weights into their own {config.name} without an error, "
-        f"but it computes something else: {', '.join(changed)} cannot be told to them."
-    )
-    return facts, why
+    return {"fields": list(changed)} if changed else None
 
 
 def _silent_changes(rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """Published values of the fields that differ although every weight keeps its name and shape."""
+    """Published values of changed fields, where every weight still has its published name and shape."""
     if config.name not in SAME_IN_TIMM:
         return {}
     published = model_config(config.name).override(in_chans=config.in_chans, num_classes=config.num_classes)

@@ -26,17 +26,10 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
-from resnet_hub.hub.load import (
-    HubModel,
-    check_maps,
-    default_preprocess,
-    naming,
-    read_json,
-    read_labels,
-    told_apart,
-)
+from resnet_hub.hub.load import check_maps, disambiguate, from_pretrained, naming, read_json, read_labels
 from resnet_hub.interop.counterpart import is_library_s_own, stock_name
-from resnet_hub.models.build import build_network, from_pretrained
+from resnet_hub.models.base import Network, default_preprocess
+from resnet_hub.models.build import build_network
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess
 
@@ -97,7 +90,7 @@ def _renamed(key: str, pairs: list[tuple[str, str]], shift: int) -> str:
 # Configurations
 
 
-def config_to_transformers(model: HubModel) -> dict[str, Any]:
+def config_to_transformers(model: Network) -> dict[str, Any]:
     """The `config.json` of transformers for one of our networks.
 
     Raises:
@@ -218,7 +211,7 @@ def preprocess_from_transformers(values: dict[str, Any], config: ModelConfig) ->
 # Reading
 
 
-def load(source: str, name: str | None = None) -> HubModel:
+def load(source: str, name: str | None = None) -> Network:
     """A network with the weights of a checkpoint directory, a Hub repository or a bare weights file.
 
     Args:
@@ -239,12 +232,12 @@ def load(source: str, name: str | None = None) -> HubModel:
     return _from_transformers(checkpoint, values)
 
 
-def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> HubModel:
+def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> Network:
     with naming(checkpoint, checkpoint.config):
         config = config_from_transformers(values)
         names = values.get("id2label")
         if names is not None:
-            names = told_apart([str(names[number]) for number in sorted(names, key=int)])
+            names = disambiguate([str(names[number]) for number in sorted(names, key=int)])
         labels = read_labels({"label_names": names}, config)
     processor = checkpoint.config.with_name(PROCESSOR_FILE)
     commit = checkpoint.revision if checkpoint.is_cached else None
@@ -261,7 +254,7 @@ def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> HubMod
     return model
 
 
-def _from_file(path: Path, name: str | None) -> HubModel:
+def _from_file(path: Path, name: str | None) -> Network:
     if name is None:
         raise ConvertError(f"{path} only names tensors; say which network it is with --model, e.g. resnet50")
     try:
@@ -284,7 +277,7 @@ def _from_file(path: Path, name: str | None) -> HubModel:
     return filled(config, state, str(path))
 
 
-def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> HubModel:
+def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Network:
     """A network with these weights, in eval mode.
 
     Raises:
@@ -303,7 +296,7 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> HubMod
 # Writing
 
 
-def save(model: HubModel, out: Path, layout: str) -> None:
+def save(model: Network, out: Path, layout: str) -> None:
     """Write a network: a directory for resnet_hub and transformers, one file for the others.
 
     A file of timm's or torchvision's is safetensors where its name says so, else what `torch.load` reads.
@@ -339,7 +332,7 @@ def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
 
-def _save_transformers(model: HubModel, out: Path) -> None:
+def _save_transformers(model: Network, out: Path) -> None:
     documents = {
         "config.json": config_to_transformers(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
@@ -352,7 +345,7 @@ def _save_transformers(model: HubModel, out: Path) -> None:
     save_file(state, out / "model.safetensors", metadata={"format": "pt"})
 
 
-def export_onnx(model: HubModel, path: Path) -> None:
+def export_onnx(model: Network, path: Path) -> None:
     """Write the network for batches of any size: `pixels` (N, C, H, W), normalised -> `logits`.
 
     Labels, preprocessing and provenance stand in the file's metadata (see `onnx_metadata`).
@@ -374,12 +367,12 @@ def export_onnx(model: HubModel, path: Path) -> None:
     program.save(path, external_data=False)
 
 
-def input_shape(model: HubModel) -> tuple[int, int, int]:
+def input_shape(model: Network) -> tuple[int, int, int]:
     """(C, H, W) of what the network's own preprocessing makes."""
     return (model.config.in_chans, *model.preprocess.input_size[1:])
 
 
-def onnx_metadata(model: HubModel) -> dict[str, str]:
+def onnx_metadata(model: Network) -> dict[str, str]:
     """What the file says of itself: how an image becomes `pixels`, in words and as timm's data config, and
     what the logits mean.
     """
@@ -403,7 +396,7 @@ def preprocess_words(preprocess: Preprocess) -> str:
     )
 
 
-def onnx_difference(model: HubModel, path: Path) -> float:
+def onnx_difference(model: Network, path: Path) -> float:
     """How far ONNX Runtime's logits are from ours on three random images, over the largest logit."""
     import onnxruntime
 

@@ -23,10 +23,11 @@ from PIL import ImageOps
 from torch import Tensor, nn
 
 from resnet_hub.config import ModelConfig
-from resnet_hub.geometry import totals, trace
-from resnet_hub.hub.load import SkipRandomFill, default_preprocess
+from resnet_hub.geometry import counted_macs, totals, trace
 from resnet_hub.interop.counterpart import LIBRARIES, counterpart, has_counterpart, none_in, provenance
+from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import build_network
+from resnet_hub.models.initialise import SkipRandomFill
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import load_image
 
@@ -179,7 +180,7 @@ def differences(
     """Everything compared in one mode and one precision, for two networks with the same weights.
 
     Args:
-        ours: a `HubModel`.
+        ours: a `Network`.
         theirs: its counterpart; both are left in `mode` and in `precision`.
         pixels: normalised images (N, C, H, W).
         mode: "eval" or "train"; "train" also moves the running statistics, as training does.
@@ -207,18 +208,6 @@ def _worst(mode: str, precision: str, what: str, ours: dict, theirs: dict) -> Di
     apart = {key: difference(ours[key], theirs[key]) for key in theirs}
     where = max(apart, key=lambda key: apart[key][1] if apart[key][1] == apart[key][1] else math.inf)
     return Difference(mode, precision, what, where, *apart[where], tolerance)
-
-
-def counted_macs(net: nn.Module, size: tuple[int, ...]) -> int:
-    """Multiply-adds of one image (C, H, W), by torch's FLOP counter, on a copy without memory."""
-    from copy import deepcopy
-
-    from torch.utils.flop_counter import FlopCounterMode
-
-    shapes = deepcopy(net).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shapes(torch.empty(1, *size, device="meta"))
-    return counter.get_total_flops() // 2
 
 
 def train_mode_fits(config: ModelConfig, images: int) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from resnet_hub.geometry import counted_macs, totals, trace
 from resnet_hub.preprocess import Preprocess, load_image
 
 COUNTERPART = "counterpart"  # in the place of a timm name: the same network as ours, out of timm's parts
@@ -109,15 +110,6 @@ def _outline(build) -> tuple[Any, int]:
     return net, sum(p.numel() for p in net.parameters())
 
 
-def _macs(outline, size: Sequence[int]) -> int:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        outline(torch.empty(1, *size, device="meta"))
-    return counter.get_total_flops() // 2
-
-
 def _family(name: str) -> str:
     kinds = {"efficientnet": "efficientnet", "tf_efficientnet": "efficientnet", "vit": "vit", "deit": "vit"}
     return next((kind for start, kind in kinds.items() if name.startswith(start)), "")
@@ -155,7 +147,7 @@ def pretrained(name: str, tqdm_class: type | None = None, cache_dir: str | None 
         weights="pretrained",
         origin=cfg.get("hf_hub_id") or "",
         parameters=parameters,
-        macs=_macs(outline, preprocess.input_size),
+        macs=counted_macs(outline, preprocess.input_size),
         input_size=preprocess.input_size[1:],
     )
     size = {"parameters": parameters, "macs": facts.macs, "name": bare}
@@ -211,7 +203,7 @@ def copied(ours, source: str):
         weights="copied",
         origin=source,
         parameters=parameters,
-        macs=_macs(outline, ours.preprocess.input_size),
+        macs=counted_macs(outline, ours.preprocess.input_size),
         input_size=ours.preprocess.input_size[1:],
         built_from=library_name(config),
         replaced=tuple(replaced(config)),
@@ -224,7 +216,7 @@ def copied(ours, source: str):
 
 
 def _ready(net, facts: Facts, preprocess: Preprocess, labels: tuple[str, ...]):
-    from resnet_hub.hub.load import Calibration
+    from resnet_hub.models.calibration import Calibration
 
     net.facts, net.preprocess, net.labels, net.calibration = facts, preprocess, labels, Calibration()
     return net.eval()
@@ -240,8 +232,6 @@ def _labels(count: int) -> tuple[str, ...]:
 
 def facts_of(ours, source: str) -> Facts:
     """The same of one of our models."""
-    from resnet_hub.geometry import totals, trace
-
     size = ours.preprocess.input_size[1:]
     return Facts(
         name=ours.config.name,
@@ -351,7 +341,7 @@ def side_by_side(ours, source: str, references: Sequence, image) -> tuple[Answer
     """One image through our model and through each reference, each with its own preprocessing.
 
     Args:
-        ours: a `HubModel` in eval mode.
+        ours: a `Network` in eval mode.
         source: where it was loaded from.
         references: from `pretrained` or `copied`.
         image: anything `load_image` reads.

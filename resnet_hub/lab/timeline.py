@@ -1,20 +1,12 @@
-"""From LeNet to the Vision Transformer: years, errors, sizes and, measured here, how long one image takes.
-
-Facts are data with their sources; parameters and multiply-adds of the library's own networks are computed.
-"""
+"""From LeNet to the Vision Transformer: years and errors, with their sources. Sizes are in `family.py`."""
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
-
-from resnet_hub.geometry import totals, trace
-from resnet_hub.lab.bounds import one_of
-from resnet_hub.lab.family import measure
 
 
 class Milestone(NamedTuple):
-    """A network of the history; `top5_error` in percent, of its ILSVRC entry; `ours` is its name here."""
+    """A network of the history: `top5_error` (percent) of its ILSVRC entry, `ours` its name here."""
 
     key: str
     name: str
@@ -36,30 +28,3 @@ MILESTONES = (
     Milestone("efficientnet", "EfficientNet", 2019, None, None, "arXiv 1905.11946"),
     Milestone("vit", "ViT", 2020, None, None, "arXiv 2010.11929"),
 )
-FAMILY = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-
-
-class Size(NamedTuple):
-    """Parameters, and multiply-adds for one image of the network's own size."""
-
-    params: int
-    macs: int
-
-
-@lru_cache(16)
-def size(name: str) -> Size:
-    """A network's size, from its layers."""
-    sums = totals(trace(name))
-    return Size(sums.params, sums.macs)
-
-
-@lru_cache(8)
-def latency(name: str) -> float:
-    """Seconds for one 224x224 image on this machine's processor, measured as the family guide does,
-    but once where that takes long: somebody waits for it.
-
-    Raises:
-        ValueError: for a network that is none of `FAMILY`.
-    """
-    one_of("name", name, FAMILY)
-    return measure(name, "cpu", least=1)

@@ -16,12 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-APP = Path(__file__).parents[2] / "app.py"
+from resnet_hub.command import run_command
+from resnet_hub.errors import Refusal
+
 USUAL_DEMO = """
 import gradio as gr
 import torch
@@ -92,20 +96,29 @@ def start_up(ours: Path, usual: Path, runs: int) -> dict:
     return medians | {"ratio": medians["ours"] / medians["usual"], "runs": runs}
 
 
+def median_milliseconds(events: dict[str, Callable[[], object]], calls: int) -> dict[str, float]:
+    """Median time of each event, called in turn; the first three calls warm up and do not count."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in events}
+    for call in range(calls + 3):
+        for name, event in events.items():
+            started = time.perf_counter()
+            event()
+            if call >= 3:
+                milliseconds[name].append(1000 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in milliseconds.items()}
+
+
 def classify_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
     """Median milliseconds of a Classify event and of an empty one, called in turn."""
     from gradio_client import Client, handle_file
 
-    milliseconds = {"ours": [], "empty": []}
     with serving(ours) as (our_address, _), serving(empty) as (empty_address, _):
         clients = {"ours": Client(our_address, verbose=False), "empty": Client(empty_address, verbose=False)}
-        for call in range(calls + 3):
-            for name, client in clients.items():
-                started = time.perf_counter()
-                client.predict(handle_file(str(image)), api_name="/classify")
-                if call >= 3:  # the first calls load the model and warm up both servers
-                    milliseconds[name].append(1000 * (time.perf_counter() - started))
-    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
+        photo = handle_file(str(image))
+        medians = median_milliseconds(
+            {name: partial(client.predict, photo, api_name="/classify") for name, client in clients.items()},
+            calls,
+        )
     return medians | {"added": medians["ours"] - medians["empty"], "calls": calls}
 
 
@@ -125,7 +138,6 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
     nets = [model, copied(model, "")]
     pixels = torch.randn(1, 3, 224, 224)
     photo = handle_file(str(image))
-    milliseconds = {"ours": [], "empty": [], "networks": []}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         with (
@@ -139,13 +151,7 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
                 "empty": lambda: nothing.predict(photo, api_name="/classify"),
                 "networks": lambda: [net(pixels) for net in nets],
             }
-            for call in range(calls + 3):
-                for name, event in events.items():
-                    started = time.perf_counter()
-                    event()
-                    if call >= 3:
-                        milliseconds[name].append(1000 * (time.perf_counter() - started))
-    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
+            medians = median_milliseconds(events, calls)
     bound = 2 * medians["networks"] + medians["empty"]
     return medians | {"bound": bound, "of_bound": medians["ours"] / bound, "calls": calls}
 
@@ -155,24 +161,35 @@ def main(arguments: list[str] | None = None) -> int:
     some = {"type": int, "choices": range(1, 1000), "metavar": "N"}
     parser.add_argument("--runs", default=5, help="starts of each app, 1 to 999 (default: 5)", **some)
     parser.add_argument("--calls", default=40, help="events of each app, 1 to 999 (default: 40)", **some)
+    parser.add_argument("--app", type=Path, default="app.py", help="the app's script (default: app.py)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    return run_command(parser.prog, lambda: bench(options))
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measure everything and print it.
+
+    Raises:
+        Refusal: when the app's script is not there.
+    """
+    if not options.app.is_file():
+        raise Refusal(f"{options.app} is not a file; run this beside app.py or give its path with --app")
     with tempfile.TemporaryDirectory() as folder:
         usual, empty = Path(folder, "usual.py"), Path(folder, "empty.py")
         usual.write_text(USUAL_DEMO)
         empty.write_text(EMPTY_EVENT)
         image = next((Path(__file__).parents[1] / "examples").glob("*.jpg"))
         results = {
-            "start_up_seconds": start_up(APP, usual, options.runs),
-            "classify_event_milliseconds": classify_event(APP, empty, image, options.calls),
-            "compare_event_milliseconds": compare_event(APP, empty, image, options.calls),
+            "start_up_seconds": start_up(options.app, usual, options.runs),
+            "classify_event_milliseconds": classify_event(options.app, empty, image, options.calls),
+            "compare_event_milliseconds": compare_event(options.app, empty, image, options.calls),
         }
     if options.json:
         print(json.dumps(results, indent=2))
     else:
         for name, values in results.items():
             print(name, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,17 +1,19 @@
-"""Counts what Classify did since the start, by model and revision, in memory of bounded size.
+"""Counts of what Classify did since the start, by model and revision, in memory of bounded size.
 
-Holds no image, label or address of a visitor; `operations.py` shows it.
+They hold no image, label or address of a visitor; `operations.py` shows them.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
+
+from resnet_hub.ui.shelf import Recent
 
 KEPT = 1000  # answers of each model that percentiles are taken from
 MOST_MODELS = 100
@@ -20,7 +22,7 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass
 class Counts:
-    """One model's answers: `seconds` of the latest, and how many there were in all."""
+    """One model's answers: how many, and the `seconds` the latest took."""
 
     seconds: deque = field(default_factory=lambda: deque(maxlen=KEPT))
     answered: int = 0
@@ -42,11 +44,11 @@ class Line:
 
 
 class Recorder:
-    """Counts answers and failures; safe to call from many threads."""
+    """Counts answers and failures; safe to use from many threads."""
 
     def __init__(self) -> None:
         self.started = time.time()
-        self._counts: OrderedDict[tuple[str, str], Counts] = OrderedDict()
+        self._counts: Recent[tuple[str, str], Counts] = Recent(MOST_MODELS)
         self._lock = Lock()
 
     def answered(self, model: str, revision: str, seconds: float, flagged: bool) -> None:
@@ -72,11 +74,7 @@ class Recorder:
             raise
 
     def _of(self, model: str, revision: str) -> Counts:
-        counts = self._counts.setdefault((model, revision), Counts())
-        self._counts.move_to_end((model, revision))
-        while len(self._counts) > MOST_MODELS:
-            self._counts.popitem(last=False)
-        return counts
+        return self._counts.get((model, revision), Counts)
 
     def lines(self) -> list[Line]:
         """Every model's figures since the start."""

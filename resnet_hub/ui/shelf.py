@@ -1,32 +1,84 @@
 """The models a page offers, and the few kept in memory between clicks.
 
-Knows nothing of gradio components. A visitor can name a public Hub repository where that is allowed, and
-never a directory: those are only loaded where whoever runs the page has offered them.
+A visitor can name a public Hub repository where that is allowed, but never a directory: those are loaded only
+where whoever runs the page offers them.
 """
 
 from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_names
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.shared.text import say
+
+if TYPE_CHECKING:
+    from resnet_hub.interop.reference import Reference
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 MOST_LOADED = 4
 MOST_TYPED_BYTES = 700_000_000  # of a repository a visitor names; VGG-16 has 554 MB
 LOCKS = 16
 
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
 
-class TooLarge(ValueError):
-    """A repository that a visitor named and that is larger than one may be; `args` are its bytes."""
+
+class TooLarge(Refusal):
+    """A repository that a visitor named and that is larger than `MOST_TYPED_BYTES`."""
+
+    def __init__(self, source: str, size: int) -> None:
+        facts = {"model": source, "megabytes": size // 10**6, "most": MOST_TYPED_BYTES // 10**6}
+        message = "{model} has {megabytes} MB; at most {most} MB are downloaded for a visitor".format(**facts)
+        super().__init__(message, "model_too_large", **facts)
+
+
+class Recent(Generic[Key, Value]):
+    """At most `most` values, the least recently used dropped first; safe to use from many threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._lock = Lock()
+        # Shared between keys: a lock for each would grow with every name a visitor thinks of.
+        self._making = [Lock() for _ in range(LOCKS)]
+
+    def get(self, key: Key, make: Callable[[], Value]) -> Value:
+        """The value of a key; made once, however many threads ask for it at the same time."""
+        with suppress(KeyError):  # without waiting for another's download
+            return self._touch(key)
+        with self._making[hash(key) % LOCKS]:
+            with suppress(KeyError):
+                return self._touch(key)
+            value = make()
+            self.put(key, value)
+            return value
+
+    def _touch(self, key: Key) -> Value:
+        with self._lock:
+            self._values.move_to_end(key)
+            return self._values[key]
+
+    def put(self, key: Key, value: Value) -> None:
+        """Keep a value, as the most recently used."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+    def items(self) -> list[tuple[Key, Value]]:
+        """(key, value) of all, the most recently used last."""
+        with self._lock:
+            return list(self._values.items())
 
 
 class Shelf:
@@ -46,13 +98,10 @@ class Shelf:
         self.shipped = shipped_names()
         self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
         self.device = device
-        self._loaded: OrderedDict = OrderedDict()
-        self._lock = Lock()
-        # One lock a model would grow with every name a visitor thinks of.
-        self._loading = [Lock() for _ in range(LOCKS)]
+        self._models: Recent[str, Any] = Recent(MOST_LOADED)
 
     def allows(self, source: str) -> bool:
-        """Whether a visitor may have this model."""
+        """Whether a visitor may use this model."""
         if source in self.offered:
             return True
         return self.takes_any and bool(REPO_ID.fullmatch(source)) and not Path(source).exists()
@@ -63,9 +112,8 @@ class Shelf:
         return not IMAGENET_MEGABYTES.keys().isdisjoint(self.offered)
 
     def loaded(self) -> list[str]:
-        """The models in memory, the one used last first."""
-        with self._lock:
-            return list(reversed(self._loaded))
+        """Sources of the models in memory, the most recently used first."""
+        return [source for source, _ in reversed(self.in_memory())]
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """(text, source) of every offered model."""
@@ -94,85 +142,68 @@ class Shelf:
         """
         if not self.allows(source):
             raise KeyError(source)
-        model = self._held(source)
-        if model is not None:  # without waiting for another's download
-            return model
-        with self._loading[hash(source) % LOCKS]:
-            model = self._held(source)
-            if model is None:
-                model = self._load(source, tqdm_class, announce)
-                with self._lock:
-                    self._loaded[source] = model
-                    while len(self._loaded) > MOST_LOADED:
-                        self._loaded.popitem(last=False)
-            return model
-
-    def _held(self, source: str):
-        """The model if it is in memory, now the one used last; else None."""
-        with self._lock:
-            if source in self._loaded:
-                self._loaded.move_to_end(source)
-            return self._loaded.get(source)
+        return self._models.get(source, lambda: self._load(source, tqdm_class, announce))
 
     def in_memory(self) -> list[tuple[str, Any]]:
         """(source, model) of those that need no loading, the most recently used last."""
-        with self._lock:
-            return list(self._loaded.items())
+        return self._models.items()
 
     def card(self, source: str) -> str | None:
-        """The model card of a loaded model, of the very commit its weights are from; None without one.
+        """The model card of a loaded model, from the commit its weights are from; None without one.
 
         Raises:
             KeyError: when it is not loaded.
-            resnet_hub.fetch.CheckpointError: when the card cannot be had.
+            resnet_hub.hub.fetch.CheckpointError: when the card cannot be downloaded.
         """
-        with self._lock:
-            model = self._loaded[source]
+        model = dict(self.in_memory())[source]
         commit = None if model.revision in ("shipped", "local") else model.revision
         with self._cache(source) as cache:
             return fetch_card(source, revision=commit, token=self._token(source), cache_dir=cache)
 
     def _token(self, source: str) -> bool | None:
-        """The stored access token for what is offered, none for what a visitor names: theirs is not ours."""
+        """The stored access token for what is offered, none for what a visitor names."""
         return None if source in self.offered else False
 
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
         from resnet_hub.device import pick_device
         from resnet_hub.hub.load import load_checkpoint
-        from resnet_hub.models.build import build_network
 
         def check(size: int) -> None:
             if source not in self.offered and size > MOST_TYPED_BYTES:
-                raise TooLarge(size)
+                raise TooLarge(source, size)
             announce(size)
 
         where = {"token": self._token(source), "tqdm_class": tqdm_class, "before_download": check}
         with self._cache(source) as cache:
             checkpoint = fetch_checkpoint(source, cache_dir=cache, **where)
-            return load_checkpoint(checkpoint, build_network).to(pick_device(self.device))
+            return load_checkpoint(checkpoint).to(pick_device(self.device))
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
-        """Where downloads go: what a visitor names leaves nothing on the disk, nor is it read from the
-        owner's cache, which may hold private models."""
+        """Where downloads go: what a visitor names is not kept on the disk, nor read from the owner's cache,
+        which may hold private models."""
         return nullcontext() if source in self.offered else TemporaryDirectory()
 
 
-class References(Shelf):
-    """timm's networks beside the models of a shelf, kept within the same bound.
+class ReferenceKey(NamedTuple):
+    """timm's network `name` with its own weights, or `COUNTERPART` with those of our model `source`."""
 
-    A key is (timm's name, None, None) with timm's weights, or (COUNTERPART, source, revision) with one of our
-    models'.
-    """
+    name: str
+    source: str | None = None
+    revision: str | None = None
+
+
+class References:
+    """timm's networks beside the models of a shelf, at most as many."""
 
     def __init__(self, shelf: Shelf) -> None:
-        super().__init__(device=shelf.device)
         self.shelf = shelf
         self.seconds: dict[tuple, float] = {}  # measured latencies
+        self._models: Recent[tuple, Reference] = Recent(MOST_LOADED)
 
-    def allows(self, source: tuple) -> bool:
-        """Where only listed models may be loaded, timm's suggested ones may too, and no other of timm's."""
-        name, ours, _ = source
-        return ours is not None or self.shelf.takes_any or self._is_listed(name)
+    def allows(self, key: tuple) -> bool:
+        """Whether a visitor may use this reference: where models are listed, one of those or suggested."""
+        name, source, _ = key
+        return source is not None or self.shelf.takes_any or self._is_listed(name)
 
     def _is_listed(self, name: str) -> bool:
         from resnet_hub.interop.reference import SUGGESTED
@@ -180,17 +211,32 @@ class References(Shelf):
         bare = name.removeprefix("timm/")
         return bare in SUGGESTED or f"timm/{bare}" in self.shelf.offered
 
-    def key(self, name: str, source: str, tqdm_class: type | None = None) -> tuple:
-        """Load timm's network of that name, or our weights in it where timm's are out of reach; its key.
+    def get(self, key: tuple, tqdm_class: type | None = None) -> Reference:
+        """The reference, loaded once however many visitors ask at the same time.
 
         Raises:
-            resnet_hub.reference.NoReference: when neither can be had.
+            KeyError: when it is not allowed.
+            resnet_hub.interop.reference.NoReference: when it cannot be loaded.
+        """
+        if not self.allows(key):
+            raise KeyError(key)
+        return self._models.get(key, lambda: self._load(key, tqdm_class))
+
+    def in_memory(self) -> list[tuple[tuple, Reference]]:
+        """(key, reference) of those that need no loading, the most recently used last."""
+        return self._models.items()
+
+    def key(self, name: str, source: str, tqdm_class: type | None = None) -> ReferenceKey:
+        """Load timm's network of that name, or a copy of ours where timm's weights are out of reach; its key.
+
+        Raises:
+            resnet_hub.interop.reference.NoReference: when neither is possible.
         """
         from resnet_hub.interop.reference import COUNTERPART, NoReference, is_same_network
 
         ours = self.shelf.get(source)
-        copy = (COUNTERPART, source, ours.revision)
-        key = copy if name == COUNTERPART else (name, None, None)
+        copy = ReferenceKey(COUNTERPART, source, ours.revision)
+        key = copy if name == COUNTERPART else ReferenceKey(name)
         if not self.allows(key):
             raise NoReference(f"{name} is not offered here", "not_offered", name=name)
         try:
@@ -201,16 +247,17 @@ class References(Shelf):
             self.get(key := copy)
         return key
 
-    def _load(self, source: tuple, tqdm_class: type | None, announce: Callable[[int], None]):
+    def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
         from resnet_hub.device import pick_device
         from resnet_hub.interop.reference import copied, pretrained
 
-        name, ours, _ = source
-        if ours is not None:
-            return copied(self.shelf.get(ours), ours).to(pick_device(self.device))
+        name, source, _ = key
+        device = pick_device(self.shelf.device)
+        if source is not None:
+            return copied(self.shelf.get(source), source).to(device)
         # As of our models, what a visitor names leaves nothing on the disk.
         with nullcontext() if self._is_listed(name) else TemporaryDirectory() as cache:
-            return pretrained(name, tqdm_class, cache).to(pick_device(self.device))
+            return pretrained(name, tqdm_class, cache).to(device)
 
 
 def on_gpu(function: Callable) -> Callable:

@@ -15,10 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_hub import create_model, geometry, list_models, model_config
+from resnet_hub import create_model, list_models, model_config
 from resnet_hub.config import BaselineConfig
-from resnet_hub.geometry import parse_size, parse_strides, stages, totals, trace
+from resnet_hub.geometry import InputTooSmall, stages, totals, trace
+from resnet_hub.geometry import __main__ as the_command
+from resnet_hub.geometry.formulas import padding_share
 from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import parse_size, parse_strides
 
 BASELINES = [name for name in list_models() if isinstance(model_config(name), BaselineConfig)]
 RESNETS = [name for name in list_models() if name not in BASELINES]
@@ -214,7 +217,7 @@ def test_padding_share_is_what_a_convolution_of_ones_misses(size, window):
     kernel, stride, padding = window
     ones, taps = torch.ones(1, 1, *size).double(), torch.ones(1, 1, kernel, kernel).double()
     inside = F.conv2d(ones, taps, stride=stride, padding=padding).mean() / kernel**2
-    assert geometry.padding_share(size, kernel, stride, padding) == pytest.approx(1 - inside.item())
+    assert padding_share(size, kernel, stride, padding) == pytest.approx(1 - inside.item())
 
 
 def test_padding_share_is_of_the_map_the_layer_reads():
@@ -268,9 +271,10 @@ def test_a_stage_of_one_block_sees_what_its_branch_sees():
 
 @pytest.mark.parametrize("name", BASELINES)
 def test_the_smallest_image_is_the_one_named(name):
-    with pytest.raises(ValueError, match="layer features") as refused:
+    with pytest.raises(InputTooSmall, match="layer features") as refused:
         trace(name, 1)
     least = int(str(refused.value).split("input_size=")[1].split()[0])
+    assert refused.value.facts["least"] == least and refused.value.facts["layer"] in str(refused.value)
     assert trace(name, least)
     with pytest.raises(ValueError, match=f"input_size={least} or larger"):
         trace(name, least - 1)
@@ -346,7 +350,7 @@ def test_the_command_prints_an_aligned_table():
 
 def test_the_command_s_json_holds_every_row(capsys):
     flags = "--input 47x61 --strides 1,2,1,2 --no-maxpool --shortcut zeropad --stride-in 1x1 --stem deep"
-    assert geometry.main(["resnet50", *flags.split(), "--json"]) == 0
+    assert the_command.main(["resnet50", *flags.split(), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     rows = trace(
         "resnet50",
@@ -378,7 +382,7 @@ def test_the_command_s_json_holds_every_row(capsys):
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(line, capsys):
-    assert geometry.main(line.split()) == 2
+    assert the_command.main(line.split()) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("resnet_hub.geometry: ") and printed.err.count("\n") == 1

@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_hub import create_model, list_models
+from resnet_hub.models.plans import block_plan
 from resnet_hub.models.registry import model_config
-from resnet_hub.models.resnet import ResidualBlock, ResNet, ZeroPadShortcut, shortcut
+from resnet_hub.models.resnet import BasicBlock, ResNet, ZeroPadShortcut, shortcut
 from resnet_hub.models.wide_resnet import PreActBlock, WideResNet
 
 META = torch.device("meta")
@@ -232,7 +233,7 @@ def test_vgg16_at_224_has_torchvisions_keys_and_shapes():
 
 def test_a_basic_block_halves_the_size_and_doubles_the_channels():
     block = on_meta(create_model, "resnet18").layer2[0]
-    assert isinstance(block, ResidualBlock)
+    assert isinstance(block, BasicBlock)
     assert block(torch.empty(2, 64, 56, 56, device=META)).shape == (2, 128, 28, 28)
 
 
@@ -253,7 +254,8 @@ def test_zeropad_shortcut_takes_every_sth_pixel_and_pads_channels_on_both_sides(
 
 @pytest.mark.parametrize("kind", ["projection", "zeropad", "none"])
 def test_equal_shapes_need_no_shortcut_module(kind):
-    assert shortcut(kind, 16, 16, 1) is None
+    plan = block_plan(model_config("resnet18", shortcut=kind), 16, 16, stride=1)
+    assert shortcut(plan, 16) is None
 
 
 @torch.no_grad()

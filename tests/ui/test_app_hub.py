@@ -25,7 +25,8 @@ from resnet_hub import predict
 from resnet_hub.hub.fetch import CheckpointError
 from resnet_hub.ui import shelf as models
 from resnet_hub.ui.cards import card_html, shown_card
-from resnet_hub.ui.classify.tab import load, overlay
+from resnet_hub.ui.classify.page import overlay
+from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import MOST_LOADED, Shelf, TooLarge
 
@@ -157,7 +158,7 @@ def test_a_visitor_s_repository_may_not_be_huge(hub, saved, monkeypatch):
     monkeypatch.setattr(models, "MOST_TYPED_BYTES", 1000)
     with pytest.raises(TooLarge):
         Shelf().get(REPO)
-    with pytest.raises(gr.Error, match="At most"):
+    with pytest.raises(gr.Error, match="at most"):
         load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
     assert not hub.downloads()
     assert announced(Shelf(added=(REPO,))) == pytest.approx(1.1e6, abs=1e5)
@@ -207,7 +208,7 @@ def test_a_model_in_memory_does_not_wait_for_another_s_download(saved, monkeypat
     shelf = Shelf(added=(str(saved),))
     held, found = shelf.get(str(saved)), []
     visitor = threading.Thread(target=lambda: found.append(shelf.get(str(saved))))
-    with shelf._loading[0]:  # as while another model is on its way
+    with shelf._models._making[0]:  # as while another model is on its way
         visitor.start()
         visitor.join(timeout=10)
         assert found == [held]

@@ -54,7 +54,7 @@ def test_grad_cam_is_drawn_on_demand(open_page, photo):
     page.locator("#look").click()
     expect(page.locator("#panel img.seen")).to_have_count(2)
     page.get_by_label("日本語").check()
-    expect(page.locator("#panel")).to_contain_text("影響の大きさを示すもの")
+    expect(page.locator("#panel")).to_contain_text("という答えに影響しました")
     expect(page.locator("#panel img.seen")).to_have_count(2)
 
 
@@ -66,7 +66,12 @@ def test_a_broken_file_takes_the_answer_away_and_the_next_photo_works(open_page,
     expect(page.locator("#panel .verdict")).to_be_visible()
     upload(page, broken)
     expect(page.get_by_text(re.compile("not an image that can be read")).first).to_be_visible()
-    expect(page.locator("#panel .waiting")).to_be_visible()
+    expect(page.locator("#panel [role=alert]")).to_contain_text("not an image that can be read")
+    expect(page.locator("#panel .verdict")).to_have_count(0)
+    page.get_by_label("日本語").check()
+    expect(page.locator("#panel [role=alert]")).to_contain_text("読み取れる画像ではありません")
+    page.get_by_label("English").check()
+    expect(page.locator("#panel [role=alert]")).to_contain_text("not an image that can be read")
     page.locator("#look").click()
     expect(page.get_by_text("Classify a photo first").first).to_be_visible()
     page.reload()
@@ -117,7 +122,7 @@ def test_the_cards_tab_shows_the_card_of_the_loaded_model_and_asks_nobody(open_p
     expect(page.locator("#card table").first).to_be_visible()
     expect(page.locator("#card img")).to_have_count(0)
     page.get_by_label("日本語").check()
-    expect(page.get_by_text("作り手が述べていること")).to_be_visible()
+    expect(page.get_by_text("モデルカードには")).to_be_visible()
     assert {host for host in page.hosts if host} <= {"127.0.0.1"}
 
 

@@ -8,7 +8,8 @@ import pytest
 from helpers.browsing import IN_BROWSER
 
 import resnet_hub
-from resnet_hub.geometry import parse_size, totals, trace
+from resnet_hub.geometry import totals, trace
+from resnet_hub.models.flags import parse_size
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 expect = playwright.expect
@@ -81,7 +82,7 @@ def test_each_control_moves_the_numbers(explorer):
     expect_costs(page, design := design | {"strides": (1, 2, 1, 2)}, B)
     side.get_by_label("Max pooling after the stem").uncheck()
     expect_costs(page, design := design | {"maxpool": False}, B)
-    choose(page, "A", "Stride in", "1×1 (v1)")
+    choose(page, "A", "Which convolution halves the size", "1×1 (v1)")
     expect_costs(page, design := design | {"stride_in": "1x1"}, B)
     choose(page, "A", "Shortcut", "zero padding")
     expect_costs(page, design | {"shortcut": "zeropad"}, B)
@@ -103,11 +104,11 @@ def test_what_cannot_be_is_said_beside_the_controls_and_the_other_design_stays(e
     page = explorer()
     for label, text, words in (
         ("Input (H×W)", "0", "1 to 4096"),
-        ("Input (H×W)", "5000x5000", "5000x5000 is out of bounds"),
-        ("Input (H×W)", "thirty", "is not a size"),
+        ("Input (H×W)", "5000x5000", "5000x5000 is out of range"),
+        ("Input (H×W)", "thirty", "cannot be read"),
         ("Strides", "1,2,2,0", "1 to 8"),
         ("Strides", "1,2", "has 4 stages"),
-        ("Strides", "one", "are not numbers"),
+        ("Strides", "one", "cannot be read"),
     ):
         box = page.locator("#design-A").get_by_label(label, exact=True)
         usual = box.input_value()
@@ -125,7 +126,7 @@ def test_controls_a_network_does_not_have_are_out_of_the_way(explorer):
     page = explorer()
     side = page.locator("#design-A")
     choose(page, "A", "Network", "resnet18")
-    expect(side.get_by_label("Stride in", exact=True)).to_be_disabled()
+    expect(side.get_by_label("Which convolution halves the size", exact=True)).to_be_disabled()
     choose(page, "A", "Network", "cifar10net")
     expect(side.get_by_label("Stem", exact=True)).to_have_count(0)
     expect(side).to_contain_text("cifar10net has no residual blocks")
@@ -138,7 +139,7 @@ def test_advice_is_followed_with_one_click(explorer):
     page = explorer()
     page.locator("#design-A [data-apply]").first.click()
     expect_costs(page, B, B)
-    expect(page.locator("#design-A")).to_contain_text("Nothing to object to")
+    expect(page.locator("#design-A")).to_contain_text("Looks good")
     expect(page.locator("#design-A").get_by_label("Max pooling after the stem")).not_to_be_checked()
 
 
@@ -153,6 +154,30 @@ def test_the_address_follows_the_controls_and_brings_the_same_state(explorer):
     expect_costs(again, *wanted)
     expect(again.locator("#design-B input[type=text], #design-B textarea").nth(0)).to_be_visible()
     expect(again.get_by_label("ストライド", exact=True).nth(1)).to_have_value("1,2,1,1")
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+def test_three_stage_networks_arrive_as_the_link_names_them(explorer, locale):
+    """Their strides differ from the first page's: the page changes them and hears of its own change."""
+    wanted = ["plain20_cifar", "resnet56_cifar"]
+    page = explorer("?a=plain20_cifar.32&b=resnet56_cifar.32", locale=locale)
+    words = "持ち帰る" if locale == "ja-JP" else "Take it with you"
+    expect(page.locator("#take")).to_contain_text(words)
+    page.wait_for_load_state("networkidle")
+    for i, name in enumerate(wanted):
+        code = f'import resnet_hub\n\nmodel = resnet_hub.create_model("{name}")'
+        expect(page.locator("#take pre").nth(i)).to_have_text(code)
+    expect(page).to_have_url(re.compile(r"a=plain20_cifar\.32&b=resnet56_cifar\.32$"))
+
+
+def test_a_three_stage_network_chosen_from_the_list_is_the_published_one(explorer):
+    page = explorer()
+    choose(page, "B", "Network", "plain20_cifar")
+    expect(page).to_have_url(re.compile(r"b=plain20_cifar\.32$"))
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#take pre").nth(1)).to_contain_text('create_model("plain20_cifar")')
+    choose(page, "B", "Shortcut", "zero padding")
+    expect(page.locator("#take pre").nth(1)).to_contain_text('("plain20_cifar", shortcut="zeropad")')
 
 
 def test_a_nonsense_address_gives_a_message_in_each_language_and_the_usual_designs(explorer):
@@ -194,7 +219,7 @@ def test_a_run_that_would_take_too_much_is_refused_at_once(explorer, photo):
     page = explorer("?a=resnet152.4096&b=resnet20_cifar.32")
     page.locator("#explore-photo input[type=file]").set_input_files(str(photo))
     page.locator("#run").click()
-    expect(page.locator("#maps [role=alert]")).to_contain_text("is the most that is run here")
+    expect(page.locator("#maps [role=alert]")).to_contain_text("the limit here is")
     expect(page.locator("#maps .design").nth(1)).to_contain_text("Trained weights")
 
 
@@ -251,4 +276,4 @@ def test_the_language_switch_translates_the_tab(explorer):
     expect(page.locator("#design-A").get_by_label("ネットワーク", exact=True)).to_be_visible()
     expect(page.locator("#take")).to_contain_text("持ち帰る")
     for text in (page.locator("#design-A").inner_text(), page.locator("#compared").inner_text()):
-        assert not re.search(r"Stage by stage|Nothing|image|pixels", text)
+        assert not re.search(r"Stage by stage|Looks|image|pixels", text)

@@ -30,7 +30,7 @@ from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
 from resnet_hub.ui.compare import tab as compare
 from resnet_hub.ui.compare.family import family_page
-from resnet_hub.ui.shared.text import TEXT, say
+from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import MOST_LOADED, References, Shelf
 
 SHIPPED = "resnet20_cifar10"
@@ -215,8 +215,8 @@ def test_labels_that_have_nothing_in_common_are_not_compared(hub, ours, tmp_path
         model.eval(), "ants", [reference.pretrained("resnet18")], image(1)
     )
     assert beside.space == "other" and beside.agrees(answer) is None
-    shown = compare_page.agreement("en", answer, beside)
-    assert say("en", "compare_other_labels", ours=2, theirs=1000) in shown
+    verdict = compare_page.agreement("en", answer, beside)
+    assert verdict["text"] == say("en", "compare_other_labels", ours=2, theirs=1000)
 
 
 # Kept in memory
@@ -226,7 +226,7 @@ def test_what_was_used_longest_ago_goes_first(hub, monkeypatch):
     references = References(Shelf())
     first = references.key(COUNTERPART, SHIPPED)
     net = references.get(first)
-    monkeypatch.setattr(references, "_load", lambda source, bar: object())
+    monkeypatch.setattr(references, "_load", lambda *_: object())
     others = [(f"other{i}", None, None) for i in range(MOST_LOADED)]
     for key in others[:-1]:
         references.get(key)
@@ -244,7 +244,7 @@ def test_out_of_reach_means_our_weights_where_the_network_is_the_same(hub, tmp_p
     facts = references.get(key).facts
     assert facts.weights == "copied" and "resnet34" in facts.name
     said = compare_page.origin("en", facts)
-    assert "copied across" in said and "no weights of timm" in said
+    assert "copied into timm's" in said and "no weights of timm" in said
     with pytest.raises(NoReference, match="cannot be had"):
         references.key("resnet50", str(tmp_path))
 
@@ -399,7 +399,8 @@ def test_published_accuracies_are_the_sources_own():
 
 def test_every_network_is_in_the_guide_with_its_use_in_both_languages(capsys):
     assert list(dict.fromkeys(choice.name for choice in family.guide())) == resnet_hub.list_models()
-    assert all(f"use_{name}" in TEXT for name in resnet_hub.list_models())
+    assert list(family.USE) == resnet_hub.list_models()
+    assert all(set(use) == {"en", "ja"} and all(use.values()) for use in family.USE.values())
     assert family.main(["--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     ours = [row for row in rows if row["name"] == "resnet20_cifar"]

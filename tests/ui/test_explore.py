@@ -8,7 +8,9 @@ import re
 import time
 import xml.etree.ElementTree as ET
 from statistics import median
+from urllib.parse import parse_qsl
 
+import gradio as gr
 import numpy as np
 import pytest
 from gradio_client import Client
@@ -16,15 +18,19 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
+from resnet_hub.errors import Refusal
 from resnet_hub.geometry import trace
 from resnet_hub.geometry.advice import RULES
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore import page as explore_page
 from resnet_hub.ui.explore import run as explore_run
 from resnet_hub.ui.explore import tab as explore
-from resnet_hub.ui.explore.designs import DesignError
+from resnet_hub.ui.explore.designs import FIELDS
 from resnet_hub.ui.explore.drawing import WIDTH, Map, common_scale, shrinking_maps
-from resnet_hub.ui.shared.page import data_url, viridis
+from resnet_hub.ui.recorder import Recorder
+from resnet_hub.ui.shared.errors import explain
+from resnet_hub.ui.shared.images import data_url, viridis
+from resnet_hub.ui.shared.page import Page
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
 from resnet_hub.ui.shelf import Shelf
 
@@ -36,7 +42,7 @@ def any_design(seed: int):
     rng = random.Random(seed)
     while True:
         config = drawn(rng)
-        with contextlib.suppress(designs.DesignError):
+        with contextlib.suppress(Refusal):
             designs.design(config)
             return config
 
@@ -72,7 +78,7 @@ def test_an_address_brings_back_its_design_and_needs_no_escapes(seed):
 @pytest.mark.parametrize("seed", range(60))
 def test_the_controls_bring_back_their_design(seed):
     config = any_design(seed)
-    examined = explore_page.from_controls(list(designs.values(config).values()))
+    examined = explore_page.from_controls(designs.values(config))
     assert same_network(examined.config, config)
 
 
@@ -94,10 +100,10 @@ def test_the_python_builds_this_very_network(seed, monkeypatch):
         ("", "network"),
         ("resnet17.32", "network"),
         ("<script>.32", "network"),
-        ("resnet50.x", "size"),
-        ("resnet50.0", "size_range"),
-        ("resnet50.5000x5000.stem-cifar", "size_range"),
-        ("resnet50." + "9" * 5000, "size"),
+        ("resnet50.x", "input_size"),
+        ("resnet50.0", "input_size_range"),
+        ("resnet50.5000x5000.stem-cifar", "input_size_range"),
+        ("resnet50." + "9" * 5000, "input_size"),
         ("resnet50.32.stem-7x7", "word"),
         ("resnet50.32.maxpool-perhaps", "word"),
         ("resnet50.32.strides-1-2", "strides_count"),
@@ -111,20 +117,20 @@ def test_the_python_builds_this_very_network(seed, monkeypatch):
     ],
 )
 def test_what_cannot_be_is_refused_with_a_sentence(text, code):
-    with pytest.raises(DesignError) as refused:
+    with pytest.raises(Refusal) as refused:
         designs.design(designs.read_address(text))
-    assert refused.value.code == code
+    assert refused.value.code == f"design_{code}"
     for language in LANGUAGES:
-        sentence = explore_page.reason(language, refused.value)
+        sentence = explain(language, refused.value)
         assert "{" not in sentence and "\n" not in sentence and len(sentence) < 500
 
 
 def test_the_smallest_image_named_is_one_that_works():
-    with pytest.raises(DesignError) as refused:
+    with pytest.raises(Refusal) as refused:
         designs.design(designs.read_address("alexnet.32"))
     least = refused.value.facts["least"]
     assert designs.design(designs.read_address(f"alexnet.{least}")).rows
-    with pytest.raises(DesignError):
+    with pytest.raises(Refusal):
         designs.design(designs.read_address(f"alexnet.{least - 1}"))
 
 
@@ -171,18 +177,18 @@ def test_a_map_of_one_position_is_drawn_in_the_warning_colour():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_shows_the_numbers_of_both_designs(language):
-    a, b = (designs.design(designs.read_address(text)) for text in explore.START.values())
-    shown = explore_page.page(language, a, b)
-    assert "25,557,032" in shown[2] and "1,299,857,408" in shown[2]
-    assert "2048×1×1" in shown[0] and "2048×4×4" in shown[1]
-    assert shown[3].count("<tr>") == len(trace("resnet50")) + 1
-    assert shown[-1] == "?a=resnet50.32&b=resnet50.32.stem-cifar"
+    sides, _ = explore_page.arrival({})
+    shown = explore_page.page(language, sides)
+    assert "25,557,032" in shown.compared and "1,299,857,408" in shown.compared
+    assert "2048×1×1" in shown.panels["A"] and "2048×4×4" in shown.panels["B"]
+    assert shown.tables["A"].count("<tr>") == len(trace("resnet50")) + 1
+    assert shown.query == "?a=resnet50.32&b=resnet50.32.stem-cifar"
 
 
 def test_a_page_is_as_well_formed_as_its_words_are_hostile():
     wrong = explore_page.examine(lambda: designs.read("<img src=x onerror=alert(1)>"))
-    shown = explore_page.page("en", wrong, wrong)
-    assert "<img" not in "".join(shown) and "&lt;img" in shown[0]
+    shown = explore_page.page("en", {"A": wrong, "B": wrong}, {"A": wrong})
+    assert "<img" not in str(shown) and shown.panels["A"].count("&lt;img") == 2
 
 
 @pytest.mark.parametrize("rule", [rule.code for rule in RULES])
@@ -200,10 +206,10 @@ def test_every_advice_has_its_sentence_in_both_languages(rule):
     ]
     config, advice = next((config, one) for config, one in found if one.code == rule)
     english, japanese = (explore_page.advice_item(language, config, advice) for language in LANGUAGES)
-    assert advice.why.split(":")[0][:40] in english.replace("&#x27;", "'")
-    assert re.search("[ぁ-んァ-ン]", japanese) and advice.why not in japanese
-    change = re.search('data-apply="([^"]+)"', english)[1]
-    mended = designs.design(designs.read_address(change))
+    for words in ("why", "change"):
+        assert re.match("[A-Z]|timm", english[words]) and re.search("[ぁ-んァ-ン]", japanese[words])
+        assert not re.search("[{}]", english[words] + japanese[words])
+    mended = designs.design(designs.read_address(english["target"]))
     assert rule not in [one.code for one in mended.advice]
 
 
@@ -221,14 +227,117 @@ def test_every_kind_of_layer_has_words():
 
 
 def test_two_designs_are_answered_within_150_milliseconds():
-    controls = [list(designs.values(designs.read_address(text)).values()) for text in explore.START.values()]
+    sides, _ = explore_page.arrival({})
+    controls = {name: designs.values(side.config) for name, side in sides.items()}
     times = []
     for _ in range(7):
         designs.design.cache_clear()
         started = time.process_time()  # a busy machine is not this handler's fault
-        explore_page.page("en", *map(explore_page.from_controls, controls))
+        explore_page.page("en", {name: explore_page.from_controls(side) for name, side in controls.items()})
         times.append(time.process_time() - started)
     assert median(times) < 0.150
+
+
+class Visitor:
+    """A page without a browser: what the components say, and what their events answer.
+
+    When an answer changes the strides, their event comes at once, with every other control as it was before.
+    """
+
+    def __init__(self) -> None:
+        with gr.Blocks() as self.demo:
+            given = Page(Shelf(), gr.Radio(["en", "ja"], value="en"), Recorder())
+            with gr.Tab() as tab:
+                self.tab = explore.build(given, tab)
+        self.values = {block: getattr(block, "value", None) for block in self.demo.blocks.values()}
+        kinds = (gr.Dropdown, gr.Textbox, gr.Checkbox)
+        self.controls = [block for block in self.tab.arrivals if isinstance(block, kinds) and block.visible]
+        self.query = next(c for c in self.tab.arrivals if isinstance(c, gr.Textbox) and not c.visible)
+
+    def control(self, side: str, key: str):
+        return [c for c in self.controls if c.label == say("en", key)]["AB".index(side)]
+
+    def does(self, component, event: str, *arguments) -> None:
+        """The component's event, with what every component says now."""
+        self.apply(self.answer(component, event, self.values, *arguments))
+
+    def answer(self, component, event: str, values: dict, *arguments) -> dict:
+        (found,) = [fn for fn in self.demo.fns.values() if (component._id, event) in fn.targets]
+        return found.fn({each: values[each] for each in found.inputs}, *arguments)
+
+    def apply(self, updates: dict) -> None:
+        after = {
+            component: update["value"] if "__type__" in update else update
+            for component, update in updates.items()
+        }
+        for side in "AB":
+            strides = self.control(side, "strides")
+            if after.get(strides, self.values[strides]) != self.values[strides]:
+                early = {each: after[each] for each in (strides, self.query)}
+                assert self.answer(strides, "change", self.values | early) == gr.skip()
+        self.values |= after
+
+    def arrives(self, query: dict) -> None:
+        self.apply(self.tab.arrive(query, "en"))
+
+    def shows(self, side: str) -> str:
+        """The address of a design, of which the controls must say the same."""
+        fields = {field: self.control(side, "network" if field == "model" else field) for field in FIELDS}
+        examined = explore_page.from_controls({field: self.values[c] for field, c in fields.items()})
+        address = dict(parse_qsl(self.values[self.query].lstrip("?")))[side.lower()]
+        assert designs.address(examined.config) == address
+        return address
+
+
+@pytest.fixture(scope="module")
+def visitor():
+    return Visitor()
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_network_arrives_as_it_was_named(visitor, name):
+    """By a link, in the dropdown, and by the button of each advice on it."""
+    published = designs.address(model_config(name))
+    for other in ("resnet50.32", "plain20_cifar.32", "lenet5.28"):
+        visitor.arrives({"a": other, "b": other})
+        visitor.arrives({"a": published, "b": published})
+        assert visitor.shows("A") == visitor.shows("B") == published
+    for side in "AB":
+        visitor.arrives(
+            {"a": "resnet50.64.stem-deep.shortcut-zeropad", "b": "resnet20_cifar.64.shortcut-none"}
+        )
+        size, network = visitor.control(side, "input_size"), visitor.control(side, "network")
+        visitor.values |= {size: published.split(".")[1], network: name}
+        visitor.does(network, "input")
+        assert visitor.shows(side) == published
+    for side_length in (32, 225):
+        examined = explore_page.from_address(f"{name}.{side_length}")
+        for advice in getattr(examined, "advice", ()):
+            target = designs.address(examined.config.override(**advice.overrides))
+            visitor.arrives({"a": f"{name}.{side_length}"})
+            panel = next(c for c in visitor.tab.arrivals if "data-apply" in str(visitor.values[c]))
+            assert f'data-apply="{target}"' in visitor.values[panel]
+            visitor.does(panel, "click", gr.EventData(None, {"address": target}))
+            assert visitor.shows("A") == target
+
+
+def test_strides_that_a_visitor_changes_and_takes_back_are_followed(visitor):
+    visitor.arrives({"a": "resnet50.32", "b": "resnet50.32"})
+    strides = visitor.control("A", "strides")
+    for typed, shown in (("1,2,2,1", ".strides-1-2-2-1"), ("1,2,2", None), ("1,2,2,2", "")):
+        visitor.values[strides] = typed
+        visitor.does(strides, "change")
+        if shown is not None:
+            assert visitor.shows("A") == "resnet50.32" + shown
+
+
+def test_another_language_shows_the_designs_on_the_page_whatever_the_controls_still_say(visitor):
+    visitor.arrives({"a": "resnet20_cifar.32", "b": "nonsense"})
+    shown, early = visitor.values[visitor.query], dict.fromkeys(visitor.controls, "")
+    language = next(block for block in visitor.values if isinstance(block, gr.Radio))
+    updates = visitor.answer(language, "change", visitor.values | early | {language: "ja"})
+    assert updates[visitor.query] == shown == "?a=resnet20_cifar.32&b=resnet50.32.stem-cifar"
+    assert sum("アドレスにある設計は作れない" in str(update) for update in updates.values()) == 1
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +374,7 @@ def test_the_maps_are_the_trained_model_s_own(shelf, photo):
 )
 def test_another_design_is_not_called_trained(shelf, photo, text):
     assert run(shelf, text, str(photo)).source is None
-    assert "Random weights" in explore_run.weights_text("en", run(shelf, text, str(photo)))
+    assert "Random weights" in explore_page.weights_text("en", run(shelf, text, str(photo)))
 
 
 def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path):
@@ -273,13 +382,13 @@ def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path)
     text, folder = "resnet20_cifar.32.shortcut-projection", str(tmp_path / "net")
     for offered, source in (((), None), ((folder,), folder)):
         shelf = Shelf(offered)
-        shelf._loaded[folder] = from_pretrained(folder)
+        shelf._models.put(folder, from_pretrained(folder))
         assert run(shelf, text, photo).source == source
 
 
 def test_trained_weights_at_another_size_are_said_to_be_out_of_place(shelf, photo):
     found = run(shelf, "resnet20_cifar.96", str(photo))
-    assert found.source and "32×32" in explore_run.weights_text("en", found)
+    assert found.source and "32×32" in explore_page.weights_text("en", found)
 
 
 def test_random_weights_leave_the_random_numbers_of_others_alone(shelf, photo):
@@ -298,16 +407,16 @@ def test_random_weights_leave_the_random_numbers_of_others_alone(shelf, photo):
 )
 def test_too_costly_a_run_is_refused_before_it_starts(text):
     started = time.process_time()
-    refusal = explore_run.affordable("A", designs.design(designs.read_address(text)))
-    assert refusal.key == "run_too_much" and time.process_time() - started < 1
-    assert "100 G" in explore_run.run_maps("en", refusal)
+    refusal = explore_run.too_costly("A", designs.design(designs.read_address(text)))
+    assert refusal.code == "run_too_much" and time.process_time() - started < 1
+    assert "100 G" in explore_page.maps("en", {"A": refusal})
 
 
 @pytest.mark.parametrize(
     "text", ["resnet152.224", "vgg16.224", "wide_resnet50_2.384", "resnet18.224.stem-cifar"]
 )
 def test_usual_designs_may_run(text):
-    assert explore_run.affordable("A", designs.design(designs.read_address(text))) is None
+    assert explore_run.too_costly("A", designs.design(designs.read_address(text))) is None
 
 
 def test_a_channel_is_shown_from_its_lowest_to_its_highest_value():
@@ -368,23 +477,21 @@ def test_advice_says_what_a_stem_was_measured_to_cost_and_nothing_where_it_was_n
 
     from resnet_hub.models.registry import model_config
     from resnet_hub.ui.explore.designs import design
-    from resnet_hub.ui.explore.page import advice_list
+    from resnet_hub.ui.explore.page import panel
     from resnet_hub.ui.results import recorded
 
     small = design(model_config("resnet50", input_size=32))
     monkeypatch.setattr(recorded, "RESULTS", tmp_path)
-    assert "61.3" not in advice_list(language, small)
+    assert "61.3" not in panel(language, small, "")
     rows = [{"arm": "CIFAR stem", "test_acc": 0.7049}, {"arm": "ImageNet stem", "test_acc": 0.6132}]
     stands_on = {"train_images": 6000, "epochs": 5, "data": "CIFAR-10 re-encoded as JPEG", "seeds": 1}
     study = {"study": "stem", "question": "", "evidence": stands_on, "rows": rows, "histories": {}}
     (tmp_path / "stem.json").write_text(json.dumps(study))
-    said = advice_list(language, small)
+    said = panel(language, small, "")
     assert "61.3%" in said and "70.5%" in said and "6,000" in said
     assert ("One seed only" in said) == (language == "en") and ("re-encoded" in said) == (language == "en")
     (tmp_path / "stem.json").write_text(json.dumps(study | {"evidence": stands_on | {"seeds": 3}}))
-    assert say(language, "results_one_seed") not in advice_list(language, small)
-    buttons = re.findall(r"<button [^>]*>([^<]*)", said)
-    assert any(say(language, "maxpool") in words for words in buttons)
-    assert not any("maxpool" in words for words in buttons)
+    assert say(language, "results_one_seed") not in panel(language, small, "")
+    assert say(language, "apply_stem_cifar") in re.findall(r"<button [^>]*>([^<]*)", said)
     large = design(model_config("resnet50", input_size=224))
-    assert "61.3%" not in advice_list(language, large)
+    assert "61.3%" not in panel(language, large, "")

@@ -1,51 +1,49 @@
-"""The family guide as a table whose headings sort it (`sort.js`). Strings only; knows nothing of gradio."""
+"""The guide to all networks as a table whose headings sort it (`sort.js`)."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
-from resnet_hub.lab.family import Choice, guide
-from resnet_hub.ui.compare.page import million
-from resnet_hub.ui.shared.text import say
+from resnet_hub.lab.family import USE, Choice, guide
+from resnet_hub.ui.shared.html import render
+from resnet_hub.ui.shared.text import say, short
 
-COLUMNS = ["network", "params", "macs", "latency", "accuracy", "input", "use"]
-LABELS = {"params": "total_params", "macs": "total_macs"}
-# Numbers fall first when sorted, words rise.
-NUMBERS = {"input", "params", "macs", "accuracy", "latency"}
+COLUMNS = {  # column -> (key of its heading, whether numbers; they fall first when sorted, words rise)
+    "network": ("family_network", False),
+    "params": ("total_params", True),
+    "macs": ("total_macs", True),
+    "latency": ("family_latency", True),
+    "accuracy": ("family_accuracy", True),
+    "input": ("family_input", True),
+    "use": ("family_use", False),
+}
 
 choices = cache(guide)
 
 
 def family_page(language: str, measured: Mapping[str, float]) -> str:
     """Every network of the guide, with the latencies (seconds) measured so far."""
-    head = "".join(
-        f'<th aria-sort="none"><button type="button" data-sort="{column}" '
-        f'data-kind="{"number" if column in NUMBERS else "word"}">'
-        f"{say(language, LABELS.get(column, f'family_{column}'))}</button></th>"
-        for column in COLUMNS
-    )
-    body = "".join(line(language, choice, measured) for choice in choices())
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll family">{table}</div>'
+    heads = [(name, say(language, key), is_number) for name, (key, is_number) in COLUMNS.items()]
+    rows = [row(language, choice, measured.get(choice.name)) for choice in choices()]
+    return render("compare/family.html", heads=heads, rows=rows)
 
 
-def line(language: str, choice: Choice, measured: Mapping[str, float]) -> str:
-    """One network; `data-value` is what its column is sorted by."""
-    seconds = measured.get(choice.name)
-    accuracy = "" if choice.accuracy is None else f"{choice.accuracy:.2f} %"
-    if accuracy:
-        kind, source = say(language, f"family_{choice.kind}"), html.escape(choice.source, quote=True)
-        data = "ImageNet" if "ImageNet" in source else "CIFAR-10"
-        accuracy += f'<small title="{source}">{data}{say(language, "comma")}{kind}</small>'
+def row(language: str, choice: Choice, seconds: float | None) -> dict[str, Any]:
+    """One network: of each column what it is sorted by and what it says; and where the accuracy is from."""
+    accuracy, origin, use = "", "", USE[choice.name][language]
+    if choice.accuracy is not None:
+        data = "ImageNet" if "ImageNet" in choice.source else "CIFAR-10"
+        accuracy = f"{choice.accuracy:.2f} %"
+        origin = data + say(language, "comma") + say(language, f"family_{choice.kind}")
     cells = {
-        "params": (choice.parameters, million(choice.parameters)),
-        "macs": (choice.macs, million(choice.macs)),
+        "network": (choice.name, choice.name),
+        "params": (choice.parameters, short(choice.parameters)),
+        "macs": (choice.macs, short(choice.macs)),
         "latency": (seconds or "", "" if seconds is None else f"{1000 * seconds:.1f} ms"),
         "accuracy": (choice.accuracy or "", accuracy),
         "input": (choice.input_size[0], "×".join(map(str, choice.input_size))),
-        "use": (choice.use, html.escape(say(language, f"use_{choice.name}", use=choice.use))),
+        "use": (use, use),
     }
-    shown = "".join(f'<td data-value="{value}">{text}</td>' for value, text in cells.values())
-    return f'<tr><th data-value="{choice.name}">{choice.name}</th>{shown}</tr>'
+    return {"cells": cells, "origin": origin, "source": choice.source}

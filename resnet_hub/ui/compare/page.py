@@ -1,13 +1,8 @@
-"""Answers of several networks in, pieces of the Compare tab's page out.
-
-Strings only. Knows nothing of gradio, of torch, or of how the answers come about.
-"""
+"""What the Compare tab shows: pure functions from a language and answers of networks to markup."""
 
 from __future__ import annotations
 
-import html
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,16 +11,17 @@ from PIL import Image
 from resnet_hub.interop.reference import Answer, Beside, Facts, NoReference, Row, guess
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
-from resnet_hub.ui.shared.page import alert, data_url, error_text
-from resnet_hub.ui.shared.text import name_of, percent, say
+from resnet_hub.ui.shared.errors import explain
+from resnet_hub.ui.shared.html import render
+from resnet_hub.ui.shared.text import name_of, percent, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
-SHOWN_SIDE = 224  # of the image a network saw
+SHOWN_SIDE = 224  # pixels, of the image a network was given
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A reference that could not be had, and why."""
+    """A reference that is not available, and why."""
 
     name: str
     error: NoReference
@@ -36,7 +32,7 @@ class Compared:
     """One visitor's comparison, kept so that another language or a measurement needs no second run.
 
     Args:
-        ours, besides, missing: our answer, the references', and those that could not be had.
+        ours, besides, missing: our answer, the references', and the references that are not available.
         keys: of our model (None, source, None) and of each of `besides`, for latencies.
         seconds: latencies measured so far, by key.
     """
@@ -52,36 +48,41 @@ class Compared:
         return [self.ours, *(beside.answer for beside in self.besides)]
 
 
-def million(count: int) -> str:
-    """25_557_032 -> "25.56 M" """
-    return f"{count / 1e9:.2f} G" if count >= 1e9 else f"{count / 1e6:.2f} M"
-
-
 def page(language: str, compared: Compared | None) -> str:
-    """Everything one comparison shows."""
+    """Everything one comparison shows; None before the first."""
     if compared is None:
-        return f'<p class="waiting">{say(language, "compare_waiting")}</p>'
-    cards = [
-        card(language, compared.ours, ""),
-        *(beside_card(language, compared, b) for b in compared.besides),
-    ]
-    return (
-        "".join(notice(language, missing) for missing in compared.missing)
-        + f'<div class="answers">{"".join(cards)}</div>'
-        + facts_table(language, compared)
-        + "".join(differences(language, beside) for beside in compared.besides)
-        + families(language, compared)
+        return render("compare/waiting.html", language=language)
+    families = dict.fromkeys(answer.facts.family for answer in compared.answers if answer.facts.family)
+    return render(
+        "compare/answers.html",
+        language=language,
+        missing=[reason(language, missing) for missing in compared.missing],
+        cards=[
+            card(language, compared.ours, None),
+            *(card(language, b.answer, agreement(language, compared.ours, b)) for b in compared.besides),
+        ],
+        heads=["", *(called(language, answer.facts) for answer in compared.answers)],
+        facts=fact_rows(language, compared),
+        differences=[difference(language, beside) for beside in compared.besides if beside.stages],
+        families=list(families),
     )
+
+
+def reason(language: str, missing: Missing) -> str:
+    """Why a reference is not available, in one line."""
+    said = explain(language, missing.error, name=missing.name)
+    if "macs" not in missing.error.facts:
+        return said
+    size = {key: short(missing.error.facts[key]) for key in ("parameters", "macs")}
+    return said + " " + say(language, "reference_size", **size)
+
+
+# One answer
 
 
 def called(language: str, facts: Facts) -> str:
     """How a network is called on the page."""
     return say(language, f"compare_called_{facts.weights}", name=facts.name)
-
-
-def title(language: str, facts: Facts) -> str:
-    """The same as HTML."""
-    return html.escape(called(language, facts))
 
 
 def origin(language: str, facts: Facts) -> str:
@@ -90,133 +91,88 @@ def origin(language: str, facts: Facts) -> str:
     parts = [say(language, f"compare_part_{part}") for part in facts.replaced]
     if parts:
         built = say(language, "compare_replaced", name=built, parts=say(language, "comma").join(parts))
-    return html.escape(say(language, f"compare_weights_{facts.weights}", origin=facts.origin, built=built))
+    return say(language, f"compare_weights_{facts.weights}", origin=facts.origin, built=built)
 
 
-def card(language: str, answer: Answer, verdict: str) -> str:
-    """One network's answer: what it is, what it saw, its five best guesses."""
+def card(language: str, answer: Answer, verdict: dict[str, str] | None) -> dict[str, Any]:
+    """One network's answer: what it is, its input, its five best guesses; a reference's with `agreement`."""
     width, height = answer.seen.size
-    caption = say(language, "seen", width=width, height=height)
-    image = answer.seen
-    if max(image.size) > SHOWN_SIDE:
-        image = image.copy()
-        image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return (
-        f'<section class="answer {answer.facts.weights}"><h4>{title(language, answer.facts)}</h4>'
-        f"<p>{origin(language, answer.facts)}</p>{figure(image, caption)}"
-        f"{guesses(language, answer.top())}{verdict}</section>"
-    )
+    return {
+        "kind": answer.facts.weights,
+        "title": called(language, answer.facts),
+        "origin": origin(language, answer.facts),
+        "image": at_most(answer.seen, SHOWN_SIDE),
+        "caption": say(language, "seen", width=width, height=height),
+        "guesses": [(name_of(language, "class", label), share) for label, share in answer.top()],
+        "verdict": verdict,
+    }
 
 
-def figure(image: Image.Image, caption: str) -> str:
-    return f'<figure><img src="{data_url(image)}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
+def at_most(image: Image.Image, side: int) -> Image.Image:
+    """The image, scaled down where it is larger."""
+    if max(image.size) <= side:
+        return image
+    image = image.copy()
+    image.thumbnail((side, side))
+    return image
 
 
-def guesses(language: str, top: Sequence[tuple[str, float]]) -> str:
-    """The best guesses with a bar for each share."""
-    items = "".join(
-        f"<li><span>{html.escape(name_of(language, 'class', label))}</span><b>{percent(share)}</b>"
-        f'<i style="width:{100 * share:.1f}%"></i></li>'
-        for label, share in top
-    )
-    return f'<ol class="guesses">{items}</ol>'
-
-
-def beside_card(language: str, compared: Compared, beside: Beside) -> str:
-    return card(language, beside.answer, agreement(language, compared.ours, beside))
-
-
-def agreement(language: str, ours: Answer, beside: Beside) -> str:
-    """Whether the reference says the same as ours, in our labels, or why that cannot be said."""
+def agreement(language: str, ours: Answer, beside: Beside) -> dict[str, str]:
+    """Whether the reference's first guess is ours, in our labels, or why that cannot be said."""
     agrees = beside.agrees(ours)
     if agrees is None:
         counts = {"ours": len(ours.labels), "theirs": len(beside.answer.labels)}
-        return f'<p class="notice">{say(language, "compare_other_labels", **counts)}</p>'
+        return {"kind": "", "title": "", "text": say(language, "compare_other_labels", **counts)}
     if beside.space == "mapped":
         best = guess(ours.labels, beside.theirs)
-        shown = name_of(language, "class", best) if best else say(language, "compare_none_of_ours")
-        mapped = say(language, "compare_mapped", label=shown, share=percent(sum(beside.theirs)))
+        share = percent(sum(beside.theirs))
+        text = say(language, "compare_mapped", label=class_name(language, best), share=share)
     else:
         shared = {label for label, _ in ours.top()} & {label for label, _ in beside.answer.top()}
-        mapped = say(language, "compare_shared", count=len(shared), of=len(ours.top()))
-    key, style = ("compare_agree", "fine") if agrees else ("compare_disagree", "wrong")
-    return f'<p class="notice {style}"><b>{say(language, key)}</b> {html.escape(mapped)}</p>'
+        text = say(language, "compare_shared", count=len(shared), of=len(ours.top()))
+    kind, key = ("fine", "compare_agree") if agrees else ("wrong", "compare_disagree")
+    return {"kind": kind, "title": say(language, key), "text": text}
 
 
-def facts_table(language: str, compared: Compared) -> str:
+def class_name(language: str, label: str) -> str:
+    """A label as a visitor reads it; "" is none of our classes."""
+    return name_of(language, "class", label) if label else say(language, "compare_none_of_ours")
+
+
+# All answers
+
+
+def fact_rows(language: str, compared: Compared) -> list[list[str]]:
     """Parameters, cost, input and latency, a column a network."""
 
     def latency(key: tuple) -> str:
         seconds = compared.seconds.get(key)
         return say(language, "compare_unmeasured") if seconds is None else f"{1000 * seconds:.1f} ms"
 
-    rows: dict[str, list[str]] = {
+    rows = {
         "total_params": [f"{a.facts.parameters:,}" for a in compared.answers],
         "total_macs": [f"{a.facts.macs:,}" for a in compared.answers],
         "compare_input": ["×".join(map(str, a.facts.input_size)) for a in compared.answers],
         "compare_classes": [f"{len(a.labels):,}" for a in compared.answers],
         "compare_latency": [latency(key) for key in compared.keys],
     }
-    head = "".join(f"<th>{title(language, a.facts)}</th>" for a in compared.answers)
-    body = "".join(
-        f"<tr><th>{say(language, key)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-        for key, cells in rows.items()
-    )
-    return f"<h4>{say(language, 'compare_facts')}</h4>{scrolling(f'<tr><th></th>{head}</tr>', body)}"
+    return [[say(language, key), *cells] for key, cells in rows.items()]
 
 
-def scrolling(head: str, body: str, style: str = "") -> str:
-    """A table that scrolls sideways by itself where the screen is narrow."""
-    table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll {style}">{table}</div>'
-
-
-def differences(language: str, beside: Beside) -> str:
-    """How far corresponding networks are apart, number for number; "" where they do not correspond."""
-    if not beside.stages:
-        return ""
+def difference(language: str, beside: Beside) -> dict[str, str]:
+    """How far corresponding networks are apart, number for number."""
     rows = list(beside.stages)
     if beside.logits:
-        rows.append(("logits", beside.logits[1]))
-        words = say(
-            language, "compare_logits", absolute=f"{beside.logits[0]:.1e}", relative=f"{beside.logits[1]:.1e}"
-        )
-        if beside.logits[0] == 0:
-            words = say(language, "compare_identical")
+        absolute, relative = beside.logits
+        rows.append(("logits", relative))
+        key = "compare_logits" if absolute else "compare_identical"
+        words = say(language, key, absolute=f"{absolute:.1e}", relative=f"{relative:.1e}")
     else:
         words = say(language, "compare_no_logits")
-    same_input = "" if beside.same_input else " " + say(language, "compare_our_input")
-    heading = say(language, "compare_differences", name=called(language, beside.answer.facts))
-    drawn = decades(rows, TOLERANCE, heading)
-    return (
-        f"<h4>{html.escape(heading)}</h4><p>{html.escape(words + same_input)}</p>"
-        f'<figure class="drawing">{drawn}'
-        f"<figcaption>{say(language, 'compare_decades')}</figcaption></figure>"
-    )
-
-
-def families(language: str, compared: Compared) -> str:
-    """A paragraph on each other family that was chosen."""
-    kinds = dict.fromkeys(a.facts.family for a in compared.answers if a.facts.family)
-    return "".join(
-        f'<div class="family-note"><h4>{say(language, f"compare_{kind}_title")}</h4>'
-        f"<p>{say(language, f'compare_{kind}')}</p></div>"
-        for kind in kinds
-    )
-
-
-def reason(language: str, missing: Missing) -> str:
-    """Why a reference cannot be had, in one line."""
-    facts = {"name": missing.name} | missing.error.facts
-    said = say(language, f"reference_{missing.error.code}", **facts)
-    if "macs" in facts:
-        size = {"parameters": million(facts["parameters"]), "macs": million(facts["macs"])}
-        said += " " + say(language, "reference_size", **size)
-    return said
-
-
-def notice(language: str, missing: Missing) -> str:
-    return alert(reason(language, missing))
+    if not beside.same_input:
+        words += " " + say(language, "compare_our_input")
+    title = say(language, "compare_differences", name=called(language, beside.answer.facts))
+    return {"title": title, "words": words, "chart": decades(rows, TOLERANCE, title)}
 
 
 # Several images
@@ -244,68 +200,52 @@ def many_page(language: str, many: Many | None) -> str:
     """A table of all images and, for each reference, a confusion of agreements."""
     if many is None:
         return ""
-    parts = [notice(language, missing) for missing in many.missing]
-    for name, why in many.broken:
-        parts.append(f'<p class="notice wrong">{html.escape(f"{name}: {error_text(language, why)}")}</p>')
-    if many.rows:
-        parts.append(guess_table(language, many))
-        counted = [confusion(language, many, i) for i in range(len(many.references))]
-        if any(counted):
-            parts += [f"<p>{say(language, 'compare_confusion_read')}</p>", *counted]
-    return "".join(parts)
-
-
-def _cell(language: str, said: tuple[str, float] | None) -> str:
-    if said is None:
-        return say(language, "compare_incomparable")
-    label, share = said
-    shown = name_of(language, "class", label) if label else say(language, "compare_none_of_ours")
-    return html.escape(shown) + (f" <small>{percent(share)}</small>" if label else "")
-
-
-def guess_table(language: str, many: Many) -> str:
-    """Each image's first guesses, disagreement marked."""
-    head = "".join(f"<th>{title(language, facts)}</th>" for facts in (many.ours, *many.references))
-    lines = []
-    for name, row in zip(many.names, many.rows, strict=True):
-        cells = [f"<td>{_cell(language, row.ours)}</td>"]
-        for said in row.theirs:
-            mark = "" if said is None else ' class="yes"' if said[0] == row.ours[0] else ' class="no"'
-            cells.append(f"<td{mark}>{_cell(language, said)}</td>")
-        lines.append(f"<tr><th>{html.escape(name)}</th>{''.join(cells)}</tr>")
-    file = say(language, "compare_file")
-    return (
-        f"<h4>{say(language, 'compare_many_title', count=len(many.rows))}</h4>"
-        f"{scrolling(f'<tr><th>{file}</th>{head}</tr>', ''.join(lines), 'tall guess-table')}"
+    confusions = [confusion(language, many, i) for i in range(len(many.references))]
+    return render(
+        "compare/many.html",
+        language=language,
+        missing=[reason(language, missing) for missing in many.missing],
+        broken=[f"{name}: {explain(language, why)}" for name, why in many.broken],
+        heads=[called(language, facts) for facts in (many.ours, *many.references)],
+        rows=[(name, guesses(language, row)) for name, row in zip(many.names, many.rows, strict=True)],
+        confusions=[each for each in confusions if each],
     )
 
 
-def confusion(language: str, many: Many, column: int) -> str:
-    """Our guesses (rows) against one reference's (columns), counted."""
+def guesses(language: str, row: Row) -> list[dict[str, str]]:
+    """One image's first guesses, ours first; `kind` marks where a reference agrees."""
+    cells = [guess_cell(language, row.ours) | {"kind": ""}]
+    for theirs in row.theirs:
+        kind = "" if theirs is None else "yes" if theirs[0] == row.ours[0] else "no"
+        cells.append(guess_cell(language, theirs) | {"kind": kind})
+    return cells
+
+
+def guess_cell(language: str, guessed: tuple[str, float] | None) -> dict[str, str]:
+    if guessed is None:
+        return {"label": say(language, "compare_incomparable"), "share": ""}
+    label, share = guessed
+    return {"label": class_name(language, label), "share": percent(share) if label else ""}
+
+
+def confusion(language: str, many: Many, column: int) -> dict[str, Any] | None:
+    """Our guesses (rows) against one reference's (columns), counted; None where none can be compared."""
     pairs = [(row.ours[0], row.theirs[column][0]) for row in many.rows if row.theirs[column] is not None]
     if not pairs:
-        return ""
-    counts = Counter(pairs)
-    mine, yours = ([*dict.fromkeys(sorted(pair[i] for pair in pairs))] for i in (0, 1))
-    shown = {"": say(language, "compare_none_of_ours")}
+        return None
+    counts, same = Counter(pairs), sum(ours == theirs for ours, theirs in pairs)
+    mine, yours = sorted({ours for ours, _ in pairs}), sorted({theirs for _, theirs in pairs})
 
-    def word(label: str) -> str:
-        return html.escape(shown.get(label) or name_of(language, "class", label))
+    def cell(ours: str, theirs: str) -> dict[str, Any]:
+        count = counts[ours, theirs]
+        return {"text": count or "·", "kind": ("yes" if ours == theirs else "no") if count else ""}
 
-    head = "".join(f"<th>{word(label)}</th>" for label in yours)
-    lines = []
-    for a in mine:
-        cells = "".join(
-            f'<td class="{"yes" if a == b else "no"}">{counts[a, b]}</td>' if counts[a, b] else "<td>·</td>"
-            for b in yours
-        )
-        lines.append(f"<tr><th>{word(a)}</th>{cells}</tr>")
-    same = sum(a == b for a, b in pairs)
-    name = title(language, many.references[column])
-    heading = say(
-        language, "compare_confusion", name=name, same=same, of=len(pairs), share=percent(same / len(pairs))
-    )
-    return f"<h4>{heading}</h4>{scrolling(f'<tr><th></th>{head}</tr>', ''.join(lines), 'confusion')}"
+    facts = {"same": same, "of": len(pairs), "share": percent(same / len(pairs))}
+    return {
+        "title": say(language, "compare_confusion", name=called(language, many.references[column]), **facts),
+        "heads": ["", *(class_name(language, label) for label in yours)],
+        "rows": [[class_name(language, a), *(cell(a, b) for b in yours)] for a in mine],
+    }
 
 
 # For a program
@@ -313,24 +253,23 @@ def confusion(language: str, many: Many, column: int) -> str:
 
 def document(compared: Compared) -> dict[str, Any]:
     """The same as one JSON-ready object."""
-    references = []
-    for beside in compared.besides:
-        references.append(
-            _answer(beside.answer)
-            | {
-                "label_space": beside.space,
-                "agrees": beside.agrees(compared.ours),
-                "same_input": beside.same_input,
-                "logits": beside.logits and dict(zip(("max_abs", "relative"), beside.logits, strict=True)),
-                "stages": dict(beside.stages),
-            }
-        )
     missing = [
         {"name": each.name, "error": str(each.error), "code": each.error.code} for each in compared.missing
     ]
-    return {"ours": _answer(compared.ours), "references": references, "missing": missing}
+    references = [_beside_document(beside, compared.ours) for beside in compared.besides]
+    return {"ours": _answer_document(compared.ours), "references": references, "missing": missing}
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def _beside_document(beside: Beside, ours: Answer) -> dict[str, Any]:
+    return _answer_document(beside.answer) | {
+        "label_space": beside.space,
+        "agrees": beside.agrees(ours),
+        "same_input": beside.same_input,
+        "logits": beside.logits and dict(zip(("max_abs", "relative"), beside.logits, strict=True)),
+        "stages": dict(beside.stages),
+    }
+
+
+def _answer_document(answer: Answer) -> dict[str, Any]:
     top = [{"label": label, "probability": round(share, 6)} for label, share in answer.top()]
     return asdict(answer.facts) | {"top": top, "seconds": round(answer.seconds, 5)}

@@ -1,14 +1,15 @@
 """The Compare tab: one of our models beside timm's, on one photo or on several; and which network to choose.
 
-`build` lays it out and wires it; what is shown is made in `compare_page.py` and `family_page.py`. Knows
-nothing of how a reference is found or run (`reference.py`) or kept in memory (`models.py`).
+Each section of the tab is one function that places its components and wires them. What they show is made by
+`page.py` and `family.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -17,32 +18,97 @@ from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference
 from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.classify.tab import download_bar, load
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
-from resnet_hub.ui.shared.page import (
-    EXPLORED,
-    QUIET,
-    STATE_KEPT,
-    Page,
-    Part,
-    error_text,
-    examples_for,
-    reason,
-    refuse,
-    uploaded,
-)
+from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.loading import download_bar, load
+from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, uploaded
 from resnet_hub.ui.shared.text import known_language, say
-from resnet_hub.ui.shelf import References, Shelf, on_gpu
+from resnet_hub.ui.shelf import References, on_gpu
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
-# Of all visitors: two comparisons together would hold twice as many networks as the memory is reckoned for.
+# Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "compare"}
 SORT = Path(__file__).with_name("sort.js")
 
 
-def asked(reference: str | list[str] | None, language: str) -> list[str]:
+def build(given: Page, tab: gr.Tab) -> None:
+    """Lay out the tab and wire it."""
+    references = References(given.shelf)
+    with gr.Blocks():
+        given.text(gr.Markdown(), value="compare_intro")
+        asked = inputs(given)
+        one_photo(given, references, asked)
+        several_photos(given, references, asked)
+        family_guide(given, tab)
+    offer_all_of_timm(given, tab, asked)
+
+
+# What is asked
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a visitor chooses; `names` are the references that the list offers."""
+
+    photo: gr.Image
+    model: gr.Dropdown
+    reference: gr.Dropdown
+    go: gr.Button
+    names: list[str]
+
+    def choices(self, language: str) -> list[tuple[str, str]]:
+        """(text, value) of every reference on offer."""
+        return reference_choices(language, self.names)
+
+
+def reference_choices(language: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(text, value): our model rebuilt from timm's parts, then timm's own by name."""
+    return [(say(language, "compare_counterpart"), COUNTERPART), *((name, name) for name in names)]
+
+
+def inputs(given: Page) -> Inputs:
+    """Photo, examples, model, reference and the button."""
+    names = list(SUGGESTED)
+    kept = {"choices": reference_choices("en", names), "value": [COUNTERPART], "allow_custom_value": True}
+    upload = {"sources": ["upload", "clipboard"], "type": "filepath"}
+    with gr.Row(equal_height=False):
+        with gr.Column(min_width=300):
+            photo = gr.Image(height=220, elem_id="compare-photo", **upload)
+            given.text(photo, label="photo", placeholder="drop")
+            given.text(examples_for(photo, "compare-examples"), label="examples")
+        with gr.Column(min_width=300):
+            model = gr.Dropdown(given.shelf.choices("en"), value=DEFAULT_MODEL, elem_id="compare-model")
+            reference = gr.Dropdown(
+                multiselect=True, max_choices=MOST_REFERENCES, elem_id="compare-reference", **kept
+            )
+            go = gr.Button(variant="primary", elem_id="compare-go")
+    found = Inputs(photo, model, reference, go, names)
+    given.text(model, label="model", choices=given.shelf.choices)
+    given.text(reference, label="compare_reference", info=reference_info, choices=found.choices)
+    given.text(go, value="compare_go")
+    return found
+
+
+def reference_info(language: str) -> str:
+    return say(language, "compare_reference_info", most=MOST_REFERENCES)
+
+
+def offer_all_of_timm(given: Page, tab: gr.Tab, asked: Inputs) -> None:
+    """timm's whole list once somebody opens the tab: it is not worth a slower start."""
+
+    def on_open(language: str) -> dict:
+        import timm
+
+        asked.names[:] = timm.list_models()
+        return gr.update(choices=asked.choices(language))
+
+    if given.shelf.takes_any:
+        tab.select(on_open, given.language, asked.reference, **QUIET)
+
+
+def reference_names(reference: str | list[str] | None, language: str) -> list[str]:
     """The references a visitor or a program names, each once.
 
     Raises:
@@ -55,10 +121,10 @@ def asked(reference: str | list[str] | None, language: str) -> list[str]:
     return names
 
 
-def found(
+def load_references(
     references: References, names: list[str], source: str, tqdm_class: type | None
 ) -> tuple[list[tuple], list[Missing]]:
-    """Keys of the references in memory now, and those that cannot be had."""
+    """Keys of the references in memory now, and those that are not available."""
     keys, missing = [], []
     for name in names:
         try:
@@ -68,160 +134,14 @@ def found(
     return list(dict.fromkeys(keys)), missing
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The components of the tab, from top to bottom."""
-
-    intro: gr.Markdown
-    photo: gr.Image
-    examples: gr.Dataset
-    model: gr.Dropdown
-    reference: gr.Dropdown
-    go: gr.Button
-    panel: gr.HTML
-    measure: gr.Button
-    measure_info: gr.Markdown
-    several: gr.Accordion
-    files: gr.File
-    many_go: gr.Button
-    many_panel: gr.HTML
-    family: gr.Accordion
-    family_intro: gr.Markdown
-    guide: gr.HTML
-    family_measure: gr.Button
-    family_sources: gr.Markdown
-
-    @property
-    def relabelled(self) -> list:
-        """Whatever `labels` updates, in its order."""
-        shown = {"panel", "many_panel", "guide"}
-        return [getattr(self, field.name) for field in fields(self) if field.name not in shown]
+# One photo
 
 
-def labels(shelf: Shelf, language: str) -> list:
-    """The tab's fixed texts."""
-    info = say(language, "compare_reference_info", most=MOST_REFERENCES)
-    return [
-        say(language, "compare_intro"),
-        gr.update(label=say(language, "photo"), placeholder=say(language, "drop")),
-        gr.update(label=say(language, "examples")),
-        gr.update(choices=shelf.choices(language), label=say(language, "model")),
-        gr.update(label=say(language, "compare_reference"), info=info),
-        say(language, "compare_go"),
-        say(language, "compare_measure"),
-        say(language, "compare_measure_info"),
-        gr.update(label=say(language, "compare_many")),
-        gr.update(label=say(language, "compare_files")),
-        say(language, "compare_many_go"),
-        gr.update(label=say(language, "family")),
-        say(language, "family_intro"),
-        say(language, "family_measure"),
-        say(language, "family_sources"),
-    ]
-
-
-def lay_out(shelf: Shelf) -> Parts:
-    """Place every component, in English."""
-    return Parts(
-        gr.Markdown(say("en", "compare_intro")),
-        *inputs(shelf),
-        gr.HTML(page("en", None), elem_id="compare-panel", **EXPLORED),
-        gr.Button(say("en", "compare_measure"), elem_id="compare-measure"),
-        gr.Markdown(say("en", "compare_measure_info"), elem_classes="fine-print"),
-        *several_photos(),
-        *family_guide(),
-    )
-
-
-def inputs(shelf: Shelf) -> tuple:
-    """Photo, examples, model, reference and the button."""
-    info = say("en", "compare_reference_info", most=MOST_REFERENCES)
-    with gr.Row(equal_height=False):
-        with gr.Column(min_width=300):
-            photo = gr.Image(
-                label=say("en", "photo"),
-                placeholder=say("en", "drop"),
-                sources=["upload", "clipboard"],
-                type="filepath",
-                height=220,
-                elem_id="compare-photo",
-            )
-            examples = examples_for(photo, "compare-examples")
-        with gr.Column(min_width=300):
-            model = gr.Dropdown(
-                shelf.choices("en"), value=DEFAULT_MODEL, label=say("en", "model"), elem_id="compare-model"
-            )
-            reference = gr.Dropdown(
-                [COUNTERPART, *SUGGESTED],
-                value=[COUNTERPART],
-                multiselect=True,
-                max_choices=MOST_REFERENCES,
-                allow_custom_value=True,
-                label=say("en", "compare_reference"),
-                info=info,
-                elem_id="compare-reference",
-            )
-            go = gr.Button(say("en", "compare_go"), variant="primary", elem_id="compare-go")
-    return photo, examples, model, reference, go
-
-
-def several_photos() -> tuple:
-    """The folded section that takes many photos."""
-    with gr.Accordion(say("en", "compare_many"), open=False, elem_id="compare-many") as section:
-        kinds = {"file_count": "multiple", "file_types": ["image"]}
-        files = gr.File(label=say("en", "compare_files"), height=160, **kinds)
-        button = gr.Button(say("en", "compare_many_go"), elem_id="compare-many-go")
-        panel = gr.HTML("", elem_id="compare-many-panel", **EXPLORED)
-    return section, files, button, panel
-
-
-def family_guide() -> tuple:
-    """The folded section with every network; filled when the tab is opened."""
-    with gr.Accordion(say("en", "family"), open=False, elem_id="family") as section:
-        intro = gr.Markdown(say("en", "family_intro"))
-        script = SORT.read_text(encoding="utf-8")
-        guide = gr.HTML("", js_on_load=script, elem_id="family-guide", **EXPLORED)
-        button = gr.Button(say("en", "family_measure"), elem_id="family-measure")
-        sources = gr.Markdown(say("en", "family_sources"), elem_classes="fine-print")
-    return section, intro, guide, button, sources
-
-
-def build(given: Page, tab: gr.Tab) -> Part:
-    """Lay out the tab and wire it."""
+def one_photo(given: Page, references: References, asked: Inputs) -> None:
+    """One photo through our model and its references, and the time each takes."""
     shelf, language = given.shelf, given.language
-    with gr.Blocks():
-        parts = lay_out(shelf)
-        compared = gr.State(None, time_to_live=STATE_KEPT)
-        many = gr.State(None, time_to_live=STATE_KEPT)
-        facts = gr.JSON(visible=False)
-    references = References(shelf)
-    seconds = wire_family(parts, shelf, language)
-    wire_photo(parts, references, language, facts, compared)
-    wire_measure(parts, references, language, compared)
-    wire_several(parts, references, language, many)
-
-    def on_language(one: Compared | None, several: Many | None, chosen: str) -> tuple[str, str, str]:
-        return page(chosen, one), many_page(chosen, several), family_page(chosen, seconds)
-
-    def on_open(chosen: str) -> list:
-        """timm's whole list and the guide: neither is worth a slower start."""
-        if not shelf.takes_any:
-            return [gr.skip(), family_page(chosen, seconds)]
-        import timm
-
-        return [gr.update(choices=[COUNTERPART, *timm.list_models()]), family_page(chosen, seconds)]
-
-    shown = [parts.panel, parts.many_panel, parts.guide]
-    language.change(on_language, [compared, many, language], shown, **QUIET)
-    tab.select(on_open, language, [parts.reference, parts.guide], **QUIET)
-    return Part(lambda chosen: labels(shelf, chosen), parts.relabelled)
-
-
-def wire_photo(
-    parts: Parts, references: References, language: gr.Radio, facts: gr.JSON, state: gr.State
-) -> None:
-    """One photo through our model and its references."""
-    shelf = references.shelf
+    panel = gr.HTML(page("en", None), elem_id="compare-panel", **EXPLORED)
+    state, facts = gr.State(None, time_to_live=STATE_KEPT), gr.JSON(visible=False)
 
     @on_gpu
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
@@ -243,27 +163,32 @@ def wire_photo(
         if image is None:
             return None, page(language, None), None
         load(shelf, model, language, progress)
-        keys, missing = found(references, asked(reference, language), model, download_bar(progress))
+        names = reference_names(reference, language)
+        keys, missing = load_references(references, names, model, download_bar(progress))
         try:
             ours, besides = look(uploaded(image), model, keys)
         except ImageError as error:
-            raise gr.Error(error_text(language, error), print_exception=False) from error
+            raise refuse(language, error) from error
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
         return document(compared), page(language, compared), compared
 
-    parts.go.click(
+    asked.go.click(
         on_compare,
-        [parts.photo, parts.model, parts.reference, language],
-        [facts, parts.panel, state],
+        [asked.photo, asked.model, asked.reference, language],
+        [facts, panel, state],
         api_name="compare",
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
-        show_progress_on=[parts.panel],
+        show_progress_on=[panel],
         **ONE_AT_A_TIME,
     )
+    language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
+    measurement(given, references, panel, state)
 
 
-def wire_measure(parts: Parts, references: References, language: gr.Radio, state: gr.State) -> None:
+def measurement(given: Page, references: References, panel: gr.HTML, state: gr.State) -> None:
     """The time each network of the answer takes, on request."""
+    button = given.text(gr.Button(elem_id="compare-measure"), value="compare_measure")
+    given.text(gr.Markdown(elem_classes="fine-print"), value="compare_measure_info")
 
     @on_gpu
     def time_it(key: tuple) -> float:
@@ -277,13 +202,13 @@ def wire_measure(parts: Parts, references: References, language: gr.Radio, state
             if key not in references.seconds:
                 try:
                     references.seconds[key] = time_it(key)
-                except ValueError as error:  # no longer in memory, and no longer to be had
-                    raise refuse(language, "model_failed", why=reason(error)) from error
+                except ValueError as error:  # no longer in memory, and no longer available
+                    raise refuse(language, error) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 
-    slowly = {"show_progress_on": [parts.panel], "api_visibility": "private"} | ONE_AT_A_TIME
-    parts.measure.click(on_measure, [state, language], [parts.panel, state], **slowly)
+    slowly = {"show_progress_on": [panel], "api_visibility": "private"} | ONE_AT_A_TIME
+    button.click(on_measure, [state, given.language], [panel, state], **slowly)
 
 
 def timed(compared: Compared, references: References) -> Compared:
@@ -292,9 +217,19 @@ def timed(compared: Compared, references: References) -> Compared:
     return replace(compared, seconds=known)
 
 
-def wire_several(parts: Parts, references: References, language: gr.Radio, state: gr.State) -> None:
-    """Several photos at once."""
-    shelf = references.shelf
+# Several photos
+
+
+def several_photos(given: Page, references: References, asked: Inputs) -> None:
+    """The folded section that takes many photos."""
+    shelf, language = given.shelf, given.language
+    section = gr.Accordion(open=False, elem_id="compare-many")
+    with given.text(section, label="compare_many"):
+        upload = gr.File(height=160, file_count="multiple", file_types=["image"])
+        given.text(upload, label="compare_files")
+        button = given.text(gr.Button(elem_id="compare-many-go"), value="compare_many_go")
+        panel = gr.HTML("", elem_id="compare-many-panel", **EXPLORED)
+    state = gr.State(None, time_to_live=STATE_KEPT)
 
     @on_gpu
     def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list]:
@@ -306,24 +241,20 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
         if len(files) > MOST_PHOTOS:
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
         ours = refs.facts_of(load(shelf, model, language, progress), model)
-        keys, missing = found(references, asked(reference, language), model, download_bar(progress))
+        names = reference_names(reference, language)
+        keys, missing = load_references(references, names, model, download_bar(progress))
         facts = [references.get(key).facts for key in keys]
         many = Many(*look(files, model, keys), ours, facts, missing)
         return many_page(language, many), many
 
-    parts.many_go.click(
-        on_many,
-        [parts.files, parts.model, parts.reference, language],
-        [parts.many_panel, state],
-        preprocess=False,
-        show_progress_on=[parts.many_panel],
-        api_visibility="private",
-        **ONE_AT_A_TIME,
-    )
+    chosen = [upload, asked.model, asked.reference, language]
+    shown = {"show_progress_on": [panel], "api_visibility": "private"} | ONE_AT_A_TIME
+    button.click(on_many, chosen, [panel, state], preprocess=False, **shown)
+    language.change(lambda spoken, many: many_page(spoken, many), [language, state], panel, **QUIET)
 
 
 def first_guesses(
-    ours, nets: Sequence, files: list[dict]
+    ours: Any, nets: Sequence, files: list[dict]
 ) -> tuple[list[str], list[refs.Row], list[tuple[str, ImageError]]]:
     """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
     names, rows, broken = [], [], []
@@ -337,22 +268,36 @@ def first_guesses(
     return names, rows, broken
 
 
-def wire_family(parts: Parts, shelf: Shelf, language: gr.Radio) -> dict[str, float]:
-    """The guide's button; returns the latencies it fills, by network, for every visitor to see."""
-    seconds: dict[str, float] = {}
+# Which network to choose
+
+
+def family_guide(given: Page, tab: gr.Tab) -> None:
+    """The folded section with every network; filled when the tab is opened."""
+    language, seconds = given.language, {}  # measured latencies by network, for every visitor
+    section = gr.Accordion(open=False, elem_id="family")
+    with given.text(section, label="family"):
+        given.text(gr.Markdown(), value="family_intro")
+        script = SORT.read_text(encoding="utf-8")
+        guide = gr.HTML("", js_on_load=script, elem_id="family-guide", **EXPLORED)
+        button = given.text(gr.Button(elem_id="family-measure"), value="family_measure")
+        given.text(gr.Markdown(elem_classes="fine-print"), value="family_sources")
 
     @on_gpu
     def time_it(name: str) -> float:
         from resnet_hub.lab.family import measure
 
-        return measure(name, shelf.device)
+        return measure(name, given.shelf.device)
 
-    def on_family(language: str, progress=gr.Progress()) -> str:  # noqa: B008
+    def shown(language: str) -> str:
+        return family_page(language, seconds)
+
+    def on_measure(language: str, progress=gr.Progress()) -> str:  # noqa: B008
         for name in progress.tqdm(list_models(), desc=say(language, "family_measure")):
             if name not in seconds:
                 seconds[name] = time_it(name)
-        return family_page(language, seconds)
+        return shown(language)
 
-    slowly = {"concurrency_limit": 1, "show_progress_on": [parts.guide], "api_visibility": "private"}
-    parts.family_measure.click(on_family, language, parts.guide, **slowly)
-    return seconds
+    slowly = {"concurrency_limit": 1, "show_progress_on": [guide], "api_visibility": "private"}
+    button.click(on_measure, language, guide, **slowly)
+    tab.select(shown, language, guide, **QUIET)
+    language.change(shown, language, guide, **QUIET)

@@ -1,14 +1,13 @@
-"""A design as a person gives it: values of controls, a word in an address, a line of Python.
+"""A design in each of its forms: values of controls, a word in an address, a line of Python, a table.
 
-All of them are read into, and written from, the configuration that builds the network. Knows nothing of
-gradio, of torch or of languages: what is wrong with a design is a code and facts, which `text.py` makes a
-sentence of.
+All are read into, and written from, the configuration that builds the network.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -16,26 +15,25 @@ from io import StringIO
 from typing import Any, get_args, get_type_hints
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.geometry import NothingLeft, Row, parse_size, parse_strides, trace
+from resnet_hub.errors import Refusal
+from resnet_hub.geometry import InputTooSmall, Row, trace
 from resnet_hub.geometry.advice import Advice, advise
+from resnet_hub.models.flags import parse_size, parse_strides
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.ui.shared.text import say
 
 FIELDS = ("model", "stem", "input_size", "strides", "maxpool", "stride_in", "shortcut")
 SWITCH = {"yes": True, "no": False}
 
 
-class DesignError(ValueError):
-    """A design that cannot be; `code` and `facts` are those of a `design_...` sentence in `text.py`."""
-
-    def __init__(self, code: str, **facts: Any) -> None:
-        super().__init__(f"{code}: {facts}")
-        self.code = code
-        self.facts = facts
+def refusal(code: str, **facts: Any) -> Refusal:
+    """The refusal that the text `code` puts into words."""
+    return Refusal(say("en", code, **facts), code, **facts)
 
 
 @dataclass(frozen=True)
 class Design:
-    """A network somebody thought up, layer by layer, and what there is to say against it."""
+    """A network layer by layer, with advice on it."""
 
     config: ModelConfig
     rows: list[Row]
@@ -44,15 +42,15 @@ class Design:
 
 @lru_cache(64)  # a visitor changes one of two designs at a time
 def design(config: ModelConfig) -> Design:
-    """All that is computed of a configuration.
+    """Rows and advice of a configuration.
 
     Raises:
-        DesignError: where a layer has nothing left to work on.
+        Refusal: when the input is too small for a layer.
     """
     try:
         rows = trace(config)
-    except NothingLeft as error:
-        raise DesignError("nothing_left", layer=error.layer, least=error.least) from error
+    except InputTooSmall as error:
+        raise refusal("design_nothing_left", **error.facts) from error
     return Design(config, rows, advise(rows, config, config.input_size))
 
 
@@ -60,11 +58,11 @@ def published_config(model: str) -> ModelConfig:
     """The network as its name says.
 
     Raises:
-        DesignError: for a name that is none.
+        Refusal: for an unknown name.
     """
     if model not in list_models():
         near = get_close_matches(str(model), list_models(), n=3) or [*list_models()[:4], "…"]
-        raise DesignError("network", seen=str(model)[:40], allowed=", ".join(near))
+        raise refusal("design_network", seen=str(model)[:40], allowed=", ".join(near))
     return model_config(model)
 
 
@@ -84,7 +82,7 @@ def read(
     stride_in: str | None = None,
     shortcut: str | None = None,
 ) -> ModelConfig:
-    """The configuration that texts describe; None and "" keep the network's own value.
+    """The configuration that these values describe; None and "" keep the network's own.
 
     Args:
         input_size: "32" or "96x64", (height) x (width).
@@ -92,16 +90,17 @@ def read(
         maxpool: None means as usual with the stem: none after the CIFAR stem.
 
     Raises:
-        DesignError: for the first text that cannot be.
+        Refusal: for the first value that is not possible.
     """
     published = published_config(model)
     wishes = {
         "stem": stem,
-        "input_size": _size(input_size),
-        "strides": _strides(published, strides),
+        "input_size": _numbers("input_size", parse_size, input_size),
+        "strides": _numbers("strides", parse_strides, strides),
         "stride_in": stride_in,
         "shortcut": shortcut,
     }
+    _check_count(published, wishes["strides"])
     changes = {k: v for k, v in wishes.items() if v and v != getattr(published, k, None)}
     if maxpool not in (None, "") and maxpool != _usual_maxpool(published, changes):
         changes["maxpool"] = maxpool
@@ -114,7 +113,7 @@ def read_address(text: str) -> ModelConfig:
     """The inverse of `address`.
 
     Raises:
-        DesignError: for a text that is none, or a design that cannot be.
+        Refusal: for text in another form, or a design that is not possible.
     """
     name, _, rest = text.partition(".")
     size, *parts = rest.split(".")
@@ -122,13 +121,13 @@ def read_address(text: str) -> ModelConfig:
     for field, _, value in (part.partition("-") for part in parts):
         texts[field] = SWITCH.get(value, value) if field == "maxpool" else value
     if not set(texts) <= set(FIELDS) - {"model", "input_size"} or len(texts) < len(parts):
-        raise DesignError("address", seen=text[:80])
+        raise refusal("design_address", seen=text[:80])
     texts["strides"] = texts.get("strides", "").replace("-", ",")
     return read(name, input_size=size, **texts)
 
 
 def address(config: ModelConfig) -> str:
-    """ "resnet50.32.stem-cifar": name, size and what differs, in letters no address has to escape."""
+    """ "resnet50.32.stem-cifar": name, size and what differs, in characters that need no escaping."""
     parts = [config.name, size_text(config.input_size)]
     for field, value in differences(config).items():
         if field == "strides":
@@ -141,7 +140,7 @@ def address(config: ModelConfig) -> str:
 
 
 def values(config: ModelConfig) -> dict[str, Any]:
-    """What the controls say, by field; None where the network has no such thing."""
+    """The controls' values by field; None where the network has no such field."""
     here = {field: getattr(config, field, None) for field in FIELDS}
     return here | {
         "model": config.name,
@@ -162,7 +161,7 @@ def differences(config: ModelConfig) -> dict[str, Any]:
 
 
 def python(config: ModelConfig) -> str:
-    """The lines that build this very network."""
+    """The lines of Python that build exactly this network."""
     arguments = [json.dumps(config.name)]
     for field, value in differences(config).items():
         if field == "input_size" and value[0] == value[1]:
@@ -186,33 +185,25 @@ def size_text(size: tuple[int, int]) -> str:
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def _numbers(field: str, parse: Callable[[str], tuple[int, ...]], text: str | None) -> tuple[int, ...] | None:
+    """The numbers of a text, each within the bounds of its field; None for no text."""
     if text is None or not str(text).strip():
         return None
+    seen, (least, most) = str(text)[:40], BOUNDS[field]
     try:
-        size = parse_size(str(text))
+        numbers = parse(str(text))
     except ValueError:
-        raise DesignError("size", seen=str(text)[:40]) from None
-    least, most = BOUNDS["input_size"]
-    if not all(least <= side <= most for side in size):
-        raise DesignError("size_range", seen=str(text)[:40], least=least, most=most)
-    return size
+        raise refusal(f"design_{field}", seen=seen) from None
+    if not all(least <= number <= most for number in numbers):
+        raise refusal(f"design_{field}_range", seen=seen, least=least, most=most)
+    return numbers
 
 
-def _strides(published: ModelConfig, text: str | None) -> tuple[int, ...] | None:
-    if text is None or not str(text).strip():
-        return None
-    try:
-        strides = parse_strides(str(text))
-    except ValueError:
-        raise DesignError("strides", seen=str(text)[:40]) from None
-    stages = len(getattr(published, "strides", strides))
-    if len(strides) != stages:
-        raise DesignError("strides_count", seen=str(text)[:40], network=published.name, count=stages)
-    least, most = BOUNDS["strides"]
-    if not all(least <= stride <= most for stride in strides):
-        raise DesignError("strides_range", seen=str(text)[:40], least=least, most=most)
-    return strides
+def _check_count(published: ModelConfig, strides: tuple[int, ...] | None) -> None:
+    stages = len(getattr(published, "strides", strides or ()))
+    if strides and len(strides) != stages:
+        seen = ",".join(map(str, strides))
+        raise refusal("design_strides_count", seen=seen, network=published.name, count=stages)
 
 
 def _usual_maxpool(published: ModelConfig, changes: dict[str, Any]) -> bool:
@@ -220,12 +211,12 @@ def _usual_maxpool(published: ModelConfig, changes: dict[str, Any]) -> bool:
 
 
 def _check(published: ModelConfig, field: str, value: Any) -> None:
-    """Refuse a field this network does not have, and a word it does not know."""
+    """Refuse a field that this network does not have, and a value that the field does not take."""
     if field not in taken(published):
-        allowed = ", ".join(taken(published)[1:])
-        raise DesignError("idle", field=field, seen=str(value)[:40], network=published.name, allowed=allowed)
+        facts = {"network": published.name, "allowed": ", ".join(taken(published)[1:])}
+        raise refusal("design_idle", field=field, seen=str(value)[:40], **facts)
     words = get_args(get_type_hints(ResNetConfig).get(field))
     if field in ("stem", "stride_in", "shortcut") and value not in words:
-        raise DesignError("word", field=field, seen=str(value)[:40], allowed=", ".join(words))
+        raise refusal("design_word", field=field, seen=str(value)[:40], allowed=", ".join(words))
     if field == "maxpool" and not isinstance(value, bool):
-        raise DesignError("word", field=field, seen=str(value)[:40], allowed="yes, no")
+        raise refusal("design_word", field=field, seen=str(value)[:40], allowed="yes, no")

@@ -1,27 +1,25 @@
-"""An image through a design: whether that can be afforded, and the maps each stage makes of it.
+"""An image through a design: what that may cost, and the feature maps each stage makes of it.
 
-What a run may cost is bounded by arithmetic before anything is built. torch is imported only then.
+The cost is bounded by arithmetic before anything is built; torch is imported only then.
 """
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from resnet_hub.config import ModelConfig
+from resnet_hub.errors import Refusal
 from resnet_hub.geometry import BYTES, stages, totals
 from resnet_hub.models.build import build_network
 from resnet_hub.predict import DEFAULT_MODEL, stage_maps
 from resnet_hub.preprocess import load_image
-from resnet_hub.ui.explore import designs
-from resnet_hub.ui.explore.designs import Design, DesignError
-from resnet_hub.ui.explore.page import Examined
-from resnet_hub.ui.shared.page import data_url, viridis
-from resnet_hub.ui.shared.text import memory, say, short
+from resnet_hub.ui.explore.designs import Design, refusal
+from resnet_hub.ui.shared.images import data_url, viridis
+from resnet_hub.ui.shared.text import memory, short
 from resnet_hub.ui.shelf import Shelf
 
 # 93 G took 4 s of one core and 0.5 GB (wide_resnet50_2 at 640); the bytes count all maps at once, which a run
@@ -42,7 +40,7 @@ class StageMaps:
 
 @dataclass(frozen=True)
 class Run:
-    """What became of an image in one design, kept so that another language needs no second run.
+    """An image's maps in one design, kept so that another language needs no second run.
 
     Args:
         source: where trained weights come from, None for random ones.
@@ -57,23 +55,16 @@ class Run:
     stages: list[StageMaps]
 
 
-class Refusal(NamedTuple):
-    """Why a design was not run: a key and facts of `text.py`."""
-
-    key: str
-    facts: dict[str, Any]
-
-
-def affordable(name: str, design: Examined) -> Refusal | None:
-    """Why a run of this design is refused before anything of it is built; None when it may run."""
-    if isinstance(design, DesignError):
-        return Refusal("run_impossible", {"name": name})
+def too_costly(name: str, design: Design | Refusal) -> Refusal | None:
+    """Why a design is not run, said before anything of it is built; None when it may run."""
+    if isinstance(design, Refusal):
+        return refusal("run_impossible", name=name)
     cost = totals(design.rows)
     held = cost.params * BYTES + cost.activation_bytes  # all maps at once: more than a run ever holds
     if cost.macs <= MOST_MACS and held <= MOST_BYTES:
         return None
     most = {"most_macs": short(MOST_MACS), "most_memory": memory(MOST_BYTES)}
-    return Refusal("run_too_much", {"name": name, "macs": short(cost.macs), "memory": memory(held)} | most)
+    return refusal("run_too_much", name=name, macs=short(cost.macs), memory=memory(held), **most)
 
 
 def trained(shelf: Shelf, config: ModelConfig):
@@ -84,7 +75,7 @@ def trained(shelf: Shelf, config: ModelConfig):
 
 
 def body(config: ModelConfig) -> dict[str, Any]:
-    """What a network's weights before its head are and do."""
+    """Everything that decides what the weights before the head are and do."""
     head = ("name", "num_classes", "input_size", "drop_rate")
     values = {field: value for field, value in config.to_dict().items() if field not in head}
     return values | {"maxpool": getattr(config, "has_maxpool", None)}
@@ -103,7 +94,7 @@ def run(shelf: Shelf, design: Design, photo: str | bytes) -> Run:
     """One image through one design.
 
     Raises:
-        ImageError: when the image cannot be used.
+        ImageError: for an image that cannot be read.
     """
     from resnet_hub.device import pick_device
 
@@ -132,46 +123,3 @@ def reduced(image: Image.Image) -> Image.Image:
     """At most MOST_SIDE pixels a side, so that a page of maps stays small."""
     factor = -(-max(image.size) // MOST_SIDE)
     return image.reduce(factor) if factor > 1 else image
-
-
-def run_panel(language: str, outcomes: dict[str, Run | Refusal] | None) -> str:
-    """The maps of both designs, or why there are none."""
-    if outcomes is None:
-        return f'<p class="waiting">{say(language, "run_waiting")}</p>'
-    parts = "".join(
-        f'<div class="design"><b class="{name}">{name}</b> {run_maps(language, outcome)}</div>'
-        for name, outcome in outcomes.items()
-    )
-    return f'<div class="pair">{parts}</div><p class="fine-print">{say(language, "run_colours")}</p>'
-
-
-def run_maps(language: str, outcome: Run | Refusal) -> str:
-    if isinstance(outcome, Refusal):
-        return f'<p class="notice wrong" role="alert">{say(language, outcome.key, **outcome.facts)}</p>'
-    height, width = outcome.config.input_size
-    seen = say(language, "run_seen", width=width, height=height)
-    kind = "fine" if outcome.source else ""
-    return (
-        f"<code>{designs.address(outcome.config)}</code>"
-        f'<p class="notice {kind}">{weights_text(language, outcome)}</p>'
-        f'<figure class="maps"><figcaption>{seen}</figcaption><img src="{outcome.seen}" alt=""></figure>'
-        + "".join(map_figure(language, stage) for stage in outcome.stages)
-    )
-
-
-def weights_text(language: str, outcome: Run) -> str:
-    """Whether the maps come from trained or from random weights."""
-    if outcome.source is None:
-        return say(language, "run_random")
-    text = say(language, "run_trained", source=html.escape(outcome.source))
-    if outcome.trained_size == outcome.config.input_size:
-        return text
-    return text + " " + say(language, "run_other_size", size="×".join(map(str, outcome.trained_size)))
-
-
-def map_figure(language: str, stage: StageMaps) -> str:
-    height, width = stage.size
-    title = f"{stage.name}: {height}×{width}"
-    more = say(language, "run_more", shown=len(stage.images), count=stage.channels)
-    tags = "".join(f'<img src="{url}" alt="{title}">' for url in stage.images)
-    return f'<figure class="maps"><figcaption><b>{title}</b> {more}</figcaption>{tags}</figure>'

@@ -1,44 +1,51 @@
-"""The Explore tab: two designs side by side, what becomes of an image in each, and what to make of it.
+"""The Explore tab: two designs side by side, what an image becomes in each, and what to take away.
 
-`explore` is the API, `lay_out` places the components and `build` wires them; what is shown is made in
-`explore_page.py` and `explore_run.py`. Everything but a run on an image is arithmetic and strings, so the
-page follows its controls without torch.
+`explore` is the API; the rest places the components and wires them. What they show is made by `page.py`, and
+all but a run on an image is arithmetic, so the page follows its controls without torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 
 from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.errors import Refusal
 from resnet_hub.geometry import document
 from resnet_hub.models.registry import list_models
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.explore import designs
-from resnet_hub.ui.explore.designs import FIELDS, Design, DesignError
-from resnet_hub.ui.explore.page import Examined, examine, from_controls, page, reason
-from resnet_hub.ui.explore.run import Run, affordable, run, run_panel
-from resnet_hub.ui.shared.page import (
-    EXPLORED,
-    QUIET,
-    STATE_KEPT,
-    Page,
-    alert,
-    error_text,
-    examples_for,
-    refuse,
-    sent,
-    uploaded,
+from resnet_hub.ui.explore.designs import FIELDS, Design
+from resnet_hub.ui.explore.page import (
+    START,
+    Examined,
+    Shown,
+    advice_why,
+    arrival,
+    examine,
+    from_controls,
+    maps,
+    on_page,
+    other_network,
+    page,
 )
+from resnet_hub.ui.explore.run import Run, run, too_costly
+from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, sent, uploaded
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import on_gpu
 
-START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}
 PRESETS = ["32", "64", "96", "224", "384"]
+WORDS = {
+    "stem": ("imagenet", "cifar", "deep"),
+    "stride_in": ("3x3", "1x1"),
+    "shortcut": ("projection", "zeropad", "none"),
+}
 SCRIPT = Path(__file__).with_name("explore.js")
 APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
@@ -52,6 +59,8 @@ ADDRESS = """(query) => {
   history.replaceState(history.state, "", "?" + here);
   if (window.parent !== window) window.parent.postMessage({ queryString: query }, "https://huggingface.co");
 }"""
+Updates = dict[Component, Any]
+Values = dict[Component, Any]  # what an event brings, by component
 
 
 def explore(
@@ -71,308 +80,298 @@ def explore(
         input_size: "32" or "96x64", height x width in pixels.
         strides: "1,2,2,2", one for each stage.
         maxpool: pooling after the stem; left out, as usual with the stem.
-        stride_in: 3x3 or 1x1, the convolution of a bottleneck that strides.
+        stride_in: 3x3 or 1x1, which convolution of a bottleneck has the stride.
         shortcut: projection, zeropad or none.
 
     Returns:
         model, config, rows, stages, totals, advice.
     """
     found = examine(lambda: designs.read(model, stem, input_size, strides, maxpool, stride_in, shortcut))
-    if isinstance(found, DesignError):
-        raise gr.Error(reason("en", found), print_exception=False)
-    return document(found.config, found.rows) | {"advice": [asdict(one) for one in found.advice]}
+    if isinstance(found, Refusal):
+        raise refuse("en", found)
+    advice = [asdict(one) | {"why": advice_why("en", found.config, one)} for one in found.advice]
+    return document(found.config, found.rows) | {"advice": advice}
 
 
-def control_updates(config: ModelConfig) -> list:
-    """What each control shows for a design; those that do nothing on its network are hidden or disabled."""
-    shown = designs.taken(config)
-    residual = isinstance(config, ResNetConfig)
-    updates = []
-    for field, value in designs.values(config).items():
-        props = {"visible": residual or field in shown, "interactive": field in shown}
-        updates.append(gr.update(value=value, **props))
-    return updates
-
-
-def control_texts(language: str) -> list:
-    """Labels and choices of one side's controls."""
-
-    def choices(field: str, *values: str) -> list[tuple[str, str]]:
-        return [(say(language, f"{field}_{value}"), value) for value in values]
-
-    more = {
-        "stem": {"choices": choices("stem", "imagenet", "cifar", "deep")},
-        "stride_in": {"choices": choices("stride_in", "3x3", "1x1")},
-        "shortcut": {"choices": choices("shortcut", "projection", "zeropad", "none")},
-    }
-    keys = {"model": "network"}
-    return [{"label": say(language, keys.get(f, f))} | more.get(f, {}) for f in FIELDS]
-
-
-def arrival(query: dict[str, str], language: str) -> list:
-    """Controls and page for the designs an address asks for, the usual one for each that cannot be."""
-    usual = asked({})
-    found = [one if isinstance(one, Design) else usual[name] for name, one in asked(query).items()]
-    updates = [update for design in found for update in control_updates(design.config)]
-    return [*updates, *noticed(query, language, page(language, *found))]
-
-
-def asked(query: dict[str, str]) -> dict[str, Examined]:
-    """The two designs of an address."""
-    texts = {name: query.get(name.lower()) or usual for name, usual in START.items()}
-    return {name: examine(lambda text=text: designs.read_address(text)) for name, text in texts.items()}
-
-
-def noticed(query: dict[str, str], language: str, shown: list[str]) -> list[str]:
-    """The page with a line above each design that its address asks for and that cannot be."""
-    shown = [*shown]
-    for i, one in enumerate(asked(query).values()):
-        if isinstance(one, DesignError):
-            shown[i] = alert(say(language, "address_wrong", why=reason(language, one))) + shown[i]
-    return shown
+# The components
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The components of the tab; `controls` and `panels` by the name of their design."""
+    """The components that answers fill; those of one design by its name, its controls also by field."""
 
-    intro: gr.Markdown
-    choices: gr.Markdown
-    headings: dict[str, gr.Markdown]
-    controls: dict[str, list]
+    controls: dict[str, dict[str, Component]]
     panels: dict[str, gr.HTML]
     compared: gr.HTML
-    layers: gr.Accordion
-    layer_tables: list[gr.HTML]
-    explained: gr.Markdown
-    run_title: gr.Markdown
+    tables: dict[str, gr.HTML]
     photo: gr.Image
-    examples: gr.Dataset
     run: gr.Button
     maps: gr.HTML
     taken_away: gr.HTML
     query: gr.Textbox
+    refused: gr.State
+    outcomes: gr.State
 
     @property
-    def shown(self) -> list:
-        """What `page` fills, in its order."""
-        return [*self.panels.values(), self.compared, *self.layer_tables, self.taken_away, self.query]
+    def shown(self) -> list[Component]:
+        """What `fill` updates."""
+        tables = self.tables.values()
+        return [*self.panels.values(), self.compared, *tables, self.taken_away, self.query, self.refused]
 
     @property
-    def state(self) -> list:
-        """All controls of A, then all of B."""
-        return [control for side in self.controls.values() for control in side]
-
-    @property
-    def relabelled(self) -> list:
-        """What `labels` updates, in its order."""
-        texts = [self.intro, self.choices, *self.headings.values(), *self.state, self.layers, self.explained]
-        return [*texts, self.run_title, self.photo, self.examples, self.run]
+    def all_controls(self) -> list[Component]:
+        return [control for side in self.controls.values() for control in side.values()]
 
 
-def labels(language: str) -> list:
-    """The tab's fixed texts."""
-    controls = [gr.update(**texts) for texts in control_texts(language)]
-    return [
-        say(language, "explore_intro"),
-        say(language, "explore_choices"),
-        *(f"### {say(language, 'design', name=name)}" for name in START),
-        *controls * len(START),
-        gr.update(label=say(language, "layers_title")),
-        say(language, "columns_explained"),
-        f"### {say(language, 'run_title')}",
-        gr.update(placeholder=say(language, "drop")),
-        gr.update(label=say(language, "examples")),
-        say(language, "run"),
-    ]
-
-
-def lay_out() -> Parts:
-    """Place every component, showing the first two designs in English."""
-    begin = [update["value"] if isinstance(update, dict) else update for update in arrival({}, "en")]
-    values = {name: begin[i * len(FIELDS) : (i + 1) * len(FIELDS)] for i, name in enumerate(START)}
-    panel_a, panel_b, compared, *tables, taken_away, query = begin[len(START) * len(FIELDS) :]
-    headings, panels, controls = {}, {}, {}
-    intro = gr.Markdown(say("en", "explore_intro"))
-    choices = gr.Markdown(say("en", "explore_choices"), elem_classes="fine-print")
+def lay_out(given: Page) -> Parts:
+    """Place every component, showing the first two designs."""
+    sides, _ = arrival({})
+    shown = page("en", sides)
+    given.text(gr.Markdown(), value="explore_intro")
+    given.text(gr.Markdown(elem_classes="fine-print"), value="explore_choices")
+    controls, panels = {}, {}
     with gr.Row(equal_height=False):
-        for name, shown in zip(START, (panel_a, panel_b), strict=True):
+        for name, side in sides.items():
             with gr.Column(min_width=320, elem_id=f"design-{name}", elem_classes="design"):
-                headings[name] = gr.Markdown(f"### {say('en', 'design', name=name)}", elem_classes=name)
-                controls[name] = control_row(values[name])
-                panels[name] = gr.HTML(shown, js_on_load=APPLY, **EXPLORED)
+                given.text(gr.Markdown(elem_classes=name), value=heading(name))
+                controls[name] = design_controls(given, designs.values(side.config))
+                panels[name] = gr.HTML(shown.panels[name], js_on_load=APPLY, **EXPLORED)
+    compared = gr.HTML(shown.compared, **EXPLORED, elem_id="compared")
+    tables = layer_tables(given, shown)
+    photo, run_button = image_row(given)
     return Parts(
-        intro,
-        choices,
-        headings,
         controls,
         panels,
-        gr.HTML(compared, **EXPLORED, elem_id="compared"),
-        *layer_accordion(tables),
-        gr.Markdown(say("en", "columns_explained"), elem_classes="fine-print"),
-        gr.Markdown(f"### {say('en', 'run_title')}"),
-        *image_row(),
-        gr.HTML(run_panel("en", None), **EXPLORED, elem_id="maps"),
-        gr.HTML(taken_away, js_on_load=SCRIPT.read_text(encoding="utf-8"), **EXPLORED, elem_id="take"),
-        gr.Textbox(query, visible=False),
+        compared,
+        tables,
+        photo,
+        run_button,
+        gr.HTML(maps("en", None), **EXPLORED, elem_id="maps"),
+        gr.HTML(shown.taken_away, js_on_load=SCRIPT.read_text(encoding="utf-8"), **EXPLORED, elem_id="take"),
+        gr.Textbox(shown.query, visible=False),
+        gr.State({}, time_to_live=STATE_KEPT),
+        gr.State(None, time_to_live=STATE_KEPT),
     )
 
 
-def layer_accordion(tables: Sequence[str]) -> tuple[gr.Accordion, list[gr.HTML]]:
-    """Both tables of all layers, folded away."""
-    with gr.Accordion(say("en", "layers_title"), open=False, elem_id="layers") as layers, gr.Row():
-        parts = []
-        for table in tables:
-            with gr.Column(min_width=320):
-                parts.append(gr.HTML(table, **EXPLORED))
-    return layers, parts
+def heading(name: str) -> Callable[[str], str]:
+    """The title above a design, by language."""
+    return lambda language: f"### {say(language, 'design', name=name)}"
 
 
-def image_row() -> tuple[gr.Image, gr.Dataset, gr.Button]:
-    """Where an image is given and the run is started."""
-    with gr.Row(equal_height=False):
-        photo = gr.Image(
-            placeholder=say("en", "drop"),
-            label=say("en", "photo"),
-            show_label=False,
-            sources=["upload", "clipboard"],
-            type="filepath",
-            height=180,
-            elem_id="explore-photo",
-        )
-        with gr.Column(min_width=300):
-            examples = examples_for(photo, "explore-examples")
-            run_button = gr.Button(say("en", "run"), variant="primary", elem_id="run")
-    return photo, examples, run_button
-
-
-def control_row(values: Sequence[Any]) -> list:
-    """The controls of one design, in the order of `FIELDS`, two to a line."""
-    text = dict(zip(FIELDS, control_texts("en"), strict=True))
-    value = dict(zip(FIELDS, values, strict=True))
+def design_controls(given: Page, value: Mapping[str, Any]) -> dict[str, Component]:
+    """The controls of one design by field, two to a line."""
     half = {"min_width": 140}
     with gr.Row():
-        model = gr.Dropdown(list_models(), value=value["model"], **text["model"], **half)
-        size = gr.Dropdown(
-            PRESETS, value=value["input_size"], allow_custom_value=True, **text["input_size"], **half
-        )
+        model = gr.Dropdown(list_models(), value=value["model"], **half)
+        size = gr.Dropdown(PRESETS, value=value["input_size"], allow_custom_value=True, **half)
     with gr.Row():
-        stem = gr.Dropdown(value=value["stem"], **text["stem"], **half)
-        strides = gr.Textbox(value=value["strides"], max_lines=1, **text["strides"], **half)
+        stem = gr.Dropdown(named_choices("stem")("en"), value=value["stem"], **half)
+        strides = gr.Textbox(value=value["strides"], max_lines=1, **half)
     with gr.Row():
-        shortcut = gr.Dropdown(value=value["shortcut"], **text["shortcut"], **half)
-        stride_in = gr.Dropdown(value=value["stride_in"], **text["stride_in"], **half)
-    maxpool = gr.Checkbox(value=value["maxpool"], **text["maxpool"])
-    return [model, stem, size, strides, maxpool, stride_in, shortcut]
+        shortcut = gr.Dropdown(named_choices("shortcut")("en"), value=value["shortcut"], **half)
+        stride_in = gr.Dropdown(named_choices("stride_in")("en"), value=value["stride_in"], **half)
+    maxpool = gr.Checkbox(value=value["maxpool"])
+    found = dict(zip(FIELDS, (model, stem, size, strides, maxpool, stride_in, shortcut), strict=True))
+    for field, control in found.items():
+        choices = {"choices": named_choices(field)} if field in WORDS else {}
+        given.text(control, label="network" if field == "model" else field, **choices)
+    return found
 
 
-class Tab(NamedTuple):
+def named_choices(field: str) -> Callable[[str], list[tuple[str, str]]]:
+    """What a dropdown offers, by language."""
+    return lambda language: [(say(language, f"{field}_{value}"), value) for value in WORDS[field]]
+
+
+def layer_tables(given: Page, shown: Shown) -> dict[str, gr.HTML]:
+    """Both tables of all layers, folded away."""
+    tables = {}
+    section = gr.Accordion(open=False, elem_id="layers")
+    with given.text(section, label="layers_title"), gr.Row():
+        for name, table in shown.tables.items():
+            with gr.Column(min_width=320):
+                tables[name] = gr.HTML(table, **EXPLORED)
+    given.text(gr.Markdown(elem_classes="fine-print"), value="columns_explained")
+    return tables
+
+
+def image_row(given: Page) -> tuple[gr.Image, gr.Button]:
+    """Where an image is given and the run is started."""
+    given.text(gr.Markdown(), value=lambda language: f"### {say(language, 'run_title')}")
+    upload = {"sources": ["upload", "clipboard"], "type": "filepath"}
+    with gr.Row(equal_height=False):
+        photo = gr.Image(show_label=False, height=180, elem_id="explore-photo", **upload)
+        given.text(photo, label="photo", placeholder="drop")
+        with gr.Column(min_width=300):
+            given.text(examples_for(photo, "explore-examples"), label="examples")
+            run_button = given.text(gr.Button(variant="primary", elem_id="run"), value="run")
+    return photo, run_button
+
+
+# What events bring and what they change
+
+
+def asked(parts: Parts, values: Values) -> dict[str, Examined]:
+    """The designs that the controls ask for."""
+    return {
+        name: from_controls({field: values[control] for field, control in side.items()})
+        for name, side in parts.controls.items()
+    }
+
+
+def fill(parts: Parts, shown: Shown, refused: Mapping[str, Refusal] | None = None) -> Updates:
+    """The page of two designs; `refused` is kept to be said again in another language."""
+    return (
+        {parts.panels[name]: html for name, html in shown.panels.items()}
+        | {parts.tables[name]: html for name, html in shown.tables.items()}
+        | {parts.compared: shown.compared, parts.taken_away: shown.taken_away}
+        | {parts.query: shown.query, parts.refused: dict(refused or {})}
+    )
+
+
+def set_controls(controls: Mapping[str, Component], config: ModelConfig) -> Updates:
+    """What one side's controls say for a design; those that do nothing on its network are out of the way."""
+    used = designs.taken(config)
+    residual = isinstance(config, ResNetConfig)
+    return {
+        controls[field]: gr.update(value=value, visible=residual or field in used, interactive=field in used)
+        for field, value in designs.values(config).items()
+    }
+
+
+def replace_design(parts: Parts, name: str, config: ModelConfig, language: str, values: Values) -> Updates:
+    """Controls and page once one design is another."""
+    sides = asked(parts, values) | {name: examine(lambda: config)}
+    return set_controls(parts.controls[name], config) | fill(parts, page(language, sides))
+
+
+def arrive(parts: Parts, query: Mapping[str, str], language: str) -> Updates:
+    """Controls and page for a visitor who comes with an address."""
+    sides, refused = arrival(query)
+    updates = fill(parts, page(language, sides, refused), refused)
+    for name, side in sides.items():
+        updates |= set_controls(parts.controls[name], side.config)
+    return updates
+
+
+# The wiring
+
+
+@dataclass(frozen=True)
+class Tab:
     """What `app.py` needs of the tab.
 
     Args:
-        relabel: language -> updates for the components in `relabelled`.
-        arrive: (query of the address, language) -> updates for the components in `arrivals`.
+        arrive: (query of the address, language) -> updates by component.
+        arrivals: the components it may update.
     """
 
-    relabel: Callable[[str], list]
-    relabelled: list
-    arrive: Callable[[dict[str, str], str], list]
-    arrivals: list
-
-
-def both(values: Sequence[Any]) -> dict[str, Examined]:
-    """The designs that the values of all controls ask for."""
-    half = len(FIELDS)
-    return {"A": from_controls(values[:half]), "B": from_controls(values[half:])}
-
-
-def on_input(language: str, *values: Any) -> list:
-    """The page for what the controls say."""
-    return page(language, *both(values).values())
-
-
-def replaced(name: str, config: ModelConfig, language: str, values: Sequence[Any]) -> list:
-    """Controls and page once one design is another."""
-    sides = both(values) | {name: examine(lambda: config)}
-    return [*control_updates(config), *page(language, *sides.values())]
+    arrive: Callable[[Mapping[str, str], str], Updates]
+    arrivals: list[Component]
 
 
 def build(given: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
-    shelf, language = given.shelf, given.language
     with gr.Blocks():
-        parts = lay_out()
-        outcomes = gr.State(None, time_to_live=STATE_KEPT)
-    everything = [language, *parts.state]
+        parts = lay_out(given)
     for name in START:
-        wire_design(name, parts, everything)
+        wire_design(parts, name, given.language)
+    wire_run(parts, given)
+    wire_language(parts, given.language)
+    gr.api(explore, api_name="explore")
+    return Tab(lambda query, language: arrive(parts, query, language), [*parts.all_controls, *parts.shown])
+
+
+def wire_design(parts: Parts, name: str, language: gr.Radio) -> None:
+    """What happens when a control of one design is moved, or its advice followed."""
+    controls = parts.controls[name]
+
+    def on_input(values: Values) -> Updates:
+        return fill(parts, page(values[language], asked(parts, values)))
+
+    def on_network(values: Values) -> Updates:
+        config = other_network(values[controls["model"]], values[controls["input_size"]])
+        return replace_design(parts, name, config, values[language], values)
+
+    def on_stem(values: Values) -> Updates:
+        usual = {controls["maxpool"]: values[controls["stem"]] != "cifar"}
+        return usual | on_input(values | usual)
+
+    def on_strides(values: Values) -> Updates:
+        return gr.skip() if is_echo(parts, name, values) else on_input(values)
+
+    def on_apply(values: Values, event: gr.EventData) -> Updates:
+        try:
+            config = designs.read_address(str(sent(event).get("address")))
+        except Refusal as refusal:
+            raise refuse(values[language], refusal) from refusal
+        return replace_design(parts, name, config, values[language], values)
+
+    def listen(event: Callable, handler: Callable) -> None:
+        inputs = {language, parts.query, *parts.all_controls}
+        outputs = [*controls.values(), *parts.shown]
+        event(handler, inputs, outputs, trigger_mode="always_last", **QUIET).then(
+            None, parts.query, None, js=ADDRESS, api_visibility="private"
+        )
+
+    listen(controls["model"].input, on_network)
+    listen(controls["stem"].input, on_stem)
+    listen(controls["strides"].change, on_strides)  # what is pasted or deleted is no `input` to a textbox
+    listen(parts.panels[name].click, on_apply)
+    for field in ("input_size", "maxpool", "stride_in", "shortcut"):
+        listen(controls[field].input, on_input)
+
+
+def is_echo(parts: Parts, name: str, values: Values) -> bool:
+    """Whether the strides changed only because the page set them to those of the design it shows.
+
+    Such an event must change nothing: the other controls may still say what they said before.
+    """
+    shown = on_page(values[parts.query]).get(name)
+    strides = values[parts.controls[name]["strides"]]
+    return isinstance(shown, Design) and designs.values(shown.config)["strides"] == strides
+
+
+def wire_run(parts: Parts, given: Page) -> None:
+    """An image through both designs."""
 
     @on_gpu
     def go(design: Design, photo: str | bytes) -> Run:
-        return run(shelf, design, photo)
+        return run(given.shelf, design, photo)
 
-    def on_run(photo: dict | None, language: str, *values: Any) -> tuple[str, dict]:
-        language = known_language(language)
+    def on_run(values: Values) -> Updates:
+        language, photo = known_language(values[given.language]), values[parts.photo]
         if photo is None:
             raise refuse(language, "run_no_image")
         try:
-            done = {n: affordable(n, side) or go(side, uploaded(photo)) for n, side in both(values).items()}
+            done = {
+                name: too_costly(name, side) or go(side, uploaded(photo))
+                for name, side in asked(parts, values).items()
+            }
         except ImageError as error:
-            raise gr.Error(error_text(language, error), print_exception=False) from error
-        return run_panel(language, done), done
-
-    def on_language(request: gr.Request, language: str, outcomes: dict | None, *values: Any) -> list:
-        shown = noticed(dict(request.query_params), language, on_input(language, *values))
-        return [*shown, run_panel(language, outcomes)]
+            raise refuse(language, error) from error
+        return {parts.maps: maps(language, done), parts.outcomes: done}
 
     parts.run.click(
         on_run,
-        [parts.photo, *everything],
-        [parts.maps, outcomes],
+        {given.language, parts.photo, *parts.all_controls},
+        [parts.maps, parts.outcomes],
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
         concurrency_limit=1,  # what a run may hold is bounded, and so is what all of them hold
         api_visibility="private",
         show_progress_on=[parts.maps],
     )
-    language.change(on_language, [language, outcomes, *parts.state], [*parts.shown, parts.maps], **QUIET)
-    gr.api(explore, api_name="explore")
-    return Tab(labels, parts.relabelled, arrival, [*parts.state, *parts.shown])
 
 
-def wire_design(name: str, parts: Parts, everything: list) -> None:
-    """What happens when a control of one design is moved, or its advice followed."""
-    controls = dict(zip(FIELDS, parts.controls[name], strict=True))
-    at = {field: i + len(FIELDS) * list(START).index(name) for i, field in enumerate(FIELDS)}
+def wire_language(parts: Parts, language: gr.Radio) -> None:
+    """The same designs and maps in another language."""
 
-    def on_network(language: str, *values: Any) -> list:
-        model, size = values[at["model"]], values[at["input_size"]]
-        try:
-            config = designs.read(model, input_size=size)
-        except DesignError:  # of the size, which another network does not mend
-            config = designs.published_config(model)
-        return replaced(name, config, language, values)
+    def on_language(values: Values) -> Updates:
+        chosen, refused = values[language], values[parts.refused]
+        sides = asked(parts, values) | on_page(values[parts.query])
+        shown = fill(parts, page(chosen, sides, refused), refused)
+        return shown | {parts.maps: maps(chosen, values[parts.outcomes])}
 
-    def on_stem(language: str, *values: Any) -> list:
-        usual = values[at["stem"]] != "cifar"
-        before, after = values[: at["maxpool"]], values[at["maxpool"] + 1 :]
-        return [usual, *on_input(language, *before, usual, *after)]
-
-    def on_apply(event: gr.EventData, language: str, *values: Any) -> list:
-        try:
-            config = designs.read_address(str(sent(event).get("address")))
-        except DesignError as error:
-            raise gr.Error(reason(language, error), print_exception=False) from error
-        return replaced(name, config, language, values)
-
-    def listen(event: Callable, handler: Callable, own: Sequence = ()) -> None:
-        outputs = [*own, *parts.shown]
-        event(handler, everything, outputs, trigger_mode="always_last", **QUIET).then(
-            None, parts.query, None, js=ADDRESS, api_visibility="private"
-        )
-
-    listen(controls["model"].input, on_network, parts.controls[name])
-    listen(controls["stem"].input, on_stem, [controls["maxpool"]])
-    listen(parts.panels[name].click, on_apply, parts.controls[name])
-    listen(controls["strides"].change, on_input)  # Gradio's textbox calls no pasted text an input
-    for field in ("input_size", "maxpool", "stride_in", "shortcut"):
-        listen(controls[field].input, on_input)
+    inputs = {language, parts.query, parts.refused, parts.outcomes, *parts.all_controls}
+    language.change(on_language, inputs, [*parts.shown, parts.maps], **QUIET)

@@ -12,11 +12,11 @@ import gradio as gr
 
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.classify.tab import load
 from resnet_hub.ui.results.grid import MOST_FILES, Grid, Item, from_folder, from_zip, predict
 from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
 from resnet_hub.ui.shared.errors import refusal, refuse
+from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import PANEL, STATE_KEPT, Page, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import on_gpu

@@ -7,7 +7,8 @@ toast. Gradio renders toasts as HTML, and sentences quote what visitors typed, s
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -55,19 +56,35 @@ def details(error: Exception) -> str:
     return str(error)[:500].rstrip(".")
 
 
+class Toast(gr.Error):
+    """A refusal as Gradio shows it: what a visitor asked in vain, not logged as a fault of the app.
+
+    Args:
+        reason: the error that `explain` puts into words.
+    """
+
+    def __init__(self, language: str, reason: Exception) -> None:
+        super().__init__(html.escape(explain(language, reason), quote=False), print_exception=False)
+        self.reason = reason
+
+
 def refusal(key: str, **facts: Any) -> Refusal:
     """What a visitor asked in vain, for `explain` to say in the page's language."""
     return Refusal(say("en", key, **facts), key, **facts)
 
 
-def refuse(language: str, reason: Exception | str, **facts: Any) -> gr.Error:
-    """The error to raise for what a visitor asked in vain; it is not logged as a fault of the app.
+def refuse(language: str, reason: Exception | str, **facts: Any) -> Toast:
+    """The toast to raise for an error, or for the text of a key with its facts."""
+    return Toast(language, refusal(reason, **facts) if isinstance(reason, str) else reason)
 
-    Args:
-        reason: an error to explain, or the key of a text with its `facts`.
-    """
-    said = say(language, reason, **facts) if isinstance(reason, str) else explain(language, reason)
-    return gr.Error(html.escape(said, quote=False), print_exception=False)
+
+@contextmanager
+def refusing(language: str) -> Iterator[None]:
+    """Raise what is refused inside as a toast."""
+    try:
+        yield
+    except (Refusal, ImageError) as error:
+        raise refuse(language, error) from error
 
 
 def inform(language: str, key: str, seconds: float = 5, **facts: Any) -> None:

@@ -59,6 +59,11 @@ def alert(text: str) -> Markup:
     return _macro("alert", text)
 
 
+def waiting(text: str) -> Markup:
+    """What stands where nothing has been asked for yet."""
+    return _macro("waiting", text)
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[Any]], kind: str = "") -> Markup:
     """A table that scrolls sideways by itself on a narrow screen; the first column names the row.
 

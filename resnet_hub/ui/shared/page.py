@@ -13,9 +13,6 @@ import gradio as gr
 from gradio.utils import get_upload_folder
 
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.shared import html
-from resnet_hub.ui.shared.errors import details, explain, refuse  # noqa: F401
-from resnet_hub.ui.shared.images import VIRIDIS, data_url, viridis  # noqa: F401
 from resnet_hub.ui.shared.text import LANGUAGES, say
 
 if TYPE_CHECKING:
@@ -83,14 +80,6 @@ def language_switch() -> gr.Radio:
     )
 
 
-@dataclass(frozen=True)
-class Part:
-    """What a tab gives the page: its texts in a language, and the components they are for."""
-
-    relabel: Callable[[str], list]
-    relabelled: list
-
-
 def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
     """The example images; a click puts one into `photo`.
 
@@ -129,11 +118,3 @@ def uploaded(payload: dict) -> str | bytes:
 def sent(event: gr.EventData) -> dict:
     """What the page's own script sent with an event; {} for anything else that came."""
     return event._data if isinstance(event._data, dict) else {}
-
-
-# Old names, until every tab uses `errors.py`, `html.py` and `images.py`.
-error_text, reason = explain, details
-
-
-def alert(text: str) -> str:
-    return str(html.alert(text))  # callers join it with strings, which markup would escape

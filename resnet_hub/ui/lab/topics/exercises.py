@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from resnet_hub.geometry import totals, trace
-from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
+from resnet_hub.lab import batchnorm, cost, dropout, fine_tuning, gradients, pooling, residual
 from resnet_hub.ui.lab.form import Choice, Switch, Values
 from resnet_hub.ui.lab.pieces import Topic
 from resnet_hub.ui.lab.topics.pooling import EDGE
@@ -61,10 +61,10 @@ def transfers(language: str) -> Facts:
     cases = {"few": (500, 2, True), "some": (10_000, 50, True), "many": (50_000, 100, True)}
     facts = {}
     for name, case in cases.items():
-        found = adviser.advise(*case)
+        found = fine_tuning.advise(*case)
         facts[name] = say(language, f"lab_transfer_mode_{found.mode}")
         facts[f"{name}_params"] = f"{found.trainable:,}"
-    unlike = adviser.advise(500, 2, similar=False)
+    unlike = fine_tuning.advise(500, 2, similar=False)
     return facts | {"unlike": say(language, f"lab_transfer_mode_{unlike.mode}")}
 
 
@@ -80,7 +80,7 @@ def strided_block(language: str) -> Facts:
 
 
 def overfitting(language: str) -> Facts:
-    feature, full = adviser.advise(500, 2, True), adviser.advise(50_000, 2, True)
+    feature, full = fine_tuning.advise(500, 2, True), fine_tuning.advise(50_000, 2, True)
     rates = dict(full.rates)
     return {
         "feature": f"{feature.trainable:,}",

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from resnet_hub.lab import timeline
+from resnet_hub.lab import family, timeline
 from resnet_hub.ui.lab.form import Choice, Values
 from resnet_hub.ui.lab.pieces import Topic, bar_chart, word
 from resnet_hub.ui.shared.chart import BLUE
@@ -17,26 +17,26 @@ def draw(language: str, values: Values) -> list[Markup]:
         bar_chart(language, "error_axis", errors, colours=(BLUE,)),
         history(language),
         render("lab/pieces.html", piece="heading", text=word(language, "family")),
-        family(language, values["measure"]),
+        family_table(language, values["measure"]),
     ]
 
 
 def history(language: str) -> Markup:
     rows = []
     for each in timeline.MILESTONES:
-        size = short(timeline.size(each.ours).params) if each.ours else "–"
+        size = short(family.size(each.ours).params) if each.ours else "–"
         story = f"{say(language, f'lab_timeline_{each.key}')} ({each.source})"
         rows.append([f"{each.year} {each.name}", size, story])
     return table([word(language, key) for key in ("network", "params", "story")], rows, "stories")
 
 
-def family(language: str, measured: str) -> Markup:
+def family_table(language: str, measured: str) -> Markup:
     """The ResNets with their size and what each is for; the time of the one chosen."""
     rows = []
-    for name in timeline.FAMILY:
-        size = timeline.size(name)
-        time = f"{1000 * timeline.latency(name):.0f} ms" if name == measured else "–"
-        rows.append([name, short(size.params), short(size.macs), time, say(language, f"lab_family_{name}")])
+    for name in family.RESNETS:
+        size = family.size(name)
+        time = f"{1000 * family.latency(name):.0f} ms" if name == measured else "–"
+        rows.append([name, short(size.params), short(size.macs), time, family.USE[name][language]])
     return table(
         [word(language, key) for key in ("network", "params", "macs", "latency", "use")], rows, "stories"
     )
@@ -44,7 +44,7 @@ def family(language: str, measured: str) -> Markup:
 
 TOPICS = {
     "timeline": Topic(
-        (Choice(name="measure", value="none", options=("none", *timeline.FAMILY)),),
+        (Choice(name="measure", value="none", options=("none", *family.RESNETS)),),
         draw,
         study="architectures",
     ),

@@ -2,7 +2,7 @@
 
 from markupsafe import Markup
 
-from resnet_hub.lab import adviser, timeline
+from resnet_hub.lab import family, fine_tuning
 from resnet_hub.ui.lab.form import Choice, Slider, Switch, Values
 from resnet_hub.ui.lab.pieces import Topic, says, sentence, word
 from resnet_hub.ui.shared.chart import number
@@ -12,7 +12,7 @@ from resnet_hub.ui.shared.text import percent, say
 
 def draw(language: str, values: Values) -> list[Markup]:
     given = int(values["images"]), int(values["classes"]), values["similar"], values["network"]
-    found = adviser.advise(*given)
+    found = fine_tuning.advise(*given)
     facts = {
         "mode": say(language, f"lab_transfer_mode_{found.mode}"),
         "trainable": f"{found.trainable:,}",
@@ -34,7 +34,7 @@ TOPICS = {
             Slider(name="images", value=500, least=1, most=10_000_000, typed=True),
             Slider(name="classes", value=2, least=2, most=10_000, typed=True),
             Switch(name="similar", value=True),
-            Choice(name="network", value="resnet50", options=timeline.FAMILY),
+            Choice(name="network", value="resnet50", options=family.RESNETS),
         ),
         draw,
         study="transfer",

@@ -1,8 +1,8 @@
 """What timm calls our networks: its own name where it builds the same one, otherwise ours.
 
-A checkpoint says in `config.json` which architecture timm is to build, and stock timm never loads one into a
-network with other strides or another stem: what timm's name does not imply goes by a name stock timm lacks.
-`timm_models.py` adds those names. Nothing here imports timm.
+`config.json` says which architecture timm is to build. A network that timm's name does not imply, another
+stem or other strides, gets a name that stock timm does not have, so that timm never loads its weights into
+something else; `interop/register_timm.py` adds those names. timm is not imported.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from resnet_hub.config import ModelConfig
 from resnet_hub.models.registry import list_models, model_config
 
 SAME_IN_TIMM = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2")
-# timm's VGG-16 has other keys, which transformers would fill with random numbers and a warning.
+# timm's VGG-16 has other keys, which transformers would fill with random numbers, with only a warning.
 TAKEN_IN_TIMM = {*SAME_IN_TIMM, "vgg16"}
-# Fields that change no answer of a trained network, and those that timm takes from elsewhere in config.json.
+# Fields that change no answer of a trained network, or that timm reads elsewhere in config.json.
 WITHOUT_EFFECT = {"name", "num_classes", "drop_rate", "zero_init_residual"}
 DEEP_STEM = {"stem_width": 32, "stem_type": "deep"}  # timm's resnet50c
 
 
 def architecture(config: ModelConfig) -> tuple[str, dict[str, Any]]:
-    """(architecture, model_args) of timm's `config.json`; timm can build none with a name of its own.
+    """(architecture, model_args) for timm's `config.json`; timm cannot build names outside the registry.
 
     `num_classes` is not among the arguments: timm reads it from the root, and transformers passes it itself.
     """
@@ -39,7 +39,7 @@ def architecture(config: ModelConfig) -> tuple[str, dict[str, Any]]:
 
 
 def changed_fields(config: ModelConfig) -> dict[str, Any]:
-    """The fields that make `config` another network than the one its name stands for, JSON-ready."""
+    """The fields in which `config` differs from the network its name stands for, JSON-ready."""
     usual = model_config(config.name)
     names = [field.name for field in fields(config) if field.name not in WITHOUT_EFFECT]
     changed = {name: getattr(config, name) for name in names if getattr(config, name) != getattr(usual, name)}
@@ -47,5 +47,5 @@ def changed_fields(config: ModelConfig) -> dict[str, Any]:
 
 
 def registered_name(name: str) -> str:
-    """What timm calls our network after `register_timm()`."""
+    """timm's name for our network after `register_timm()`."""
     return f"resnet_hub_{name}" if name in TAKEN_IN_TIMM else name

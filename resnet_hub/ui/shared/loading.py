@@ -1,0 +1,54 @@
+"""Loading a model for a visitor: its size first, then its download on the page's progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from resnet_hub.hub.fetch import HubUnreachable
+from resnet_hub.predict import check_labels_images
+from resnet_hub.ui.shared.errors import details, inform, refuse
+from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shelf import Shelf, TooLarge
+
+
+def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
+    """An offered model that can label images.
+
+    Raises:
+        Toast: in the page's language, when it is not offered or cannot be loaded.
+    """
+    if not shelf.allows(source):
+        key = "unknown_repository" if shelf.takes_any else "unknown_model"
+        raise refuse(language, key, model=source[:100], offered=", ".join(shelf.offered))
+    progress(0, desc=say(language, "loading", model=source))
+
+    def announce(size: int) -> None:
+        facts = {"model": source, "megabytes": f"{size / 1e6:.0f}"}
+        inform(language, "downloading", **facts)
+        progress(0, desc=say(language, "downloading", **facts))
+
+    try:
+        model = shelf.get(source, download_bar(progress), announce)
+        check_labels_images(model)
+        return model
+    except TooLarge as error:
+        raise refuse(language, error) from error
+    except HubUnreachable as error:
+        raise refuse(language, "hub_unreachable", model=source) from error
+    except ValueError as error:  # a CheckpointError, no classes, a device that is not there
+        raise refuse(language, "model_failed", why=details(error)) from error
+
+
+def download_bar(report: Callable) -> type[tqdm]:
+    """A tqdm class that also moves the page's progress bar."""
+
+    class DownloadBar(tqdm):
+        def update(self, n: float | None = 1) -> bool | None:
+            moved = super().update(n)
+            report((self.n, self.total or self.n), unit="B")
+            return moved
+
+    return DownloadBar
