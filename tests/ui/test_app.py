@@ -52,7 +52,7 @@ def test_classify_takes_another_offered_model(client, app_folder, photo):
     assert answer == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_panel_speaks_the_language_asked_for_and_labels_are_the_model_s_own(client, photo):
+def test_the_panel_is_translated_and_the_labels_are_not(client, photo):
     english, japanese = (
         client.predict(handle_file(str(photo)), "resnet20_cifar10", language, api_name="/classify")
         for language in ("en", "ja")
@@ -201,7 +201,7 @@ def test_thirty_two_clients_at_once_each_get_their_own_answer(app_url, model, tm
         image(seed).save(path)
     expected = [dict(answer) for answer in model.predict(paths)]
     assert len({max(answer.values()) for answer in expected}) == 32, (
-        "the images must differ to tell answers apart"
+        "the images must differ, or answers could be swapped"
     )
 
     event = classify_event(app_url)
@@ -218,7 +218,7 @@ def test_thirty_two_clients_at_once_each_get_their_own_answer(app_url, model, tm
         assert answer == pytest.approx(wanted, abs=1e-5)
 
 
-def test_uploads_are_gone_after_their_age(tmp_path):
+def test_uploads_are_deleted_at_their_age(tmp_path):
     script = tmp_path / "short_lived.py"
     script.write_text(
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
@@ -253,7 +253,7 @@ def test_help_does_not_wait_for_gradio():
     (["--port", "99999"], "7860", None), (["--port", "0"], "7860", None), ([], "abc", None),
     (["--port", "8001"], "abc", 8001), ([], "8002", 8002),
 ])  # fmt: skip
-def test_a_port_that_is_none_ends_with_one_line_and_2(flags, environment, port):
+def test_a_bad_port_ends_with_one_line_and_2(flags, environment, port):
     code = f"import app; print(app.parse_arguments({flags}).port)"
     env = os.environ | {"GRADIO_SERVER_PORT": environment}
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env)
@@ -264,7 +264,7 @@ def test_a_port_that_is_none_ends_with_one_line_and_2(flags, environment, port):
         assert "a number from 1 to 65535" in out.stderr.splitlines()[-1]
 
 
-def test_a_model_that_is_not_there_ends_with_one_line_and_2():
+def test_a_missing_model_ends_with_one_line_and_2():
     out = subprocess.run(
         [sys.executable, "app.py", "--model", "/nowhere/at/all"], cwd=ROOT, capture_output=True, text=True
     )

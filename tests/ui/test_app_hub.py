@@ -80,7 +80,7 @@ def test_a_typed_repository_answers_as_the_library_does(client, photo, saved):
     assert ask(client, photo, f" {REPO} ") == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_visitor_does_not_get_what_only_the_owner_s_token_opens(client, photo):
+def test_visitors_do_not_use_the_owner_s_token(client, photo):
     with pytest.raises(AppError, match="no such repository") as error:
         ask(client, photo, "owner/private-net")
     assert TOKEN not in str(error.value)
@@ -92,7 +92,7 @@ def test_a_typed_name_opens_no_directory(client, photo, typed):
         ask(client, photo, typed)
 
 
-def test_with_the_list_only_what_is_on_it_is_loaded(closed_client, photo, online):
+def test_only_listed_models_are_loaded_where_there_is_a_list(closed_client, photo, online):
     assert ask(closed_client, photo, REPO)
     before = len(online.requests)
     with pytest.raises(
@@ -111,7 +111,7 @@ def test_the_list_is_a_file_or_text(given, tmp_path):
     assert parse_arguments(["--models-only-from", text]).models_only_from == ("owner/a", "owner/b")
 
 
-def test_a_list_with_something_else_on_it_ends_with_one_line_and_2():
+def test_a_list_with_a_bad_name_ends_with_one_line_and_2():
     command = [sys.executable, "app.py", "--models-only-from", "owner/a,/etc"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert out.returncode == 2 and "'/etc' is no Hub repository id" in out.stderr.splitlines()[-1]
@@ -144,7 +144,7 @@ def test_what_visitors_name_leaves_nothing_on_the_disk(hub, saved, tmp_path):
     assert list((tmp_path / "hub_cache").rglob("*.safetensors"))
 
 
-def test_a_private_model_in_the_owner_s_cache_is_nobody_else_s_while_the_hub_is_away(hub, saved):
+def test_visitors_do_not_get_a_private_model_from_the_owner_s_cache_while_offline(hub, saved):
     hub.add("owner/private-net", saved, private=True)
     resnet_hub.from_pretrained("owner/private-net", token=TOKEN)
     hub.faults.append(lambda *request: "drop")
@@ -221,7 +221,7 @@ def test_what_is_not_allowed_is_not_loaded(hub, saved):
     assert not hub.requests
 
 
-def test_a_broken_repository_is_said_in_one_line(hub, saved):
+def test_a_broken_repository_is_refused_in_one_line(hub, saved):
     repo = hub.add(REPO, saved)
     repo.commit({"config.json": b"{"})
     with pytest.raises(gr.Error, match=f"{REPO}: config.json"):
@@ -253,14 +253,14 @@ def test_a_network_that_cannot_label_images_is_refused_in_one_line(hub, tmp_path
 @pytest.mark.parametrize(
     ("size", "shown"), [((1, 4096), (1, 256)), ((4096, 8), (256, 1)), ((32, 32), (256, 256))]
 )
-def test_where_it_looked_is_one_size_whatever_the_network_sees(size, shown):
+def test_the_grad_cam_image_has_one_size_for_every_input_size(size, shown):
     assert overlay(Image.new("RGB", size), np.ones((2, 2), np.float32)).size == shown
 
 
 # Cards
 
 
-def test_a_card_of_unclosed_comments_does_not_hold_the_page():
+def test_a_card_of_unclosed_comments_renders_soon():
     started = time.perf_counter()
     shown = card_html("# Title\n" + "<!--" * 50_000, "en")
     assert "Title" in shown and "<!--" not in shown
@@ -278,7 +278,7 @@ def test_the_card_is_that_of_the_loaded_commit(hub, saved):
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
-def test_where_there_is_no_card_that_is_said(hub, saved, language):
+def test_a_missing_card_is_explained(hub, saved, language):
     repo = hub.add(REPO, saved)
     shelf = Shelf()
     assert say(language, "card_gone", model=REPO) in shown_card(shelf, REPO, language)

@@ -100,7 +100,7 @@ def test_any_size_can_be_typed(explorer):
         expect_costs(page, A, B | {"input_size": parse_size(text)})
 
 
-def test_what_cannot_be_is_said_beside_the_controls_and_the_other_design_stays(explorer):
+def test_an_impossible_design_is_explained_and_the_other_one_stays(explorer):
     page = explorer()
     for label, text, words in (
         ("Input (H×W)", "0", "1 to 4096"),

@@ -83,7 +83,7 @@ def test_the_controls_bring_back_their_design(seed):
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_python_builds_this_very_network(seed, monkeypatch):
+def test_the_python_builds_exactly_this_network(seed, monkeypatch):
     config = any_design(seed)
     built = []
     monkeypatch.setattr("resnet_hub.create_model", lambda name, **o: built.append((name, o)), raising=False)
@@ -116,7 +116,7 @@ def test_the_python_builds_this_very_network(seed, monkeypatch):
         ("alexnet.32", "nothing_left"),
     ],
 )
-def test_what_cannot_be_is_refused_with_a_sentence(text, code):
+def test_an_impossible_design_is_refused_with_a_sentence(text, code):
     with pytest.raises(Refusal) as refused:
         designs.design(designs.read_address(text))
     assert refused.value.code == f"design_{code}"
@@ -137,7 +137,7 @@ def test_the_smallest_image_named_is_one_that_works():
 @pytest.mark.parametrize(
     "stem, sides", [("imagenet", [32, 16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 32, 16, 8, 4])]
 )
-def test_the_drawing_is_the_course_s_table_to_scale(stem, sides):
+def test_maps_are_drawn_to_scale(stem, sides):
     found = designs.design(designs.read("resnet50", stem, "32"))
     drawn = ET.fromstring(explore_page.drawing("en", "A", found, 2.0))
     boxes = drawn.findall(f"{SVG}rect")
@@ -161,7 +161,7 @@ def test_no_drawing_leaves_its_frame(seed):
 @pytest.mark.parametrize(
     "text", ["resnet50.4096x1", "resnet50.1024x32", "resnet50.4096.stem-cifar.maxpool-yes"]
 )
-def test_extreme_sizes_are_drawn_in_a_frame_one_can_look_at(text):
+def test_extreme_sizes_are_drawn_in_a_frame_of_usual_size(text):
     found = designs.design(designs.read_address(text))
     scale = common_scale([explore_page.maps_of("en", found)])
     drawn = ET.fromstring(explore_page.drawing("en", "A", found, scale))
@@ -185,7 +185,7 @@ def test_the_page_shows_the_numbers_of_both_designs(language):
     assert shown.query == "?a=resnet50.32&b=resnet50.32.stem-cifar"
 
 
-def test_a_page_is_as_well_formed_as_its_words_are_hostile():
+def test_hostile_words_are_escaped():
     wrong = explore_page.examine(lambda: designs.read("<img src=x onerror=alert(1)>"))
     shown = explore_page.page("en", {"A": wrong, "B": wrong}, {"A": wrong})
     assert "<img" not in str(shown) and shown.panels["A"].count("&lt;img") == 2
@@ -377,7 +377,7 @@ def test_another_design_is_not_called_trained(shelf, photo, text):
     assert "Random weights" in explore_page.weights_text("en", run(shelf, text, str(photo)))
 
 
-def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path):
+def test_weights_that_one_visitor_named_are_not_shown_to_another(photo, tmp_path):
     create_model("resnet20_cifar", shortcut="projection").save_pretrained(tmp_path / "net")
     text, folder = "resnet20_cifar.32.shortcut-projection", str(tmp_path / "net")
     for offered, source in (((), None), ((folder,), folder)):
@@ -386,7 +386,7 @@ def test_weights_a_visitor_named_are_not_another_s_trained_ones(photo, tmp_path)
         assert run(shelf, text, photo).source == source
 
 
-def test_trained_weights_at_another_size_are_said_to_be_out_of_place(shelf, photo):
+def test_the_page_says_when_weights_were_trained_at_another_size(shelf, photo):
     found = run(shelf, "resnet20_cifar.96", str(photo))
     assert found.source and "32×32" in explore_page.weights_text("en", found)
 

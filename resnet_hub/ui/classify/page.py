@@ -13,7 +13,7 @@ from resnet_hub.predict import Prediction
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, render, waiting
 from resnet_hub.ui.shared.images import VIRIDIS, viridis
-from resnet_hub.ui.shared.text import TEXT, say
+from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
 from resnet_hub.ui.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -34,15 +34,21 @@ class Shown:
     heat: np.ndarray | None = None  # (h, w), 0 to 1, once Grad-CAM was asked for
 
 
-Outcome = Shown | Exception | None  # an answer, why there is none, or nothing asked yet
+Failure = dict[str, str]  # why there is no answer, by language; an error itself would hold on to its image
+Outcome = Shown | Failure | None  # None before the first photo
+
+
+def failure(error: Exception) -> Failure:
+    """What went wrong, in every language."""
+    return {language: explain(language, getattr(error, "reason", error)) for language in LANGUAGES}
 
 
 def panel(language: str, outcome: Outcome) -> Markup:
     """Best guess, notice, the network's input and where the answer came from; or why there is none."""
     if outcome is None:
         return waiting(say(language, "waiting"))
-    if isinstance(outcome, Exception):
-        return alert(explain(language, outcome))
+    if isinstance(outcome, dict):
+        return alert(outcome[language])
     seen = outcome.prediction.seen
     return render(
         "classify/result.html",
@@ -57,7 +63,7 @@ def panel(language: str, outcome: Outcome) -> Markup:
 
 
 def revision(language: str, name: str) -> str:
-    """Which weights answered: "shipped with this app", "commit 1a2b3c4d5e6f"."""
+    """Which weights answered: "built in", "commit 1a2b3c4d5e6f"."""
     key = f"revision_{name}"
     return say(language, key) if key in TEXT else say(language, "revision_commit", commit=name[:12])
 

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
-from resnet_hub.ui.classify.page import Outcome, Shown, model_info, panel
+from resnet_hub.ui.classify.page import Failure, Outcome, Shown, failure, model_info, panel
 from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, uploaded
@@ -70,7 +70,30 @@ def question(page: Page) -> tuple[gr.Image, gr.Dropdown]:
 
 def wire_photo(page: Page, parts: Parts) -> None:
     """A photo or another model: the answer, or why there is none."""
-    failures: Recent[str, Exception | None] = Recent(FAILURES_KEPT)
+    failures: Recent[str, Failure | None] = Recent(FAILURES_KEPT)
+
+    def on_failure(language: str, request: gr.Request) -> tuple:
+        """Replace the answer to an earlier photo by what went wrong."""
+        why = failures.get(request.session_hash, lambda: None)
+        return None, panel(language, why), why
+
+    outputs = [parts.label, parts.panel, parts.outcome]
+    answered = gr.on(
+        [parts.photo.change, parts.model.change],
+        classifier(page, failures),
+        [parts.photo, parts.model, page.language],
+        outputs,
+        api_name="classify",
+        preprocess=False,  # gr.Image would open the file first and report a broken one in PIL's words
+        concurrency_limit=4,
+        show_progress_on=[parts.label],
+        trigger_mode="always_last",
+    )
+    answered.failure(on_failure, page.language, outputs, **QUIET)
+
+
+def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
+    """The function behind `/classify`; it leaves in `failures`, by session, why there is no answer."""
 
     @on_gpu
     def infer(photo: str | bytes, source: str) -> Prediction:
@@ -90,28 +113,11 @@ def wire_photo(page: Page, parts: Parts) -> None:
         try:
             shown = answer(page, infer, image, (model or DEFAULT_MODEL).strip(), language, progress)
         except Exception as error:
-            failures.put(request.session_hash, getattr(error, "reason", error))
+            failures.put(request.session_hash, failure(error))
             raise
         return dict(shown.prediction.top), panel(language, shown), shown
 
-    def on_failure(language: str, request: gr.Request) -> tuple:
-        """Replace the answer to an earlier photo by what went wrong."""
-        why = failures.get(request.session_hash, lambda: None)
-        return None, panel(language, why), why
-
-    outputs = [parts.label, parts.panel, parts.outcome]
-    answered = gr.on(
-        [parts.photo.change, parts.model.change],
-        on_classify,
-        [parts.photo, parts.model, page.language],
-        outputs,
-        api_name="classify",
-        preprocess=False,  # gr.Image would open the file first and report a broken one in PIL's words
-        concurrency_limit=4,
-        show_progress_on=[parts.label],
-        trigger_mode="always_last",
-    )
-    answered.failure(on_failure, page.language, outputs, **QUIET)
+    return on_classify
 
 
 def answer(page: Page, infer: Callable, image: dict, source: str, language: str, progress: Callable) -> Shown:

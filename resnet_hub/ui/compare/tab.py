@@ -20,7 +20,7 @@ from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
-from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.errors import details, refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, uploaded
 from resnet_hub.ui.shared.text import known_language, say
@@ -30,6 +30,7 @@ MOST_REFERENCES = 4
 MOST_PHOTOS = 64
 # Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "compare"}
+PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
 
@@ -147,13 +148,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
         return refs.side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
 
-    def on_compare(
-        image,
-        model=DEFAULT_MODEL,
-        reference=COUNTERPART,
-        language="en",
-        progress=gr.Progress(),  # noqa: B008
-    ):
+    def on_compare(image, model=DEFAULT_MODEL, reference=COUNTERPART, language="en", progress=PROGRESS):
         """One photo through one of our models and through timm's.
 
         `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
@@ -163,12 +158,11 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         if image is None:
             return None, page(language, None), None
         load(shelf, model, language, progress)
-        names = reference_names(reference, language)
-        keys, missing = load_references(references, names, model, download_bar(progress))
-        try:
+        keys, missing = load_references(
+            references, reference_names(reference, language), model, download_bar(progress)
+        )
+        with refusing(language):
             ours, besides = look(uploaded(image), model, keys)
-        except ImageError as error:
-            raise refuse(language, error) from error
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
         return document(compared), page(language, compared), compared
 
@@ -195,7 +189,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
         model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
         return refs.latency(model, model.preprocess.input_size)
 
-    def on_measure(compared: Compared | None, language: str, progress=gr.Progress()):  # noqa: B008
+    def on_measure(compared: Compared | None, language: str, progress=PROGRESS):
         if compared is None:
             raise refuse(language, "compare_first")
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
@@ -203,7 +197,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
                 try:
                     references.seconds[key] = time_it(key)
                 except ValueError as error:  # no longer in memory, and no longer available
-                    raise refuse(language, error) from error
+                    raise refuse(language, "model_failed", why=details(error)) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 
@@ -235,7 +229,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
     def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list]:
         return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
-    def on_many(files: list | None, model: str, reference, language: str, progress=gr.Progress()):  # noqa: B008
+    def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
         if not files:
             raise refuse(language, "compare_many_none")
         if len(files) > MOST_PHOTOS:
@@ -291,7 +285,7 @@ def family_guide(given: Page, tab: gr.Tab) -> None:
     def shown(language: str) -> str:
         return family_page(language, seconds)
 
-    def on_measure(language: str, progress=gr.Progress()) -> str:  # noqa: B008
+    def on_measure(language: str, progress=PROGRESS) -> str:
         for name in progress.tqdm(list_models(), desc=say(language, "family_measure")):
             if name not in seconds:
                 seconds[name] = time_it(name)

@@ -15,20 +15,14 @@ from io import StringIO
 from typing import Any, get_args, get_type_hints
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.errors import Refusal
 from resnet_hub.geometry import InputTooSmall, Row, trace
 from resnet_hub.geometry.advice import Advice, advise
 from resnet_hub.models.flags import parse_size, parse_strides
 from resnet_hub.models.registry import list_models, model_config
-from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shared.errors import refusal
 
 FIELDS = ("model", "stem", "input_size", "strides", "maxpool", "stride_in", "shortcut")
 SWITCH = {"yes": True, "no": False}
-
-
-def refusal(code: str, **facts: Any) -> Refusal:
-    """The refusal that the text `code` puts into words."""
-    return Refusal(say("en", code, **facts), code, **facts)
 
 
 @dataclass(frozen=True)

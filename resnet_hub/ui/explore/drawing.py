@@ -97,7 +97,7 @@ def _box(each: Map, scale: float, middle: float, floor: float, colour: str) -> s
 
 
 def _grid(left: float, top: float, width: float, height: float, size: tuple[int, int]) -> str:
-    """The positions of a map, where they are large enough to be told apart."""
+    """The positions of a map, where they are large enough to see."""
     if max(size) > 64 or width / size[1] < 2:
         return ""
     down = "".join(f"M{left + i * width / size[1]:.1f} {top:.1f}v{height:.1f}" for i in range(1, size[1]))

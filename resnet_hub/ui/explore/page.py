@@ -18,7 +18,7 @@ from resnet_hub.ui.explore.run import Run
 from resnet_hub.ui.results import recorded
 from resnet_hub.ui.shared.chart import Line, lines, standalone
 from resnet_hub.ui.shared.errors import explain
-from resnet_hub.ui.shared.html import alert, download_url, render, table  # noqa: F401  for Lab and Results
+from resnet_hub.ui.shared.html import alert, download_url, render
 from resnet_hub.ui.shared.text import memory, name_of, percent, say, short
 
 START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}  # name of a design -> its first address

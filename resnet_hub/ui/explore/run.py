@@ -17,7 +17,8 @@ from resnet_hub.geometry import BYTES, stages, totals
 from resnet_hub.models.build import build_network
 from resnet_hub.predict import DEFAULT_MODEL, stage_maps
 from resnet_hub.preprocess import load_image
-from resnet_hub.ui.explore.designs import Design, refusal
+from resnet_hub.ui.explore.designs import Design
+from resnet_hub.ui.shared.errors import refusal
 from resnet_hub.ui.shared.images import data_url, viridis
 from resnet_hub.ui.shared.text import memory, short
 from resnet_hub.ui.shelf import Shelf

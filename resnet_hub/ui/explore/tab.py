@@ -18,7 +18,6 @@ from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import document
 from resnet_hub.models.registry import list_models
-from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import FIELDS, Design
 from resnet_hub.ui.explore.page import (
@@ -35,7 +34,7 @@ from resnet_hub.ui.explore.page import (
     page,
 )
 from resnet_hub.ui.explore.run import Run, run, too_costly
-from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, sent, uploaded
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import on_gpu
@@ -302,10 +301,8 @@ def wire_design(parts: Parts, name: str, language: gr.Radio) -> None:
         return gr.skip() if is_echo(parts, name, values) else on_input(values)
 
     def on_apply(values: Values, event: gr.EventData) -> Updates:
-        try:
+        with refusing(values[language]):
             config = designs.read_address(str(sent(event).get("address")))
-        except Refusal as refusal:
-            raise refuse(values[language], refusal) from refusal
         return replace_design(parts, name, config, values[language], values)
 
     def listen(event: Callable, handler: Callable) -> None:
@@ -344,13 +341,11 @@ def wire_run(parts: Parts, given: Page) -> None:
         language, photo = known_language(values[given.language]), values[parts.photo]
         if photo is None:
             raise refuse(language, "run_no_image")
-        try:
+        with refusing(language):
             done = {
                 name: too_costly(name, side) or go(side, uploaded(photo))
                 for name, side in asked(parts, values).items()
             }
-        except ImageError as error:
-            raise refuse(language, error) from error
         return {parts.maps: maps(language, done), parts.outcomes: done}
 
     parts.run.click(

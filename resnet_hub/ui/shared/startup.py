@@ -15,7 +15,7 @@ MODULE, WRITER = "gradio.component_meta", "create_or_modify_pyi"
 
 
 class WithoutStubs(MetaPathFinder):
-    """Finds gradio's module of component classes and, once it is loaded, stills what writes the stubs."""
+    """Finds gradio's module of component classes and, once it is loaded, turns off what writes the stubs."""
 
     def find_spec(self, name: str, path, target=None) -> ModuleSpec | None:
         if name != MODULE:
@@ -24,12 +24,12 @@ class WithoutStubs(MetaPathFinder):
         spec = PathFinder.find_spec(name, path)
         load = spec.loader.exec_module
 
-        def load_and_still(module) -> None:
+        def load_without_writer(module) -> None:
             load(module)
-            if hasattr(module, WRITER):  # another gradio may have another name for it: then it is only slower
+            if hasattr(module, WRITER):  # renamed in another version: then the start is only slower
                 setattr(module, WRITER, lambda *_: None)
 
-        spec.loader.exec_module = load_and_still
+        spec.loader.exec_module = load_without_writer
         return spec
 
 

@@ -2,7 +2,8 @@
 
 from markupsafe import Markup
 
-from resnet_hub.lab import family, timeline
+from resnet_hub.lab import family as guide
+from resnet_hub.lab import timeline
 from resnet_hub.ui.lab.form import Choice, Values
 from resnet_hub.ui.lab.pieces import Topic, bar_chart, word
 from resnet_hub.ui.shared.chart import BLUE
@@ -17,26 +18,26 @@ def draw(language: str, values: Values) -> list[Markup]:
         bar_chart(language, "error_axis", errors, colours=(BLUE,)),
         history(language),
         render("lab/pieces.html", piece="heading", text=word(language, "family")),
-        family_table(language, values["measure"]),
+        family(language, values["measure"]),
     ]
 
 
 def history(language: str) -> Markup:
     rows = []
     for each in timeline.MILESTONES:
-        size = short(family.size(each.ours).params) if each.ours else "–"
+        size = short(guide.size(each.ours).params) if each.ours else "–"
         story = f"{say(language, f'lab_timeline_{each.key}')} ({each.source})"
         rows.append([f"{each.year} {each.name}", size, story])
     return table([word(language, key) for key in ("network", "params", "story")], rows, "stories")
 
 
-def family_table(language: str, measured: str) -> Markup:
+def family(language: str, measured: str) -> Markup:
     """The ResNets with their size and what each is for; the time of the one chosen."""
     rows = []
-    for name in family.RESNETS:
-        size = family.size(name)
-        time = f"{1000 * family.latency(name):.0f} ms" if name == measured else "–"
-        rows.append([name, short(size.params), short(size.macs), time, family.USE[name][language]])
+    for name in guide.RESNETS:
+        size = guide.size(name)
+        time = f"{1000 * guide.latency(name):.0f} ms" if name == measured else "–"
+        rows.append([name, short(size.params), short(size.macs), time, guide.USE[name][language]])
     return table(
         [word(language, key) for key in ("network", "params", "macs", "latency", "use")], rows, "stories"
     )
@@ -44,7 +45,7 @@ def family_table(language: str, measured: str) -> Markup:
 
 TOPICS = {
     "timeline": Topic(
-        (Choice(name="measure", value="none", options=("none", *family.RESNETS)),),
+        (Choice(name="measure", value="none", options=("none", *guide.RESNETS)),),
         draw,
         study="architectures",
     ),

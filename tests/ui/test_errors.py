@@ -1,0 +1,43 @@
+"""The promises of the page's errors: said in the visitor's language, and never as a stranger's HTML."""
+
+import pytest
+
+from resnet_hub.errors import Refusal
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.errors import Toast, explain, refuse, refusing
+from resnet_hub.ui.shared.html import alert, notice, table
+from resnet_hub.ui.shelf import Recent
+
+HARM = "<img src=x onerror=alert(1)>"
+
+
+def test_an_error_is_explained_by_the_text_its_code_names():
+    error = ImageError("too large", "file_too_large", max_bytes=30_000_000)
+    assert explain("en", error) == "The file is larger than 30 MB. Save a smaller version and try again."
+    assert explain("ja", error).startswith("ファイルが 30 MB を超えています")
+
+
+def test_an_error_without_a_text_is_shown_as_details():
+    unknown = Refusal("No such thing.", "unheard_of")
+    assert explain("en", unknown) == "That did not work. Details: No such thing."
+    assert "詳細（英語）：No such thing" in explain("ja", ValueError("No such thing."))
+
+
+def test_a_toast_escapes_what_a_visitor_typed():
+    toast = refuse("en", "unknown_model", model=HARM, offered="a")
+    assert "<img" not in toast.message and "&lt;img" in toast.message
+    with pytest.raises(Toast, match="&lt;img"), refusing("en"):
+        raise Refusal(HARM)
+
+
+def test_pieces_of_the_page_escape_text_and_keep_markup():
+    for piece in (alert(HARM), notice(HARM), table([HARM], [[HARM, {"text": HARM, "kind": "yes"}]])):
+        assert "<img" not in piece and "&lt;img" in piece
+    assert notice("fine") in table(["head"], [["row", notice("fine")]])
+
+
+def test_the_least_recently_used_value_is_dropped_first():
+    kept: Recent[str, str] = Recent(2)
+    for key in ("a", "b", "a", "c"):
+        kept.get(key, key.upper)
+    assert kept.items() == [("a", "A"), ("c", "C")]
