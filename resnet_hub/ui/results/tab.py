@@ -10,12 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_hub.errors import Refusal
-from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.results.grid import MOST_FILES, Grid, Item, from_folder, from_zip, predict
 from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
-from resnet_hub.ui.shared.errors import refusal, refuse
+from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import PANEL, STATE_KEPT, Page, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
@@ -50,10 +48,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     grid = gr.HTML("", elem_id="grid", js_on_load=None, **PANEL)
     found, seen = gr.State(None, time_to_live=STATE_KEPT), gr.State(False)
     given, panels = [language, found, seen], [shown, form, grid, seen]
-
-    @on_gpu
-    def go(model: Any, name: str, items: list[Item]) -> Grid:
-        return predict(model, name, items)
+    classify_all = on_gpu(predict)
 
     def everything(language: str, found: Grid | None) -> list:
         language = known_language(language)
@@ -67,11 +62,9 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
         language, name = known_language(language), str(sent(event).get("model"))
-        try:
+        with refusing(language):
             items = items_of(event)
-            done = go(load(shelf, name, language, progress), name, items)
-        except (Refusal, ImageError) as error:
-            raise refuse(language, error) from error
+            done = classify_all(load(shelf, name, language, progress), name, items)
         return show_grid(language, done), done
 
     tab.select(on_select, given, panels, **EVENT)
