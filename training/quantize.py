@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from resnet_hub import from_pretrained
 from resnet_hub.hub.load import HubModel
-from resnet_hub.interop.convert import export_onnx
+from resnet_hub.interop.onnx import export_onnx
 from training.data import FolderSet, ImageSet, find_data, in_memory, normalise
 from training.engine import TrainingError, write_json
 from training.evaluate import check_classes

@@ -125,7 +125,7 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
 
     from resnet_hub.device import pick_device
     from resnet_hub.hub.load import SkipRandomFill
-    from resnet_hub.interop.reference import latency
+    from resnet_hub.interop.side_by_side import latency
     from resnet_hub.models.build import create_model
 
     with SkipRandomFill():
@@ -134,7 +134,7 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
         for parameter in model.parameters():  # what memory held could be subnormal, and slow
             parameter.zero_()
     model = model.to(pick_device(device)).eval()
-    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, least=least)
+    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, min_runs=least)
 
 
 def table(rows: list[Choice], seconds: dict[str, float]) -> str:
