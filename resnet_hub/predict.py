@@ -28,8 +28,8 @@ from resnet_hub.preprocess import ImageError, load_image
 if TYPE_CHECKING:
     import numpy as np
 
-    from resnet_hub.hub.load import HubModel
     from resnet_hub.interop.reference import Reference
+    from resnet_hub.models.base import Network
 
 DEFAULT_MODEL = "resnet20_cifar10"
 BATCH = 64  # images through the network at once
@@ -57,7 +57,7 @@ class Prediction:
 
 
 @contextmanager
-def evaluation(model: HubModel | Reference) -> Iterator[None]:
+def evaluation(model: Network | Reference) -> Iterator[None]:
     """Run in eval mode without gradients; afterwards each module is in the mode it was in before."""
     import torch
 
@@ -73,7 +73,7 @@ def evaluation(model: HubModel | Reference) -> Iterator[None]:
 
 
 def classify(
-    model: HubModel | Reference, images: list[str | Path | bytes | BinaryIO | Image.Image], *, top_k: int = 5
+    model: Network | Reference, images: list[str | Path | bytes | BinaryIO | Image.Image], *, top_k: int = 5
 ) -> list[Prediction]:
     """Classify images in batches.
 
@@ -96,13 +96,13 @@ def classify(
     return predictions
 
 
-def check_has_classes(model: HubModel | Reference) -> None:
+def check_has_classes(model: Network | Reference) -> None:
     """Raises ValueError for a headless model."""
     if not model.labels:
         raise Refusal(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
 
 
-def check_labels_images(model: HubModel) -> None:
+def check_labels_images(model: Network) -> None:
     """Refuse one of our networks that cannot label images.
 
     Raises:
@@ -114,7 +114,7 @@ def check_labels_images(model: HubModel) -> None:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(model: HubModel | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
@@ -142,7 +142,7 @@ def _classify_crops(model: HubModel | Reference, crops: list[Image.Image], top_k
     ]
 
 
-def saliency(model: HubModel, crop: Image.Image, class_index: int) -> np.ndarray:
+def saliency(model: Network, crop: Image.Image, class_index: int) -> np.ndarray:
     """Grad-CAM: where the last feature map raises the score of a class (Selvaraju et al., arXiv 1610.02391).
 
     Args:
@@ -167,7 +167,7 @@ def saliency(model: HubModel, crop: Image.Image, class_index: int) -> np.ndarray
     return (cam / cam.max().clamp(min=1e-8)).cpu().numpy()
 
 
-def stage_maps(model: HubModel, crop: Image.Image, channels: int = 8) -> list[np.ndarray]:
+def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.ndarray]:
     """The first channels of each stage's feature map.
 
     Args:
@@ -232,7 +232,7 @@ def _as_text(path: str, prediction: Prediction) -> str:
 
 
 def _as_json(
-    model: HubModel, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]
+    model: Network, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]
 ) -> dict[str, Any]:
     return {
         "model": model.source,

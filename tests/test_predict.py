@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from resnet_hub import create_model, predict
-from resnet_hub.hub.load import Calibration
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import classify, main, saliency
 from resnet_hub.preprocess import ImageError
 

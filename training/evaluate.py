@@ -22,7 +22,7 @@ from resnet_hub import from_pretrained
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
-from resnet_hub.hub.load import Calibration
+from resnet_hub.models.calibration import Calibration
 from training.data import DataError, ImageSet, load_data, load_images
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json

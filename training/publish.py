@@ -24,7 +24,7 @@ from resnet_hub.hub.card import data_name, is_public_name, render_card, without_
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
 from resnet_hub.hub.push import push_folder
-from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture
+from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.data import load_data
 from training.evaluate import TOLERANCE, card_differences, check_classes, measure
 

@@ -20,8 +20,8 @@ import torch
 from tqdm import tqdm
 
 from resnet_hub import from_pretrained
-from resnet_hub.hub.load import HubModel
 from resnet_hub.interop.onnx import export_onnx
+from resnet_hub.models.base import Network
 from training.data import FolderSet, ImageSet, find_data, in_memory, normalise
 from training.engine import TrainingError, write_json
 from training.evaluate import check_classes
@@ -63,7 +63,7 @@ def onnx_runner(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
-def torch_runner(model: HubModel) -> Callable[[np.ndarray], np.ndarray]:
+def torch_runner(model: Network) -> Callable[[np.ndarray], np.ndarray]:
     """The same by the network itself."""
     model = model.to(memory_format=torch.channels_last)
 
@@ -75,7 +75,7 @@ def torch_runner(model: HubModel) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def batches_of(
-    data: ImageSet | FolderSet, model: HubModel, count: int, size: int = 128
+    data: ImageSet | FolderSet, model: Network, count: int, size: int = 128
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(pixels, labels) of the first `count` images of `data` spread over its classes, normalised."""
     index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
@@ -83,7 +83,7 @@ def batches_of(
         yield normalise(pixels, model.preprocess, CPU).contiguous().numpy(), data.labels[read].numpy()
 
 
-def compare(runners: dict[str, Callable], model: HubModel, test: ImageSet, rounds: int) -> dict[str, dict]:
+def compare(runners: dict[str, Callable], model: Network, test: ImageSet, rounds: int) -> dict[str, dict]:
     """Accuracy, agreement with fp32 and milliseconds an image, one at a time and by 32, in turn."""
     labels, answers = [], {name: [] for name in runners}
     for images, true in tqdm(batches_of(test, model, len(test)), "measuring", leave=False):

@@ -26,12 +26,12 @@ from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
 from resnet_hub.hub.load import (
-    HubModel,
     check_maps,
+    disambiguate,
+    from_pretrained,
     naming,
     read_json,
     read_labels,
-    told_apart,
 )
 from resnet_hub.interop.counterpart import is_stock
 from resnet_hub.interop.onnx import export_onnx, onnx_difference
@@ -44,7 +44,8 @@ from resnet_hub.interop.transformers import (
     preprocess_to_transformers,
     to_transformers,
 )
-from resnet_hub.models.build import build_network, from_pretrained
+from resnet_hub.models.base import Network
+from resnet_hub.models.build import build_network
 from resnet_hub.models.registry import model_config
 
 LAYOUTS = ("resnet_hub", "timm", "torchvision", "transformers", "onnx")
@@ -54,7 +55,7 @@ ONNX_TOLERANCE = 1e-4  # of the largest logit; ONNX Runtime fuses and reorders
 # Reading
 
 
-def load(source: str, name: str | None = None) -> HubModel:
+def load(source: str, name: str | None = None) -> Network:
     """A network with the weights of a checkpoint directory, a Hub repository or a bare weights file.
 
     Args:
@@ -75,12 +76,12 @@ def load(source: str, name: str | None = None) -> HubModel:
     return _from_transformers(checkpoint, values)
 
 
-def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> HubModel:
+def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> Network:
     with naming(checkpoint, checkpoint.config):
         config = config_from_transformers(values)
         names = values.get("id2label")
         if names is not None:
-            names = told_apart([str(names[number]) for number in sorted(names, key=int)])
+            names = disambiguate([str(names[number]) for number in sorted(names, key=int)])
         labels = read_labels({"label_names": names}, config)
     processor = checkpoint.config.with_name(PROCESSOR_FILE)
     commit = checkpoint.revision if checkpoint.is_cached else None
@@ -97,7 +98,7 @@ def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> HubMod
     return model
 
 
-def _from_file(path: Path, name: str | None) -> HubModel:
+def _from_file(path: Path, name: str | None) -> Network:
     if name is None:
         raise Refusal(f"{path} does not say which network it is; give --model, e.g. --model resnet50")
     state = _read_tensors(path)
@@ -123,7 +124,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> HubModel:
+def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Network:
     """A network with these weights, in eval mode.
 
     Raises:
@@ -142,7 +143,7 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> HubMod
 # Writing
 
 
-def save(model: HubModel, out: Path, layout: str) -> None:
+def save(model: Network, out: Path, layout: str) -> None:
     """Write a network: a directory for resnet_hub and transformers, one file for the other layouts.
 
     A file of timm's or torchvision's is safetensors where its name says so, otherwise for `torch.load`.
@@ -175,7 +176,7 @@ def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in state.items()}
 
 
-def _save_transformers(model: HubModel, out: Path) -> None:
+def _save_transformers(model: Network, out: Path) -> None:
     documents = {
         "config.json": config_to_transformers(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
@@ -227,7 +228,7 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{model.config.name}, {count:,} parameters: {options.out}{checked}")
 
 
-def _checked_onnx(model: HubModel, path: Path) -> str:
+def _checked_onnx(model: Network, path: Path) -> str:
     difference = onnx_difference(model, path)
     said = f"ONNX Runtime differs by {difference:.1e} of the largest logit"
     if not difference <= ONNX_TOLERANCE:

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.timm_names import SAME_IN_TIMM
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.models.timm_names import SAME_IN_TIMM
 
 LIBRARIES = ("timm", "torchvision")
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from resnet_hub.hub.load import HubModel
+from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
 
 
-def export_onnx(model: HubModel, path: Path) -> None:
+def export_onnx(model: Network, path: Path) -> None:
     """Write the network for batches of any size: `pixels` (N, C, H, W), normalised -> `logits`.
 
     Labels, preprocessing and provenance go into the file's metadata (see `onnx_metadata`).
@@ -36,12 +36,12 @@ def export_onnx(model: HubModel, path: Path) -> None:
     program.save(path, external_data=False)
 
 
-def input_shape(model: HubModel) -> tuple[int, int, int]:
+def input_shape(model: Network) -> tuple[int, int, int]:
     """(C, H, W) of the images that the network's own preprocessing makes."""
     return (model.config.in_chans, *model.preprocess.input_size[1:])
 
 
-def onnx_metadata(model: HubModel) -> dict[str, str]:
+def onnx_metadata(model: Network) -> dict[str, str]:
     """How an image becomes `pixels`, in words and as timm's data config, and what the logits mean."""
     return {
         "resnet_hub.preprocessing": preprocess_words(model.preprocess),
@@ -63,7 +63,7 @@ def preprocess_words(preprocess: Preprocess) -> str:
     )
 
 
-def onnx_difference(model: HubModel, path: Path) -> float:
+def onnx_difference(model: Network, path: Path) -> float:
     """Largest difference of ONNX Runtime's logits from ours on three random images, over the largest."""
     import onnxruntime
 

@@ -26,7 +26,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
 from resnet_hub.geometry import totals, trace
-from resnet_hub.hub.load import SkipRandomFill, default_preprocess
 from resnet_hub.interop.counterpart import (
     LIBRARIES,
     counterpart,
@@ -34,7 +33,9 @@ from resnet_hub.interop.counterpart import (
     no_counterpart,
     provenance,
 )
+from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import build_network
+from resnet_hub.models.initialise import SkipRandomFill
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import load_image
 
@@ -208,7 +209,7 @@ def differences(
     """Everything compared in one mode and one precision, for two networks with the same weights.
 
     Args:
-        ours: a `HubModel`.
+        ours: a `Network`.
         theirs: its counterpart; both are left in `mode` and in `precision`.
         pixels: normalised images (N, C, H, W).
         mode: "eval" or "train"; "train" also moves the running statistics, as training does.

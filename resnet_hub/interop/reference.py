@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
 
     from resnet_hub.config import ModelConfig
-    from resnet_hub.hub.load import Calibration, HubModel
+    from resnet_hub.models.base import Network
+    from resnet_hub.models.calibration import Calibration
 
 COUNTERPART = "counterpart"  # instead of a timm name: the same network as ours, built from timm's parts
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)?")  # never a directory or another kind of repository
@@ -143,7 +144,7 @@ def pretrained(name: str, tqdm_class: type | None = None, cache_dir: str | None 
     """
     import timm
 
-    from resnet_hub.hub.load import Calibration
+    from resnet_hub.models.calibration import Calibration
 
     bare = architecture(name)
     facts, preprocess = _outline(bare)
@@ -217,7 +218,7 @@ def class_names(count: int) -> tuple[str, ...]:
 # Our weights in timm's parts
 
 
-def copied(ours: HubModel, source: str) -> Reference:
+def copied(ours: Network, source: str) -> Reference:
     """timm's counterpart of one of our models, with our weights in it.
 
     Args:
@@ -244,7 +245,7 @@ def copied(ours: HubModel, source: str) -> Reference:
     return Reference(net, facts, ours.preprocess, ours.labels, ours.calibration)
 
 
-def facts_of(ours: HubModel, source: str) -> Facts:
+def facts_of(ours: Network, source: str) -> Facts:
     """What one of our models is.
 
     Args:

@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any
 
 from resnet_hub.config import ModelConfig
-from resnet_hub.hub.timm_names import registered_name
 from resnet_hub.models.build import build_network
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.models.timm_names import registered_name
 from resnet_hub.preprocess import Preprocess
 
 
@@ -25,11 +25,11 @@ def register_timm() -> None:
         resnet_hub.register_timm()
         model = timm.create_model("hf-hub:owner/name", pretrained=True)
 
-    What comes back is a `HubModel`. timm's own networks are left alone, and calling it again changes nothing.
+    What comes back is a `Network`. timm's own networks are left alone, and calling it again changes nothing.
     """
     from timm.models import generate_default_cfgs, is_model, register_model
 
-    from resnet_hub.hub.load import default_preprocess
+    from resnet_hub.models.base import default_preprocess
 
     configs = {registered_name(name): model_config(name) for name in list_models()}
     # register_model looks the defaults up in the module of the function it is given

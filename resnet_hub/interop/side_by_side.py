@@ -19,7 +19,7 @@ from resnet_hub.preprocess import Preprocess, load_image
 if TYPE_CHECKING:
     import torch
 
-    from resnet_hub.hub.load import HubModel
+    from resnet_hub.models.base import Network
     from resnet_hub.predict import Prediction
 
 # Which of ImageNet's 1000 classes belong to each of CIFAR-10's ten. ImageNet has no deer, and a pickup is
@@ -121,12 +121,12 @@ def in_our_labels(ours: Sequence[str], theirs: Sequence[str], probabilities: Seq
 
 
 def side_by_side(
-    ours: HubModel, source: str, references: Sequence[Reference], image: Any
+    ours: Network, source: str, references: Sequence[Reference], image: Any
 ) -> tuple[Answer, list[Beside]]:
     """One image through our model and through each reference, each with its own preprocessing.
 
     Args:
-        ours: a `HubModel` in eval mode.
+        ours: a `Network` in eval mode.
         source: where it was loaded from.
         image: anything `load_image` reads.
 
@@ -138,7 +138,7 @@ def side_by_side(
     return answer, [_beside(ours, answer, maps, theirs, photo) for theirs in references]
 
 
-def _beside(ours: HubModel, answer: Answer, maps: list, theirs: Reference, photo: Image.Image) -> Beside:
+def _beside(ours: Network, answer: Answer, maps: list, theirs: Reference, photo: Image.Image) -> Beside:
     corresponds = theirs.facts.weights == "copied" or is_same_network(ours.config, theirs.facts.name)
     same_input = theirs.preprocess == ours.preprocess
     found, their_maps = _answer(theirs, theirs.facts, photo, _timm_stages if corresponds else _no_stages)
@@ -164,7 +164,7 @@ def _logit_difference(ours: Answer, theirs: Answer) -> tuple[float, float]:
     return difference(torch.tensor(ours.logits), torch.tensor(theirs.logits))
 
 
-def _stage_differences(ours: HubModel, maps: list, their_maps: list) -> list[tuple[str, float]]:
+def _stage_differences(ours: Network, maps: list, their_maps: list) -> list[tuple[str, float]]:
     from resnet_hub.interop.parity import difference
 
     modules = [info["module"] for info in ours.feature_info]
@@ -175,7 +175,7 @@ def _stage_differences(ours: HubModel, maps: list, their_maps: list) -> list[tup
 # Stage by stage without hooks: a hook on a model that two visitors share would collect the maps of both.
 
 
-def _our_stages(model: HubModel, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:
+def _our_stages(model: Network, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:
     maps = model.features(pixels)
     return model.head(maps[-1]), maps
 
@@ -190,7 +190,7 @@ def _no_stages(reference: Reference, pixels: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _answer(
-    model: HubModel | Reference,
+    model: Network | Reference,
     facts: Facts,
     photo: Image.Image,
     run: Callable,
@@ -229,7 +229,7 @@ class Row:
     theirs: list[tuple[str, float] | None]
 
 
-def many(ours: HubModel, references: Sequence[Reference], images: Sequence) -> list[Row]:
+def many(ours: Network, references: Sequence[Reference], images: Sequence) -> list[Row]:
     """Several images through our model and every reference, in batches.
 
     Raises:
@@ -257,7 +257,7 @@ def _first_guess(labels: Sequence[str], reference: Reference, found: Prediction)
     return best, shares[labels.index(best)] if best else sum(shares)
 
 
-def latency(net: HubModel | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3) -> float:
+def latency(net: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3) -> float:
     """Median seconds of one image (C, H, W) in a warm network: `min_runs` runs, or up to 15 in `seconds`."""
     import torch
 

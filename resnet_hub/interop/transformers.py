@@ -13,8 +13,8 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.load import HubModel, default_preprocess
 from resnet_hub.interop.counterpart import stock_name
+from resnet_hub.models.base import Network, default_preprocess
 from resnet_hub.preprocess import Preprocess
 
 BLOCK = "resnet.encoder.stages.{stage}.layers.{block}"
@@ -70,7 +70,7 @@ def _renamed(key: str, pairs: list[tuple[str, str]], shift: int) -> str:
 # Configurations
 
 
-def config_to_transformers(model: HubModel) -> dict[str, Any]:
+def config_to_transformers(model: Network) -> dict[str, Any]:
     """The `config.json` of transformers for one of our networks.
 
     Raises:

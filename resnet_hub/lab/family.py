@@ -124,9 +124,9 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
     import torch
 
     from resnet_hub.device import pick_device
-    from resnet_hub.hub.load import SkipRandomFill
     from resnet_hub.interop.side_by_side import latency
     from resnet_hub.models.build import create_model
+    from resnet_hub.models.initialise import SkipRandomFill
 
     with SkipRandomFill():
         model = create_model(name)

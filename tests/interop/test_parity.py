@@ -10,11 +10,12 @@ from PIL import Image
 from torch import nn
 
 from resnet_hub import create_model, list_models, model_config
-from resnet_hub.hub.load import SkipRandomFill, default_preprocess
 from resnet_hub.interop import parity
 from resnet_hub.interop.counterpart import LIBRARIES, counterpart, has_counterpart, provenance
 from resnet_hub.interop.parity import VARIANTS, cases, compare
+from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import build_network
+from resnet_hub.models.initialise import SkipRandomFill
 
 PHOTOS = sorted((ROOT / "resnet_hub" / "examples").glob("*.jpg"))
 PAIRS = cases([], LIBRARIES)
