@@ -204,6 +204,8 @@ def launch(demo, options: argparse.Namespace) -> None:
     """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
 
+    import resnet_hub
+
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
     demo.queue(default_concurrency_limit=4).launch(
         server_name=options.host,
@@ -212,7 +214,7 @@ def launch(demo, options: argparse.Namespace) -> None:
         show_error=True,
         max_file_size="30mb",
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
-        css_paths=Path(__file__).parent / "resnet_hub" / "ui" / "shared" / "style.css",
+        css_paths=Path(resnet_hub.__file__).parent / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
