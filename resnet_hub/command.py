@@ -11,17 +11,20 @@ ONE_COMMAND = "resnet-hub"
 
 
 def program_name(module: str) -> str:
-    """How the command of `module` was started: "python -m resnet_hub.predict", or "resnet-hub predict"."""
-    return sys.argv[0] if sys.argv[0].startswith(f"{ONE_COMMAND} ") else f"python -m {module}"
+    """What `--help` calls the command of `module`, e.g. "python -m training.cifar" or "resnet-hub train"."""
+    if sys.argv[0].startswith(f"{ONE_COMMAND} "):  # `cli.py` runs it
+        return sys.argv[0]
+    return "python app.py" if module == "app" else f"python -m {module}"
 
 
-def run_command(program: str, action: Callable[[], int | None]) -> int:
+def run_command(module: str, action: Callable[[], int | None]) -> int:
     """Run `action` and return the exit status: its own, 2 after one line for bad input, 130 after Ctrl-C.
 
     Args:
-        program: what the line begins with, the module of `python -m`.
+        module: the command's, with which the line begins.
         action: raises ValueError (a `Refusal`, for instance) or OSError for what cannot be used.
     """
+    program = program_name(module).removeprefix("python -m ")
     try:
         return action() or 0
     except (ValueError, OSError) as error:

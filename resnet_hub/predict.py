@@ -12,10 +12,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
@@ -182,6 +183,24 @@ def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.
     with evaluation(model):
         maps = model.features(pixels[None].to(device))
         return [each[0, :channels].float().cpu().numpy() for each in maps]
+
+
+def latency(
+    model: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3
+) -> float:
+    """Median seconds of one image (C, H, W) in a warm model; `min_runs` runs, or up to 15 in `seconds`."""
+    import torch
+
+    pixels = torch.zeros(1, *size, device=next(model.parameters()).device)
+    runs: list[float] = []
+    with evaluation(model):
+        model(pixels).cpu()
+        until = time.perf_counter() + seconds
+        while len(runs) < min_runs or (time.perf_counter() < until and len(runs) < 15):
+            started = time.perf_counter()
+            model(pixels).cpu()
+            runs.append(time.perf_counter() - started)
+    return median(runs)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

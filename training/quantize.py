@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.interop.onnx import export_onnx
 from resnet_hub.models.base import Network
@@ -169,7 +169,7 @@ def table(results: dict[str, dict[str, float]]) -> str:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        "python -m training.quantize",
+        program_name("training.quantize"),
         description="An int8 version, compared with fp32 in accuracy and speed.",
     )
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -255,21 +254,3 @@ def _first_guess(labels: Sequence[str], reference: Reference, found: Prediction)
         return None
     best = guess(labels, shares)
     return best, shares[labels.index(best)] if best else sum(shares)
-
-
-def latency(net: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3) -> float:
-    """Median seconds of one image (C, H, W) in a warm network: `min_runs` runs, or up to 15 in `seconds`."""
-    import torch
-
-    from resnet_hub.predict import evaluation
-
-    pixels = torch.zeros(1, *size, device=next(net.parameters()).device)
-    runs: list[float] = []
-    with evaluation(net):
-        net(pixels).cpu()
-        until = time.perf_counter() + seconds
-        while len(runs) < min_runs or (time.perf_counter() < until and len(runs) < 15):
-            started = time.perf_counter()
-            net(pixels).cpu()
-            runs.append(time.perf_counter() - started)
-    return median(runs)

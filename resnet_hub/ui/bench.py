@@ -21,6 +21,8 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from resnet_hub.command import program_name, run_command
+
 APP = Path(__file__).parents[2] / "app.py"
 USUAL_DEMO = """
 import gradio as gr
@@ -151,12 +153,17 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m resnet_hub.ui.bench", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("resnet_hub.ui.bench"), description=__doc__.split("\n")[0])
     some = {"type": int, "choices": range(1, 1000), "metavar": "N"}
     parser.add_argument("--runs", default=5, help="starts of each app, 1 to 999 (default: 5)", **some)
     parser.add_argument("--calls", default=40, help="events of each app, 1 to 999 (default: 40)", **some)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    return run_command("resnet_hub.ui.bench", lambda: report(options))
+
+
+def report(options: argparse.Namespace) -> None:
+    """Measure everything and print it."""
     with tempfile.TemporaryDirectory() as folder:
         usual, empty = Path(folder, "usual.py"), Path(folder, "empty.py")
         usual.write_text(USUAL_DEMO)
@@ -169,10 +176,9 @@ def main(arguments: list[str] | None = None) -> int:
         }
     if options.json:
         print(json.dumps(results, indent=2))
-    else:
-        for name, values in results.items():
-            print(name, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    return 0
+        return
+    for name, values in results.items():
+        print(name, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
 
 
 if __name__ == "__main__":

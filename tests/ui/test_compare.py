@@ -27,6 +27,7 @@ from resnet_hub.interop import reference, side_by_side
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
 from resnet_hub.lab import family
+from resnet_hub.predict import latency
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
 from resnet_hub.ui.compare import tab as compare
@@ -336,7 +337,7 @@ def test_visitors_at_once_get_what_each_would_get_alone(hub, ours, resnet18):
 
 
 def test_latency_is_the_time_of_a_warm_image(ours):
-    seconds = side_by_side.latency(ours, (3, 32, 32), seconds=0.2)
+    seconds = latency(ours, (3, 32, 32), seconds=0.2)
     assert 1e-4 < seconds < 10 and not ours.training
 
 

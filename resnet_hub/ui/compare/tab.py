@@ -13,9 +13,9 @@ from pathlib import Path
 import gradio as gr
 
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
-from resnet_hub.interop.side_by_side import Row, latency, many, side_by_side
+from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
-from resnet_hub.predict import DEFAULT_MODEL
+from resnet_hub.predict import DEFAULT_MODEL, latency
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.classify.tab import download_bar, load
 from resnet_hub.ui.compare.family import family_page
