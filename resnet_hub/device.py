@@ -56,7 +56,7 @@ def _bf16_is_faster(device: torch.device, seconds: float = 0.5) -> bool:
     from torch import nn
 
     net = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3))
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)
     x = torch.zeros(32, 16, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
 
     def steps(dtype: torch.dtype | None) -> int:

@@ -74,7 +74,10 @@ def evaluation(model: Network | Reference) -> Iterator[None]:
 
 
 def classify(
-    model: Network | Reference, images: list[str | Path | bytes | BinaryIO | Image.Image], *, top_k: int = 5
+    model: Network | Reference,
+    images: Sequence[str | Path | bytes | BinaryIO | Image.Image],
+    *,
+    top_k: int = 5,
 ) -> list[Prediction]:
     """Classify images in batches.
 
@@ -100,7 +103,7 @@ def classify(
 def check_has_classes(model: Network | Reference) -> None:
     """Raises ValueError for a headless model."""
     if not model.labels:
-        raise Refusal(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
+        raise Refusal("the network has no classes; build it with num_classes of 1 or more")
 
 
 def check_labels_images(model: Network) -> None:

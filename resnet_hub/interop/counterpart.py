@@ -7,6 +7,7 @@ pass with the stem, strides or shortcut replaced. timm and torchvision are impor
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ def stock_name(config: ModelConfig) -> str | None:
     if not isinstance(config, ResNetConfig):
         return None
 
-    def stages(c: ResNetConfig) -> tuple:
+    def stages(c: Any) -> tuple:
         return (c.block, c.depths, c.widths, c.stem_width, c.base_width if c.block == "bottleneck" else None)
 
     return next((name for name in SAME_IN_TIMM if stages(model_config(name)) == stages(config)), None)
@@ -39,6 +40,7 @@ def has_counterpart(config: ModelConfig, library: str) -> bool:
     """
     if isinstance(config, BaselineConfig):
         return config.kind == "vgg16" and not config.batch_norm and library == "torchvision"
+    assert isinstance(config, ResNetConfig)
     return (
         config.block in ("basic", "bottleneck")
         and config.shortcut != "none"
@@ -60,7 +62,8 @@ def counterpart(config: ModelConfig, library: str = "timm") -> nn.Module:
         raise no_counterpart(config.name, library)
     if isinstance(config, BaselineConfig):
         return _torchvision_vgg16(config)
-    net = _library_net(config, library)
+    assert isinstance(config, ResNetConfig)
+    net: Any = _library_net(config, library)
     if config.stem != "deep" and (config.stem == "cifar" or config.stem_width != 64 or config.in_chans != 3):
         net.conv1 = nn.Conv2d(config.in_chans, config.stem_width, *_stem_window(config), bias=False)
         net.bn1 = nn.BatchNorm2d(config.stem_width)
@@ -81,6 +84,7 @@ def replaced(config: ModelConfig) -> list[str]:
     """The parts of the library's network that its counterpart replaces or changes to be this one."""
     if isinstance(config, BaselineConfig):
         return [] if config.input_size == model_config(config.name).input_size else ["head"]
+    assert isinstance(config, ResNetConfig)
     found = {
         "stages": not _has_stock_stages(config),
         "stem": config.stem == "cifar" or config.stem_width != 64,
@@ -100,9 +104,10 @@ def provenance(config: ModelConfig, library: str) -> str:
 
 def base_name(config: ModelConfig) -> str:
     """What the counterpart is made from: a network's name in the library, or the kind of its blocks."""
-    name = config.name if isinstance(config, BaselineConfig) else stock_name(config)
-    name = name or f"ResNet of {config.block} blocks"
-    if getattr(config, "stem", None) == "deep":
+    if not isinstance(config, ResNetConfig):
+        return config.name
+    name = stock_name(config) or f"ResNet of {config.block} blocks"
+    if config.stem == "deep":
         return "resnet50c" if name == "resnet50" else f"{name} with its deep stem"
     return name
 
@@ -134,9 +139,10 @@ def _library_net(config: ResNetConfig, library: str) -> nn.Module:
         return net
     import timm
 
-    deep = {"stem_type": "deep", "stem_width": config.stem_width // 2} if config.stem == "deep" else {}
-    common = {"num_classes": config.num_classes, "in_chans": config.in_chans}
-    return timm.create_model(name, pretrained=False, global_pool=config.global_pool, **common, **deep)
+    arguments: dict[str, Any] = {"num_classes": config.num_classes, "in_chans": config.in_chans}
+    if config.stem == "deep":
+        arguments |= {"stem_type": "deep", "stem_width": config.stem_width // 2}
+    return timm.create_model(name, pretrained=False, global_pool=config.global_pool, **arguments)
 
 
 def _classifier(config: ResNetConfig) -> nn.Module:
@@ -148,7 +154,7 @@ def _stem_window(config: ResNetConfig) -> tuple[int, int, int]:
     return (3, 1, 1) if config.stem == "cifar" else (7, 2, 3)
 
 
-def _replace_stages(net: nn.Module, config: ResNetConfig) -> None:
+def _replace_stages(net: Any, config: ResNetConfig) -> None:
     """Stages of the library's own block, in the depths, widths and strides of `config`."""
     block = type(net.layer1[0])
     inner = {"base_width": config.base_width} if config.block == "bottleneck" else {}
@@ -188,7 +194,7 @@ class OptionA(nn.Module):
         return torch.cat([before, x, after], dim=1)
 
 
-def _stride_first(net: nn.Module) -> None:
+def _stride_first(net: Any) -> None:
     """Move the stride of each bottleneck from the 3x3 convolution to the first 1x1."""
     for module in net.modules():
         if hasattr(module, "conv3") and module.conv2.stride != (1, 1):

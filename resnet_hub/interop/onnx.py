@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ def export_onnx(model: Network, path: Path) -> None:
         ImportError: without the [export] packages.
     """
     example = torch.zeros(2, *input_shape(model))
-    program = torch.onnx.export(
+    program: Any = torch.onnx.export(
         model,
         (example,),
         input_names=["pixels"],

@@ -204,7 +204,7 @@ def outputs(net: nn.Module, stages: list[str], pixels: Tensor) -> dict[str, dict
 
 
 def differences(
-    ours: nn.Module, theirs: nn.Module, pixels: Tensor, *, mode: str, precision: str
+    ours: Any, theirs: nn.Module, pixels: Tensor, *, mode: str, precision: str
 ) -> list[Difference]:
     """Everything compared in one mode and one precision, for two networks with the same weights.
 
@@ -245,24 +245,30 @@ def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0)
     Raises:
         Refusal: where the library cannot build the network.
     """
-    config = replace(config, input_size=tuple(pixels.shape[2:]), drop_rate=0.0)
+    _, channels, height, width = pixels.shape
+    config = replace(config, input_size=(height, width), drop_rate=0.0)
     ours, theirs = pair(config, library)
-    keys = [list(net.state_dict()) for net in (ours, theirs)]
-    missing, unexpected = ([key for key in a if key not in b] for a, b in (keys, reversed(keys)))
+    our_keys, their_keys = list(ours.state_dict()), list(theirs.state_dict())
+    missing = [key for key in our_keys if key not in their_keys]
+    unexpected = [key for key in their_keys if key not in our_keys]
     return Report(
         model=label(replace(config, input_size=model_config(config.name).input_size)),
         reference=provenance(config, library),
         input_size=tuple(pixels.shape),
-        parameters=tuple(sum(p.numel() for p in net.parameters()) for net in (ours, theirs)),
-        macs=(totals(trace(config)).macs, count_macs(theirs, tuple(pixels.shape[1:]))),
-        keys=tuple(map(len, keys)),
+        parameters=(_parameters(ours), _parameters(theirs)),
+        macs=(totals(trace(config)).macs, count_macs(theirs, (channels, height, width))),
+        keys=(len(our_keys), len(their_keys)),
         missing=missing,
         unexpected=unexpected,
         differences=[] if missing + unexpected else list(_all_differences(ours, theirs, pixels, seed)),
     )
 
 
-def _all_differences(ours: nn.Module, theirs: nn.Module, pixels: Tensor, seed: int) -> Iterator[Difference]:
+def _parameters(net: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def _all_differences(ours: Any, theirs: nn.Module, pixels: Tensor, seed: int) -> Iterator[Difference]:
     weights = random_weights(theirs, seed)
     modes = ["eval", "train"] if train_mode_fits(ours.config, len(pixels)) else ["eval"]
     for precision in DTYPES:
@@ -317,8 +323,9 @@ def noise(config: ModelConfig, count: int) -> Tensor:
 
 def sample(config: ModelConfig) -> Tensor:
     """Two photos and one image of noise, at the network's size but at most MAX_SIDE: (3, C, H, W)."""
-    config = replace(config, input_size=tuple(min(side, MAX_SIDE) for side in config.input_size))
-    return torch.cat([photos(config)[:2], noise(config, 1)])
+    height, width = (min(side, MAX_SIDE) for side in config.input_size)
+    small = replace(config, input_size=(height, width))
+    return torch.cat([photos(small)[:2], noise(small, 1)])
 
 
 # The command
@@ -330,7 +337,7 @@ def cases(names: list[str], libraries: tuple[str, ...]) -> list[tuple[ModelConfi
     Raises:
         ValueError: for an unknown name, or one without a counterpart in any of the libraries.
     """
-    networks = [(name, {}) for name in list_models()] + VARIANTS
+    networks: list[tuple[str, dict[str, Any]]] = [*((name, {}) for name in list_models()), *VARIANTS]
     configs = [model_config(name, **more) for name, more in networks if not names or name in names]
     found = [(c, library) for c in configs for library in libraries if has_counterpart(c, library)]
     for name in names:

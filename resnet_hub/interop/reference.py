@@ -81,7 +81,7 @@ class Reference:
         calibration: its temperature and threshold; none of timm's own networks has them.
     """
 
-    net: torch.nn.Module
+    net: Any
     facts: Facts
     preprocess: Preprocess
     labels: tuple[str, ...]
@@ -91,9 +91,11 @@ class Reference:
         return self.net(pixels)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """Those of the network."""
         return self.net.parameters()
 
     def modules(self) -> Iterator[torch.nn.Module]:
+        """The network and every module inside it."""
         return self.net.modules()
 
     def to(self, device: torch.device | str) -> Reference:
@@ -155,7 +157,7 @@ def pretrained(name: str, tqdm_class: type | None = None, cache_dir: str | None 
     file = _download(facts, tqdm_class, cache_dir)
     # Without `custom_load`, older timm reads any file of a network published in JAX's format as JAX's.
     overlay = {"file": str(file), "custom_load": False}
-    net = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay=overlay).eval()
+    net: Any = timm.create_model(bare, pretrained=True, pretrained_cfg_overlay=overlay).eval()
     return Reference(net, facts, preprocess, class_names(net.num_classes), Calibration())
 
 
@@ -167,7 +169,7 @@ def _outline(name: str) -> tuple[Facts, Preprocess]:
     from resnet_hub.interop.parity import count_macs
 
     with torch.device("meta"):
-        net = timm.create_model(name, pretrained=False)
+        net: Any = timm.create_model(name, pretrained=False)
     preprocess = Preprocess.from_pretrained_cfg(net.pretrained_cfg)
     facts = Facts(
         name=name,
@@ -270,6 +272,6 @@ def is_same_network(config: ModelConfig, name: str) -> bool:
     from resnet_hub.interop.counterpart import is_stock, stock_name
 
     stock = stock_name(config)
-    if getattr(config, "stem", "") == "deep":
-        stock = {"resnet50": "resnet50c"}.get(stock)  # timm's other networks with this stem are wider
+    if getattr(config, "stem", "") == "deep":  # timm's other networks with this stem are wider
+        stock = "resnet50c" if stock == "resnet50" else None
     return is_stock(config, "timm") and stock == name.removeprefix("timm/").partition(".")[0]

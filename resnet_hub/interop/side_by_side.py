@@ -174,7 +174,7 @@ def _stage_differences(ours: Network, maps: list, their_maps: list) -> list[tupl
 # Stage by stage without hooks: a hook on a model that two visitors share would collect the maps of both.
 
 
-def _our_stages(model: Network, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:
+def _our_stages(model: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:
     maps = model.features(pixels)
     return model.head(maps[-1]), maps
 

@@ -76,8 +76,7 @@ def config_to_transformers(model: Network) -> dict[str, Any]:
     Raises:
         Refusal: naming what transformers' ResNet does not have.
     """
-    config = model.config
-    _check_transformers_has(config)
+    config = _supported(model.config)
     return TRANSFORMERS_FIELDS | {
         "num_channels": config.in_chans,
         "embedding_size": config.stem_width,
@@ -92,7 +91,7 @@ def config_to_transformers(model: Network) -> dict[str, Any]:
     }
 
 
-def _check_transformers_has(config: ModelConfig) -> None:
+def _supported(config: ModelConfig) -> ResNetConfig:
     if not isinstance(config, ResNetConfig) or config.block not in ("basic", "bottleneck"):
         raise Refusal(
             f"{config.name} is not a ResNet of basic or bottleneck blocks, the only ones transformers has"
@@ -111,6 +110,7 @@ def _check_transformers_has(config: ModelConfig) -> None:
                 f"{config.name}: transformers' ResNet has {field}={value!r} only, not "
                 f"{getattr(config, field)!r}; keep it as a resnet_hub checkpoint"
             )
+    return config
 
 
 def config_from_transformers(values: dict[str, Any]) -> ResNetConfig:
@@ -169,7 +169,7 @@ def preprocess_from_transformers(values: dict[str, Any], config: ModelConfig) ->
     size = values.get("size") or {}
     _check_steps(values, size)
     side = size if isinstance(size, int) else size.get("shortest_edge", config.input_size[0])
-    names = {number: name for name, number in RESAMPLE.items()}
+    names: dict[Any, str] = {number: name for name, number in RESAMPLE.items()}
     given = {
         "input_size": (config.in_chans, side, side),
         "crop_pct": values.get("crop_pct"),
