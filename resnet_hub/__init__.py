@@ -1,10 +1,11 @@
-"""ResNets to read, to train, to load and to look at.
+"""A ResNet library for PyTorch and the Hugging Face Hub.
 
-Importing this package costs a few milliseconds: names are resolved on first use, so that a command
-line's `--help`, the web page and a Space's start-up do not wait for torch.
+Importing it takes a few milliseconds: names are resolved on first use, so that a command's `--help`, the page
+and a Space's start-up do not wait for torch.
 """
 
 from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,7 @@ _HOME_OF = {
 __all__ = ["__version__", *_HOME_OF]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'resnet_hub' has no attribute {name!r}; it has {', '.join(__all__)}")
     return getattr(import_module(f"resnet_hub.{_HOME_OF[name]}"), name)

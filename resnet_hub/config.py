@@ -1,18 +1,20 @@
 """What a network is, as data: frozen, validated dataclasses.
 
-The one description that builds the network, is written into `config.json` and feeds every formula about
-it. Knows nothing of torch, of files or of the Hub, so a hostile configuration is refused before a single
-tensor is made.
+One description builds the network, is written into `config.json` and feeds every formula about it. It is
+checked without torch, so a hostile configuration is refused before a single tensor is made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import cache
-from typing import Any, get_args, get_type_hints
-from typing import Literal as OneOf
+from typing import Any, Literal, Self, get_args, get_type_hints
 
-BOUNDS = {  # (least, most) a number may be; the upper ends keep a hostile config.json from filling the memory
+from resnet_hub.errors import Refusal
+
+# (least, most) of each number; the upper ends keep a hostile config.json from exhausting memory
+BOUNDS: dict[str, tuple[float, float]] = {
     "num_classes": (0, 100_000),
     "in_chans": (1, 64),
     "input_size": (1, 4096),
@@ -28,13 +30,13 @@ MOST_CONV_WEIGHTS = 4_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What every network has.
+    """Fields of every network.
 
     Args:
         name: the registry name this configuration started from.
         num_classes: outputs of the classifier; 0 builds a headless network that returns pooled features.
         in_chans: channels of the input image.
-        input_size: (height, width) in pixels the network is meant for; an int means a square.
+        input_size: (height, width) in pixels of the images it is meant for; an int means a square.
         drop_rate: probability of dropping an activation while training.
 
     Raises:
@@ -50,38 +52,38 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if isinstance(self.input_size, int):
             object.__setattr__(self, "input_size", (self.input_size, self.input_size))
-        for name, kind in _kinds(type(self)).items():
+        for name, kind in _kinds(type(self)).items():  # type: ignore[arg-type]  # it is the class that is hashed
             object.__setattr__(self, name, _checked(self.name, name, kind, getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, JSON-ready."""
         return asdict(self)
 
-    def override(self, **overrides: Any) -> ModelConfig:
+    def override(self, **overrides: Any) -> Self:
         """A copy with some fields changed.
 
         Raises:
             ValueError: for a field this network does not have, or one that would change nothing on it.
         """
         changeable = {field.name for field in fields(self)} - self.fixed_fields()
-        # What is idle depends on the other overrides: a plain net given a shortcut can start as the identity.
+        # Idle fields depend on the other overrides: a plain net given a shortcut takes zero_init_residual.
         structure = {k: v for k, v in overrides.items() if k in changeable - {"zero_init_residual"}}
         allowed = changeable - replace(self, **structure).idle_fields()
         for name in overrides:
             if name not in allowed:
                 others = "".join(f", {k}={v!r}" for k, v in overrides.items() if k != name)
-                raise ValueError(
+                raise Refusal(
                     f"{self.name}{others}: {name}={overrides[name]!r} has no effect on this network; "
                     f"it takes {', '.join(sorted(allowed))}"
                 )
         return replace(self, **overrides)
 
     def fixed_fields(self) -> set[str]:
-        """Fields that make the network what its name says; another name has another value."""
+        """Fields that define the named network; to change one, choose another name."""
         return {"name"}
 
     def idle_fields(self) -> set[str]:
-        """Fields that would change nothing on this network."""
+        """Fields that have no effect on this network."""
         return set()
 
 
@@ -100,53 +102,53 @@ class ResNetConfig(ModelConfig):
         maxpool: 3x3 stride 2 after the stem; None means yes, unless the stem is "cifar".
         strides: stride of each stage's first block.
         shortcut: "projection" (1x1 conv + BN where shapes change), "zeropad" (option A), "none" (plain net);
-            pooled blocks add after their pooling, where shapes agree, so the first two are one to them.
+            the first two are the same for pooled blocks, which add after pooling, where shapes agree.
         stride_in: which convolution of a bottleneck strides: "3x3" (v1.5) or "1x1" (v1, the paper).
         zero_init_residual: start every block as the identity (last batch-norm weight 0).
         global_pool: "avg" or "max" over the last feature map.
     """
 
-    block: OneOf["basic", "bottleneck", "preact", "pooled"] = "basic"
+    block: Literal["basic", "bottleneck", "preact", "pooled"] = "basic"
     depths: tuple[int, ...] = (2, 2, 2, 2)
     widths: tuple[int, ...] = (64, 128, 256, 512)
     stem_width: int = 64
     base_width: int = 64
-    stem: OneOf["imagenet", "cifar", "deep"] = "imagenet"
+    stem: Literal["imagenet", "cifar", "deep"] = "imagenet"
     maxpool: bool | None = None
     strides: tuple[int, ...] = (1, 2, 2, 2)
-    shortcut: OneOf["projection", "zeropad", "none"] = "projection"
-    stride_in: OneOf["3x3", "1x1"] = "3x3"
+    shortcut: Literal["projection", "zeropad", "none"] = "projection"
+    stride_in: Literal["3x3", "1x1"] = "3x3"
     zero_init_residual: bool = False
-    global_pool: OneOf["avg", "max"] = "avg"
+    global_pool: Literal["avg", "max"] = "avg"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("widths", "strides"):
             if len(getattr(self, name)) != len(self.depths):
-                raise ValueError(
+                raise Refusal(
                     f"{self.name}: {name}={getattr(self, name)} has {len(getattr(self, name))} entries, "
                     f"but the network has {len(self.depths)} stages; give one for each"
                 )
         if self.block == "bottleneck" and min(self.widths) * self.base_width < 64:
-            raise ValueError(
+            raise Refusal(
                 f"{self.name}: base_width={self.base_width} leaves a bottleneck of width {min(self.widths)} "
                 f"without channels; give {-(-64 // min(self.widths))} or more"
             )
         outputs = [self.stem_width, *(width * self.expansion for width in self.widths)]
         if self.shortcut == "zeropad" and outputs != sorted(outputs):
-            raise ValueError(
+            raise Refusal(
                 f"{self.name}: shortcut='zeropad' can only add channels, and they go {outputs}; "
                 "use shortcut='projection'"
             )
         if self.conv_weights_bound > MOST_CONV_WEIGHTS:
-            raise ValueError(
+            raise Refusal(
                 f"{self.name}: depths={self.depths} at widths={self.widths} would have up to "
                 f"{self.conv_weights_bound:,} weights; {MOST_CONV_WEIGHTS:,} is the most that is built"
             )
         if self.stem == "deep" and self.stem_width < 2:
-            raise ValueError(f"{self.name}: stem='deep' halves stem_width={self.stem_width}; give 2 or more")
+            raise Refusal(f"{self.name}: stem='deep' halves stem_width={self.stem_width}; give 2 or more")
         if self.zero_init_residual and "zero_init_residual" in self.idle_fields():
-            raise ValueError(
+            raise Refusal(
                 f"{self.name}: zero_init_residual=True needs a shortcut and a batch norm at the end of each "
                 f"block; this one has shortcut={self.shortcut!r} and block={self.block!r}"
             )
@@ -158,7 +160,7 @@ class ResNetConfig(ModelConfig):
 
     @property
     def conv_weights_bound(self) -> int:
-        """At least as many as the stages' convolutions have: three 3x3 of the widest channels a block."""
+        """Upper bound on the stages' convolution weights: three 3x3 of the widest channels a block."""
         widest = (max(width * self.expansion, width * self.base_width // 64) for width in self.widths)
         return sum(27 * depth * wide**2 for depth, wide in zip(self.depths, widest, strict=True))
 
@@ -176,7 +178,7 @@ class ResNetConfig(ModelConfig):
         return super().fixed_fields() | {"block", "depths", "widths", "stem_width", "base_width"}
 
     def idle_fields(self) -> set[str]:
-        idle = set() if self.block == "bottleneck" else {"stride_in"}
+        idle: set[str] = set() if self.block == "bottleneck" else {"stride_in"}
         if self.block == "preact" or self.shortcut == "none":
             idle.add("zero_init_residual")
         return idle
@@ -184,14 +186,14 @@ class ResNetConfig(ModelConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineConfig(ModelConfig):
-    """One of the course's networks before and beside ResNet.
+    """One of the networks before ResNet.
 
     Args:
         kind: which one; the layers are in `models/plans.py`.
-        batch_norm: batch norm after each convolution, which then has no bias; None means as in the plan.
+        batch_norm: batch norm after each convolution, which then has no bias; None means as published.
     """
 
-    kind: OneOf["lenet5", "alexnet", "vgg16", "vgg_cifar", "cifar10net"]
+    kind: Literal["lenet5", "alexnet", "vgg16", "vgg_cifar", "cifar10net"]
     batch_norm: bool | None = None
 
     def fixed_fields(self) -> set[str]:
@@ -202,27 +204,27 @@ class BaselineConfig(ModelConfig):
 
 
 def config_from_dict(values: dict[str, Any]) -> ModelConfig:
-    """The inverse of `to_dict`, for values nobody has checked.
+    """The inverse of `to_dict`, for unchecked values.
 
     Raises:
         ValueError: naming an unknown or missing field, or a value out of bounds.
     """
-    kind = BaselineConfig if "kind" in values else ResNetConfig
+    kind: type[ModelConfig] = BaselineConfig if "kind" in values else ResNetConfig
     known = {field.name: field for field in fields(kind)}
     unknown = sorted(set(values) - set(known))
     missing = sorted(n for n, f in known.items() if f.default is MISSING and n not in values)
     if unknown or missing:
-        raise ValueError(f"network configuration: unknown fields {unknown}, missing fields {missing}")
+        raise Refusal(f"network configuration: unknown fields {unknown}, missing fields {missing}")
     return kind(**values)
 
 
-@cache  # reading annotations costs a millisecond, and an explorer makes many configurations
-def _kinds(config: type) -> dict[str, Any]:
+@cache  # reading annotations costs a millisecond, and Explore makes many configurations
+def _kinds(config: Hashable) -> dict[str, Any]:
     return get_type_hints(config)
 
 
 def _checked(net: str, name: str, kind: Any, value: Any) -> Any:
-    """`value`, with lists turned into tuples, or a ValueError that says what is allowed."""
+    """`value`, with lists turned into tuples; a Refusal says what is allowed."""
     choices = get_args(kind)
     if kind is str:
         ok, allowed = isinstance(value, str) and 0 < len(value) <= 96, "a short text"
@@ -234,7 +236,7 @@ def _checked(net: str, name: str, kind: Any, value: Any) -> Any:
     else:
         return _checked_numbers(net, name, kind, value)
     if not ok:
-        raise ValueError(f"{net}: {name}={value!r} is not allowed; give {allowed}")
+        raise Refusal(f"{net}: {name}={value!r} is not allowed; give {allowed}")
     return value
 
 
@@ -252,5 +254,5 @@ def _checked_numbers(net: str, name: str, kind: Any, value: Any) -> Any:
     if not (shape_ok and numbers_ok):
         what = "a number" if not many else "two numbers" if name == "input_size" else "a list of numbers"
         seen = repr(value) if len(repr(value)) < 60 else repr(value)[:60] + "..."
-        raise ValueError(f"{net}: {name}={seen} is not allowed; give {what} from {least} to {most}")
+        raise Refusal(f"{net}: {name}={seen} is not allowed; give {what} from {least} to {most}")
     return entries if many else value

@@ -14,7 +14,7 @@ from torch import nn
 
 from resnet_hub import create_model, list_models
 from resnet_hub.command import program_name
-from resnet_hub.geometry import add_override_flags, overrides_from
+from resnet_hub.models.flags import add_override_flags, overrides_from
 from training.augment import Feed
 from training.command import (
     add_run_flags,

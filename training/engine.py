@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, epoch_order, random_key
 from training.data import DataError, FolderSet, ImageSet, normalise
@@ -92,12 +92,14 @@ def training_flops(
     """Floating-point operations of one training step on one input of `shape`, by torch's own counter."""
     net = copy.deepcopy(net)  # its batch norms will have seen this input
     x = torch.zeros(2, *shape, device=device)
-    with FlopCounterMode(display=False) as counter:
+
+    def step() -> None:
         net(x).sum().backward()
         if teacher is not None:
             with torch.no_grad():
                 teacher(x)
-    return counter.get_total_flops() / len(x)
+
+    return counted_flops(step) / len(x)
 
 
 @contextmanager

@@ -19,10 +19,11 @@ from tqdm import tqdm
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name
 from resnet_hub.config import ModelConfig, ResNetConfig
-from resnet_hub.geometry import parse_size, totals, trace
+from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import parse_size
 from resnet_hub.preprocess import Preprocess
 from training.command import (
     add_run_flags,

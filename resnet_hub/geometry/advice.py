@@ -1,7 +1,7 @@
-"""What is wrong with a design, and the change that mends it: rules over the rows of `geometry.trace`.
+"""What is wrong with a design and which change repairs it: rules over the rows of `geometry.trace`.
 
-Every change is tried before it is proposed. Knows nothing of torch, of drawing or of languages: a page that
-speaks another one builds its sentence from `code` and `facts`.
+Every change is tried before it is proposed. A page in another language builds its sentence from `code` and
+`facts`.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from functools import cache
 from typing import Any
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.geometry import NothingLeft, Row, stages, totals, trace
+from resnet_hub.geometry import InputTooSmall, Row, stages, totals, trace
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.models.timm_names import SAME_IN_TIMM
 
-LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window already hangs over the edge
+LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window reaches over the edge
 MOST_PADDING = 0.5
-FIELD_GROWTH = 4  # times the published network's ratio of receptive field to image
+FIELD_GROWTH = 4  # times the published network's ratio of receptive field to image side
 LEAST_FIELD = 0.5  # of the image
-LARGE_IMAGE = 128  # the side from which a stem that keeps it costs more than it can give
+LARGE_IMAGE = 128  # side in pixels from which a stem that keeps the size costs more than it gains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,10 @@ class Advice:
     """One thing to know about a design.
 
     Args:
-        code: which rule speaks.
-        facts: the numbers it speaks of, JSON-ready.
+        code: the rule.
+        facts: the numbers behind it, JSON-ready.
         why: one English sentence.
-        overrides: the change that mends it, for `create_model` and `trace`; empty where none was found.
+        overrides: the change that repairs it, for `create_model` and `trace`; empty where none was found.
     """
 
     code: str
@@ -45,7 +45,7 @@ Changes = Iterable[dict[str, Any]]
 
 
 def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, int]) -> list[Advice]:
-    """What goes wrong in a residual network at this size; nothing for the networks before ResNet.
+    """What goes wrong in a residual network at this size; an empty list for the networks before ResNet.
 
     Args:
         rows: `trace(config, input_size)`.
@@ -62,7 +62,7 @@ def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, in
     config = config.override(input_size=input_size)
     found = [(rule, rule.look(rows, config)) for rule in RULES]
     return [
-        Advice(code=rule.code, facts=what[0], why=what[1], overrides=_mend(rule, rows, config))
+        Advice(code=rule.code, facts=what[0], why=what[1], overrides=_repair(rule, rows, config))
         for rule, what in found
         if what is not None
     ]
@@ -77,13 +77,13 @@ class Rule:
     changes: Callable[[list[Row], ResNetConfig], Changes]
 
 
-def _mend(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """The first change after which the rule has nothing to say."""
+def _repair(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
+    """The first change after which the rule finds nothing."""
     for change in rule.changes(rows, config):
         try:
             changed = config.override(**change)
             rows_after = trace(changed)
-        except ValueError:  # a size beyond what the configuration allows, or strides that leave nothing
+        except ValueError:  # a size the configuration does not allow, or strides that leave no map
             continue
         if rule.look(rows_after, changed) is None:
             return change
@@ -94,7 +94,7 @@ def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Found | None:
     height, width = stages(rows)[-2].out_size
     if min(height, width) >= LEAST_POSITIONS:
         return None
-    why = f"At the last stage's {height}x{width} positions next to nothing is left of the image's layout."
+    why = f"The last feature map is {height}x{width}, which keeps almost nothing of the image's layout."
     return {"out_size": [height, width]}, why
 
 
@@ -104,7 +104,7 @@ def _padding_is_most(rows: list[Row], config: ResNetConfig) -> Found | None:
         return None
     worst = max(padded, key=lambda row: row.padding_share)
     facts = {"layers": len(padded), "layer": worst.name, "share": worst.padding_share}
-    why = f"{len(padded)} layers read more padding than map, {worst.name} {worst.padding_share:.0%}."
+    why = f"{len(padded)} layers read more padding than map, up to {worst.padding_share:.0%} in {worst.name}."
     return facts, why
 
 
@@ -116,7 +116,7 @@ def _field_is_far_above(rows: list[Row], config: ResNetConfig) -> Found | None:
     facts = {"receptive_field": field, "times": field / side, "published_times": usual}
     why = (
         f"The receptive field of {field} pixels is {field / side:.1f} times the image, against {usual:.1f} "
-        f"in the published {config.name}: the later layers look mostly at what lies outside."
+        f"in the published {config.name}: later layers read mostly padding."
     )
     return facts, why
 
@@ -125,13 +125,13 @@ def _field_is_far_below(rows: list[Row], config: ResNetConfig) -> Found | None:
     field, side = rows[-1].receptive_field, max(config.input_size)
     if field >= LEAST_FIELD * side:
         return None
-    why = f"No position sees more than {field} of {side} pixels, so large things are never seen whole."
+    why = f"The receptive field is {field} of {side} pixels, so no position covers a large object."
     return {"receptive_field": field, "side": side}, why
 
 
 @cache
 def _published_field(name: str) -> float | None:
-    """Receptive field over image of the network as it was published; None for names of one's own."""
+    """Receptive field over image side of the published network; None for a name not in the registry."""
     if name not in list_models():
         return None
     config = model_config(name)
@@ -144,12 +144,10 @@ def _stem_keeps_a_large_image(rows: list[Row], config: ResNetConfig) -> Found | 
         return None
     try:
         usual = totals(trace(config, stem="imagenet", maxpool=True)).macs
-    except NothingLeft:
+    except InputTooSmall:
         return None
     times = totals(rows).macs / usual
-    why = (
-        f"The stem keeps the full size, which costs {times:.1f} times the multiply-adds of the ImageNet stem."
-    )
+    why = f"The stem keeps the image's size, at {times:.1f} times the multiply-adds of the ImageNet stem."
     return {"times": times}, why
 
 
@@ -158,16 +156,16 @@ def _size_is_rounded(rows: list[Row], config: ResNetConfig) -> Found | None:
     if found is None:
         return None
     jump, left = found["jump"], min(r for r in found["rest"] if r)
-    why = f"The size is no multiple of {jump}: the last positions find {left} of their {jump} pixels filled."
+    why = f"The size is not a multiple of {jump}: the last positions cover {left} pixels, not {jump}."
     return found, why
 
 
 def _size_is_cut(rows: list[Row], config: ResNetConfig) -> Found | None:
-    """A convolution reaches over the edge of its map; pooling without padding stops before it."""
+    """Unlike a convolution, pooling without padding does not reach over the edge of its map."""
     found = _no_multiple(rows, config) if config.block == "pooled" else None
     if found is None:
         return None
-    why = f"The size is no multiple of {found['jump']}: pooling drops the rows and columns left over."
+    why = f"The size is not a multiple of {found['jump']}: pooling drops the remaining rows and columns."
     return found, why
 
 
@@ -183,14 +181,14 @@ def _weights_mean_something_else(rows: list[Row], config: ResNetConfig) -> Found
         return None
     facts = {"fields": list(changed)}
     why = (
-        f"timm and torchvision load these weights into their own {config.name} without an error, "
-        f"but it computes something else: {', '.join(changed)} cannot be told to them."
+        f"timm and torchvision load these weights into their own {config.name} without an error, but "
+        f"it computes something else, because they cannot set {', '.join(changed)}."
     )
     return facts, why
 
 
 def _silent_changes(rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """Published values of the fields that differ although every weight keeps its name and shape."""
+    """Published values of changed fields, where every weight still has its published name and shape."""
     if config.name not in SAME_IN_TIMM:
         return {}
     published = model_config(config.name).override(in_chans=config.in_chans, num_classes=config.num_classes)

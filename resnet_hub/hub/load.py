@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from resnet_hub.config import ModelConfig, config_from_dict
+from resnet_hub.errors import Refusal
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub.fetch import (
     CONFIG_FILE,
@@ -84,25 +86,25 @@ def from_pretrained(
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Network:
-    """Build the network a checkpoint describes and fill it with its weights, in eval mode.
+    """The network that a checkpoint describes, with its weights, in eval mode.
 
-    A damaged file of the Hub cache is deleted, so that the next attempt downloads it again.
+    A damaged file is deleted from the Hub cache, so that the next attempt downloads it again.
 
     Raises:
-        CheckpointError: for a bad configuration, or weights that do not fit it key by key.
+        CheckpointError: for a bad configuration, or weights that do not match it key by key.
     """
     with naming(checkpoint, checkpoint.config):
         values = read_json(checkpoint.config)
         config = read_config(values)
         preprocess = read_preprocess(values, config)
-        if "resnet_hub" not in values:  # timm's name stands for any size
+        if "resnet_hub" not in values:  # timm's name implies no size
             config = replace(config, input_size=preprocess.input_size[1:])
         labels = read_labels(values, config)
         calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
     with naming(checkpoint, checkpoint.weights):
         parameters, held = totals(trace(config)).params, checkpoint.weights.stat().st_size
-        if parameters > held:  # before memory is asked for
-            raise ValueError(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
+        if parameters > held:  # checked before memory is allocated
+            raise Refusal(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
         with SkipRandomFill():
             model = build_network(config)
         model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
@@ -113,7 +115,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> Network:
 
 @contextmanager
 def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
-    """Turn what a bad file raises into a CheckpointError that names it; a damaged one leaves the cache."""
+    """Turn what a bad file raises into a CheckpointError naming it; delete a damaged one from the cache."""
     try:
         yield
     except CheckpointError:
@@ -125,48 +127,48 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
         raise CheckpointError(f"{checkpoint.source}: {file.name}: {cause}") from error
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a `config.json`.
 
     Raises:
-        ValueError: for anything else, or a file larger than any configuration.
+        ValueError: for anything else, or a file too large for a configuration.
     """
     if path.stat().st_size > MOST_BYTES[CONFIG_FILE]:
-        raise ValueError(f"more than {MOST_BYTES[CONFIG_FILE]:,} bytes")
+        raise Refusal(f"more than {MOST_BYTES[CONFIG_FILE]:,} bytes")
     values = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
-        raise ValueError(f"holds a JSON {type(values).__name__}; a configuration is an object")
+        raise Refusal(f"holds a JSON {type(values).__name__}; a configuration is an object")
     return values
 
 
-def read_config(values: dict) -> ModelConfig:
+def read_config(values: dict[str, Any]) -> ModelConfig:
     """The network a `config.json` describes: ours in full, or a timm ResNet by its architecture name."""
     if "resnet_hub" in values:
         fields_of_ours = values["resnet_hub"].get("config")
         if not isinstance(fields_of_ours, dict):
-            raise ValueError("resnet_hub.config is not there; it describes the network")
+            raise Refusal("resnet_hub.config is not there; it describes the network")
         return config_from_dict(fields_of_ours)
     name = str(values.get("architecture"))
     if name not in list_models():
-        raise ValueError(f"architecture {name!r} is not one of {', '.join(list_models())}")
+        raise Refusal(f"architecture {name!r} is not one of {', '.join(list_models())}")
     overrides = {"num_classes": values.get("num_classes", 1000)} | (values.get("model_args") or {})
     foreign = sorted(overrides.keys() - {"num_classes", "in_chans", "global_pool"} - TIMM_TRAINING_ARGS)
-    if foreign:  # output_stride, say, would load and answer wrongly
-        raise ValueError(f"model_args {', '.join(foreign)} make another network than timm's {name}")
+    if foreign:  # output_stride, for one, would load and give wrong answers
+        raise Refusal(f"model_args {', '.join(foreign)} make a network other than timm's {name}")
     return model_config(name, **{k: v for k, v in overrides.items() if k not in TIMM_TRAINING_ARGS})
 
 
-def read_preprocess(values: dict, config: ModelConfig) -> Preprocess:
+def read_preprocess(values: dict[str, Any], config: ModelConfig) -> Preprocess:
     """The checkpoint's own preprocessing."""
     preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg", {}))
     if config.in_chans in (1, 3) and preprocess.input_size[0] != config.in_chans:
-        raise ValueError(f"input_size {preprocess.input_size} does not have {config.in_chans} channels")
+        raise Refusal(f"input_size {preprocess.input_size} does not have {config.in_chans} channels")
     check_maps(config, preprocess.input_size[1:])
     return preprocess
 
 
 def check_maps(config: ModelConfig, size: tuple[int, int]) -> None:
-    """Refuse images that the network cannot take, whose maps would fill the memory or take minutes.
+    """Refuse an image size that the network cannot take, or that would exhaust memory or take minutes.
 
     Raises:
         ValueError: naming the size, and the largest map or the cost.
@@ -174,19 +176,19 @@ def check_maps(config: ModelConfig, size: tuple[int, int]) -> None:
     rows = trace(config, size)
     largest = max(rows, key=lambda row: row.activation_bytes)
     if largest.activation_bytes > MOST_MAP_BYTES:
-        raise ValueError(
+        raise Refusal(
             f"input_size {size[0]}x{size[1]} makes {largest.name} a map of {largest.activation_bytes:,} "
             f"bytes; {MOST_MAP_BYTES:,} is the most that is loaded, so give a smaller input_size"
         )
     if (macs := totals(rows).macs) > MOST_MACS:
-        raise ValueError(
+        raise Refusal(
             f"input_size {size[0]}x{size[1]} takes {macs:,} multiply-adds an image; {MOST_MACS:,} is the "
             "most that is loaded, so give a smaller input_size"
         )
 
 
-def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
-    """One distinct name a class; ImageNet's own where a 1000-class checkpoint names none."""
+def read_labels(values: dict[str, Any], config: ModelConfig) -> tuple[str, ...]:
+    """One distinct name a class; ImageNet's where a checkpoint of 1000 classes has no names."""
     names = values.get("label_names")
     if names is None and config.num_classes == 1000:
         from timm.data import ImageNetInfo
@@ -199,20 +201,20 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
         names = [name for _, name in sorted(names.items(), key=lambda pair: int(pair[0]))]
     labels = tuple(str(name)[:200] for name in names)
     if len(labels) != config.num_classes or len(set(labels)) != len(labels):
-        raise ValueError(
+        raise Refusal(
             f"{len(labels)} label_names, {len(set(labels))} of them distinct, "
-            f"for {config.num_classes} classes; give each class a name of its own"
+            f"for {config.num_classes} classes; give each class its own name"
         )
     return labels
 
 
 def disambiguate(names: list[str]) -> list[str]:
-    """The names, with their number where two classes share one: ImageNet has two kinds of crane."""
+    """The names, with the class number where two share one: ImageNet has two kinds of crane."""
     return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
 def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, checked by name, shape and finiteness before they are used."""
+    """Tensors of a safetensors file whose names, shapes, types and finiteness have been checked."""
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     counts = {key for key in wanted if key.endswith("num_batches_tracked")}
     with safe_open(path, framework="pt") as file:
@@ -225,16 +227,16 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
         ]  # fmt: skip
         if problems:
             more = f"; and {len(problems) - MOST_NAMED:,} more" if len(problems) > MOST_NAMED else ""
-            raise ValueError("; ".join(sorted(problems)[:MOST_NAMED]) + more)
+            raise Refusal("; ".join(sorted(problems)[:MOST_NAMED]) + more)
         tensors = {key: file.get_tensor(key) for key in found}
     for key, tensor in tensors.items():
         if tensor.is_floating_point() == (key in counts):
-            raise ValueError(f"{key} is of type {tensor.dtype}")
+            raise Refusal(f"{key} is of type {tensor.dtype}")
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{key} holds NaN or infinity")
+            raise Refusal(f"{key} holds NaN or infinity")
     for key in wanted.keys() - tensors.keys():
         tensors[key] = torch.zeros((), dtype=torch.long)
-    # Copies: safetensors maps the file, and a file that is replaced later would change the network.
+    # Copies: safetensors maps the file, so a later write to it would change the network.
     return {
         k: t.to(torch.float32 if t.is_floating_point() else t.dtype, copy=True) for k, t in tensors.items()
     }

@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 from collections.abc import Iterable, Iterator
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,10 @@ from typing import Any
 import torch
 from PIL import ImageOps
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
-from resnet_hub.geometry import totals, trace
+from resnet_hub.geometry import counted_macs, totals, trace
 from resnet_hub.interop.counterpart import (
     LIBRARIES,
     counterpart,
@@ -155,14 +153,6 @@ def pair(config: ModelConfig, library: str) -> tuple[nn.Module, nn.Module]:
         return build_network(config), counterpart(config, library)
 
 
-def count_macs(net: nn.Module, size: tuple[int, ...]) -> int:
-    """Multiply-adds of one image (C, H, W) through any network, by torch's FLOP counter on its meta copy."""
-    meta = deepcopy(net).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        meta(torch.empty(1, *size, device="meta"))
-    return counter.get_total_flops() // 2
-
-
 # Comparing
 
 
@@ -256,7 +246,7 @@ def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0)
         reference=provenance(config, library),
         input_size=tuple(pixels.shape),
         parameters=(_parameters(ours), _parameters(theirs)),
-        macs=(totals(trace(config)).macs, count_macs(theirs, (channels, height, width))),
+        macs=(totals(trace(config)).macs, counted_macs(theirs, (channels, height, width))),
         keys=(len(our_keys), len(their_keys)),
         missing=missing,
         unexpected=unexpected,

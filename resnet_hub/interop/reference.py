@@ -166,7 +166,7 @@ def _outline(name: str) -> tuple[Facts, Preprocess]:
     import timm
     import torch
 
-    from resnet_hub.interop.parity import count_macs
+    from resnet_hub.geometry import counted_macs
 
     with torch.device("meta"):
         net: Any = timm.create_model(name, pretrained=False)
@@ -177,7 +177,7 @@ def _outline(name: str) -> tuple[Facts, Preprocess]:
         weights="pretrained",
         origin=net.pretrained_cfg.get("hf_hub_id") or "",
         parameters=sum(p.numel() for p in net.parameters()),
-        macs=count_macs(net, preprocess.input_size),
+        macs=counted_macs(net, preprocess.input_size),
         input_size=preprocess.input_size[1:],
     )
     return facts, preprocess

@@ -1,9 +1,9 @@
-"""Which network to choose: size, cost, accuracy where somebody measured it, speed on this machine, use.
+"""Which network to choose: size, cost, published or measured accuracy, speed on this machine, use.
 
     python -m resnet_hub.family --measure
 
-Accuracies are quoted, never estimated: each has its source, and a network nobody measured has none. Knows
-nothing of the page; torch is imported only to measure.
+The one table of facts behind this command, the Compare tab's guide and the Lab's. Accuracies are quoted with
+their source, never estimated. torch is imported only to measure.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import cache
 
-from resnet_hub.command import program_name
-from resnet_hub.geometry import totals, trace
+from resnet_hub.command import program_name, run_command
+from resnet_hub.geometry import Totals, times, totals, trace
+from resnet_hub.lab.bounds import one_of
 from resnet_hub.models.registry import list_models, model_config
 
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # of the paper, table 1
 TORCHVISION = "torchvision {}_Weights.IMAGENET1K_V1, ImageNet, one 224 crop"
 PAPER = "arXiv 1512.03385 table 6, CIFAR-10"
 PUBLISHED = {  # network -> (top-1 in percent, source)
@@ -34,34 +37,34 @@ PUBLISHED = {  # network -> (top-1 in percent, source)
     "resnet110_cifar": (93.57, PAPER),
 }
 USE = {
-    "resnet18": "a first model on photos; fine-tuning with little data or a small machine",
-    "resnet34": "more accurate than 18 at twice its cost, still without bottlenecks",
-    "resnet50": "the usual choice on photos: baseline, backbone, fine-tuning",
-    "resnet101": "a backbone for detection and segmentation where 50 is not enough",
-    "resnet152": "the last points of accuracy, where time does not matter",
-    "wide_resnet50_2": "width instead of depth: the accuracy of 152 in a third of its layers",
+    "resnet18": "a first model for photos; fine-tuning with little data or on a small machine",
+    "resnet34": "more accurate than ResNet-18 at twice the cost, still without bottlenecks",
+    "resnet50": "the usual choice for photos: baseline, backbone, fine-tuning",
+    "resnet101": "a detection or segmentation backbone where ResNet-50 falls short",
+    "resnet152": "the last points of accuracy when time does not matter",
+    "wide_resnet50_2": "width instead of depth: ResNet-152's accuracy in a third of its layers",
     "plain18": "to see what shortcuts do: ResNet-18 without them",
     "plain34": "to see degradation: deeper than plain18, and worse",
-    "resnet18_cifar": "the usual strong choice for 32x32 images",
+    "resnet18_cifar": "the usual strong baseline for 32x32 images",
     "resnet34_cifar": "more depth at 32x32, at twice the cost",
     "resnet50_cifar": "bottlenecks at 32x32",
     "resnet101_cifar": "the deepest with a CIFAR stem, for a GPU",
-    "resnet20_cifar": "small images on a small machine; trains in half an hour on two cores",
-    "resnet32_cifar": "the next size of the paper",
-    "resnet44_cifar": "the next size of the paper",
-    "resnet56_cifar": "the paper's size most often compared with",
-    "resnet110_cifar": "the paper's depth study: a hundred layers that train",
+    "resnet20_cifar": "small images on a small machine; trains in half an hour on two CPU cores",
+    "resnet32_cifar": "the paper's next size up",
+    "resnet44_cifar": "the paper's next size up",
+    "resnet56_cifar": "the paper's size most often used for comparison",
+    "resnet110_cifar": "the paper's depth study: more than a hundred layers that train",
     "plain20_cifar": "to see what shortcuts do: ResNet-20 without them",
     "plain56_cifar": "to see degradation at 56 layers",
     "wrn16_4_cifar": "width instead of depth at 32x32; dropout inside the block",
     "wrn28_10_cifar": "the large wide network of its paper, for a GPU",
     "resnet8_cifar": "for short training at 32x32",
     "simple_resnet": "a ResNet small enough to read and change",
-    "lenet5": "where it began: digits, 1998",
+    "lenet5": "where it began: handwritten digits, 1998",
     "alexnet": "history: large kernels and a head of 59 million weights, 2012",
-    "vgg16": "history: 3x3 only, and 138 million weights to move, 2014",
+    "vgg16": "history: 3x3 kernels only, and 138 million weights, 2014",
     "vgg_cifar": "VGG's layers with batch norm, to compare with ResNets at 32x32",
-    "cifar10net": "a plain course network for 32x32",
+    "cifar10net": "the course's plain network for 32x32 images",
 }
 
 
@@ -74,7 +77,7 @@ class Choice:
         input_size: (height, width) in pixels.
         parameters: their number.
         macs: multiply-adds of one image at `input_size`.
-        accuracy: top-1 in percent; None where nobody measured it.
+        accuracy: top-1 in percent; None where there is no measurement.
         kind: "measured" by this project or "published"; "" without an accuracy.
         source: where the accuracy is from.
         use: what to use the network for.
@@ -90,16 +93,24 @@ class Choice:
     use: str
 
 
+@cache
+def size(name: str) -> Totals:
+    """Parameters and multiply-adds of a network, for one image of its own size."""
+    return totals(trace(name))
+
+
 def guide() -> list[Choice]:
     """Every network; a measured and a published accuracy are two entries."""
     shipped = shipped_accuracies()
     found = []
     for name in list_models():
-        config = model_config(name)
-        total = totals(trace(config))
-        published = [(*PUBLISHED[name][:1], "published", PUBLISHED[name][1])] if name in PUBLISHED else []
-        for accuracy in [*shipped.get(name, []), *published] or [(None, "", "")]:
-            found.append(Choice(name, config.input_size, total.params, total.macs, *accuracy, USE[name]))
+        total, input_size = size(name), model_config(name).input_size
+        accuracies: list[tuple[float | None, str, str]] = [*shipped.get(name, [])]
+        if name in PUBLISHED:
+            top1, source = PUBLISHED[name]
+            accuracies.append((top1, "published", source))
+        for accuracy in accuracies or [(None, "", "")]:
+            found.append(Choice(name, input_size, total.params, total.macs, *accuracy, USE[name]))
     return found
 
 
@@ -121,7 +132,7 @@ def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
 
 
 def measure(name: str, device: str = "auto", least: int = 3) -> float:
-    """Median seconds of one image at the network's own size, warm, on this machine, of `least` runs up."""
+    """Median seconds for one image of the network's own size on this machine, over at least `least` runs."""
     import torch
 
     from resnet_hub.device import pick_device
@@ -132,21 +143,31 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
     with SkipRandomFill():
         model = create_model(name)
     with torch.no_grad():
-        for parameter in model.parameters():  # what memory held could be subnormal, and slow
+        for parameter in model.parameters():  # what memory held may be subnormal, and slow
             parameter.zero_()
     model = model.to(pick_device(device)).eval()
     return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, min_runs=least)
 
 
+@cache
+def latency(name: str) -> float:
+    """Seconds for one image on this machine's CPU, measured once: a visitor is waiting.
+
+    Raises:
+        ValueError: for a network that is not one of `RESNETS`.
+    """
+    one_of("name", name, RESNETS)
+    return measure(name, "cpu", least=1)
+
+
 def table(rows: list[Choice], seconds: dict[str, float]) -> str:
     """The guide as aligned text."""
-    lines = [["network", "input", "parameters", "MACs", "top-1", "source", "latency", "for"]]
+    lines = [["network", "input", "parameters", "MACs", "top-1", "source", "latency", "use"]]
     for row in rows:
         accuracy = "" if row.accuracy is None else f"{row.accuracy:.2f} %"
-        latency = f"{1000 * seconds[row.name]:.1f} ms" if row.name in seconds else ""
-        size = "x".join(map(str, row.input_size))
-        counts = [f"{row.parameters:,}", f"{row.macs:,}"]
-        lines.append([row.name, size, *counts, accuracy, row.source, latency, row.use])
+        time = f"{1000 * seconds[row.name]:.1f} ms" if row.name in seconds else ""
+        counts = [times(row.input_size), f"{row.parameters:,}", f"{row.macs:,}"]
+        lines.append([row.name, *counts, accuracy, row.source, time, row.use])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = [str.ljust, str.rjust, str.rjust, str.rjust, str.rjust, str.ljust, str.rjust, str.ljust]
     return "\n".join(
@@ -156,13 +177,18 @@ def table(rows: list[Choice], seconds: dict[str, float]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0."""
+    """The command."""
     parser = argparse.ArgumentParser(
         program_name("resnet_hub.family"), description="Which network to choose."
     )
     parser.add_argument("--measure", action="store_true", help="time every network on this machine")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    return run_command("resnet_hub.family", lambda: print_guide(options))
+
+
+def print_guide(options: argparse.Namespace) -> None:
+    """The guide, with this machine's latencies where `options.measure` asks for them."""
     rows, seconds = guide(), {}
     for name in list_models() if options.measure else []:
         print(f"measuring {name}", file=sys.stderr)
@@ -172,4 +198,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(documents, indent=2))
     else:
         print(table(rows, seconds))
-    return 0

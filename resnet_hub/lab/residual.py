@@ -79,10 +79,10 @@ def pass_through(strength: float, negative: bool = False, seed: int = 0) -> Pass
 def _block(shortcut: str, strength: float, seed: int):
     import torch
 
-    from resnet_hub.models.resnet import ResidualBlock
+    from resnet_hub.models.resnet import BasicBlock
 
     config = ResNetConfig(name="lab", depths=(1,), widths=(CHANNELS,), strides=(1,), shortcut=shortcut)
-    block = ResidualBlock(config, CHANNELS, CHANNELS, stride=1)
+    block = BasicBlock(config, CHANNELS, CHANNELS, stride=1)
     draw = torch.Generator().manual_seed(seed + 1)
     for conv in (block.conv1, block.conv2):
         torch.nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=draw)

@@ -1,1 +1,1 @@
-"""The networks: `resnet.py`, `wide_resnet.py`, `baselines.py`; `registry.py` is the table of their names."""
+"""The networks: `registry.py` is the table of their names, `plans.py` their layers, `build.py` makes one."""

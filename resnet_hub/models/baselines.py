@@ -1,25 +1,29 @@
-"""The course's networks before and beside ResNet: one class that builds each from the table in `plans.py`.
+"""The networks before ResNet: one class that builds each from the table in `plans.py`.
 
-LeNet-5, AlexNet, VGG-16, a VGG for 32x32 images and CIFAR10Net. (SimpleResNet is a residual network and
-stands in `registry.py` with the others.) Every operation is a module, and no ReLU works in place, so forward
-hooks see each layer and what it gave. Knows nothing of files, the Hub or images.
+LeNet-5, AlexNet, VGG-16, a VGG for 32x32 images and CIFAR10Net. (SimpleResNet is residual, and so in
+`registry.py` with the others.) Every operation is a module and no ReLU works in place, so forward hooks see
+each layer's own output.
 """
 
+from __future__ import annotations
+
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from resnet_hub.config import BaselineConfig
+from resnet_hub.errors import Refusal
 from resnet_hub.models.base import Network
 from resnet_hub.models.initialise import kaiming_fan_out
-from resnet_hub.models.plans import Plan, plan_of
+from resnet_hub.models.plans import InputTooSmall, Plan, plan_of
 
 MOST_LINEAR_WEIGHTS = 1_000_000_000  # VGG-16 at 224 has 102,760,448
 
 
 def feature_layers(plan: Plan, channels: int) -> list[nn.Module]:
-    """Convolution, batch norm, activation, ..., pooling: all that comes before the head."""
+    """Convolution, batch norm, activation, ..., pooling: everything before the head."""
     layers: list[nn.Module] = []
     for stage in plan.stages:
         for conv in stage:
@@ -44,42 +48,31 @@ def hidden_layers(plan: Plan, features: int, drop_rate: float | None) -> list[nn
     return layers
 
 
-def last_length(plan: Plan, length: int) -> int:
-    """Rows (or columns) of the last feature map for `length` rows of image; below 1 where none are left."""
-    for i, stage in enumerate(plan.stages, 1):
-        for conv in stage:
-            length = (length + 2 * conv.padding - conv.kernel) // conv.stride + 1
-        if not (plan.global_pool and i == len(plan.stages)):
-            length = (length - plan.pool) // 2 + 1
-        if length < 1:
-            break
-    return length
-
-
-def last_size(plan: Plan, name: str, size: tuple[int, int]) -> tuple[int, int]:
+def last_size(plan: Plan, name: str, size: tuple[int, ...]) -> tuple[int, int]:
     """(height, width) of the last feature map for an image of `size`.
 
     Raises:
-        ValueError: where a convolution or pooling has nothing left to work on.
+        InputTooSmall: where a convolution or pooling finds no full window.
     """
-    height, width = (last_length(plan, length) for length in size)
+    height, width = (plan.map_length(length) for length in size)
     if min(height, width) < 1:
-        least = next(length for length in count(1) if last_length(plan, length) >= 1)
-        raise ValueError(
+        least = next(length for length in count(1) if plan.map_length(length) >= 1)
+        raise InputTooSmall(
             f"{name}: a {size[0]}x{size[1]} image is pooled down to nothing; "
-            f"use {least}x{least} or larger (create_model({name!r}, input_size={least}))"
+            f"use {least}x{least} or larger (create_model({name!r}, input_size={least}))",
+            least=least,
         )
     return height, width
 
 
 def check_weights(config: BaselineConfig, weights: int) -> None:
-    """Refuse a first linear layer that grows with the image beyond what is built.
+    """Refuse a first linear layer that grows too large with the image.
 
     Raises:
         ValueError: with the number of weights and the most allowed.
     """
     if weights > MOST_LINEAR_WEIGHTS:
-        raise ValueError(
+        raise Refusal(
             f"{config.name}: input_size={config.input_size} makes a linear layer of {weights:,} weights; "
             f"{MOST_LINEAR_WEIGHTS:,} is the most that is built, so give a smaller input_size"
         )
@@ -88,7 +81,7 @@ def check_weights(config: BaselineConfig, weights: int) -> None:
 class Stages(nn.Sequential):
     """Layers in a row that return the map leaving each stage, not only the last one.
 
-    So `net.features(x)` is the list every network here gives, under torchvision's keys `features.0.weight`.
+    So `net.features(x)` is a list as on every network here, under torchvision's keys `features.0.weight`.
     """
 
     def __init__(self, *layers: nn.Module) -> None:
@@ -112,8 +105,10 @@ class Baseline(Network):
     `num_classes=0` it is the identity, and the network returns what would have entered it.
 
     Raises:
-        ValueError: for an `input_size` that the poolings bring down to nothing.
+        InputTooSmall: for an `input_size` that the poolings bring down to nothing.
     """
+
+    config: BaselineConfig
 
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__(config)
@@ -139,8 +134,8 @@ class Baseline(Network):
         return not self.plan.global_pool
 
     @property
-    def feature_info(self) -> list[dict]:
-        """For each map of `features`: the module it leaves, its channels and its stride to the input."""
+    def feature_info(self) -> list[dict[str, Any]]:
+        """For each map of `features`: `module` it leaves, its channels `num_chs`, its stride `reduction`."""
         info, stride = [], 1
         for end, stage in zip(self.features.ends, self.plan.stages, strict=True):
             for conv in stage:
@@ -155,7 +150,7 @@ class Baseline(Network):
         return self.head(self.features(x)[-1])
 
     def head(self, x: Tensor) -> Tensor:
-        """Last feature map (N, C, h, w) -> logits (N, num_classes)"""
+        """Last feature map (N, C, h, w) -> logits (N, num_classes)."""
         x = torch.flatten(self.global_pool(x), 1)  # (N, C * h * w), or (N, C) after global pooling
         return self.classifier(x) if self.plan.hidden else self.fc(self.dropout(x))
 
@@ -169,7 +164,7 @@ class Baseline(Network):
         any_size = self.plan.global_pool
         if x.ndim != 4 or x.shape[1] != config.in_chans or not (any_size or x.shape[2:] == config.input_size):
             size = "HxW" if any_size else "x".join(map(str, config.input_size))
-            raise ValueError(
+            raise Refusal(
                 f"{config.name}: got a batch of shape {tuple(x.shape)}, expected Nx{config.in_chans}x{size}; "
                 f"resize the images or build create_model({config.name!r}, input_size=(H, W), in_chans=C)"
             )

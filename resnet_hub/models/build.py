@@ -8,22 +8,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from resnet_hub.config import BaselineConfig, ModelConfig
+from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
 from resnet_hub.models.registry import model_config
 
 if TYPE_CHECKING:
     from resnet_hub.models.base import Network
 
+SPECIAL_BLOCKS = {"preact": ("wide_resnet", "WideResNet"), "pooled": ("pooled_resnet", "PooledResNet")}
+
 
 def network_class(config: ModelConfig) -> type[Network]:
     """The class that builds `config`."""
+    module, name = "resnet", "ResNet"
     if isinstance(config, BaselineConfig):
-        return import_module("resnet_hub.models.baselines").Baseline
-    if config.block == "preact":
-        return import_module("resnet_hub.models.wide_resnet").WideResNet
-    if config.block == "pooled":
-        return import_module("resnet_hub.models.pooled_resnet").PooledResNet
-    return import_module("resnet_hub.models.resnet").ResNet
+        module, name = "baselines", "Baseline"
+    elif isinstance(config, ResNetConfig) and config.block in SPECIAL_BLOCKS:
+        module, name = SPECIAL_BLOCKS[config.block]
+    return getattr(import_module(f"resnet_hub.models.{module}"), name)
 
 
 def build_network(config: ModelConfig) -> Network:

@@ -1,15 +1,20 @@
-"""The residual network for short training: max pooling, not a stride, makes its maps smaller.
+"""The residual network for short training: max pooling, not a stride, halves its maps.
 
-Every position of a block's first convolution is computed and the strongest of each square is kept, which
-costs more than a stride and learns in fewer epochs. Only what differs from `resnet.py` is here. Source:
+A block's first convolution is computed at every position, and of each square the strongest is kept: dearer
+than a stride, and learnt in fewer epochs. Only what differs from `resnet.py` is here. Source:
 cifar10-airbench, arXiv 2404.00498, whose blocks have no shortcut.
 """
+
+from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.config import ResNetConfig
+from resnet_hub.models.plans import block_plan
 from resnet_hub.models.resnet import ResNet, conv
 
 
@@ -19,19 +24,20 @@ class PooledBlock(nn.Module):
     (N, in_channels, H, W) -> (N, width, H // stride, W // stride)
     """
 
-    depth = 2
-
     def __init__(self, config: ResNetConfig, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.is_plain = config.shortcut == "none"
-        self.conv1 = conv(in_channels, width, 3)
-        self.pool = nn.MaxPool2d(stride) if stride > 1 else nn.Identity()
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
+        plan = block_plan(config, in_channels, width, stride)
+        first, second = plan.convs
+        self.is_plain = plan.shortcut == "none"
+        self.conv1 = conv(in_channels, first)
+        self.pool = nn.MaxPool2d(plan.pool) if plan.pool > 1 else nn.Identity()
+        self.bn1 = nn.BatchNorm2d(first.out)
+        self.conv2 = conv(first.out, second)
+        self.bn2 = nn.BatchNorm2d(second.out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.bn1(self.pool(self.conv1(x))))
+    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+        x = self.pool(self.conv1(x))  # (N, width, H // stride, W // stride)
+        x = F.gelu(self.bn1(x))
         branch = self.bn2(self.conv2(x))
         return F.gelu(branch if self.is_plain else branch + x)
 
@@ -39,11 +45,15 @@ class PooledBlock(nn.Module):
 class PooledResNet(ResNet):
     """ResNets of pooled blocks; `resnet8_cifar` has three."""
 
-    block = PooledBlock
+    blocks: ClassVar = {"pooled": PooledBlock}
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__(config)
         self.apply(pass_through)
+        if config.zero_init_residual:
+            for module in self.modules():
+                if isinstance(module, PooledBlock):
+                    nn.init.zeros_(module.bn2.weight)
         if isinstance(self.fc, nn.Linear):  # small, so that the first steps turn the filters, not the answer
             nn.init.normal_(self.fc.weight, std=1 / self.fc.in_features)
 
@@ -53,7 +63,7 @@ class PooledResNet(ResNet):
 
 @torch.no_grad()
 def pass_through(module: nn.Module) -> None:
-    """Start a 3x3 convolution so that as many channels as it can hand on leave it as they came."""
+    """Start a 3x3 convolution so that its first outputs repeat its inputs; the rest are random."""
     if isinstance(module, nn.Conv2d):
         module.reset_parameters()
         nn.init.dirac_(module.weight[: module.in_channels])

@@ -1,4 +1,4 @@
-"""One literal table: every network's name and what it is. `build.py` makes networks of it."""
+"""One literal table: every network's name and its configuration."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
+from resnet_hub.errors import Refusal
 
 IMAGENET = {"num_classes": 1000, "input_size": (224, 224)}
 CIFAR = {"num_classes": 10, "input_size": (32, 32), "stem": "cifar"}
@@ -59,8 +60,12 @@ _BASELINES: dict[str, dict[str, Any]] = {
 
 @cache
 def _table() -> dict[str, ModelConfig]:
-    resnets = {name: ResNetConfig(name=name, **fields) for name, fields in _RESNETS.items()}
-    return resnets | {name: BaselineConfig(name=name, kind=name, **f) for name, f in _BASELINES.items()}
+    table: dict[str, ModelConfig] = {}
+    for name, values in _RESNETS.items():
+        table[name] = ResNetConfig(name=name, **values)
+    for name, values in _BASELINES.items():
+        table[name] = BaselineConfig(name=name, **{"kind": name} | values)
+    return table
 
 
 def list_models() -> list[str]:
@@ -76,7 +81,7 @@ def model_config(name: str, *, num_classes: int | None = None, **overrides: Any)
     """
     if name not in _table():
         near = difflib.get_close_matches(str(name), list_models(), n=3) or list_models()
-        raise ValueError(f"unknown network {name!r}; did you mean {', '.join(near)}? list_models() names all")
+        raise Refusal(f"unknown network {name!r}; did you mean {', '.join(near)}? list_models() has them all")
     if num_classes is not None:
         overrides["num_classes"] = num_classes
     return _table()[name].override(**overrides)

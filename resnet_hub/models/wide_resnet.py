@@ -3,12 +3,17 @@
 Only what differs from `resnet.py` is here. Source: Zagoruyko and Komodakis, arXiv 1605.07146.
 """
 
+from __future__ import annotations
+
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.config import ResNetConfig
 from resnet_hub.models.initialise import kaiming_fan_out
-from resnet_hub.models.resnet import StagedNet, ZeroPadShortcut, conv, shortcut
+from resnet_hub.models.plans import block_plan
+from resnet_hub.models.resnet import StagedNet, conv, shortcut
 
 
 class PreActBlock(nn.Module):
@@ -19,22 +24,25 @@ class PreActBlock(nn.Module):
 
     def __init__(self, config: ResNetConfig, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
+        plan = block_plan(config, in_channels, width, stride)
+        first, second = plan.convs
         self.drop_rate = config.drop_rate
-        self.is_plain = config.shortcut == "none"
+        self.is_plain = plan.shortcut == "none"
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = conv(in_channels, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3)
-        beside = shortcut(config.shortcut, in_channels, width, stride)
-        # The input is normalised already, so a projection here has no batch norm of its own.
-        self.downsample = beside if beside is None or isinstance(beside, ZeroPadShortcut) else beside[:1]
+        self.conv1 = conv(in_channels, first)
+        self.bn2 = nn.BatchNorm2d(first.out)
+        self.conv2 = conv(first.out, second)
+        self.downsample = shortcut(plan, in_channels)
+        if isinstance(self.downsample, nn.Sequential):  # its input is normalised already
+            self.downsample = self.downsample[:1]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
         activated = F.relu(self.bn1(x))
-        out = F.relu(self.bn2(self.conv1(activated)))
+        out = self.conv1(activated)  # (N, width, H / stride, W / stride)
+        out = F.relu(self.bn2(out))
         if self.drop_rate:
             out = F.dropout(out, self.drop_rate, self.training)
-        out = self.conv2(out)
+        out = self.conv2(out)  # (N, width, H / stride, W / stride)
         if self.is_plain:
             return out
         return out + (x if self.downsample is None else self.downsample(activated))
@@ -43,7 +51,7 @@ class PreActBlock(nn.Module):
 class WideResNet(StagedNet):
     """6n+4 layers, widths k times those of the CIFAR paper nets; `wrn28_10_cifar` is n = 4, k = 10."""
 
-    block = PreActBlock
+    blocks: ClassVar = {"preact": PreActBlock}
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__(config)

@@ -1,7 +1,6 @@
-"""The promises of `resnet_hub.geometry.advice`: silence on published designs, a warning where one
-goes wrong, and a change that mends it.
+"""Advice on designs: none for published ones, a warning where one goes wrong, and a change that repairs it.
 
-Oracle: rows of the changed design, which `test_geometry.py` holds to the network.
+Oracle: rows of the changed design, which `test_geometry.py` compares with the network.
 """
 
 import json
@@ -70,30 +69,30 @@ def test_an_image_larger_than_the_field_is_made_smaller():
 
 
 @pytest.mark.parametrize(
-    "size, rest, mended",
+    "size, rest, repaired",
     [
         (225, [1, 1], (224, 224)),
         ((224, 250), [0, 26], (224, 256)),
         (4095, [31, 31], (4096, 4096)),
     ],
 )
-def test_sizes_that_are_rounded(size, rest, mended):
+def test_sizes_that_are_rounded(size, rest, repaired):
     found = advice("resnet50", size)["size_rounded"]
     assert found.facts == {"jump": 32, "rest": rest}
-    assert found.overrides == {"input_size": mended}
+    assert found.overrides == {"input_size": repaired}
 
 
 @pytest.mark.parametrize(
-    "overrides, mended",
+    "overrides, repaired",
     [
         ({"strides": (1, 2, 2, 1)}, {"strides": (1, 2, 2, 2)}),
         ({"stride_in": "1x1"}, {"stride_in": "3x3"}),
         ({"maxpool": False}, {"maxpool": True}),
     ],
 )
-def test_what_other_libraries_load_silently_wrong(overrides, mended):
+def test_designs_that_other_libraries_load_silently_wrong_are_named(overrides, repaired):
     found = advice("resnet50", **overrides)["weights_mean_something_else"]
-    assert found.overrides == mended
+    assert found.overrides == repaired
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_what_other_libraries_load_silently_wrong(overrides, mended):
         ("resnet50", {"global_pool": "max"}),  # timm can be told
     ],
 )
-def test_what_other_libraries_refuse_or_can_be_told_is_not_called_silent(name, overrides):
+def test_no_silent_load_warning_where_other_libraries_refuse_or_can_be_configured(name, overrides):
     assert "weights_mean_something_else" not in advice(name, **overrides)
 
 
@@ -113,7 +112,7 @@ def test_what_other_libraries_refuse_or_can_be_told_is_not_called_silent(name, o
     "overrides", [{"strides": (2, 2, 2, 2)}, {"strides": (1, 2, 2, 1)}, {"maxpool": False}]
 )
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_silent_is_what_torchvision_loads_without_an_error(name, overrides):
+def test_the_silent_load_warning_matches_what_torchvision_loads(name, overrides):
     weights = create_model(name, **overrides).state_dict()
     try:
         getattr(torchvision.models, name)().load_state_dict(weights)
@@ -146,7 +145,7 @@ def test_pooled_blocks_drop_what_their_windows_do_not_fill():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_every_change_mends_what_it_is_proposed_for(seed):
+def test_every_proposed_change_repairs_what_it_is_proposed_for(seed):
     rng = random.Random(seed)
     size = rng.choice((8, 32, 47, 96, 224, 500)), rng.choice((16, 32, 61, 224))
     overrides = {
@@ -161,7 +160,7 @@ def test_every_change_mends_what_it_is_proposed_for(seed):
         assert code not in advice("resnet50", changed.pop("input_size"), **changed)
 
 
-def test_advice_can_be_sent_to_a_page():
+def test_advice_is_json_ready():
     found = advice("resnet50", (31, 33), strides=(1, 2, 2, 1), stride_in="1x1")
     assert len(found) > 3
     for one in found.values():

@@ -15,10 +15,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnet_hub import create_model, geometry, list_models, model_config
+from resnet_hub import create_model, list_models, model_config
 from resnet_hub.config import BaselineConfig
-from resnet_hub.geometry import parse_size, parse_strides, stages, totals, trace
+from resnet_hub.geometry import InputTooSmall, stages, totals, trace
+from resnet_hub.geometry import __main__ as the_command
+from resnet_hub.geometry.formulas import padding_share
 from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import parse_size, parse_strides
 
 BASELINES = [name for name in list_models() if isinstance(model_config(name), BaselineConfig)]
 RESNETS = [name for name in list_models() if name not in BASELINES]
@@ -214,7 +217,7 @@ def test_padding_share_is_what_a_convolution_of_ones_misses(size, window):
     kernel, stride, padding = window
     ones, taps = torch.ones(1, 1, *size).double(), torch.ones(1, 1, kernel, kernel).double()
     inside = F.conv2d(ones, taps, stride=stride, padding=padding).mean() / kernel**2
-    assert geometry.padding_share(size, kernel, stride, padding) == pytest.approx(1 - inside.item())
+    assert padding_share(size, kernel, stride, padding) == pytest.approx(1 - inside.item())
 
 
 def test_padding_share_is_of_the_map_the_layer_reads():
@@ -225,14 +228,14 @@ def test_padding_share_is_of_the_map_the_layer_reads():
 
 
 @pytest.mark.parametrize("stem, sides", [("imagenet", [16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 16, 8, 4])])
-def test_the_course_s_table_of_resnet50_at_32x32(stem, sides):
+def test_resnet50_at_32x32_has_the_courses_map_sizes(stem, sides):
     assert [stage.out_size for stage in stages(trace("resnet50", 32, stem=stem))[:-1]] == [
         (n, n) for n in sides
     ]
 
 
 @pytest.mark.parametrize("name, times", [("resnet18", 15.0), ("resnet50", 15.6)])
-def test_what_a_cifar_stem_costs_at_224(name, times):
+def test_cost_of_a_cifar_stem_at_224(name, times):
     wide, usual = totals(trace(name, 224, stem="cifar")), totals(trace(name, 224))
     assert round(wide.macs / usual.macs, 1) == times
 
@@ -255,11 +258,11 @@ def test_stages_split_the_rows(name):
         ("lenet5", ["stage1", "stage2", "head"]),
     ],
 )
-def test_stages_name_what_is_drawn(name, names):
+def test_stages_are_named_in_order(name, names):
     assert [stage.name for stage in stages(trace(name))] == names
 
 
-def test_a_stage_of_one_block_sees_what_its_branch_sees():
+def test_a_stage_of_one_block_has_its_branchs_receptive_field():
     config = dataclasses.replace(model_config("resnet18"), depths=(1, 1, 1, 1))
     rows = trace(config)
     branch = next(row for row in rows if row.name == "layer4.0.conv2")
@@ -267,10 +270,11 @@ def test_a_stage_of_one_block_sees_what_its_branch_sees():
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_the_smallest_image_is_the_one_named(name):
-    with pytest.raises(ValueError, match="layer features") as refused:
+def test_an_image_too_small_is_refused_with_the_smallest_size(name):
+    with pytest.raises(InputTooSmall, match="layer features") as refused:
         trace(name, 1)
     least = int(str(refused.value).split("input_size=")[1].split()[0])
+    assert refused.value.facts["least"] == least and refused.value.facts["layer"] in str(refused.value)
     assert trace(name, least)
     with pytest.raises(ValueError, match=f"input_size={least} or larger"):
         trace(name, least - 1)
@@ -344,9 +348,9 @@ def test_the_command_prints_an_aligned_table():
     assert last.split()[:3] == ["total", "25,549,352", f"{macs:,}"]
 
 
-def test_the_command_s_json_holds_every_row(capsys):
+def test_the_commands_json_holds_every_row(capsys):
     flags = "--input 47x61 --strides 1,2,1,2 --no-maxpool --shortcut zeropad --stride-in 1x1 --stem deep"
-    assert geometry.main(["resnet50", *flags.split(), "--json"]) == 0
+    assert the_command.main(["resnet50", *flags.split(), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     rows = trace(
         "resnet50",
@@ -378,7 +382,7 @@ def test_the_command_s_json_holds_every_row(capsys):
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(line, capsys):
-    assert geometry.main(line.split()) == 2
+    assert the_command.main(line.split()) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("resnet_hub.geometry: ") and printed.err.count("\n") == 1

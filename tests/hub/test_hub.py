@@ -1,5 +1,7 @@
-"""The promises of `resnet_hub.hub.load`: a checkpoint comes back as it was saved, here and in timm, and one
-that cannot be used says where and why. Oracles: safetensors and timm."""
+"""Checkpoints: what is saved comes back, here and in timm, and an unusable one is refused with where and why.
+
+Oracles: safetensors and timm.
+"""
 
 from __future__ import annotations
 
@@ -193,7 +195,7 @@ def timm_directory(directory: Path, name: str = "resnet18", **options):
 @pytest.mark.parametrize(
     "options", [{"num_classes": 5}, {"num_classes": 5, "in_chans": 1, "global_pool": "max"}]
 )
-def test_we_load_a_directory_that_timm_wrote(options, tmp_path):
+def test_we_load_a_directory_timm_wrote(options, tmp_path):
     theirs = timm_directory(tmp_path, **options)
     ours = from_pretrained(tmp_path)
     x = images(ours)
@@ -208,7 +210,7 @@ def test_we_take_timms_preprocessing(tmp_path):
     assert torch.equal(from_pretrained(tmp_path).preprocess.tensor(image), transform(image))
 
 
-def test_timm_network_of_another_make_is_refused_rather_than_loaded_wrong(tmp_path):
+def test_a_timm_network_with_other_strides_is_refused_not_loaded_wrong(tmp_path):
     timm_directory(tmp_path, num_classes=5, output_stride=8)  # the same weights, other strides
     assert "output_stride" in refusal(tmp_path)
 
@@ -261,12 +263,12 @@ def test_missing_unexpected_and_misshapen_weights_are_all_named(saved):
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(saved, poison):
+def test_nan_and_infinite_weights_are_refused(saved, poison):
     edit_weights(saved, lambda tensors: tensors["layer2.0.conv1.weight"].view(-1)[5:6].fill_(poison))
     assert refusal(saved) == f"{saved}: model.safetensors: layer2.0.conv1.weight holds NaN or infinity"
 
 
-def test_weights_of_another_kind_are_refused(saved):
+def test_weights_of_another_type_are_refused(saved):
     edit_weights(
         saved, lambda tensors: tensors.update({"bn1.running_mean": torch.zeros(16, dtype=torch.long)})
     )
@@ -385,7 +387,7 @@ def test_a_small_file_cannot_ask_for_much_memory(saved, block):
     assert "bytes cannot hold the network's" in refusal(saved)
 
 
-def test_a_network_that_takes_minutes_an_image_is_refused(saved):
+def test_a_network_that_takes_minutes_for_an_image_is_refused(saved):
     def enlarge(values):
         values["resnet_hub"]["config"].update(depths=[200] * 3, strides=[1] * 3, widths=[16] * 3)
         values["pretrained_cfg"].update(input_size=[3, 1024, 1024])
@@ -450,7 +452,7 @@ def test_preprocessing_fits_the_network(saved):
         ("resnet152", 1024, None),
     ],
 )
-def test_a_checkpoint_s_image_fits_the_network_and_the_memory(name, side, cause):
+def test_a_checkpoints_input_size_fits_the_network_and_memory(name, side, cause):
     config = model_config(name)
     values = {"pretrained_cfg": default_preprocess(config).to_pretrained_cfg()}
     values["pretrained_cfg"]["input_size"][1:] = side, side

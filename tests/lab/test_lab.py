@@ -29,10 +29,11 @@ from torch.nn import functional as F
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.lab import (
-    adviser,
     batchnorm,
     cost,
     dropout,
+    family,
+    fine_tuning,
     gradients,
     pooling,
     products,
@@ -122,11 +123,13 @@ def test_a_zeroed_branch_returns_its_input_as_far_as_the_relu_lets_it():
 )
 def test_shapes_through_a_block_are_those_of_the_real_one(block, inside, outside, stride, size):
     from resnet_hub.config import ResNetConfig
-    from resnet_hub.models.resnet import ResidualBlock
+    from resnet_hub.models.resnet import BasicBlock, Bottleneck
 
     found = residual.block_shapes(block, inside, outside, stride, size)
     width = outside // (4 if block == "bottleneck" else 1)
-    real = ResidualBlock(ResNetConfig(name="x", block=block), inside, width, stride)
+    real = (Bottleneck if block == "bottleneck" else BasicBlock)(
+        ResNetConfig(name="x", block=block), inside, width, stride
+    )
     shapes = {}
     for name, module in real.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -348,12 +351,12 @@ def test_the_timeline_has_the_published_errors_and_counted_sizes():
     assert errors == {"alexnet": 16.4, "vgg": 7.3, "googlenet": 6.7, "resnet": 3.57}
     assert [each.year for each in timeline.MILESTONES] == sorted(each.year for each in timeline.MILESTONES)
     assert timeline.MILESTONES[0].year == 1998 and timeline.MILESTONES[-1].name == "ViT"
-    assert timeline.size("resnet152").params == 60_192_808
-    assert timeline.size("lenet5").params == sum(p.numel() for p in create_model("lenet5").parameters())
+    assert family.size("resnet152").params == 60_192_808
+    assert family.size("lenet5").params == sum(p.numel() for p in create_model("lenet5").parameters())
 
 
 def test_latency_is_measured():
-    assert 1e-3 < timeline.latency("resnet18") < 10
+    assert 1e-3 < family.latency("resnet18") < 10
 
 
 # the adviser
@@ -364,7 +367,7 @@ def test_latency_is_measured():
     [(500, "feature", 4_098), (10_000, "partial", 14_968_834), (50_000, "full", 23_512_130)],
 )
 def test_advice_is_what_the_trainer_does(images, mode, trainable):
-    found = adviser.advise(images, 2, similar=True)
+    found = fine_tuning.advise(images, 2, similar=True)
     assert found.mode == mode == chosen_mode("auto", images, create_model("resnet50").config)
     assert (found.trainable, found.total) == (trainable, 23_512_130)
 
@@ -372,7 +375,7 @@ def test_advice_is_what_the_trainer_does(images, mode, trainable):
 @pytest.mark.parametrize("images", [500, 5_000, 50_000])
 @pytest.mark.parametrize("network", ["resnet18", "resnet50"])
 def test_advised_rates_and_counts_are_those_of_the_real_network(images, network):
-    found = adviser.advise(images, 7, True, network)
+    found = fine_tuning.advise(images, 7, True, network)
     model = create_model(network, num_classes=7)
     rates = mode_rates(found.mode, model.config, "fc")
     share = {n: next(s for p, s in rates if re.match(p, n)) for n, _ in model.named_parameters()}
@@ -390,7 +393,7 @@ def test_images_unlike_imagenet_s_go_one_step_further():
 def test_the_advised_command_is_one_the_trainer_takes():
     from training.transfer import parse_arguments
 
-    words = adviser.advise(500, 2, False).command.split()
+    words = fine_tuning.advise(500, 2, False).command.split()
     assert words[:3] == ["python", "-m", "training.transfer"]
     assert parse_arguments(words[3:]).mode == "partial"
 
@@ -404,7 +407,7 @@ def test_bounds_name_the_value_and_what_is_allowed():
         lambda: skips.compare(64, 32, 10**6),
         lambda: products.product(0.9, 10**9),
         lambda: scaling.compound(100),
-        lambda: adviser.advise(0, 2, True),
+        lambda: fine_tuning.advise(0, 2, True),
         lambda: residual.block_shapes("basic", 64, 10**6, 1, 56),
         lambda: batchnorm.modes(0, 1, 10**9),
     ):
@@ -482,7 +485,7 @@ def forget() -> None:
         gradients.plus_one,
         gradients.registered_flow,
         batchnorm.spread,
-        timeline.latency,
+        family.latency,
     ):
         cached.cache_clear()
 

@@ -236,4 +236,22 @@ def test_importing_the_package_and_listing_models_needs_no_torch():
 def test_building_a_network_loads_no_other_library():
     loaded = loaded_modules("import resnet_hub; resnet_hub.create_model('resnet20_cifar')")
     assert "torch" in loaded
-    assert not loaded & {"gradio", "timm", "torchvision", "matplotlib"}
+    assert not loaded & {"gradio", "timm", "torchvision", "matplotlib", "huggingface_hub", "safetensors"}
+
+
+def test_networks_are_built_without_geometry_and_hub():
+    code = (
+        "import sys, resnet_hub\n"
+        "for name in ('resnet20_cifar', 'wrn16_4_cifar', 'resnet8_cifar', 'lenet5'):\n"
+        "    resnet_hub.create_model(name)\n"
+        "above = [f'resnet_hub.{each}' for each in ('geometry', 'hub', 'predict', 'lab', 'interop', 'ui')]\n"
+        "print([each for each in above if each in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_base_class_has_both_its_names():
+    from resnet_hub import HubModel, Network, create_model
+
+    assert HubModel is Network and isinstance(create_model("lenet5"), HubModel)

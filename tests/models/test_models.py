@@ -1,8 +1,8 @@
 """The networks against torchvision, timm and the papers' numbers.
 
 Networks are built on the meta device where only shapes and counts matter. Weights for a comparison are drawn
-here and not by either library: timm starts the last batch norm of every block at zero, so that a fresh timm
-network never uses its residual branches.
+here, not by either library: timm starts the last batch norm of every block at zero, so a fresh timm network
+never uses its residual branches.
 """
 
 import math
@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_hub import create_model, list_models
+from resnet_hub.models.plans import block_plan
 from resnet_hub.models.registry import model_config
-from resnet_hub.models.resnet import ResidualBlock, ResNet, ZeroPadShortcut, shortcut
+from resnet_hub.models.resnet import BasicBlock, ResNet, ZeroPadShortcut, shortcut
 from resnet_hub.models.wide_resnet import PreActBlock, WideResNet
 
 META = torch.device("meta")
@@ -232,7 +233,7 @@ def test_vgg16_at_224_has_torchvisions_keys_and_shapes():
 
 def test_a_basic_block_halves_the_size_and_doubles_the_channels():
     block = on_meta(create_model, "resnet18").layer2[0]
-    assert isinstance(block, ResidualBlock)
+    assert isinstance(block, BasicBlock)
     assert block(torch.empty(2, 64, 56, 56, device=META)).shape == (2, 128, 28, 28)
 
 
@@ -253,7 +254,8 @@ def test_zeropad_shortcut_takes_every_sth_pixel_and_pads_channels_on_both_sides(
 
 @pytest.mark.parametrize("kind", ["projection", "zeropad", "none"])
 def test_equal_shapes_need_no_shortcut_module(kind):
-    assert shortcut(kind, 16, 16, 1) is None
+    plan = block_plan(model_config("resnet18", shortcut=kind), 16, 16, stride=1)
+    assert shortcut(plan, 16) is None
 
 
 @torch.no_grad()
@@ -277,6 +279,15 @@ def test_zero_init_starts_every_block_as_its_shortcut():
     x = image(1, 16, 8, 8).relu()
     torch.testing.assert_close(net.layer1[0](x), x)
     torch.testing.assert_close(net.layer2[0](x), net.layer2[0].downsample(x))
+
+
+@pytest.mark.parametrize(
+    ("name", "last"), [("resnet20_cifar", "bn2"), ("resnet50_cifar", "bn3"), ("resnet8_cifar", "bn2")]
+)
+def test_zero_init_zeroes_the_last_batch_norm_of_every_block(name, last):
+    net = create_model(name, zero_init_residual=True)
+    assert not any(getattr(block, last).weight.any() for stage in net.stages for block in stage)
+    assert all(block.bn1.weight.all() for stage in net.stages for block in stage)
 
 
 def wide_resnet_by_hand(state: dict, x: torch.Tensor, blocks: int) -> torch.Tensor:
@@ -328,7 +339,7 @@ def test_pooled_resnet_equals_one_written_by_hand(size):
 
 
 @torch.no_grad()
-def test_pooled_filters_start_by_handing_the_input_on():
+def test_pooled_filters_start_by_passing_the_input_through():
     net, x = create_model("resnet8_cifar"), image(1, 64, 8, 8)
     torch.testing.assert_close(net.layer2[0].conv1(x)[:, :64], x)
     assert net.layer2[0].conv1.weight[64:].std() > 0
@@ -403,7 +414,7 @@ PADDED = [n for n in list_models() if n not in ("lenet5", "alexnet")]
 
 
 @pytest.mark.parametrize("name", PADDED)
-def test_feature_info_tells_channels_and_strides(name):
+def test_feature_info_has_channels_and_strides(name):
     net = on_meta(create_model, name)
     for height, width in [net.config.input_size, (96, 160)]:
         maps = net.features(torch.empty(1, net.config.in_chans, height, width, device=META))
@@ -427,7 +438,7 @@ def test_feature_maps_of_odd_sizes_are_rounded_up(name):
 
 @pytest.mark.parametrize(("name", "margin"), [("lenet5", 0), ("alexnet", 3)])
 @torch.no_grad()
-def test_reduction_is_the_shift_of_the_image_that_shifts_the_map_by_one(name, margin):
+def test_reduction_is_the_image_shift_that_shifts_the_map_by_one(name, margin):
     """These two lose their borders, so that sizes do not tell the stride. Rows near an edge see padding."""
     net = built(name, input_size=63 if name == "alexnet" else 28)
     x = image(1, net.config.in_chans, 351, 95)
@@ -496,7 +507,7 @@ def test_every_stem_goes_with_every_shortcut(name, stem, shortcut):
 @pytest.mark.parametrize(
     ("name", "first", "pooled", "last"), [("resnet50", 16, 8, 1), ("resnet50_cifar", 32, 32, 4)]
 )
-def test_what_the_stem_leaves_of_a_32x32_image(name, first, pooled, last):
+def test_map_sizes_of_a_32x32_image(name, first, pooled, last):
     net = on_meta(create_model, name).eval()
     x = torch.empty(1, 3, 32, 32, device=META)
     sizes = net.conv1(x).shape[-1], net.stem(x).shape[-1], net.features(x)[-1].shape[-1]
@@ -517,7 +528,7 @@ def test_cifar10net_and_vgg_cifar_have_no_bias_before_a_batch_norm():
         assert all(m.bias is None for m in convs)
 
 
-def test_batch_norm_can_be_given_to_a_baseline_and_taken_from_it():
+def test_batch_norm_can_be_added_to_and_removed_from_a_baseline():
     """Oracle: torchvision's VGG-16 with batch norm and without; ours drops the biases before a batch norm."""
     theirs = on_meta(torchvision.models.vgg16_bn).state_dict()
     ours = on_meta(create_model, "vgg16", batch_norm=True).state_dict()
@@ -529,7 +540,7 @@ def test_batch_norm_can_be_given_to_a_baseline_and_taken_from_it():
 
 
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg16", "vgg_cifar"])
-def test_another_image_size_is_refused_with_the_way_out(name):
+def test_another_image_size_is_refused_and_the_error_says_what_to_do(name):
     net = on_meta(create_model, name)
     chans, (height, width) = net.config.in_chans, net.config.input_size
     with pytest.raises(ValueError) as caught:
@@ -540,7 +551,7 @@ def test_another_image_size_is_refused_with_the_way_out(name):
 
 
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "vgg16", "vgg_cifar", "cifar10net"])
-def test_other_channels_are_refused_with_the_way_out(name):
+def test_other_channels_are_refused_and_the_error_says_what_to_do(name):
     net = on_meta(create_model, name)
     with pytest.raises(ValueError, match="in_chans"):
         net(torch.empty(2, net.config.in_chans + 1, *net.config.input_size, device=META))

@@ -8,7 +8,8 @@ import pytest
 from helpers.browsing import IN_BROWSER
 
 import resnet_hub
-from resnet_hub.geometry import parse_size, totals, trace
+from resnet_hub.geometry import totals, trace
+from resnet_hub.models.flags import parse_size
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 expect = playwright.expect

@@ -11,7 +11,7 @@ from helpers.browsing import IN_BROWSER, open_tab
 from helpers.images import image
 from helpers.serving import served
 
-from resnet_hub.lab import adviser, cost, gradients, pooling
+from resnet_hub.lab import cost, fine_tuning, gradients, pooling
 from resnet_hub.ui.lab.form import Choice, Slider, Switch
 from resnet_hub.ui.lab.sections import EDGE
 from resnet_hub.ui.lab.tab import TOPICS
@@ -144,7 +144,7 @@ def test_the_page_says_what_the_functions_say(lab):
     go(page, "transfer")
     set_control(page, "images", 5000)
     set_control(page, "classes", 50)
-    found = adviser.advise(5000, 50, True)
+    found = fine_tuning.advise(5000, 50, True)
     expect(page.locator("#lab-image")).to_contain_text(f"{found.trainable:,}")
     expect(page.locator("#lab-image pre")).to_have_text(found.command)
     go(page, "gradients")
@@ -228,7 +228,7 @@ def test_a_number_out_of_bounds_is_refused_by_its_label_and_mended(lab):
         "Training images in all: “0” is not possible. Give 1 to 10,000,000."
     )
     set_control(page, "images", 700)
-    expect(page.locator("#lab-image pre")).to_have_text(adviser.advise(700, 2, True).command)
+    expect(page.locator("#lab-image pre")).to_have_text(fine_tuning.advise(700, 2, True).command)
 
 
 def test_of_quick_clicks_the_last_one_counts(lab):

@@ -16,8 +16,9 @@ from io import StringIO
 from typing import Any, get_args, get_type_hints
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
-from resnet_hub.geometry import NothingLeft, Row, parse_size, parse_strides, trace
+from resnet_hub.geometry import InputTooSmall, Row, trace
 from resnet_hub.geometry.advice import Advice, advise
+from resnet_hub.models.flags import parse_size, parse_strides
 from resnet_hub.models.registry import list_models, model_config
 
 FIELDS = ("model", "stem", "input_size", "strides", "maxpool", "stride_in", "shortcut")
@@ -51,8 +52,8 @@ def design(config: ModelConfig) -> Design:
     """
     try:
         rows = trace(config)
-    except NothingLeft as error:
-        raise DesignError("nothing_left", layer=error.layer, least=error.least) from error
+    except InputTooSmall as error:
+        raise DesignError("nothing_left", **error.facts) from error
     return Design(config, rows, advise(rows, config, config.input_size))
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from resnet_hub.geometry import totals, trace
-from resnet_hub.lab import adviser, batchnorm, cost, dropout, gradients, pooling, residual
+from resnet_hub.lab import batchnorm, cost, dropout, fine_tuning, gradients, pooling, residual
 from resnet_hub.ui.explore.page import short
 from resnet_hub.ui.lab.form import Choice, Switch, Values
 from resnet_hub.ui.lab.sections import EDGE, Section, shape_of
@@ -62,10 +62,10 @@ def transfers(language: str) -> Facts:
     cases = {"few": (500, 2, True), "some": (10_000, 50, True), "many": (50_000, 100, True)}
     facts = {}
     for name, case in cases.items():
-        found = adviser.advise(*case)
+        found = fine_tuning.advise(*case)
         facts[name] = say(language, f"lab_transfer_mode_{found.mode}")
         facts[f"{name}_params"] = f"{found.trainable:,}"
-    unlike = adviser.advise(500, 2, similar=False)
+    unlike = fine_tuning.advise(500, 2, similar=False)
     return facts | {"unlike": say(language, f"lab_transfer_mode_{unlike.mode}")}
 
 
@@ -81,7 +81,7 @@ def strided_block(language: str) -> Facts:
 
 
 def overfitting(language: str) -> Facts:
-    feature, full = adviser.advise(500, 2, True), adviser.advise(50_000, 2, True)
+    feature, full = fine_tuning.advise(500, 2, True), fine_tuning.advise(50_000, 2, True)
     rates = dict(full.rates)
     return {
         "feature": f"{feature.trainable:,}",

@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image
 
 from resnet_hub.lab import (
-    adviser,
     batchnorm,
     cost,
     dropout,
+    family,
+    fine_tuning,
     gradients,
     pooling,
     products,
@@ -377,7 +378,7 @@ def draw_timeline(language: str, values: Values) -> str:
     )
     rows = []
     for each in timeline.MILESTONES:
-        size = short(timeline.size(each.ours).params) if each.ours else "–"
+        size = short(family.size(each.ours).params) if each.ours else "–"
         story = say(language, f"lab_timeline_{each.key}")
         rows.append([f"{each.year} {each.name}", size, f"{story} <small>{html.escape(each.source)}</small>"])
     heads = [word(language, "network"), word(language, "params"), word(language, "story")]
@@ -392,18 +393,26 @@ def draw_timeline(language: str, values: Values) -> str:
 def family_table(language: str, measured: str) -> str:
     """The ResNets with their size and what each is for; the time of the one chosen."""
     rows = []
-    for name in timeline.FAMILY:
-        size, time = timeline.size(name), "–"
+    for name in family.RESNETS:
+        size, time = family.size(name), "–"
         if name == measured:
-            time = f"{1000 * timeline.latency(name):.0f} ms"
-        rows.append([name, short(size.params), short(size.macs), time, say(language, f"lab_family_{name}")])
+            time = f"{1000 * family.latency(name):.0f} ms"
+        rows.append(
+            [
+                name,
+                short(size.params),
+                short(size.macs),
+                time,
+                say(language, f"use_{name}", use=family.USE[name]),
+            ]
+        )
     heads = [word(language, key) for key in ("network", "params", "macs", "latency", "use")]
     return f'<div class="stories">{table(heads, rows, "sizes")}</div>'
 
 
 def draw_transfer(language: str, values: Values) -> str:
     similar = values["similar"]
-    found = adviser.advise(int(values["images"]), int(values["classes"]), similar, values["network"])
+    found = fine_tuning.advise(int(values["images"]), int(values["classes"]), similar, values["network"])
     learns = [[stage, number(rate) if rate else word(language, "frozen")] for stage, rate in found.rates]
     facts = {
         "mode": say(language, f"lab_transfer_mode_{found.mode}"),
@@ -509,7 +518,7 @@ SECTIONS: dict[str, Section] = {
         draw_patches,
     ),
     "timeline": Section(
-        (Choice(name="measure", value="none", options=("none", *timeline.FAMILY)),),
+        (Choice(name="measure", value="none", options=("none", *family.RESNETS)),),
         draw_timeline,
         "architectures",
     ),
@@ -518,7 +527,7 @@ SECTIONS: dict[str, Section] = {
             Slider(name="images", value=500, least=1, most=10_000_000, typed=True),
             Slider(name="classes", value=2, least=2, most=10_000, typed=True),
             Switch(name="similar", value=True),
-            Choice(name="network", value="resnet50", options=timeline.FAMILY),
+            Choice(name="network", value="resnet50", options=family.RESNETS),
         ),
         draw_transfer,
         "transfer",
