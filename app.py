@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs
 from resnet_hub.ui.shared.text import language_of
 
@@ -27,7 +27,7 @@ SESSIONS_KEPT = 200  # Gradio keeps a copy of the page and its last answer for e
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Serve the resnet_hub app.")
+    parser = argparse.ArgumentParser(program_name("app"), description="Serve the resnet_hub app.")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     # Removed from the environment, because Gradio answers a bad port with a traceback.
     asked = os.environ.pop("GRADIO_SERVER_PORT", None)
@@ -190,6 +190,8 @@ def launch(demo: "gr.Blocks", options: argparse.Namespace) -> None:
     """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
 
+    import resnet_hub
+
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
     demo.queue(default_concurrency_limit=4).launch(
         server_name=options.host,
@@ -198,7 +200,7 @@ def launch(demo: "gr.Blocks", options: argparse.Namespace) -> None:
         show_error=True,
         max_file_size="30mb",
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
-        css_paths=Path(__file__).parent / "resnet_hub" / "ui" / "shared" / "style.css",
+        css_paths=Path(resnet_hub.__file__).parent / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,

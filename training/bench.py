@@ -1,8 +1,8 @@
-"""`python -m training.bench [MODEL ...]`: images a second, beside the usual training script and the ideal.
+"""`python -m training.bench [MODEL ...]`: training speed, beside the usual script and the ideal.
 
-Each variant runs in a process of its own, in turn, on the same made-up images: the usual script (eager
-fp32, PIL transforms, DataLoader workers, as in kuangliu/pytorch-cifar), our trainer, our trainer on two
-processes, and our training step on one batch that is already a tensor, which is the ceiling.
+Each variant runs in a process of its own, in turn, on the same noise images: the usual script (eager fp32,
+PIL transforms, DataLoader workers, as in kuangliu/pytorch-cifar), our trainer, our trainer on two processes,
+and the ideal: our training step on one batch that is already a tensor.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, list_models
+from resnet_hub.command import program_name, run_command
+from resnet_hub.errors import Refusal
 from training.augment import Feed, epoch_order
 from training.data import ImageSet, whole_image
 from training.distributed import any_process, process_group, rank, wait
@@ -33,7 +35,7 @@ TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-nod
 
 
 def noise_images() -> ImageSet:
-    """As many and as large as CIFAR-10's, of noise."""
+    """Noise, as many images and as large as CIFAR-10's."""
     draw = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (IMAGES, 3, 32, 32), dtype=torch.uint8, generator=draw)
     labels = torch.randint(0, 10, (IMAGES,), generator=draw)
@@ -41,14 +43,14 @@ def noise_images() -> ImageSet:
 
 
 def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
-    """The usual script; yields the images of each step."""
+    """The usual script; yields the number of images of each step."""
     from PIL import Image
     from torch.utils.data import DataLoader, Dataset
     from torchvision import transforms as T
 
     data = noise_images()
     arrays = data.images.permute(0, 2, 3, 1).contiguous().numpy()
-    change = T.Compose(
+    augment = T.Compose(
         [
             T.RandomCrop(32, padding=4),
             T.RandomHorizontalFlip(),
@@ -61,8 +63,8 @@ def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
         def __len__(self) -> int:
             return len(data)
 
-        def __getitem__(self, i: int):
-            return change(Image.fromarray(arrays[i])), data.labels[i]
+        def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return augment(Image.fromarray(arrays[i])), data.labels[i]
 
     net = create_model(model, num_classes=10, input_size=32, in_chans=3).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
@@ -78,7 +80,7 @@ def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 
 
 def ours(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
-    """One epoch of our trainer; yields the images of each step, of all processes."""
+    """One epoch of our trainer; yields the number of images of each step over all processes."""
     trainer = _trainer(model, device, compiled)
     order = epoch_order(IMAGES, BATCH, 0, 0)
     batches = trainer.feed.batches(0, micro_batches(order, 1), 32)
@@ -90,7 +92,7 @@ def ours(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 
 
 def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
-    """Our step on one batch that is there already."""
+    """Our training step on one batch that is already a tensor."""
     trainer = _trainer(model, device, compiled)
     x = torch.randn(BATCH, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (BATCH,), device=device)
@@ -117,7 +119,7 @@ VARIANTS: dict[str, Callable[..., Iterator[int]]] = {
 
 
 def images_per_second(steps: Iterator[int], seconds: float, warm_up: int = 3) -> float:
-    """Over the steps that fit into `seconds` after the first ones."""
+    """Over the steps that fit into `seconds`, after `warm_up` steps."""
     for _ in range(warm_up):
         next(steps)
     seen, started = 0, time.perf_counter()
@@ -128,21 +130,60 @@ def images_per_second(steps: Iterator[int], seconds: float, warm_up: int = 3) ->
     return seen / (time.perf_counter() - started)
 
 
-def measure(variant: str, model: str, options) -> float:
-    """Images a second of one variant in a fresh process."""
-    launcher, threads = ("-m",), {}
+def measure(variant: str, model: str, options: argparse.Namespace) -> float:
+    """Images a second of one variant in a fresh process.
+
+    Raises:
+        Refusal: when the process fails.
+    """
+    launcher: tuple[str, ...] = ("-m",)
+    threads = {}
     if variant == "two_processes":
         launcher, threads = TWO_PROCESSES, {"OMP_NUM_THREADS": str(max((os.cpu_count() or 2) // 2, 1))}
     flags = ["--variant", variant, "--seconds", str(options.seconds), "--device", options.device]
     command = [sys.executable, *launcher, "training.bench", model, *flags, *["--compile"] * options.compile]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
     if done.returncode:
-        raise RuntimeError(f"{variant} of {model} failed: {done.stderr.strip().splitlines()[-1]}")
+        raise Refusal(f"{variant} of {model} failed: {done.stderr.strip().splitlines()[-1]}")
     return float(done.stdout.split()[-1])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m training.bench", description=__doc__.split("\n")[0])
+def measure_here(options: argparse.Namespace) -> None:
+    """Print the images a second of `options.variant` in this process."""
+    with process_group(torch.device(options.device)) as device:
+        steps = VARIANTS[options.variant](options.models[0], device, options.compile)
+        speed = images_per_second(steps, options.seconds)
+        if rank() == 0:
+            print(speed)
+        wait()
+
+
+def measure_all(options: argparse.Namespace) -> None:
+    """Print the median images a second of every variant of every network."""
+    names = [name for name in VARIANTS if name != "two_processes" or options.device == "cpu"]
+    results = {}
+    for model in options.models:
+        speeds: dict[str, list[float]] = {name: [] for name in names}
+        for name in tqdm(names * options.rounds, model, file=sys.stderr):
+            speeds[name].append(measure(name, model, options))
+        results[model] = {name: statistics.median(values) for name, values in speeds.items()}
+    lines = [as_line(model, speeds) for model, speeds in results.items()]
+    print(json.dumps(results, indent=2) if options.json else "\n".join(lines))
+
+
+def as_line(model: str, speeds: dict[str, float]) -> str:
+    """The speeds of one network, each also as a multiple of the usual script's."""
+    shown = "  ".join(
+        f"{name} {speed:.0f} ({speed / speeds['usual']:.2f}x)" for name, speed in speeds.items()
+    )
+    return f"{model}: images/s  {shown};  ours/ideal {speeds['ours'] / speeds['ideal']:.2f}"
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        program_name("training.bench"), description="Training speed, beside the usual script and the ideal."
+    )
     parser.add_argument(
         "models", nargs="*", default=["resnet20_cifar"], metavar="MODEL", help="see resnet_hub.list_models()"
     )
@@ -153,37 +194,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
-    if options.variant:
-        with process_group(torch.device(options.device)) as device:
-            steps = VARIANTS[options.variant](options.models[0], device, options.compile)
-            speed = images_per_second(steps, options.seconds)
-            if rank() == 0:
-                print(speed)
-            wait()
-        return 0
     if unknown := [model for model in options.models if model not in list_models()]:
         parser.error(f"unknown network {', '.join(unknown)}; resnet_hub.list_models() names all")
-    names = [name for name in VARIANTS if name != "two_processes" or options.device == "cpu"]
-    results = {}
-    for model in options.models:
-        speeds = {name: [] for name in names}
-        try:
-            for name in tqdm(names * options.rounds, model, file=sys.stderr):
-                speeds[name].append(measure(name, model, options))
-        except RuntimeError as error:
-            print(f"training.bench: {error}", file=sys.stderr)
-            return 2
-        results[model] = {name: statistics.median(values) for name, values in speeds.items()}
-    print(json.dumps(results, indent=2) if options.json else "\n".join(map(_line, results.items())))
-    return 0
+    return options
 
 
-def _line(result: tuple[str, dict[str, float]]) -> str:
-    model, speeds = result
-    shown = "  ".join(
-        f"{name} {speed:.0f} ({speed / speeds['usual']:.2f}x)" for name, speed in speeds.items()
-    )
-    return f"{model}: images/s  {shown};  ours/ideal {speeds['ours'] / speeds['ideal']:.2f}"
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = parse_arguments(arguments)
+    action = measure_here if options.variant else measure_all
+    return run_command("training.bench", lambda: action(options))
 
 
 if __name__ == "__main__":

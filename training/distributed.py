@@ -1,7 +1,4 @@
-"""One run on several processes, started by `torchrun`; on one process every function here does nothing.
-
-Knows of ranks and collective operations only.
-"""
+"""One run on several processes started by `torchrun`; with one process every function here does nothing."""
 
 from __future__ import annotations
 
@@ -15,23 +12,23 @@ from torch import distributed as dist
 
 
 def world_size() -> int:
-    """Processes of this run."""
+    """Number of processes in this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, which `torchrun` says; only 0 writes and prints."""
+    """Rank of this process, set by `torchrun`; only rank 0 writes and prints."""
     return int(os.environ.get("RANK", "0"))
 
 
 def local_rank() -> int:
-    """Number of this process on its machine."""
+    """Rank of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes `torchrun` started; yields this process's device."""
+    """Join the processes `torchrun` started; yield this process's device."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return
@@ -46,7 +43,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum over all processes."""
+    """The sum over all processes, in place."""
     if world_size() > 1:
         dist.all_reduce(values)
     return values
@@ -60,13 +57,13 @@ def any_process(flags: list[bool], device: torch.device) -> list[bool]:
 
 
 def share_buffers(module: torch.nn.Module) -> None:
-    """Give every process rank 0's buffers: each one's batch norms have seen its own micro-batches only."""
+    """Copy rank 0's buffers to every process, whose batch norms saw only its own micro-batches."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def wait() -> None:
-    """Until every process is here."""
+    """Block until every process gets here."""
     if world_size() > 1:
         dist.barrier()

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
+from resnet_hub.command import program_name
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
@@ -256,7 +257,7 @@ def hardware(device: torch.device) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m training.evaluate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
     parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
     parser.add_argument(

@@ -1,26 +1,30 @@
-"""Numbers -> matplotlib figures. Never pyplot: a figure belongs to its call and is freed with it."""
+"""Numbers -> matplotlib figures. Without pyplot, which would keep every figure alive until it is closed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
+# Okabe and Ito's palette, distinct also to colour-blind readers (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE = "#0072B2", "#D55E00"
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def curves(history: list[dict]) -> Figure:
-    """Loss and accuracy of the training and held-out images by epoch; lines of a run's `history.jsonl`."""
+    """Training and validation loss and accuracy by epoch, from the lines of `history.jsonl`."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, what, unit in zip(figure.subplots(1, 2), ("loss", "acc"), ("nats", "share right"), strict=True):
+    for axes, what, unit in zip(
+        figure.subplots(1, 2), ("loss", "acc"), ("nats", "fraction correct"), strict=True
+    ):
         epochs = [line["epoch"] for line in history]
         axes.plot(
             epochs, [line[f"train_{what}"] for line in history], color=BLUE, label="training, augmented"
         )
-        axes.plot(epochs, [line[f"val_{what}"] for line in history], color=ORANGE, label="held out")
+        axes.plot(epochs, [line[f"val_{what}"] for line in history], color=ORANGE, label="validation")
         axes.set(xlabel="epoch", ylabel=f"{ {'loss': 'cross entropy', 'acc': 'accuracy'}[what] } ({unit})")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -39,12 +43,16 @@ def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
     axes.set(xlabel="predicted class", ylabel="true class")
     for i, row in enumerate(matrix) if len(classes) <= 20 else ():
         for j, count in enumerate(row):
-            axes.text(j, i, count, ha="center", va="center", color="black" if count > most / 2 else "white")
+            axes.text(
+                j, i, str(count), ha="center", va="center", color="black" if count > most / 2 else "white"
+            )
     return figure
 
 
-def prediction_grid(images: list, true: list[str], predicted: list[str], columns: int = 8) -> Figure:
-    """Images (H, W, 3) with what the network called them; wrong answers have a frame and the right name."""
+def prediction_grid(
+    images: Sequence[np.ndarray], true: list[str], predicted: list[str], columns: int = 8
+) -> Figure:
+    """Images (H, W, 3) titled with the predicted class; wrong ones are framed and show the true class too."""
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.4 * columns, 1.65 * rows))
     # Fixed: a constrained layout would draw every title several times to measure it.
@@ -68,13 +76,13 @@ def prediction_grid(images: list, true: list[str], predicted: list[str], columns
 
 
 def study_curves(histories: dict[str, list[list[dict]]]) -> Figure:
-    """Training and held-out accuracy by epoch for each arm of a study: mean over seeds, least to most shaded.
+    """Training and validation accuracy by epoch for each arm: mean over seeds, with the range shaded.
 
     Args:
-        histories: arm -> one history (lines of `history.jsonl`) for each seed.
+        histories: arm -> for each seed, the lines of its `history.jsonl`.
     """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    parts = {"train": "training, augmented", "val": "held out"}
+    parts = {"train": "training, augmented", "val": "validation"}
     for axes, (part, title) in zip(figure.subplots(1, 2, sharey=True), parts.items(), strict=True):
         for colour, (arm, seeds) in zip(cycle(PALETTE), histories.items(), strict=False):
             values = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]

@@ -20,7 +20,7 @@ import yaml
 from huggingface_hub import get_token
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
@@ -49,7 +49,7 @@ class PublishError(Refusal):
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m training.publish", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.publish"), description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory that a trainer wrote")
     parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="repository on the Hub")
     parser.add_argument("--private", action="store_true", help="create it as a private repository")

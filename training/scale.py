@@ -1,7 +1,7 @@
-"""`python -m training.scale`: what an ImageNet-scale run takes, computed from what this machine measures.
+"""`python -m training.scale`: what an ImageNet run takes, estimated from two rates measured here.
 
-Two rates are measured here: training steps of the network at full size, and decoding of JPEG files as large
-as ImageNet's. The rest is arithmetic on the published recipe.
+Measured are training steps of the network at full image size, and decoding of JPEG files as large as
+ImageNet's. The rest is arithmetic on the published recipe.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from resnet_hub import create_model, model_config, trace
+from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import totals
 from resnet_hub.preprocess import Preprocess, load_image
@@ -27,15 +28,15 @@ from training.engine import Trainer, keep_freed_memory, training_flops
 from training.evaluate import hardware
 from training.recipes import Recipe
 
-IMAGES, EPOCHS = 1_281_167, 90  # ILSVRC 2012's training part; epochs of arXiv 1706.02677
-WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # a usual image of it: 138 GB in all
+IMAGES, EPOCHS = 1_281_167, 90  # ILSVRC 2012's training set; the epochs of arXiv 1706.02677
+WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # its average image; 138 GB in all
 DAYS = (1, 7)
 
 
 def trained_per_second(
     model: str, device: torch.device, dtype: torch.dtype | None, batch: int, steps: int
 ) -> float:
-    """Images a second of training steps at the network's own size on images that are in memory."""
+    """Images a second of training steps at the network's own size, on images in memory."""
     size = model_config(model).input_size
     recipe = Recipe(epochs=1, batch_size=batch)
     images = torch.randint(0, 256, (2 * batch, 3, *size), dtype=torch.uint8)
@@ -54,7 +55,7 @@ def trained_per_second(
 
 
 def decodes_per_second(seconds: float = 5.0) -> float:
-    """JPEG files a second that one core turns into 224x224 crops."""
+    """JPEG files a second that one core decodes and crops to 224x224."""
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT // 6, WIDTH // 6, 3), dtype=np.uint8)
     file = BytesIO()
     Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC).save(file, "jpeg", quality=96)
@@ -66,67 +67,84 @@ def decodes_per_second(seconds: float = 5.0) -> float:
 
 
 def report(model: str, speed: float, decoding: float, device_name: str, precision: str) -> str:
-    """The document."""
+    """The estimate as Markdown.
+
+    Args:
+        model: a name of `list_models()`.
+        speed: images trained a second.
+        decoding: JPEG files decoded a second by one core.
+        device_name, precision: what `speed` was measured with.
+    """
     shape = (3, *model_config(model).input_size)
     flops = training_flops(create_model(model), shape, torch.device("cpu"))
     seen = IMAGES * EPOCHS
-    hours = seen / speed / 3600
-    rows = []
-    for days in DAYS:
-        rate = seen / (days * 86_400)
-        rows.append(
-            f"| {days} | {rate:,.0f} | {rate * flops / 1e12:,.1f} | {rate / speed:,.1f} | "
-            f"{rate * BYTES / 1e6:,.0f} | {rate / decoding:,.1f} |"
-        )
-    gradient = 4 * totals(trace(model)).params
-    return "\n".join(
-        [
-            f"# {model} on ImageNet, from what one machine measures",
-            "",
-            f"`python -m training.scale {model}` on {device_name}, torch {torch.__version__}, {precision}: "
-            f"**{speed:,.1f} images/s** of training, **{decoding:,.0f} JPEG files/s** decoded by one core.",
-            "",
-            f"{IMAGES:,} images x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "
-            f"counter, forward and backward): {seen * flops / 1e18:,.2f} EFLOPs. This machine would need "
-            f"{hours / 24:,.0f} days.",
-            "",
-            "| days | images/s | TFLOP/s | such machines | MB/s read | cores that decode |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            "",
-            f"- Read: {BYTES / 1000:.0f} KB an image on average; from 138 GB, which most machines can keep "
-            "in memory or on a local disk after the first epoch.",
-            f"- Sent between machines: each step all-reduces {gradient / 1e6:,.0f} MB of gradients; a ring "
-            "sends that about twice through every link whatever the number of machines.",
-            "- Several machines: `torchrun --nnodes=N --nproc-per-node=GPUS --rdzv-endpoint=HOST:PORT -m "
-            "training.cifar ...` with `--batch-size` over all processes; above 8,192 accuracy falls without "
-            "further care (arXiv 1706.02677). Scaling over machines was not measured here.",
-            "- Another machine: run the command there. The table is arithmetic on the two rates above.",
-            "",
-        ]
+    days = seen / speed / 86_400
+    lines = [
+        f"# {model} on ImageNet, estimated from one machine",
+        "",
+        f"`python -m training.scale {model}` on {device_name}, torch {torch.__version__}, {precision}: "
+        f"**{speed:,.1f} images/s** of training, **{decoding:,.0f} JPEG files/s** decoded by one core.",
+        "",
+        f"{IMAGES:,} images x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "
+        f"counter, forward and backward): {seen * flops / 1e18:,.2f} EFLOPs. This machine would need "
+        f"{days:,.0f} days.",
+        "",
+        "| days | images/s | TFLOP/s | machines like this | MB/s read | cores to decode |",
+        "|---|---|---|---|---|---|",
+        *(needed(days, speed, decoding, flops) for days in DAYS),
+        "",
+        *notes(4 * totals(trace(model)).params),
+    ]
+    return "\n".join([*lines, ""])
+
+
+def needed(days: int, speed: float, decoding: float, flops: float) -> str:
+    """The row of the table for a run of `days`."""
+    rate = IMAGES * EPOCHS / (days * 86_400)
+    return (
+        f"| {days} | {rate:,.0f} | {rate * flops / 1e12:,.1f} | {rate / speed:,.1f} | "
+        f"{rate * BYTES / 1e6:,.0f} | {rate / decoding:,.1f} |"
     )
 
 
+def notes(gradient_bytes: int) -> list[str]:
+    """What the table leaves out."""
+    return [
+        f"- Reading: {BYTES / 1000:.0f} KB an image on average, 138 GB in all, which most machines can keep "
+        "in memory or on a local disk after the first epoch.",
+        f"- Network: each step all-reduces {gradient_bytes / 1e6:,.0f} MB of gradients; a ring sends that "
+        "about twice through every link, whatever the number of machines.",
+        "- Several machines: `torchrun --nnodes=N --nproc-per-node=GPUS --rdzv-endpoint=HOST:PORT -m "
+        "training.cifar ...`; `--batch-size` counts all processes. Above 8,192, accuracy falls without "
+        "further care (arXiv 1706.02677). Scaling over machines was not measured here.",
+        "- Another machine: run the command there. The table is arithmetic on the two rates above.",
+    ]
+
+
+def measure_and_report(options: argparse.Namespace) -> None:
+    """Measure both rates and print the estimate."""
+    model_config(options.model)  # an unknown name is refused before anything is measured
+    device = pick_device(options.device)
+    keep_freed_memory()
+    decoding = decodes_per_second()
+    dtype = pick_precision(options.precision, device)
+    speed = trained_per_second(options.model, device, dtype, options.batch_size, options.steps)
+    precision = str(dtype or torch.float32).removeprefix("torch.")
+    print(report(options.model, speed, decoding, hardware(device), precision))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m training.scale", description=__doc__.split("\n")[0])
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        program_name("training.scale"),
+        description="What an ImageNet run takes, estimated from two rates measured here.",
+    )
     parser.add_argument("model", nargs="?", default="resnet50", metavar="MODEL")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=8)
     add_device_flags(parser)
     options = parser.parse_args(arguments)
-    try:
-        model_config(options.model)
-        device = pick_device(options.device)
-        keep_freed_memory()
-        decoding = decodes_per_second()
-        dtype = pick_precision(options.precision, device)
-        speed = trained_per_second(options.model, device, dtype, options.batch_size, options.steps)
-    except ValueError as error:
-        print(f"training.scale: {error}", file=sys.stderr)
-        return 2
-    precision = str(dtype or torch.float32).removeprefix("torch.")
-    print(report(options.model, speed, decoding, hardware(device), precision))
-    return 0
+    return run_command("training.scale", lambda: measure_and_report(options))
 
 
 if __name__ == "__main__":

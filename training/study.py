@@ -1,8 +1,8 @@
-"""`python -m training.study NAME --data DIR`: a comparison, run with several seeds and recorded.
+"""`python -m training.study NAME --data DIR`: run a comparison and record it.
 
 A study is data: a question and, for each arm, the arguments of `training.cifar` or `training.transfer`. Every
-arm is an ordinary run, so an interrupted study goes on where it stopped. Results are a table (json, md) and a
-image without any image of the data set.
+arm is an ordinary run, so an interrupted study resumes where it stopped. The record is a table (json, md) and
+a figure (png); neither contains an image of the data set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from resnet_hub.command import program_name, run_command
+from resnet_hub.errors import Refusal
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
 from training.engine import TrainingError, write_atomically, write_json
@@ -22,7 +25,7 @@ from training.engine import TrainingError, write_atomically, write_json
 RESULTS = Path(__file__).with_name("results")
 PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"
 SMALL = f"{PLAIN} --held-out 1000 --precision fp32"
-# For studies whose arms are apart after little training; small batches give more steps for the cost.
+# For arms that differ after little training; small batches give more steps for the same cost.
 SHORT, SHORT_RUN = (4_000, 5), f"{SMALL} --batch-size 64 --lr 0.05"
 
 
@@ -31,10 +34,11 @@ class Study:
     """A comparison.
 
     Args:
-        question: what it asks, for a reader of the table.
-        arms: name -> arguments of the trainer, which begin with the network for `training.cifar`.
+        question: what the study asks, shown above its table.
+        arms: name -> the trainer's arguments; for `training.cifar` they begin with the network.
         common: arguments of every arm.
-        budget: (training images, epochs), fixed before anything was measured; images None for all.
+        budget: (training images, epochs), fixed before anything was measured; None for all images.
+        trainer: "cifar" or "transfer".
     """
 
     question: str
@@ -46,9 +50,9 @@ class Study:
 
 STUDIES = {
     "degradation": Study(
-        question="Does depth help with and without shortcuts? Training accuracy answers too: a deeper plain "
-        "net is worse on what it trains on, so this is no overfitting. After so few steps the deeper ResNet "
-        "is behind too; after the 64,000 of arXiv 1512.03385 it is ahead, 6.97 % test error to 8.75 %.",
+        question="Does depth help, with and without shortcuts? A deeper plain net is worse even on its "
+        "training images, so this is not overfitting. In a run this short the deeper ResNet is behind too; "
+        "after the 64,000 steps of arXiv 1512.03385 it is ahead, with 6.97 % test error against 8.75 %.",
         arms={
             "ResNet-20": "resnet20_cifar",
             "plain-20": "plain20_cifar",
@@ -64,8 +68,9 @@ STUDIES = {
         budget=(6_000, 5),
     ),
     "ingredients": Study(
-        question="What is each ingredient of the recipe `fast` worth? Each arm leaves one out; the last adds "
-        "whitening filters in the stem. In so short a run the average, over about 100 steps, still lags.",
+        question="What does each ingredient of the recipe `fast` contribute? Each arm leaves one out; the "
+        "last adds whitening filters in the stem. In so short a run the weight average, over about 100 "
+        "steps, still lags behind.",
         arms={
             "fast": "resnet20_cifar",
             "without Muon": "resnet20_cifar --optimizer sgd --lr 0.1",
@@ -79,7 +84,7 @@ STUDIES = {
         budget=SHORT,
     ),
     "optimizers": Study(
-        question="SGD with momentum, Adam, AdamW, Muon: which learns fastest at its usual rate?",
+        question="SGD with momentum, Adam, AdamW or Muon: which learns fastest at its usual learning rate?",
         arms={
             "SGD": "resnet20_cifar --optimizer sgd",
             "Adam": "resnet20_cifar --optimizer adam --lr 0.001",
@@ -90,8 +95,8 @@ STUDIES = {
         budget=SHORT,
     ),
     "batchnorm": Study(
-        question="How much faster does the same network converge with batch norm, and does it bear higher "
-        "rates? LeNet-5 as published has none.",
+        question="How much faster does the same network converge with batch norm, and does it tolerate "
+        "higher learning rates? LeNet-5 as published has none.",
         arms={
             f"{name}, rate {rate}": f"lenet5 {flag} --lr {rate}"
             for rate in (0.05, 0.5)
@@ -100,7 +105,7 @@ STUDIES = {
     ),
     "augmentation": Study(
         question="What do crops and flips bring, and does TrivialAugment bring more? In so few epochs there "
-        "is little overfitting to prevent, so the more the images are changed, the less is learnt.",
+        "is little overfitting to prevent, so stronger augmentation only slows learning.",
         arms={
             "none": "resnet20_cifar --augment none",
             "crop and flip": "resnet20_cifar",
@@ -110,8 +115,8 @@ STUDIES = {
         budget=SHORT,
     ),
     "tta": Study(
-        question="What does averaging the answers for an image and its mirror image (`with flip`) bring to "
-        "a network that was shown mirrored images, and to one that was not?",
+        question="What does averaging the predictions for an image and its mirror image (`with flip`) bring "
+        "to a network trained with flips, and to one trained without?",
         arms={
             "trained with flips": "resnet20_cifar --augment crop,flip",
             "trained without": "resnet20_cifar --augment crop",
@@ -120,7 +125,7 @@ STUDIES = {
         budget=SHORT,
     ),
     "distillation": Study(
-        question="With few images, what do the answers of a better network bring (`--teacher`)? It "
+        question="With few images, what does learning from a better network add (`--teacher`)? The teacher "
         "was trained on 45,000 images, these among them.",
         arms={
             "labels alone": "resnet20_cifar",
@@ -131,14 +136,14 @@ STUDIES = {
     ),
     "dropout": Study(
         question="How does dropout before the classifier change training and test accuracy? A network this "
-        "small learns nothing by heart in so few epochs: dropout has nothing to prevent and costs accuracy; "
-        "training accuracy is measured with it at work.",
+        "small memorises nothing in so few epochs: dropout has no overfitting to prevent and costs accuracy. "
+        "Training accuracy is measured with dropout on.",
         arms={f"p = {p}": f"resnet20_cifar --drop-rate {p}" for p in (0.0, 0.3, 0.5, 0.7)},
         common=SHORT_RUN,
         budget=SHORT,
     ),
     "architectures": Study(
-        question="LeNet-5, VGG-style and ResNet-style networks on the same images.",
+        question="How do LeNet-5, VGG-style and ResNet-style networks compare on the same images?",
         arms={
             name: f"{name} --lr {lr}"
             for name, lr in {
@@ -154,8 +159,8 @@ STUDIES = {
     ),
     "transfer": Study(
         question="Feature extraction, partial or full fine-tuning, with few images and with more? The "
-        "network has seen ten things at 32x32, no insect among them, so expect little; with 153 test "
-        "images, 8 points may be chance.",
+        "network was trained on ten classes at 32x32, no insect among them, so expect little; with 153 test "
+        "images, a difference of 8 points may be chance.",
         arms={
             f"{mode}, {images} images": f"--weights resnet20_cifar10 --mode {mode} --train-images {images}"
             for images in (40, 200)
@@ -168,8 +173,8 @@ STUDIES = {
 }
 
 
-def arm_arguments(study: Study, arm: str, options, seed: int) -> list[str]:
-    """The trainer's arguments for one run, without where it is written."""
+def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int) -> list[str]:
+    """The trainer's arguments for one run, except `--out`."""
     common, own = shlex.split(study.common), shlex.split(study.arms[arm])
     images, epochs = study.budget
     network, own = (own[:1], own[1:]) if study.trainer == "cifar" else ([], own)
@@ -178,40 +183,40 @@ def arm_arguments(study: Study, arm: str, options, seed: int) -> list[str]:
     return [*network, *common, *own, "--data", options.data, *budget, *options.more]
 
 
-def run_arms(name: str, options) -> dict[str, list[dict]]:
+def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
     """arm -> the facts of each seed's run, with its history; finished runs are only read.
 
     Raises:
-        TrainingError: when a run fails.
+        Refusal: when a run fails, or was made with other arguments.
     """
-    study, facts = STUDIES[name], {}
-    main = {"cifar": cifar.main, "transfer": transfer.main}[study.trainer]
+    study = STUDIES[name]
+    facts: dict[str, list[dict]] = {arm: [] for arm in study.arms}
+    train = {"cifar": cifar.main, "transfer": transfer.main}[study.trainer]
     for seed in range(options.seeds):  # all arms with one seed first, so that half a study compares too
         for arm in study.arms:
             run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"
             arguments = [*arm_arguments(study, arm, options, seed), "--out", str(run)]
-            status = main([*arguments, "--resume"])
-            if status:
-                raise TrainingError(f"the run of {arm!r}, seed {seed}, ended with status {status}")
-            facts.setdefault(arm, []).append(read_run(run, shlex.join(arguments)))
+            if status := train([*arguments, "--resume"]):
+                raise Refusal(f"the run of {arm!r}, seed {seed}, ended with status {status}")
+            facts[arm].append(read_run(run, shlex.join(arguments)))
     return facts
 
 
-def read_run(run: Path, arguments: str) -> dict:
+def read_run(run: Path, arguments: str) -> dict[str, Any]:
     """What a finished run recorded, with its history.
 
     Raises:
-        TrainingError: when it was made with other arguments, an earlier budget's for instance.
+        Refusal: when it was made with other arguments, an earlier budget's for instance.
     """
     lines = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     if not facts["command"].endswith(f" {arguments}"):
-        raise TrainingError(f"{run} was made by `{facts['command']}`; move it away, or give another --runs")
-    return facts | {"history": [*map(json.loads, lines)]}
+        raise Refusal(f"{run} was made by `{facts['command']}`; move it away, or give another --runs")
+    return facts | {"history": [json.loads(line) for line in lines]}
 
 
 def summary(facts: dict[str, list[dict]]) -> list[dict]:
-    """One row an arm: means over seeds, the spread of the test accuracy, the fastest epoch's seconds."""
+    """One row an arm: means over seeds, every seed's test accuracy, the fastest epoch's seconds."""
     rows = []
     for arm, runs in facts.items():
         tested = [run["results"]["top1"] for run in runs]
@@ -232,13 +237,13 @@ def summary(facts: dict[str, list[dict]]) -> list[dict]:
     return rows
 
 
-def evidence(facts: dict[str, list[dict]], command: str) -> dict:
-    """What the numbers rest on."""
+def evidence(facts: dict[str, list[dict]], command: str) -> dict[str, Any]:
+    """Command, data, seeds, hardware and versions behind the numbers."""
     runs = [run for of_arm in facts.values() for run in of_arm]
     return {
         "command": command,
         "data": runs[0]["data"],
-        "train_images": max(run["train_images"] for run in runs),  # an arm's name says where it has fewer
+        "train_images": max(run["train_images"] for run in runs),  # an arm with fewer says so in its name
         "test_images": runs[0]["results"]["images"],
         "epochs": runs[0]["recipe"]["epochs"],
         "seeds": len(next(iter(facts.values()))),
@@ -248,18 +253,18 @@ def evidence(facts: dict[str, list[dict]], command: str) -> dict:
     }
 
 
-def markdown(name: str, rows: list[dict], stands_on: dict) -> str:
-    """The table, opened by its evidence."""
+def markdown(name: str, rows: list[dict], evidence: dict[str, Any]) -> str:
+    """The table under its question and evidence."""
     lines = [
         f"# {name}",
         "",
         STUDIES[name].question,
         "",
-        f"`{stands_on['command']}`: {stands_on['train_images']:,} training images of {stands_on['data']}, "
-        f"{stands_on['epochs']} epochs, n = {stands_on['seeds']}; test on {stands_on['test_images']:,}; "
-        f"{stands_on['hardware']}, torch {stands_on['versions']['torch']}.",
+        f"`{evidence['command']}`: {evidence['train_images']:,} training images of {evidence['data']}, "
+        f"{evidence['epochs']} epochs, n = {evidence['seeds']}; test on {evidence['test_images']:,}; "
+        f"{evidence['hardware']}, torch {evidence['versions']['torch']}.",
         "",
-        "| | parameters | training | held out | test | each seed's test | with flip | s/epoch | PFLOPs |",
+        "| | parameters | training | validation | test | test by seed | with flip | s/epoch | PFLOPs |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -270,31 +275,32 @@ def markdown(name: str, rows: list[dict], stands_on: dict) -> str:
             f"| {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
         )
     notes = (
-        "Training accuracy is of the last epoch, on augmented images, a network in training mode. The "
-        "seconds are the fastest epoch's, since other work may have slowed the rest."
+        "Training accuracy is the last epoch's, on augmented images with the network in training mode. "
+        "Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
     )
     return "\n".join([*lines, "", notes, "", f"![Curves]({name}.png)", ""])
 
 
 def record(name: str, facts: dict[str, list[dict]], command: str, results: Path) -> None:
-    """Write NAME.json, NAME.md and NAME.png."""
+    """Write NAME.json, NAME.md and NAME.png into `results`."""
     from training.plots import study_curves
 
-    rows, stands_on = summary(facts), evidence(facts, command)
+    rows, behind = summary(facts), evidence(facts, command)
     histories = {arm: [run["history"] for run in runs] for arm, runs in facts.items()}
     results.mkdir(parents=True, exist_ok=True)
-    document = {"study": name, "question": STUDIES[name].question, "evidence": stands_on, "rows": rows}
+    document = {"study": name, "question": STUDIES[name].question, "evidence": behind, "rows": rows}
     write_json(results / f"{name}.json", document | {"histories": histories})
-    text = markdown(name, rows, stands_on)
+    text = markdown(name, rows, behind)
     write_atomically(results / f"{name}.md", lambda file: file.write(text.encode()))
     study_curves(histories).savefig(results / f"{name}.png", dpi=110)
     print(text)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The flags; `more` holds those that go to every arm's trainer."""
     parser = argparse.ArgumentParser(
-        "python -m training.study",
-        description=__doc__.split("\n")[0],
+        program_name("training.study"),
+        description="Run a comparison, each arm with several seeds, and record it.",
         epilog="Other flags go to every arm's trainer, e.g. --epochs 20 --train-images 45000 --device cuda.",
     )
     parser.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
@@ -302,15 +308,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, choices=range(1, 100), metavar="N", default=1, help="1 to 99")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
-    options, options.more = parser.parse_known_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    options.more = more
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = parse_arguments(arguments)
     shown = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    try:
-        facts = run_arms(options.name, options)
-        record(options.name, facts, f"python -m training.study {shown}", options.results)
-    except (TrainingError, ValueError, OSError) as error:
-        print(f"training.study: {error}; the same command goes on from here", file=sys.stderr)
-        return 2
-    return 0
+
+    def run_and_record() -> None:
+        try:
+            facts = run_arms(options.name, options)
+            record(options.name, facts, f"python -m training.study {shown}", options.results)
+        except (TrainingError, ValueError, OSError) as error:
+            raise Refusal(f"{error}; the same command resumes from here") from error
+
+    return run_command("training.study", run_and_record)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
+from resnet_hub.command import program_name
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
@@ -42,7 +43,7 @@ from training.recipes import Recipe, recipe_from
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m training.transfer", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.transfer"), description=__doc__.split("\n")[0])
     parser.add_argument(
         "--weights",
         required=True,

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.geometry import Row, document, times, totals, trace
 from resnet_hub.models.flags import add_override_flags, overrides_from
 from resnet_hub.models.registry import model_config
@@ -46,7 +46,7 @@ def _aligned(cells: list[str], widths: list[int]) -> str:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m resnet_hub.geometry", description="A network, layer by layer."
+        program_name("resnet_hub.geometry"), description="A network, layer by layer."
     )
     parser.add_argument("name", metavar="NAME", help="network, e.g. resnet50 or resnet20_cifar")
     add_override_flags(parser)

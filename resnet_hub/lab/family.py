@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
+from resnet_hub.command import program_name, run_command
 from resnet_hub.geometry import Totals, times, totals, trace
 from resnet_hub.lab.bounds import one_of
 from resnet_hub.models.registry import list_models, model_config
@@ -110,19 +111,17 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
     import torch
 
     from resnet_hub.device import pick_device
-    from resnet_hub.interop.reference import latency
     from resnet_hub.models.build import create_model
     from resnet_hub.models.initialise import SkipRandomFill
+    from resnet_hub.predict import latency
 
     with SkipRandomFill():
         model = create_model(name)
     with torch.no_grad():
-        for (
-            parameter
-        ) in model.parameters():  # uninitialised memory may hold subnormal numbers, which are slow
+        for parameter in model.parameters():  # what memory held may be subnormal, and slow
             parameter.zero_()
     model = model.to(pick_device(device)).eval()
-    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, least=least)
+    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, min_runs=least)
 
 
 @cache
@@ -153,11 +152,18 @@ def table(rows: list[Choice], seconds: dict[str, float]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0."""
-    parser = argparse.ArgumentParser("python -m resnet_hub.family", description="Which network to choose.")
+    """The command."""
+    parser = argparse.ArgumentParser(
+        program_name("resnet_hub.family"), description="Which network to choose."
+    )
     parser.add_argument("--measure", action="store_true", help="time every network on this machine")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    return run_command("resnet_hub.family", lambda: print_guide(options))
+
+
+def print_guide(options: argparse.Namespace) -> None:
+    """The guide, with this machine's latencies where `options.measure` asks for them."""
     rows, seconds = guide(), {}
     for name in list_models() if options.measure else []:
         print(f"measuring {name}", file=sys.stderr)
@@ -167,4 +173,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(json.dumps(documents, indent=2))
     else:
         print(table(rows, seconds))
-    return 0

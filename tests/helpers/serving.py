@@ -35,15 +35,15 @@ def deaf_port():
 
 
 @contextmanager
-def served(command: list[str], folder: Path, seconds: float = 120, **environment: str):
+def served(command: list[str], folder: Path, seconds: float = 120, cwd: Path = ROOT, **environment: str):
     """Run a server command with its uploads and caches under `folder`, the Hub out of reach as on a machine
     without network; yields its address."""
     port = free_port()
     with deaf_port() as closed:
-        yield from _served(command, folder, seconds, port, closed, environment)
+        yield from _served(command, folder, seconds, cwd, port, closed, environment)
 
 
-def _served(command, folder, seconds, port, closed, environment):
+def _served(command, folder, seconds, cwd, port, closed, environment):
     env = (
         os.environ
         | {
@@ -57,7 +57,7 @@ def _served(command, folder, seconds, port, closed, environment):
     )
     log = folder / "log.txt"
     with log.open("w") as out:
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=subprocess.STDOUT)
     address, until = f"http://127.0.0.1:{port}/", time.monotonic() + seconds
     try:
         while True:

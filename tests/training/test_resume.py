@@ -1,9 +1,9 @@
 """The promises of `training` about crashes and processes: killed at any moment, full disk, damaged files, two
-processes against one. Each run is a process of its own, as a user starts it; the oracle is a run nobody
-disturbed."""
+processes against one. The oracle is a run that was never interrupted."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -25,7 +25,7 @@ FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", 
 ENV = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
-# As the processes started here; another number would give other bits.
+# As in the processes started here: another number of threads gives other bits.
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -62,63 +62,21 @@ def undisturbed(colours, tmp_path_factory) -> dict[str, torch.Tensor]:
     return load_file(run / "model.safetensors")
 
 
-# Where a run is killed, and the how-manieth time it is there; between them three of its epochs pass.
+# (where, file, the time it gets there), as in helpers/killed.py; three epochs pass between them.
 MOMENTS = (
     ("step", "", 1), ("unnamed", "history.jsonl", 1), ("named", "history.jsonl", 1), ("half", "last.ckpt", 1),
     ("unnamed", "last.ckpt", 1), ("named", "last.ckpt", 1), ("half", "last.ckpt", 2),
     ("named", "history.jsonl", 2), ("step", "", 2), ("named", "run.json", 1),
 )  # fmt: skip
-KILLED_THERE = """
-import io, itertools, os, signal, sys
-from pathlib import Path
-import torch
-from training import cifar, engine
-
-def dies(where, name, times):
-    left = itertools.count(times, -1)
-
-    def die_at(place, file=""):
-        if (place, Path(file).name) == (where, name) and next(left) == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    replace, save, update = os.replace, torch.save, engine.Trainer._update
-
-    def dying_replace(source, target):
-        die_at("unnamed", target)
-        replace(source, target)
-        die_at("named", target)
-
-    def dying_save(state, file):
-        save(state, whole := io.BytesIO())
-        file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
-        file.flush()
-        die_at("half", "last.ckpt")
-        file.write(whole.getvalue()[len(whole.getvalue()) // 2 :])
-
-    def dying_update(trainer):
-        die_at("step")
-        update(trainer)
-
-    os.replace, torch.save, engine.Trainer._update = dying_replace, dying_save, dying_update
-
-moments, arguments = eval(sys.argv[1]), sys.argv[2:]
-for moment in moments:
-    child = os.fork()
-    if not child:
-        dies(*moment)
-        os._exit(cifar.main(arguments))
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (moment, status)
-sys.exit(cifar.main(arguments))
-"""
 
 
 def test_killed_at_ten_moments_it_ends_in_the_same_bits(colours, tmp_path, undisturbed):
-    """A checkpoint after every step, so that kills fall into steps, into writing and between two files."""
+    """With a checkpoint after every step, kills fall into steps, into writing and between two files."""
     run = tmp_path / "run"
-    words = [repr(MOMENTS), *arguments(colours, run, "--resume", "--save-every", "0")]
-    command = [sys.executable, "-c", KILLED_THERE, *words]
-    done = subprocess.run(command, cwd=ROOT, env=ENV, capture_output=True, text=True, timeout=600)
+    words = [json.dumps(MOMENTS), *arguments(colours, run, "--resume", "--save-every", "0")]
+    command = [sys.executable, "-m", "helpers.killed", *words]
+    env = ENV | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "is finished; nothing to do" in done.stdout  # the last kill fell between run.json and the end
     assert not (run / "last.ckpt").exists()
@@ -139,7 +97,7 @@ def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(colours, tmp_path_factory) -> Path:
-    """A run that met Ctrl-C in the middle of its first epoch; tests copy it."""
+    """A run interrupted in the middle of its first epoch; tests copy it."""
     run, step = tmp_path_factory.mktemp("runs") / "stopped", engine.Trainer.train_step
 
     def step_and_interrupt(trainer, batches):
@@ -159,7 +117,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(colours, tmp_path, stopp
     same_bits(load_file(run / "model.safetensors"), undisturbed)
 
 
-def test_ctrl_c_to_the_command_itself_finishes_the_step_and_says_how_to_go_on(colours, tmp_path):
+def test_ctrl_c_finishes_the_step_and_says_how_to_resume(colours, tmp_path):
     run = tmp_path / "run"
     process = start(colours, run, "--save-every", "0", "--epochs", "1000")
     wait_for(lambda: (run / "last.ckpt").exists(), process)
@@ -168,8 +126,8 @@ def test_ctrl_c_to_the_command_itself_finishes_the_step_and_says_how_to_go_on(co
     assert process.returncode == 130 and "the same command with --resume goes on" in said
 
 
-def test_precision_is_the_one_the_run_began_with(colours, tmp_path, monkeypatch):
-    """ "auto" times both, and a busy machine may choose another one on the second day."""
+def test_resume_keeps_the_precision_of_the_run(colours, tmp_path, monkeypatch):
+    """`auto` times both, and may choose differently when the run is resumed."""
     run, seen = tmp_path / "run", []
 
     def stop(*anything):
@@ -193,7 +151,7 @@ def test_precision_is_the_one_the_run_began_with(colours, tmp_path, monkeypatch)
 
 
 def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, stopped, undisturbed):
-    """A bound on the size of files stands in for the disk: the first checkpoint fits, the next does not."""
+    """A limit on file sizes stands in for the disk: the first checkpoint fits, the next does not."""
     run = shutil.copytree(stopped, tmp_path / "run")
     before = (run / "last.ckpt").read_bytes()
     small = (len(before) // 2, len(before) // 2)
@@ -208,7 +166,7 @@ def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, stopp
     same_bits(load_file(run / "model.safetensors"), undisturbed)
 
 
-def test_run_that_died_before_its_card_was_written_is_finished_by_resume(
+def test_resume_finishes_a_run_that_died_before_its_card_was_written(
     colours, tmp_path, undisturbed, monkeypatch
 ):
     run = tmp_path / "run"
@@ -259,8 +217,8 @@ def losses(run: Path) -> list[float]:
     return [event.value for event in events.Scalars("training loss so far this epoch")]
 
 
-def test_two_processes_are_one_with_two_micro_batches(colours, tmp_path):
-    """20 steps of 12 images; each look at the loss is one number, and the weights agree as well."""
+def test_two_processes_train_like_one_with_two_micro_batches(colours, tmp_path):
+    """Losses over 20 steps of 12 images, and the weights at the end."""
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e .[dev]")
     same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--lr", "0.02"]
     two = start(colours, tmp_path / "two", *same, launcher=TORCHRUN)
@@ -268,9 +226,9 @@ def test_two_processes_are_one_with_two_micro_batches(colours, tmp_path):
     assert two.returncode == 0, said
     assert cifar.main(arguments(colours, tmp_path / "one", *same, "--accumulate", "2")) == 0
     pairs = list(zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True))
-    assert len(pairs) == 4 * 1 and all(abs(a - b) < 1e-4 for a, b in pairs)
+    assert len(pairs) == 4 and all(abs(a - b) < 1e-4 for a, b in pairs)
     two, one = (load_file(tmp_path / name / "model.safetensors") for name in ("two", "one"))
     for name, value in two.items():
         if "num_batches_tracked" not in name:
             torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-4)
-    assert said.count("held out") == 4  # one process speaks
+    assert said.count("held out") == 4  # only rank 0 prints
