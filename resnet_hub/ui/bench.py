@@ -1,8 +1,8 @@
-"""`python -m resnet_hub.ui.bench`: how fast the app starts and answers, as ratios to plain Gradio apps.
+"""`python -m resnet_hub.ui.bench`: how fast the app starts and answers, beside plain Gradio apps.
 
-Each figure is measured alternately with its peer on this machine: start-up against the usual torchvision
-demo (imports at the top, an eager ResNet-50), a Classify event against an event that does nothing, and a
-Compare event against that and the two networks it runs.
+Each figure is measured in turn with its peer on this machine: start-up against the usual torchvision demo
+(imports at the top, an eager ResNet-50), Classify and Explore events against an event that does nothing, and
+a Compare event against that and the two networks it runs.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-APP = Path(__file__).parents[2] / "app.py"
+from resnet_hub.command import run_command
+from resnet_hub.errors import Refusal
+from resnet_hub.ui.shared.page import EXAMPLES
+
+WARM_UP = 3  # the first calls load the model and warm up both servers
 USUAL_DEMO = """
 import gradio as gr
 import torch
@@ -47,8 +52,12 @@ gr.Interface(lambda path: {"nothing": 1.0}, image, label, api_name="classify").l
 
 
 @contextmanager
-def serving(script: Path, *arguments: str, timeout: float = 120):
-    """Run a Gradio script on a free port; yields (address, seconds from start to the first 200 on `/`)."""
+def serving(script: Path, *arguments: str, timeout: float = 120) -> Iterator[tuple[str, float]]:
+    """Run a Gradio script on a free port; yields (address, seconds from start to the first 200 on `/`).
+
+    Raises:
+        Refusal: when the script ends or does not answer in `timeout` seconds.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -63,9 +72,9 @@ def serving(script: Path, *arguments: str, timeout: float = 120):
         [sys.executable, script, *arguments], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        while not _answers(address):
+        while not answers(address):
             if time.perf_counter() - started > timeout or process.poll() is not None:
-                raise RuntimeError(f"{script} did not answer on {address} within {timeout:.0f} s")
+                raise Refusal(f"{script} did not answer on {address} within {timeout:.0f} s")
             time.sleep(0.01)
         yield address, time.perf_counter() - started
     finally:
@@ -73,7 +82,8 @@ def serving(script: Path, *arguments: str, timeout: float = 120):
         process.wait()
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether a page is there."""
     try:
         with urlopen(address, timeout=5) as response:
             return response.status == 200
@@ -81,9 +91,9 @@ def _answers(address: str) -> bool:
         return False
 
 
-def start_up(ours: Path, usual: Path, runs: int) -> dict:
+def start_up(ours: Path, usual: Path, runs: int) -> dict[str, float]:
     """Median seconds to the first page, ours and the usual demo's, started in turn."""
-    seconds = {"ours": [], "usual": []}
+    seconds: dict[str, list[float]] = {"ours": [], "usual": []}
     for _ in range(runs):
         for name, script in (("ours", ours), ("usual", usual)):
             with serving(script) as (_, elapsed):
@@ -92,26 +102,43 @@ def start_up(ours: Path, usual: Path, runs: int) -> dict:
     return medians | {"ratio": medians["ours"] / medians["usual"], "runs": runs}
 
 
-def classify_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
-    """Median milliseconds of a Classify event and of an empty one, called in turn."""
+def in_turn(events: dict[str, Callable[[], object]], calls: int) -> dict[str, float]:
+    """Median milliseconds of each event, called in turn."""
+    milliseconds: dict[str, list[float]] = {name: [] for name in events}
+    for call in range(calls + WARM_UP):
+        for name, event in events.items():
+            started = time.perf_counter()
+            event()
+            if call >= WARM_UP:
+                milliseconds[name].append(1000 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in milliseconds.items()}
+
+
+def simple_events(ours: Path, empty: Path, image: Path, calls: int) -> dict[str, dict[str, float]]:
+    """A Classify event and an Explore event, each beside an empty one."""
     from gradio_client import Client, handle_file
 
-    milliseconds = {"ours": [], "empty": []}
     with serving(ours) as (our_address, _), serving(empty) as (empty_address, _):
-        clients = {"ours": Client(our_address, verbose=False), "empty": Client(empty_address, verbose=False)}
-        for call in range(calls + 3):
-            for name, client in clients.items():
-                started = time.perf_counter()
-                client.predict(handle_file(str(image)), api_name="/classify")
-                if call >= 3:  # the first calls load the model and warm up both servers
-                    milliseconds[name].append(1000 * (time.perf_counter() - started))
-    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
-    return medians | {"added": medians["ours"] - medians["empty"], "calls": calls}
+        client, nothing = (Client(each, verbose=False) for each in (our_address, empty_address))
+        photo = handle_file(str(image))
+        medians = in_turn(
+            {
+                "classify": lambda: client.predict(photo, api_name="/classify"),
+                "explore": lambda: client.predict("resnet50", api_name="/explore"),
+                "empty": lambda: nothing.predict(photo, api_name="/classify"),
+            },
+            calls,
+        )
+    blank = medians.pop("empty")
+    return {
+        f"{name}_event_milliseconds": {"ours": ms, "empty": blank, "added": ms - blank, "calls": calls}
+        for name, ms in medians.items()
+    }
 
 
-def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
-    """Median milliseconds of comparing a photo at 224 with ResNet-50 and its counterpart, of an empty event,
-    and of the two networks alone, run eagerly in this process; all in turn.
+def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict[str, float]:
+    """Comparing a photo at 224 with ResNet-50 and its counterpart, beside an empty event and the two networks
+    alone, run eagerly in this process.
 
     Random weights cost what trained ones do. The bound is twice the networks and one empty event.
     """
@@ -125,7 +152,6 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
     nets = [model, copied(model, "")]
     pixels = torch.randn(1, 3, 224, 224)
     photo = handle_file(str(image))
-    milliseconds = {"ours": [], "empty": [], "networks": []}
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         with (
@@ -134,45 +160,58 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict:
             torch.inference_mode(),
         ):
             client, nothing = (Client(each, verbose=False) for each in (our_address, empty_address))
-            events = {
-                "ours": lambda: client.predict(photo, folder, [COUNTERPART], api_name="/compare"),
-                "empty": lambda: nothing.predict(photo, api_name="/classify"),
-                "networks": lambda: [net(pixels) for net in nets],
-            }
-            for call in range(calls + 3):
-                for name, event in events.items():
-                    started = time.perf_counter()
-                    event()
-                    if call >= 3:
-                        milliseconds[name].append(1000 * (time.perf_counter() - started))
-    medians = {name: statistics.median(values) for name, values in milliseconds.items()}
+            medians = in_turn(
+                {
+                    "ours": lambda: client.predict(photo, folder, [COUNTERPART], api_name="/compare"),
+                    "empty": lambda: nothing.predict(photo, api_name="/classify"),
+                    "networks": lambda: [net(pixels) for net in nets],
+                },
+                calls,
+            )
     bound = 2 * medians["networks"] + medians["empty"]
     return medians | {"bound": bound, "of_bound": medians["ours"] / bound, "calls": calls}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m resnet_hub.ui.bench", description=__doc__.split("\n")[0])
-    some = {"type": int, "choices": range(1, 1000), "metavar": "N"}
-    parser.add_argument("--runs", default=5, help="starts of each app, 1 to 999 (default: 5)", **some)
-    parser.add_argument("--calls", default=40, help="events of each app, 1 to 999 (default: 40)", **some)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    options = parser.parse_args(arguments)
+def measure(options: argparse.Namespace) -> None:
+    """Measure everything and print it."""
+    app, image = options.app, EXAMPLES[0]
+    if not app.is_file():
+        raise Refusal(f"no file {app}; run from the repository's root, or give --app")
     with tempfile.TemporaryDirectory() as folder:
         usual, empty = Path(folder, "usual.py"), Path(folder, "empty.py")
         usual.write_text(USUAL_DEMO)
         empty.write_text(EMPTY_EVENT)
-        image = next((Path(__file__).parents[1] / "examples").glob("*.jpg"))
         results = {
-            "start_up_seconds": start_up(APP, usual, options.runs),
-            "classify_event_milliseconds": classify_event(APP, empty, image, options.calls),
-            "compare_event_milliseconds": compare_event(APP, empty, image, options.calls),
+            "start_up_seconds": start_up(app, usual, options.runs),
+            **simple_events(app, empty, image, options.calls),
+            "compare_event_milliseconds": compare_event(app, empty, image, options.calls),
         }
     if options.json:
         print(json.dumps(results, indent=2))
     else:
         for name, values in results.items():
             print(name, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
-    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(
+        "python -m resnet_hub.ui.bench",
+        description="How fast the app starts and answers, beside plain Gradio apps.",
+    )
+    parser.add_argument("--app", type=Path, default=Path("app.py"), help="the app's script (default: app.py)")
+    for flag, default, what in (("--runs", 5, "starts"), ("--calls", 40, "events")):
+        parser.add_argument(
+            flag,
+            type=int,
+            choices=range(1, 1000),
+            metavar="N",
+            default=default,
+            help=f"{what} of each app, 1 to 999 (default: {default})",
+        )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    return run_command("resnet_hub.ui.bench", lambda: measure(options))
 
 
 if __name__ == "__main__":
