@@ -124,7 +124,7 @@ def test_border_mode_keeps_one_pixel_of_a_very_elongated_image(shape):
     assert (seen == 255).all(axis=2).sum() == 32
 
 
-@pytest.mark.parametrize("input_size, mode", [((3, 33, 50), "RGB"), ((1, 24, 31), "L")])
+@pytest.mark.parametrize(("input_size", "mode"), [((3, 33, 50), "RGB"), ((1, 24, 31), "L")])
 def test_crop_is_the_image_behind_the_tensor(input_size, mode):
     config = config_for(input_size)
     crop = config.crop(noise(70, 60))
@@ -162,7 +162,7 @@ def test_pretrained_cfg_survives_json():
     assert Preprocess.from_pretrained_cfg(json.loads(json.dumps(config.to_pretrained_cfg()))) == config
 
 
-@pytest.mark.parametrize("field, value", [
+@pytest.mark.parametrize(("field", "value"), [
     ("input_size", 224), ("input_size", (224, 224)), ("input_size", (4, 224, 224)),
     ("input_size", (3, 0, 224)), ("input_size", (3, 224, 4097)), ("input_size", (3, 224.0, 224)),
     ("input_size", (1, 224, 224)),  # three means are left for one channel
@@ -271,7 +271,7 @@ def test_16_bit_grey_is_scaled_by_257(image_format):
     assert np.array_equal(np.asarray(image)[..., 0], gradient)
 
 
-@pytest.mark.parametrize("values, expected", [
+@pytest.mark.parametrize(("values", "expected"), [
     ([0, 257 * 100, 65535], [0, 100, 255]),
     ([0, 100_000, 200_000], [0, 128, 255]),
     ([-100, 0, 65535], [0, 0, 255]),
@@ -281,7 +281,7 @@ def test_32_bit_integers_are_scaled_by_their_range(values, expected):
     assert np.asarray(image)[0, :, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("values, expected", [
+@pytest.mark.parametrize(("values", "expected"), [
     ([0, 0.4, 1], [0, 102, 255]),
     ([0, 102, 255], [0, 102, 255]),
     ([0, 257 * 102, 65535], [0, 102, 255]),
@@ -385,9 +385,10 @@ def test_damaged_bytes_give_an_image_or_an_image_error(image_format):
         damaged = data.copy()
         damaged[rng.integers(0, min(len(data), 200), 3)] = rng.integers(0, 256, 3)
         try:
-            assert load_image(damaged.tobytes(), max_pixels=10**6).mode == "RGB"
+            outcome = load_image(damaged.tobytes(), max_pixels=10**6).mode
         except ImageError as error:
-            assert error.code in ("not_an_image", "truncated", "too_many_pixels", "no_pixels")
+            outcome = error.code
+        assert outcome in ("RGB", "not_an_image", "truncated", "too_many_pixels", "no_pixels")
 
 
 @pytest.mark.parametrize("source", [b"", b"text", "no\nsuch\nfile", png_claiming(9_000, 9_000)], ids=range(4))

