@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 
+from resnet_hub.command import program_name
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs
 from resnet_hub.ui.shared.text import LANGUAGES, language_of, say
 
@@ -19,7 +20,7 @@ SESSIONS_KEPT = 200  # Gradio keeps a copy of the page and its last answer for e
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Serve the resnet_hub app.")
+    parser = argparse.ArgumentParser(program_name("app"), description="Serve the resnet_hub app.")
     parser.add_argument("--host", default=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"))
     # Taken out: Gradio would end in a traceback over one that is none.
     asked = os.environ.pop("GRADIO_SERVER_PORT", None)

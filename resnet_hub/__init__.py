@@ -17,11 +17,12 @@ _HOME_OF = {
     "load_image": "preprocess",
     "trace": "geometry",
     "Prediction": "predict",
-    "HubModel": "hub.load",
+    "Network": "models.base",
+    "HubModel": "models.base",
     "list_models": "models.registry",
     "create_model": "models.build",
     "model_config": "models.registry",
-    "from_pretrained": "models.build",
+    "from_pretrained": "hub.load",
     "register_timm": "interop.register_timm",
 }
 __all__ = ["__version__", *_HOME_OF]

@@ -1,9 +1,15 @@
-"""Where tensors live and in which precision: the `--device` and `--precision` flags of every command."""
+"""Devices and precisions: the `--device` and `--precision` flags of every command."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from typing import TYPE_CHECKING
+
+from resnet_hub.errors import Refusal
+
+if TYPE_CHECKING:
+    import torch
 
 
 def add_device_flags(parser: argparse.ArgumentParser, *, precision: bool = True) -> None:
@@ -18,24 +24,24 @@ def add_device_flags(parser: argparse.ArgumentParser, *, precision: bool = True)
         )
 
 
-def pick_device(name: str = "auto"):
-    """The `torch.device` called `name`; "auto" takes CUDA, then MPS, then the CPU.
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; "auto" takes CUDA, then MPS, then the CPU.
 
     Raises:
-        ValueError: when that device is not on this machine.
+        ValueError: when this machine does not have it.
     """
     import torch
 
     has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = [kind for kind, is_available in has.items() if is_available]
     if name == "auto":
-        name = next(kind for kind, is_there in has.items() if is_there)
-    if not has.get(name):
-        there = ", ".join(kind for kind, is_there in has.items() if is_there)
-        raise ValueError(f"--device {name} is not on this machine; it has {there}")
+        name = available[0]
+    if name not in available:
+        raise Refusal(f"--device {name} is not on this machine; it has {', '.join(available)}")
     return torch.device(name)
 
 
-def pick_precision(name: str, device):
+def pick_precision(name: str, device: torch.device) -> torch.dtype | None:
     """The autocast dtype for `--precision name`; None means float32 throughout."""
     import torch
 
@@ -44,16 +50,16 @@ def pick_precision(name: str, device):
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[name]
 
 
-def _bf16_is_faster(device, seconds: float = 0.5) -> bool:
-    """Whether a small convolution network steps faster under bf16 autocast, each tried for `seconds`."""
+def _bf16_is_faster(device: torch.device, seconds: float = 0.5) -> bool:
+    """Whether training steps of a small network are faster under bf16, each precision timed for `seconds`."""
     import torch
     from torch import nn
 
     net = nn.Sequential(nn.Conv2d(16, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3))
-    net = net.to(device, memory_format=torch.channels_last)
+    net = net.to(device).to(memory_format=torch.channels_last)
     x = torch.zeros(32, 16, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
 
-    def steps(dtype) -> int:
+    def steps(dtype: torch.dtype | None) -> int:
         count, until = -1, float("inf")  # the first step warms up and starts the clock
         while time.perf_counter() < until:
             with torch.autocast(device.type, dtype, enabled=dtype is not None):

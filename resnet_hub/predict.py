@@ -2,8 +2,8 @@
 
     python -m resnet_hub.predict photo.jpg --model resnet20_cifar10 --top-k 3
 
-Knows nothing of particular networks: a model is anything with `config`, `labels`, `preprocess` and
-`calibration` (see `hub.HubModel`).
+A model is any network with `labels`, `preprocess` and `calibration`: one of ours, or a `Reference` of timm's.
+torch is imported when a network runs.
 """
 
 from __future__ import annotations
@@ -12,14 +12,25 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
+from resnet_hub.command import BAD_INPUT, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, load_image
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from resnet_hub.interop.reference import Reference
+    from resnet_hub.models.base import Network
 
 DEFAULT_MODEL = "resnet20_cifar10"
 BATCH = 64  # images through the network at once
@@ -27,15 +38,15 @@ BATCH = 64  # images through the network at once
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one image.
+    """A model's answer for one image.
 
     Args:
         top: (label, calibrated probability) of the most probable classes, best first.
         class_indices: their positions in `model.labels`.
         energy: logsumexp of the logits; low for images unlike the training data (arXiv 2010.03759).
-        unfamiliar: whether `energy` is under the model's threshold; None where it has none.
-        seen: the image the network saw: resized and cropped to its input size, not yet normalised.
-        seconds: time in the network for the image's batch, divided by the images in it.
+        unfamiliar: whether `energy` is below the model's threshold; None where the model has none.
+        seen: the network's input image: resized and cropped, not yet normalised.
+        seconds: time in the network for the image's batch, divided by the number of images in it.
     """
 
     top: list[tuple[str, float]]
@@ -47,13 +58,13 @@ class Prediction:
 
 
 @contextmanager
-def evaluation(model) -> Iterator[None]:
-    """Run in eval mode without gradients; modules that were training go on training afterwards."""
+def evaluation(model: Network | Reference) -> Iterator[None]:
+    """Run in eval mode without gradients; afterwards each module is in the mode it was in before."""
     import torch
 
-    training = [module for module in model.modules() if module.training]  # frozen layers are not
-    if training:
-        model.eval()
+    training = [module for module in model.modules() if module.training]  # not those the user froze
+    for module in training:
+        module.training = False
     try:
         with torch.inference_mode():
             yield
@@ -62,22 +73,26 @@ def evaluation(model) -> Iterator[None]:
             module.training = True
 
 
-def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
+def classify(
+    model: Network | Reference,
+    images: Sequence[str | Path | bytes | BinaryIO | Image.Image],
+    *,
+    top_k: int = 5,
+) -> list[Prediction]:
     """Classify images in batches.
 
     Args:
-        model: a `HubModel` with at least one class.
+        model: one with at least one class.
         images: paths, PIL images, bytes or open binary files.
-        top_k: classes to return for each, capped at the number of classes.
+        top_k: classes to return for each image, capped at the number of classes.
 
     Raises:
         ImageError: for the first image that cannot be read; nothing is computed then.
         ValueError: for a headless model, or top_k below 1.
     """
-    if not model.labels:
-        raise ValueError(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
+    check_has_classes(model)
     if top_k < 1:
-        raise ValueError(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
+        raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
     seen = [model.preprocess.crop(load_image(image)) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
@@ -85,20 +100,25 @@ def classify(model, images: list, *, top_k: int = 5) -> list[Prediction]:
     return predictions
 
 
-def check_labels_images(model) -> None:
+def check_has_classes(model: Network | Reference) -> None:
+    """Raises ValueError for a headless model."""
+    if not model.labels:
+        raise Refusal("the network has no classes; build it with num_classes of 1 or more")
+
+
+def check_labels_images(model: Network) -> None:
     """Refuse one of our networks that cannot label images.
 
     Raises:
-        ValueError: for one without classes, or with other channels than an image has.
+        ValueError: for a headless one, or one whose input does not have an image's channels.
     """
-    if not model.labels:
-        raise ValueError(f"{model.config.name} has no classes; build it with num_classes of 1 or more")
-    made, wanted = model.preprocess.input_size[0], model.config.in_chans
-    if made != wanted:
-        raise ValueError(f"{model.config.name} takes {wanted} channels, and an image has {made}")
+    check_has_classes(model)
+    made, expected = model.preprocess.input_size[0], model.config.in_chans
+    if made != expected:
+        raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(model, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
@@ -126,15 +146,15 @@ def _classify_crops(model, crops: list[Image.Image], top_k: int) -> list[Predict
     ]
 
 
-def saliency(model, crop: Image.Image, class_index: int):
-    """Grad-CAM: where the last feature map speaks for a class (Selvaraju et al., arXiv 1610.02391).
+def saliency(model: Network, crop: Image.Image, class_index: int) -> np.ndarray:
+    """Grad-CAM: where the last feature map raises the score of a class (Selvaraju et al., arXiv 1610.02391).
 
     Args:
-        crop: the image the network sees, `Prediction.seen`.
+        crop: the network's input image, `Prediction.seen`.
         class_index: position of the class in `model.labels`.
 
     Returns:
-        float32 array (h, w) of the last feature map's size, 0 to 1; all zeros where nothing speaks for it.
+        float32 array (h, w) of the last feature map's size, 0 to 1; all zeros where nothing raises the score.
     """
     import torch
 
@@ -142,7 +162,7 @@ def saliency(model, crop: Image.Image, class_index: int):
     pixels = model.preprocess.normalise(crop)[None].to(device)
     with evaluation(model):
         feature_map = model.features(pixels)[-1]
-        with torch.inference_mode(False):  # a copy made here can be differentiated
+        with torch.inference_mode(False):  # only a copy made here can be differentiated
             feature_map = feature_map.clone().requires_grad_()
             score = model.head(feature_map)[0, class_index]
             (gradient,) = torch.autograd.grad(score, feature_map)
@@ -151,11 +171,11 @@ def saliency(model, crop: Image.Image, class_index: int):
     return (cam / cam.max().clamp(min=1e-8)).cpu().numpy()
 
 
-def stage_maps(model, crop: Image.Image, channels: int = 8) -> list:
-    """The first channels of the map leaving each stage.
+def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.ndarray]:
+    """The first channels of each stage's feature map.
 
     Args:
-        crop: what the network shall see, as `model.preprocess` makes it but of any size.
+        crop: the network's input image, as `model.preprocess` makes it but of any size.
 
     Returns:
         One float32 array (at most `channels`, h, w) a stage, first to last.
@@ -168,8 +188,26 @@ def stage_maps(model, crop: Image.Image, channels: int = 8) -> list:
         return [each[0, :channels].float().cpu().numpy() for each in maps]
 
 
+def latency(
+    model: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3
+) -> float:
+    """Median seconds of one image (C, H, W) in a warm model; `min_runs` runs, or up to 15 in `seconds`."""
+    import torch
+
+    pixels = torch.zeros(1, *size, device=next(model.parameters()).device)
+    runs: list[float] = []
+    with evaluation(model):
+        model(pixels).cpu()
+        until = time.perf_counter() + seconds
+        while len(runs) < min_runs or (time.perf_counter() < until and len(runs) < 15):
+            started = time.perf_counter()
+            model(pixels).cpu()
+            runs.append(time.perf_counter() - started)
+    return median(runs)
+
+
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m resnet_hub.predict", description="Classify images.")
+    parser = argparse.ArgumentParser(program_name("resnet_hub.predict"), description="Classify images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(
         "--model",
@@ -184,35 +222,40 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when every image was classified, 2 when one, or the model, could not be had."""
+    """The command: 0 when every image was classified, 2 when an image or the model could not be used."""
     options = parse_arguments(arguments)
-    results, errors = [], []
-    try:
-        from resnet_hub import from_pretrained
+    return run_command("resnet_hub.predict", lambda: _run(options))
 
-        model = from_pretrained(options.model).to(pick_device(options.device))
-        check_labels_images(model)
-        for path in options.images:
-            try:
-                results.append((path, classify(model, [path], top_k=options.top_k)[0]))
-            except ImageError as error:
-                errors.append((path, str(error)))
-    except ValueError as error:
-        print(f"resnet_hub.predict: {error}", file=sys.stderr)
-        return 2
+
+def _run(options: argparse.Namespace) -> int:
+    from resnet_hub import from_pretrained
+
+    model = from_pretrained(options.model).to(pick_device(options.device))
+    check_labels_images(model)
+    results, errors = [], []
+    for path in options.images:
+        try:
+            results.append((path, classify(model, [path], top_k=options.top_k)[0]))
+        except ImageError as error:
+            errors.append((path, str(error)))
     if options.json:
         print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
-    for path, prediction in results if not options.json else []:
-        mark = "   (unlike the training images: do not trust this)" if prediction.unfamiliar else ""
-        print(f"{path}{mark}")
-        for label, probability in prediction.top:
-            print(f"  {probability:7.2%}  {label}")
+    else:
+        print("".join(_as_text(path, prediction) for path, prediction in results), end="")
     for path, message in errors:
         print(f"resnet_hub.predict: {path}: {message}", file=sys.stderr)
-    return 2 if errors else 0
+    return BAD_INPUT if errors else 0
 
 
-def _as_json(model, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]) -> dict:
+def _as_text(path: str, prediction: Prediction) -> str:
+    mark = "   (unlike the training images: do not trust this)" if prediction.unfamiliar else ""
+    lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
+    return "\n".join([path + mark, *lines, ""])
+
+
+def _as_json(
+    model: Network, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]
+) -> dict[str, Any]:
     return {
         "model": model.source,
         "revision": model.revision,

@@ -1,8 +1,7 @@
-"""The one way from an image file to the tensor a network sees, for training, the app, the card and parity.
+"""From an image file to a network's input tensor: the one way for training, the app, the card and parity.
 
-`load_image` turns any usable image into an upright RGB image; `Preprocess` resizes, crops and normalises
-it exactly as timm's evaluation transform does. Knows PIL, numpy and, only where tensors are made, torch;
-may not know about torchvision, timm, models or weights.
+`load_image` turns any usable file into an upright RGB image. `Preprocess` resizes, crops and normalises it
+exactly as timm's evaluation transform does. torch is imported only when a tensor is made.
 """
 
 from __future__ import annotations
@@ -18,45 +17,48 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from resnet_hub.errors import Refusal
+
 if TYPE_CHECKING:
     import torch
 
 CROP_MODES = ("center", "squash", "border")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # names of Image.Resampling
 MAX_SIDE = 4096
-# Up to here (4 bytes a pixel: 256 MiB) the whole image is resized, as timm does: any aspect ratio up to
-# 1024 for a 224 crop. Beyond it only the part that the crop shows is.
+# Up to this size (256 MiB at 4 bytes a pixel) the whole image is resized, as in timm; for a 224 crop that is
+# any aspect ratio up to 1024. Beyond it only the cropped part is computed.
 MAX_RESIZED_PIXELS = 2**26
 
-# Plain raster formats only: PIL's EPS reader starts Ghostscript, and the rare formats are the least tested.
+# Common raster formats only: PIL's EPS reader starts Ghostscript, and its rare formats are the least tested.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
-# A phone's 50-megapixel image (8192 x 6144) passes; PIL decodes to 4 bytes a pixel, 256 MB at the limit.
+# Enough for a phone's 50-megapixel photo (8192 x 6144); decoded at 4 bytes a pixel, 256 MB at the limit.
 MAX_PIXELS = 64_000_000
 MAX_BYTES = 30_000_000
 
 
-class ImageError(ValueError):
-    """An image that cannot be used; the message is one line for a person.
+class ImageError(Refusal):
+    """An image that cannot be used.
 
-    `code` is one of "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image",
-    "no_pixels", "too_many_pixels", "truncated"; with `facts` (path, max_bytes, max_pixels, formats) a user
-    interface can say the same in another language.
+    `code` is "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image", "no_pixels",
+    "too_many_pixels" or "truncated"; `facts` are among path, max_bytes, max_pixels and formats.
     """
-
-    # Pickle and DataLoader workers rebuild an exception from its message alone, so the rest has defaults.
-    def __init__(self, message: str, code: str = "unusable", **facts: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.facts = facts
 
 
 @dataclass(frozen=True)
 class Preprocess:
     """How an image becomes network input; fields and results are those of timm's data config.
 
-    `input_size` is (channels, height, width), 1 or 3 channels, sides 1 to 4096 pixels; `crop_pct`, 0.01 to 1,
-    is crop side / resized side; `mean` and `std`, one per channel, are in units of pixel value / 255.
-    Raises ValueError for anything else. Source: `timm.data.create_transform(..., is_training=False)`.
+    Source: `timm.data.create_transform(..., is_training=False)`.
+
+    Args:
+        input_size: (channels, height, width); 1 or 3 channels, sides of 1 to 4096 pixels.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_pct: side of the crop / side of the resized image, 0.01 to 1.
+        crop_mode: one of `CROP_MODES`.
+        mean, std: one a channel, in units of pixel value / 255.
+
+    Raises:
+        ValueError: for any other value.
     """
 
     input_size: tuple[int, int, int] = (3, 224, 224)
@@ -69,62 +71,51 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name in ("input_size", "mean", "std"):
             value = getattr(self, name)
-            _require(isinstance(value, (list, tuple)), name, value, "a list of numbers")
+            self._require(name, isinstance(value, (list, tuple)), "a list of numbers")
             object.__setattr__(self, name, tuple(value))
-        _require(
-            _is_input_size(self.input_size),
-            "input_size",
-            self.input_size,
-            f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})",
-        )
-        _require(self.interpolation in INTERPOLATIONS, "interpolation", self.interpolation, INTERPOLATIONS)
-        _require(self.crop_mode in CROP_MODES, "crop_mode", self.crop_mode, CROP_MODES)
-        _require(
-            _are_finite([self.crop_pct]) and 0.01 <= self.crop_pct <= 1,
-            "crop_pct",
-            self.crop_pct,
-            "a number from 0.01 to 1",
-        )
+        sizes = f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})"
+        self._require("input_size", _is_input_size(self.input_size), sizes)
+        self._require("interpolation", self.interpolation in INTERPOLATIONS, INTERPOLATIONS)
+        self._require("crop_mode", self.crop_mode in CROP_MODES, CROP_MODES)
+        is_share = _are_finite([self.crop_pct]) and 0.01 <= self.crop_pct <= 1
+        self._require("crop_pct", is_share, "a number from 0.01 to 1")
         channels = self.input_size[0]
-        _require(
-            _are_finite(self.mean) and len(self.mean) == channels,
-            "mean",
-            self.mean,
-            f"{channels} finite number(s), one per channel",
-        )
-        _require(
-            _are_finite(self.std) and len(self.std) == channels and min(self.std) > 0,
-            "std",
-            self.std,
-            f"{channels} finite number(s) above 0, one per channel",
-        )
+        is_one_each = _are_finite(self.mean) and len(self.mean) == channels
+        self._require("mean", is_one_each, f"{channels} finite number(s), one per channel")
+        is_one_each = _are_finite(self.std) and len(self.std) == channels and min(self.std) > 0
+        self._require("std", is_one_each, f"{channels} finite number(s) above 0, one per channel")
+
+    def _require(self, name: str, ok: bool, allowed: object) -> None:
+        if not ok:
+            value = getattr(self, name)
+            raise Refusal(f"Preprocess: {name} is {value!r}; allowed: {allowed}. Correct the data config.")
 
     @classmethod
     def from_pretrained_cfg(cls, cfg: dict[str, Any]) -> Preprocess:
-        """Read timm's `pretrained_cfg`: other keys are ignored, missing or None ones take timm's defaults."""
+        """Read timm's `pretrained_cfg`; missing or None means timm's default, other keys are ignored."""
         names = [field.name for field in fields(cls)]
         return cls(**{name: cfg[name] for name in names if cfg.get(name) is not None})
 
     def to_pretrained_cfg(self) -> dict[str, Any]:
-        """Write the keys that `from_pretrained_cfg` reads, as plain JSON values."""
+        """The fields under timm's keys, as plain JSON values."""
         values = asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def crop(self, image: Image.Image) -> Image.Image:
-        """The image the network sees, before normalisation: mode "RGB" or "L", exactly height x width."""
+        """The network's input before normalisation: an image of mode "RGB" or "L", exactly height x width."""
         channels, height, width = self.input_size
         image = image.convert("L" if channels == 1 else "RGB")
         resized = self._resized_size(*image.size)
         left, top = _centered(resized[0], width), _centered(resized[1], height)
         window = (max(left, 0), max(top, 0), min(left + width, resized[0]), min(top + height, resized[1]))
         seen = _resize_window(image, resized, window, Image.Resampling[self.interpolation.upper()])
-        # Only "border" leaves part of the canvas uncovered; timm paints it in the mean colour.
+        # Only "border" leaves part of the canvas uncovered; timm fills it with the mean colour.
         canvas = Image.new(image.mode, (width, height), tuple(round(255 * value) for value in self.mean))
         canvas.paste(seen, (max(-left, 0), max(-top, 0)))
         return canvas
 
     def crop_words(self) -> str:
-        """What `crop` does, as an instruction."""
+        """What `crop` does, in words."""
         size = "{}x{}".format(*self.input_size[1:])
         resized = "{}x{}".format(*(math.floor(side / self.crop_pct) for side in self.input_size[1:]))
         how = {
@@ -139,7 +130,7 @@ class Preprocess:
         return self.normalise(self.crop(image))
 
     def normalise(self, crop: Image.Image) -> torch.Tensor:
-        """What `crop` gave, as float32 (C, H, W): (value / 255 - mean) / std."""
+        """An image that `crop` returned, as float32 (C, H, W): (value / 255 - mean) / std."""
         import torch
 
         channels, height, width = self.input_size
@@ -160,12 +151,12 @@ class Preprocess:
         if self.crop_mode == "squash":
             return target_width, target_height
         if self.crop_mode == "center" and target_width == target_height:
-            # timm takes torchvision's Resize for squares, which truncates; its own ResizeKeepRatio rounds.
+            # timm uses torchvision's Resize for squares, which truncates; its own ResizeKeepRatio rounds.
             short = min(width, height)
             return int(target_width * width / short), int(target_height * height / short)
         ratios = width / target_width, height / target_height
         ratio = max(ratios) if self.crop_mode == "border" else min(ratios)
-        # timm rounds the short side of a very elongated image to 0 and fails; one pixel of it is kept here.
+        # timm rounds the short side of a very elongated image to 0 and fails; here one pixel is kept.
         return max(1, round(width / ratio)), max(1, round(height / ratio))
 
 
@@ -177,24 +168,24 @@ def load_image(
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
-    Grey images of more than 8 bits are scaled, not clipped (see `_to_8_bit`). `max_pixels` is checked on
-    the header, before anything is decoded; PIL's own guard, `Image.MAX_IMAGE_PIXELS`, stays in force above.
-    A file object is read from where it stands. Raises ImageError, and no exception of PIL's, for an image
-    that cannot be used.
+    Grey images of more than 8 bits are scaled, not clipped (see `_to_8_bit`).
+
+    Args:
+        source: a path, the bytes of a file, an open binary file (read from its position) or a PIL image.
+        max_pixels: checked on the header, before decoding; PIL's `Image.MAX_IMAGE_PIXELS` applies as well.
+        max_bytes: of the file.
+
+    Raises:
+        ImageError: for an image that cannot be used; no exception of PIL's gets out.
     """
     image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes), max_pixels)
     _check_pixels(image, max_pixels)
-    # Hostile files make PIL raise nearly anything (SyntaxError, struct.error, OverflowError, EOFError, ...).
+    # On hostile files PIL raises nearly anything (SyntaxError, struct.error, OverflowError, EOFError, ...).
     try:
         return _to_rgb(_upright(image))
     except Exception as error:
-        message = "The image is cut short or damaged; save or send it again."
+        message = "The image is truncated or damaged; save or send it again."
         raise ImageError(message, "truncated") from error
-
-
-def _require(ok: bool, name: str, value: object, allowed: object) -> None:
-    if not ok:
-        raise ValueError(f"Preprocess: {name} is {value!r}; allowed: {allowed}. Correct the data config.")
 
 
 def _is_input_size(size: tuple) -> bool:
@@ -208,7 +199,7 @@ def _are_finite(numbers: Iterable[Any]) -> bool:
 
 
 def _centered(have: int, want: int) -> int:
-    """Where a centred crop starts; below 0 it is padding. Rounding as in torchvision's center_crop."""
+    """Where a centred crop starts; negative for padding. Rounding as in torchvision's center_crop."""
     return round((have - want) / 2) if have >= want else -((want - have) // 2)
 
 
@@ -217,16 +208,16 @@ def _resize_window(
 ) -> Image.Image:
     """The `window` (left, top, right, bottom) of `image` resized to `size`, in bounded memory.
 
-    Beyond MAX_RESIZED_PIXELS (a 1 x 20000 image would become 256 x 5120000) only the window is computed.
-    PIL keeps its box in float32, so that pixels may then differ from the full resize by rounding: 1/255, or
-    with "nearest" and "box" the neighbouring source pixel where two are equally near.
+    Beyond MAX_RESIZED_PIXELS (a 1 x 20000 image would become 256 x 5120000) only the window is computed. PIL
+    keeps its box in float32, so pixels may then differ from the full resize by rounding: by 1/255, or with
+    "nearest" and "box" by the choice between two equally near source pixels.
     """
     if size[0] * size[1] <= MAX_RESIZED_PIXELS:
         return image.resize(size, resample).crop(window)
     old, new = np.array(image.size * 2, dtype=float), np.array(size * 2, dtype=float)
     box = window * old / new
-    # Cutting the source first, with more than the widest filter's reach (Lanczos, 3 pixels), keeps the
-    # float32 coordinates small, and PIL from swapping its two passes as it does for very tall images.
+    # The source is cut first, with more margin than the widest filter's reach (Lanczos, 3 pixels): this keeps
+    # the float32 coordinates small and stops PIL swapping its two passes, as it does for very tall images.
     reach = np.ceil(4 * np.maximum(1, old / new))
     cut = np.clip(np.concatenate([np.floor(box[:2]) - reach[:2], np.ceil(box[2:]) + reach[2:]]), 0, old)
     box = box - np.tile(cut[:2], 2)
@@ -288,8 +279,8 @@ def _too_many_pixels(seen: str, max_pixels: int) -> ImageError:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    image = image.copy()  # a caller's image stays as it is
-    # A broken EXIF block spoils no image; in place, PIL turns the pixels before it rewrites the block.
+    image = image.copy()  # the caller's image is not changed
+    # A broken EXIF block is no reason to refuse an image; in place, PIL turns it before rewriting the block.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
     return image
@@ -305,9 +296,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale modes I, I;16 and F to L. Black is 0, or the lowest value if that is below; white is 65535 for
-    integers, for floats the first of 1, 255, 65535 that no value exceeds, else the highest value. NaN and
-    infinity count as 0.
+    """Scale modes I, I;16 and F to L.
+
+    Black is 0, or the lowest value if that is negative. White is 65535 for integers; for floats it is the
+    first of 1, 255 and 65535 that no value exceeds. Where a value exceeds them, white is the highest value.
+    NaN and infinity count as 0.
     """
     values = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0, posinf=0, neginf=0)
     black, highest = min(0.0, float(values.min())), float(values.max())

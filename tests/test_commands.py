@@ -1,17 +1,23 @@
-"""The promises every command makes: `--help` ends well, what it cannot use is one line and status 2.
+"""What every command promises: `--help` exits with 0, bad input is one line and 2, `resnet-hub` offers it.
 
-The list of commands is read from the sources, so a new one is asked the same.
+The list of commands is read from the sources, so a new one is tested as well.
 """
 
 from __future__ import annotations
 
-import ast
+import json
 import runpy
+import subprocess
 import sys
+import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from helpers import ROOT
+
+import resnet_hub
+from resnet_hub import cli
 
 SOURCES = [ROOT / "app.py", *(ROOT / "resnet_hub").rglob("*.py"), *(ROOT / "training").rglob("*.py")]
 
@@ -24,6 +30,7 @@ def module_of(path: Path) -> str:
 COMMANDS = sorted(module_of(path) for path in SOURCES if 'if __name__ == "__main__"' in path.read_text())
 BAD_INPUT = {
     "app": ["--port", "70000"],
+    "resnet_hub.cli": ["nonsense"],
     "resnet_hub.convert": ["no/such/file.pth", "out", "--to", "onnx"],
     "resnet_hub.family": ["--json", "nonsense"],
     "resnet_hub.geometry": ["resnet50", "--input", "zero"],
@@ -51,14 +58,14 @@ def status_of(module: str, words: list[str], monkeypatch) -> int:
 
 
 @pytest.mark.parametrize("module", COMMANDS)
-def test_help_says_what_it_does_and_ends_well(module, monkeypatch, capsys):
+def test_help_exits_with_0(module, monkeypatch, capsys):
     assert status_of(module, ["--help"], monkeypatch) == 0
     said = capsys.readouterr()
     assert said.out.startswith("usage: ") and not said.err
 
 
 @pytest.mark.parametrize("module", COMMANDS)
-def test_what_it_cannot_use_is_one_line_and_status_2(module, monkeypatch, capsys, tmp_path):
+def test_bad_input_is_one_line_and_status_2(module, monkeypatch, capsys, tmp_path):
     words = [word.format(folder=tmp_path) for word in BAD_INPUT[module]]
     assert status_of(module, words, monkeypatch) == 2
     said = capsys.readouterr()
@@ -66,29 +73,71 @@ def test_what_it_cannot_use_is_one_line_and_status_2(module, monkeypatch, capsys
     assert "error: " in said.err.splitlines()[-1] or said.err.splitlines()[-1].startswith(f"{module}: ")
 
 
-# Who imports whom
+# One command
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every module a file imports, at its top or inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+@pytest.fixture
+def resnet_hub_command(monkeypatch):
+    """The function behind the installed `resnet-hub`, run with words as a shell would run it."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, name = scripts["resnet-hub"].partition(":")
+
+    def run(*words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["/usr/bin/resnet-hub", *words])
+        try:
+            return getattr(import_module(module), name)()
+        except SystemExit as end:
+            return end.code
+
+    return run
 
 
-def starts(names: set[str], package: str) -> list[str]:
-    return [name for name in names if name == package or name.startswith(package + ".")]
+def test_resnet_hub_offers_every_command():
+    offered = [module.removesuffix(".__main__") for module, _ in cli.COMMANDS.values()]
+    assert sorted(offered) == sorted(set(COMMANDS) - {"resnet_hub.cli"})
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_of)
-def test_imports_run_one_way(path):
-    names, module = imports_of(path), module_of(path)
-    is_page = module == "app" or module.startswith("resnet_hub.ui.")
-    assert is_page or not starts(names, "gradio")
-    assert module.startswith("training.") or not starts(names, "training")
-    assert not starts(names, "matplotlib.pyplot")  # figures without its global state
-    assert is_page or not starts(names, "resnet_hub.ui")
+def test_resnet_hub_lists_its_commands(resnet_hub_command, capsys):
+    assert resnet_hub_command("--help") == 0
+    said = capsys.readouterr().out
+    assert all(f"  {name} " in said and does in said for name, (_, does) in cli.COMMANDS.items())
+
+
+@pytest.mark.parametrize(("name", "module"), [(name, module) for name, (module, _) in cli.COMMANDS.items()])
+def test_a_subcommand_has_the_help_of_its_module_under_its_own_name(
+    name, module, resnet_hub_command, monkeypatch, capsys
+):
+    assert resnet_hub_command(name, "--help") == 0
+    usage, said = capsys.readouterr().out.split("[-h]")
+    assert usage == f"usage: resnet-hub {name} "
+    assert status_of(module.removesuffix(".__main__"), ["--help"], monkeypatch) == 0
+    assert capsys.readouterr().out.split("[-h]")[1].split() == said.split()  # only the indentation differs
+
+
+def test_a_subcommand_answers_as_its_module_does(resnet_hub_command, photo, capsys):
+    assert resnet_hub_command("predict", str(photo), "--top-k", "2", "--json") == 0
+    (answer,) = json.loads(capsys.readouterr().out)["predictions"]
+    expected = resnet_hub.from_pretrained("resnet20_cifar10").predict(photo, top_k=2)[0]
+    assert [(each["label"], each["probability"]) for each in answer["top"]] == [
+        (label, pytest.approx(share, abs=1e-5)) for label, share in expected
+    ]
+
+
+def test_a_subcommand_that_fails_names_itself(resnet_hub_command, capsys):
+    assert resnet_hub_command("predict", "photo.jpg", "--model", "no_such_model") == 2
+    assert capsys.readouterr().err.startswith("resnet-hub predict: ")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["predict", "--help"], ["geometry", "resnet18"]], ids=" ".join)
+def test_a_command_that_needs_no_torch_does_not_wait_for_it(words):
+    script = f"""
+import sys
+from resnet_hub.cli import main
+try:
+    main({words})
+finally:
+    print("torch" in sys.modules)
+"""
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0 and ran.stdout.endswith("False\n"), ran.stderr

@@ -21,7 +21,7 @@ from torch import nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, list_models
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from training.augment import Feed, epoch_order
 from training.data import ImageSet, whole_image
@@ -182,7 +182,7 @@ def as_line(model: str, speeds: dict[str, float]) -> str:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        "python -m training.bench", description="Training speed, beside the usual script and the ideal."
+        program_name("training.bench"), description="Training speed, beside the usual script and the ideal."
     )
     parser.add_argument(
         "models", nargs="*", default=["resnet20_cifar"], metavar="MODEL", help="see resnet_hub.list_models()"

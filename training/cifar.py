@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from resnet_hub import create_model, list_models
+from resnet_hub.command import program_name
 from resnet_hub.geometry import add_override_flags, overrides_from
 from training.augment import Feed
 from training.command import (
@@ -32,7 +33,7 @@ from training.recipes import recipe_from
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m training.cifar", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.cifar"), description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=list_models(), metavar="MODEL", help="see resnet_hub.list_models()")
     parser.add_argument(
         "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from resnet_hub import from_pretrained
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
-from resnet_hub.hub.load import HubModel
+from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
 from training.data import (
@@ -158,7 +158,7 @@ def class_counts(train) -> dict[str, int]:
     return by_class
 
 
-def sized(recipe: Recipe, model: HubModel) -> Recipe:
+def sized(recipe: Recipe, model: Network) -> Recipe:
     """The recipe without smaller images where the network's head is made for one size.
 
     Raises:
@@ -181,7 +181,7 @@ def precision(options, device: torch.device) -> torch.dtype | None:
     return torch.bfloat16 if is_bf16 else dtype
 
 
-def run_identity(model: HubModel, training: ImageSet | FolderSet, held_out: ImageSet | FolderSet) -> dict:
+def run_identity(model: Network, training: ImageSet | FolderSet, held_out: ImageSet | FolderSet) -> dict:
     """What a checkpoint must have in common with a run that goes on from it: the network and all images."""
     return {
         "config": model.config.to_dict(),

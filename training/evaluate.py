@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
+from resnet_hub.command import program_name
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
-from resnet_hub.hub.load import Calibration
+from resnet_hub.models.calibration import Calibration
 from training.data import DataError, ImageSet, load_data, load_images
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
@@ -256,7 +257,7 @@ def hardware(device: torch.device) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m training.evaluate", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
     parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
     parser.add_argument(

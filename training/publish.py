@@ -20,11 +20,12 @@ import yaml
 from huggingface_hub import get_token
 
 from resnet_hub import from_pretrained
+from resnet_hub.command import program_name
 from resnet_hub.hub.card import data_name, is_public_name, render_card, without_absolute_paths
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE, CheckpointError
 from resnet_hub.hub.push import push_folder
-from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture
+from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.data import load_data
 from training.evaluate import TOLERANCE, card_differences, check_classes, measure
 
@@ -41,7 +42,7 @@ class PublishError(ValueError):
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m training.publish", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.publish"), description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory that a trainer wrote")
     parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="repository on the Hub")
     parser.add_argument("--private", action="store_true", help="create it as a private repository")

@@ -20,10 +20,10 @@ import torch
 from tqdm import tqdm
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.load import HubModel
-from resnet_hub.interop.convert import export_onnx
+from resnet_hub.interop.onnx import export_onnx
+from resnet_hub.models.base import Network
 from training.data import FolderSet, ImageSet, find_data, in_memory, normalise
 from training.engine import TrainingError, write_json
 from training.evaluate import check_classes
@@ -66,7 +66,7 @@ def onnx_runner(path: Path) -> Runner:
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
-def torch_runner(model: HubModel) -> Runner:
+def torch_runner(model: Network) -> Runner:
     """The network itself."""
     model = model.to(memory_format=torch.channels_last)
 
@@ -78,7 +78,7 @@ def torch_runner(model: HubModel) -> Runner:
 
 
 def batches_of(
-    data: ImageSet | FolderSet, model: HubModel, count: int, size: int = 128
+    data: ImageSet | FolderSet, model: Network, count: int, size: int = 128
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(normalised pixels, labels), `size` at a time, of `count` images spread evenly over `data`."""
     index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
@@ -87,7 +87,7 @@ def batches_of(
 
 
 def compare(
-    runners: dict[str, Runner], model: HubModel, test: ImageSet | FolderSet, rounds: int
+    runners: dict[str, Runner], model: Network, test: ImageSet | FolderSet, rounds: int
 ) -> dict[str, dict[str, float]]:
     """Accuracy, agreement with fp32, and milliseconds an image for batches of 1 and of 32."""
     labels, answers = predictions(runners, model, test)
@@ -105,7 +105,7 @@ def compare(
 
 
 def predictions(
-    runners: dict[str, Runner], model: HubModel, test: ImageSet | FolderSet
+    runners: dict[str, Runner], model: Network, test: ImageSet | FolderSet
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The labels (N,) of the test images, and each runner's predicted classes (N,)."""
     labels: list[np.ndarray] = []
@@ -169,7 +169,7 @@ def table(results: dict[str, dict[str, float]]) -> str:
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        "python -m training.quantize",
+        program_name("training.quantize"),
         description="An int8 version, compared with fp32 in accuracy and speed.",
     )
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from resnet_hub import create_model, model_config, trace
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import totals
 from resnet_hub.preprocess import Preprocess, load_image
@@ -136,7 +136,7 @@ def measure_and_report(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        "python -m training.scale",
+        program_name("training.scale"),
         description="What an ImageNet run takes, estimated from two rates measured here.",
     )
     parser.add_argument("model", nargs="?", default="resnet50", metavar="MODEL")

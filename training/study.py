@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
@@ -299,7 +299,7 @@ def record(name: str, facts: dict[str, list[dict]], command: str, results: Path)
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The flags; `more` holds those that go to every arm's trainer."""
     parser = argparse.ArgumentParser(
-        "python -m training.study",
+        program_name("training.study"),
         description="Run a comparison, each arm with several seeds, and record it.",
         epilog="Other flags go to every arm's trainer, e.g. --epochs 20 --train-images 45000 --device cuda.",
     )

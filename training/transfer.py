@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
+from resnet_hub.command import program_name
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.geometry import parse_size, totals, trace
-from resnet_hub.hub.load import HubModel
 from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
+from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.preprocess import Preprocess
 from training.command import (
@@ -41,7 +42,7 @@ from training.recipes import Recipe, recipe_from
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m training.transfer", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(program_name("training.transfer"), description=__doc__.split("\n")[0])
     parser.add_argument(
         "--weights",
         required=True,
@@ -69,7 +70,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def load_weights(source: str) -> HubModel:
+def load_weights(source: str) -> Network:
     """The pretrained network `--weights` names, in eval mode.
 
     Raises:
@@ -88,7 +89,7 @@ def load_weights(source: str) -> HubModel:
     return from_pretrained(source)
 
 
-def _from_torchvision(name: str) -> HubModel:
+def _from_torchvision(name: str) -> Network:
     from torchvision.models import get_weight
 
     try:
@@ -123,7 +124,7 @@ def _from_torchvision(name: str) -> HubModel:
     return model.eval()
 
 
-def with_new_head(pretrained: HubModel, classes: tuple[str, ...], changes: dict) -> HubModel:
+def with_new_head(pretrained: Network, classes: tuple[str, ...], changes: dict) -> Network:
     """The same network and weights with a fresh classifier for `classes`."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     model = build_network(config)
@@ -176,7 +177,7 @@ def given_rates(rates: list[str]) -> Rates:
 
 
 @torch.no_grad()
-def cached_features(model: HubModel, data, device: torch.device, batch_size: int = 64) -> Tensor:
+def cached_features(model: Network, data, device: torch.device, batch_size: int = 64) -> Tensor:
     """What enters the classifier, for every image: (N, F) float32 on the CPU."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
@@ -189,7 +190,7 @@ def cached_features(model: HubModel, data, device: torch.device, batch_size: int
     return torch.cat(seen)
 
 
-def feature_set(model: HubModel, data, device: torch.device) -> ImageSet:
+def feature_set(model: Network, data, device: torch.device) -> ImageSet:
     """Images as the features a frozen network gives.
 
     Raises:
@@ -201,7 +202,7 @@ def feature_set(model: HubModel, data, device: torch.device) -> ImageSet:
     return ImageSet(features, data.labels, data.classes, data.source)
 
 
-def build_model(options, pretrained: HubModel, classes: tuple[str, ...]) -> HubModel:
+def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Network:
     """The pretrained network with a head for `classes`, drawn from the seed."""
     changes = {} if options.input is None else {"input_size": parse_size(options.input)}
     if changes and pretrained.fixed_input_size:
@@ -260,7 +261,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     finish_run(trainer, model, training, held_out, options, facts)
 
 
-def forward_flops(model: HubModel) -> float:
+def forward_flops(model: Network) -> float:
     """Floating-point operations of one image's way through the network."""
     return 2.0 * totals(trace(model.config)).macs
 

@@ -19,6 +19,7 @@ from functools import lru_cache
 from itertools import count, groupby
 from typing import Any, NamedTuple
 
+from resnet_hub.command import program_name
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
 from resnet_hub.models.plans import Conv, Plan, plan_of
 from resnet_hub.models.registry import model_config
@@ -485,7 +486,7 @@ def document(config: ModelConfig, rows: list[Row]) -> dict[str, Any]:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        "python -m resnet_hub.geometry", description="A network, layer by layer."
+        program_name("resnet_hub.geometry"), description="A network, layer by layer."
     )
     parser.add_argument("name", metavar="NAME", help="network, e.g. resnet50 or resnet20_cifar")
     add_override_flags(parser)

@@ -13,8 +13,8 @@ from typing import Any
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
 from resnet_hub.geometry import NothingLeft, Row, stages, totals, trace
-from resnet_hub.hub.timm_names import SAME_IN_TIMM
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.models.timm_names import SAME_IN_TIMM
 
 LEAST_POSITIONS = 3  # rows or columns of the last map; with 2, every 3x3 window already hangs over the edge
 MOST_PADDING = 0.5

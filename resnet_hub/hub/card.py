@@ -17,8 +17,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.hub.card_merge import marked
 from resnet_hub.hub.fetch import REPO_ID, shipped_names
-from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture
 from resnet_hub.models.registry import list_models
+from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 METRICS = {  # figure in `results` -> (metric type of the Hub, name on the card)
@@ -69,7 +69,7 @@ AUGMENTATIONS = {
 
 
 def render_card(model, facts: dict | None = None, *, load_from: str) -> str:
-    """The model card of a `HubModel`.
+    """The model card of a `Network`.
 
     Args:
         facts: what a run recorded (its `run.json`); None for a network that was not trained here.

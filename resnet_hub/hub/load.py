@@ -1,38 +1,35 @@
-"""Checkpoints: the base class of every network, saved to and loaded from a directory or a Hub repository.
+"""Checkpoints, read: a directory or a Hub repository -> a network.
 
 A checkpoint is `config.json` (timm's format, plus one `resnet_hub` object), `model.safetensors` and
-`README.md` (the card). Nothing else in a repository is read and no code from it is ever run. Knows nothing
-of particular networks: it is told how to build one from a configuration.
+`README.md` (the card). Nothing else in a repository is read, and no code from it is ever run.
 """
 
+from __future__ import annotations
+
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub.fetch import (
-    CARD_FILE,
     CONFIG_FILE,
     MOST_BYTES,
-    WEIGHTS_FILE,
     Checkpoint,
     CheckpointError,
     discard,
+    fetch_checkpoint,
 )
-from resnet_hub.hub.timm_names import architecture
+from resnet_hub.models.base import Network
+from resnet_hub.models.build import build_network
+from resnet_hub.models.calibration import Calibration
+from resnet_hub.models.initialise import SkipRandomFill
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.preprocess import Preprocess
 
@@ -40,205 +37,53 @@ from resnet_hub.preprocess import Preprocess
 UNUSABLE = (
     ValueError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError, OSError, MemoryError,
 )  # fmt: skip
-DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # another download may mend it
+DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # a second download may be sound
 MOST_MAP_BYTES = 1 << 28  # of one feature map of one image; ResNet-50 at 2048x2048 has as many
 MOST_MACS = 10**12  # of one image; ResNet-152 at 2048x2048 takes as many
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
-CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What was fitted on held-out images so that the probabilities mean what they say.
+def from_pretrained(
+    repo_id_or_dir: str | Path,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    cache_dir: str | None = None,
+    local_files_only: bool = False,
+    tqdm_class: type | None = None,
+) -> Network:
+    """Load a checkpoint from a Hub repository (`owner/name`) or a directory.
+
+    timm's own ResNet repositories load too, e.g. `timm/resnet18.a1_in1k`. `resnet20_cifar10` names the
+    checkpoint that ships with this package.
 
     Args:
-        temperature: logits are divided by it before the softmax (arXiv 1706.04599).
-        energy_threshold: an image whose logsumexp(logits) is below it is called unfamiliar
-            (arXiv 2010.03759); None where nobody measured one.
-        false_alarms: share of familiar test images the threshold calls unfamiliar.
-        detections: [what, number of images, share called unfamiliar] for images of other things.
+        repo_id_or_dir: where the checkpoint is.
+        revision: branch, tag or commit; the commit it resolves to is in `model.revision`.
+        token: for private and gated repositories; None uses the one `hf auth login` stored.
+        cache_dir: where downloads are kept; None means the Hugging Face cache.
+        local_files_only: never touch the network.
+        tqdm_class: progress bar for downloads instead of the console's.
+
+    Returns:
+        The network, in eval mode.
+
+    Raises:
+        CheckpointError: naming the repository or directory, the file and the cause.
     """
-
-    temperature: float = 1.0
-    energy_threshold: float | None = None
-    false_alarms: float | None = None
-    detections: tuple = ()
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "Calibration":
-        known = {field.name for field in fields(cls)}
-        values = {k: v for k, v in values.items() if k in known}
-        values["detections"] = tuple(
-            (str(what), count, share) for what, count, share in values.get("detections", ())
-        )
-        calibration = cls(**values)
-        numbers = [calibration.temperature, calibration.energy_threshold or 0, calibration.false_alarms or 0]
-        numbers += [number for _, *pair in calibration.detections for number in pair]
-        if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
-            raise ValueError(f"calibration: {values} holds something that is not a finite number")
-        if not 0.01 <= calibration.temperature <= 100:
-            raise ValueError(f"calibration: temperature={calibration.temperature} is not within 0.01 and 100")
-        return calibration
+    checkpoint = fetch_checkpoint(
+        repo_id_or_dir,
+        revision=revision,
+        token=token,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+        tqdm_class=tqdm_class,
+    )
+    return load_checkpoint(checkpoint)
 
 
-def default_preprocess(config: ModelConfig) -> Preprocess:
-    """ImageNet's evaluation pipeline; up to 64 pixels, the whole image with CIFAR-10's statistics."""
-    size = (config.in_chans, *config.input_size)
-    if config.in_chans not in (1, 3):
-        return Preprocess(input_size=(3, *config.input_size))
-    if config.in_chans == 1:
-        return Preprocess(input_size=size, crop_pct=1.0, mean=(0.5,), std=(0.5,))
-    if max(config.input_size) <= 64:
-        return Preprocess(input_size=size, crop_pct=1.0, mean=CIFAR_MEAN, std=CIFAR_STD)
-    return Preprocess(input_size=size)
-
-
-class HubModel(nn.Module, PyTorchModelHubMixin):
-    """Base of every network: a module that knows its configuration, labels, preprocessing and revision.
-
-    Attributes:
-        config: the `ModelConfig` it was built from.
-        labels: class names, `num_classes` of them (numbers as text until some are given).
-        preprocess: how an image becomes its input.
-        calibration: temperature and threshold fitted on held-out images.
-        revision: commit the weights come from, "shipped" or "local", None for fresh random weights.
-        source: repository id or directory it was loaded from.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.labels: tuple[str, ...] = tuple(str(i) for i in range(config.num_classes))
-        self.preprocess = default_preprocess(config)
-        self.calibration = Calibration()
-        self.revision: str | None = None
-        self.source: str | None = None
-
-    def predict(self, images, top_k: int = 5) -> list[list[tuple[str, float]]]:
-        """Class probabilities of images.
-
-        Args:
-            images: a path, PIL image, bytes or open file, or a list of them.
-            top_k: how many classes to return for each, most probable first.
-
-        Returns:
-            One list of (label, calibrated probability) for each image, also for a single image.
-
-        Raises:
-            ImageError: for an image that cannot be read.
-            ValueError: for a network without classes, or for other channels than an image's.
-        """
-        from resnet_hub.predict import check_labels_images, classify
-
-        check_labels_images(self)
-        images = images if isinstance(images, (list, tuple)) else [images]
-        return [prediction.top for prediction in classify(self, images, top_k=top_k)]
-
-    def to_config_json(self) -> dict[str, Any]:
-        """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
-        config = self.config
-        name, model_args = architecture(config)
-        values = {
-            "architecture": name,
-            "num_classes": config.num_classes,
-            "label_names": list(self.labels),
-            "model_args": model_args,
-            "pretrained_cfg": self.preprocess.to_pretrained_cfg()
-            | {
-                "num_classes": config.num_classes,
-                "fixed_input_size": self.fixed_input_size,
-                # Where it knows the name, older timm makes three channels' weights of whatever it finds.
-                "first_conv": self.first_conv if config.in_chans in (1, 3) else None,
-                "classifier": self.classifier_name,
-            },
-            "resnet_hub": {
-                "format": 1,
-                "config": config.to_dict(),
-                "calibration": asdict(self.calibration),
-            },
-        }
-        return values if model_args else {k: v for k, v in values.items() if k != "model_args"}
-
-    @property
-    def num_classes(self) -> int:
-        """Outputs of the classifier, as timm calls it."""
-        return self.config.num_classes
-
-    @property
-    def first_conv(self) -> str:
-        """Name of the convolution that reads the image."""
-        return next(name for name, module in self.named_modules() if isinstance(module, nn.Conv2d))
-
-    @property
-    def classifier_name(self) -> str | None:
-        """Name of the last layer; None on a headless network."""
-        linears = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
-        return linears[-1] if self.config.num_classes else None
-
-    @property
-    def fixed_input_size(self) -> bool:
-        """Whether images of another size than the configuration's are refused."""
-        return False
-
-    def save_pretrained(self, save_directory: str | Path, *, card: str | None = None) -> None:
-        """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one from what is known)."""
-        from resnet_hub.hub.card import render_card
-
-        directory = Path(save_directory)
-        text = json.dumps(self.to_config_json(), indent=2, ensure_ascii=False) + "\n"
-        card = card or render_card(self, load_from=directory.name)
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-        (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-        (directory / CARD_FILE).write_text(card, encoding="utf-8")
-
-    @classmethod
-    def from_pretrained(cls, repo_id_or_dir: str | Path, **kwargs) -> "HubModel":
-        """`resnet_hub.from_pretrained`, refusing a checkpoint of another class."""
-        from resnet_hub import from_pretrained
-
-        model = from_pretrained(str(repo_id_or_dir), **kwargs)
-        if not isinstance(model, cls):
-            raise CheckpointError(f"{repo_id_or_dir} holds a {type(model).__name__}, not a {cls.__name__}")
-        return model
-
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
-        """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address.
-
-        A model card that is there already is merged with the new one (see `card_merge`).
-
-        Raises:
-            resnet_hub.fetch.CheckpointError: when it cannot be uploaded.
-        """
-        from resnet_hub.hub.card import render_card
-        from resnet_hub.hub.push import push_folder
-
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, card=render_card(self, load_from=repo_id))
-            pushed = push_folder(repo_id, Path(folder), private=private, token=token)
-        return pushed.url
-
-
-class SkipRandomFill(TorchFunctionMode):
-    """Build a network without drawing the random weights that a checkpoint is about to replace.
-
-    The meta device would do, but its first use imports 900 modules: 1.5 s of a first click.
-    """
-
-    SKIPPED = {
-        Tensor.normal_, Tensor.uniform_,
-        nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_,
-    }  # fmt: skip
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in self.SKIPPED:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubModel]) -> HubModel:
+def load_checkpoint(checkpoint: Checkpoint) -> Network:
     """Build the network a checkpoint describes and fill it with its weights, in eval mode.
 
     A damaged file of the Hub cache is deleted, so that the next attempt downloads it again.
@@ -259,7 +104,7 @@ def load_checkpoint(checkpoint: Checkpoint, build: Callable[[ModelConfig], HubMo
         if parameters > held:  # before memory is asked for
             raise ValueError(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
         with SkipRandomFill():
-            model = build(config)
+            model = build_network(config)
         model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
     model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
     model.source, model.revision = checkpoint.source, checkpoint.revision
@@ -347,7 +192,7 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
         from timm.data import ImageNetInfo
 
         info = ImageNetInfo()
-        names = told_apart([info.index_to_description(i) for i in range(1000)])
+        names = disambiguate([info.index_to_description(i) for i in range(1000)])
     if names is None:
         names = range(config.num_classes)
     elif isinstance(names, dict):  # timm allows {class: name}
@@ -361,7 +206,7 @@ def read_labels(values: dict, config: ModelConfig) -> tuple[str, ...]:
     return labels
 
 
-def told_apart(names: list[str]) -> list[str]:
+def disambiguate(names: list[str]) -> list[str]:
     """The names, with their number where two classes share one: ImageNet has two kinds of crane."""
     return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 

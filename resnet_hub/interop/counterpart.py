@@ -1,48 +1,46 @@
-"""The same network out of timm's or torchvision's parts, to compare ours with.
+"""The same network built from timm's or torchvision's parts, to compare ours with.
 
-A counterpart is the library's own network where it has one, and otherwise the library's own blocks and
-forward pass with the stem, strides or shortcut replaced that it does not have. Knows nothing of weights, of
-the Hub or of comparing; timm and torchvision are imported when a counterpart is built.
+A counterpart is the library's own network where it has one. Otherwise it is the library's blocks and forward
+pass with the stem, strides or shortcut replaced. timm and torchvision are imported when one is built.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
-from resnet_hub.hub.timm_names import SAME_IN_TIMM
+from resnet_hub.errors import Refusal
 from resnet_hub.models.registry import list_models, model_config
+from resnet_hub.models.timm_names import SAME_IN_TIMM
 
 LIBRARIES = ("timm", "torchvision")
 
 
-class ParityError(ValueError):
-    """Something that cannot be compared; one line saying what was asked and what can be."""
-
-
 def stock_name(config: ModelConfig) -> str | None:
-    """The name under which timm and torchvision know a network of these stages; None where they do not."""
+    """timm's and torchvision's name for a network with these stages; None where they have none."""
     if not isinstance(config, ResNetConfig):
         return None
 
-    def stages(c: ResNetConfig) -> tuple:
+    def stages(c: Any) -> tuple:
         return (c.block, c.depths, c.widths, c.stem_width, c.base_width if c.block == "bottleneck" else None)
 
     return next((name for name in SAME_IN_TIMM if stages(model_config(name)) == stages(config)), None)
 
 
 def has_counterpart(config: ModelConfig, library: str) -> bool:
-    """Whether the library's own blocks can make this network.
+    """Whether the library's blocks can make this network.
 
-    Neither has pre-activation or pooled blocks, or blocks without a shortcut; torchvision has no deep stem,
-    and of the baselines only its VGG-16 is the paper's.
+    Neither library has pre-activation or pooled blocks, or blocks without a shortcut. torchvision has no deep
+    stem, and VGG-16 is the only baseline that it builds as in the paper.
     """
     if isinstance(config, BaselineConfig):
         return config.kind == "vgg16" and not config.batch_norm and library == "torchvision"
+    assert isinstance(config, ResNetConfig)
     return (
         config.block in ("basic", "bottleneck")
         and config.shortcut != "none"
@@ -52,35 +50,43 @@ def has_counterpart(config: ModelConfig, library: str) -> bool:
 
 
 def counterpart(config: ModelConfig, library: str = "timm") -> nn.Module:
-    """The library's network for a configuration, with its own random weights and without dropout.
+    """The library's network for a configuration, randomly initialised, without dropout.
+
+    Args:
+        library: "timm" or "torchvision".
 
     Raises:
-        ParityError: when there is none.
-        ImportError: when the library is not installed.
+        Refusal: where the library cannot build it.
     """
     if library not in LIBRARIES or not has_counterpart(config, library):
-        raise none_in(config.name, library)
+        raise no_counterpart(config.name, library)
     if isinstance(config, BaselineConfig):
         return _torchvision_vgg16(config)
-    net = _library_net(config, library)
+    assert isinstance(config, ResNetConfig)
+    net: Any = _library_net(config, library)
     if config.stem != "deep" and (config.stem == "cifar" or config.stem_width != 64 or config.in_chans != 3):
         net.conv1 = nn.Conv2d(config.in_chans, config.stem_width, *_stem_window(config), bias=False)
         net.bn1 = nn.BatchNorm2d(config.stem_width)
     if not config.has_maxpool:
         net.maxpool = nn.Identity()
-    if stock_name(config) is None or config.strides != (1, 2, 2, 2) or config.shortcut != "projection":
+    if not _has_stock_stages(config) or config.shortcut != "projection":
         _replace_stages(net, config)
     if config.stride_in == "1x1":
         _stride_first(net)
     return net
 
 
+def _has_stock_stages(config: ResNetConfig) -> bool:
+    return stock_name(config) is not None and config.strides == (1, 2, 2, 2)
+
+
 def replaced(config: ModelConfig) -> list[str]:
-    """The parts of the library's network that its counterpart had to replace, or move, to be this one."""
+    """The parts of the library's network that its counterpart replaces or changes to be this one."""
     if isinstance(config, BaselineConfig):
         return [] if config.input_size == model_config(config.name).input_size else ["head"]
+    assert isinstance(config, ResNetConfig)
     found = {
-        "stages": stock_name(config) is None or config.strides != (1, 2, 2, 2),
+        "stages": not _has_stock_stages(config),
         "stem": config.stem == "cifar" or config.stem_width != 64,
         "shortcut": config.shortcut == "zeropad",
         "strides": config.stride_in == "1x1",
@@ -93,34 +99,35 @@ def provenance(config: ModelConfig, library: str) -> str:
     """The library's name for the counterpart, and what was replaced, e.g. "timm resnet18, stem replaced"."""
     parts = replaced(config)
     words = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-    return f"{library} {library_name(config)}" + (f", {words} replaced" if parts else "")
+    return f"{library} {base_name(config)}" + (f", {words} replaced" if parts else "")
 
 
-def library_name(config: ModelConfig) -> str:
-    """What the counterpart is made from: the library's name of a network, or the kind of its blocks."""
-    name = config.name if isinstance(config, BaselineConfig) else stock_name(config)
-    name = name or f"ResNet of {config.block} blocks"
-    if getattr(config, "stem", None) == "deep":
+def base_name(config: ModelConfig) -> str:
+    """What the counterpart is made from: a network's name in the library, or the kind of its blocks."""
+    if not isinstance(config, ResNetConfig):
+        return config.name
+    name = stock_name(config) or f"ResNet of {config.block} blocks"
+    if config.stem == "deep":
         return "resnet50c" if name == "resnet50" else f"{name} with its deep stem"
     return name
 
 
-def is_library_s_own(config: ModelConfig, library: str) -> bool:
-    """Whether the library builds just this network when asked by its own name for it."""
+def is_stock(config: ModelConfig, library: str) -> bool:
+    """Whether the library builds exactly this network under its own name for it."""
     if not has_counterpart(config, library) or replaced(config):
         return False
-    pools_by_mean = getattr(config, "global_pool", "avg") == "avg"
-    return pools_by_mean and (library == "timm" or config.in_chans == 3)
+    averages = getattr(config, "global_pool", "avg") == "avg"
+    return averages and (library == "timm" or config.in_chans == 3)
 
 
-def none_in(name: str, *libraries: str) -> ParityError:
-    """The error for a network without a counterpart, with those that have one."""
+def no_counterpart(name: str, *libraries: str) -> Refusal:
+    """The error for a network that none of the libraries can build; it lists those that one can."""
     have = (n for n in list_models() if any(has_counterpart(model_config(n), one) for one in libraries))
-    return ParityError(f"{name} has no counterpart in {' or '.join(libraries)}; {', '.join(have)} have")
+    return Refusal(f"{name} has no counterpart in {' or '.join(libraries)}; {', '.join(have)} have one")
 
 
 def _library_net(config: ResNetConfig, library: str) -> nn.Module:
-    """The network the library builds, as near as its own arguments come."""
+    """The closest network that the library's own arguments build."""
     name = stock_name(config) or ("resnet50" if config.block == "bottleneck" else "resnet18")
     if library == "torchvision":
         import torchvision
@@ -132,9 +139,10 @@ def _library_net(config: ResNetConfig, library: str) -> nn.Module:
         return net
     import timm
 
-    deep = {"stem_type": "deep", "stem_width": config.stem_width // 2} if config.stem == "deep" else {}
-    common = {"num_classes": config.num_classes, "in_chans": config.in_chans}
-    return timm.create_model(name, pretrained=False, global_pool=config.global_pool, **common, **deep)
+    arguments: dict[str, Any] = {"num_classes": config.num_classes, "in_chans": config.in_chans}
+    if config.stem == "deep":
+        arguments |= {"stem_type": "deep", "stem_width": config.stem_width // 2}
+    return timm.create_model(name, pretrained=False, global_pool=config.global_pool, **arguments)
 
 
 def _classifier(config: ResNetConfig) -> nn.Module:
@@ -146,30 +154,33 @@ def _stem_window(config: ResNetConfig) -> tuple[int, int, int]:
     return (3, 1, 1) if config.stem == "cifar" else (7, 2, 3)
 
 
-def _replace_stages(net: nn.Module, config: ResNetConfig) -> None:
+def _replace_stages(net: Any, config: ResNetConfig) -> None:
     """Stages of the library's own block, in the depths, widths and strides of `config`."""
     block = type(net.layer1[0])
     inner = {"base_width": config.base_width} if config.block == "bottleneck" else {}
     channels = config.stem_width
-    for i in range(4):
-        layers = []
-        for j in range(config.depths[i] if i < len(config.depths) else 0):
-            stride, out = config.strides[i] if j == 0 else 1, config.widths[i] * config.expansion
-            beside = None if stride == 1 and channels == out else _beside(config, channels, out, stride)
-            layers.append(block(channels, config.widths[i], stride, beside, **inner))
+    for i, (depth, width, stride) in enumerate(
+        zip(config.depths, config.widths, config.strides, strict=True)
+    ):
+        stage, out = nn.Sequential(), width * config.expansion
+        for step in (stride, *[1] * (depth - 1)):
+            shortcut = None if step == 1 and channels == out else _shortcut(config, channels, out, step)
+            stage.append(block(channels, width, step, shortcut, **inner))
             channels = out
-        setattr(net, f"layer{i + 1}", nn.Sequential(*layers))  # a fourth stage without blocks is the identity
+        setattr(net, f"layer{i + 1}", stage)
+    for i in range(len(config.depths), 4):  # an empty stage is the identity
+        setattr(net, f"layer{i + 1}", nn.Sequential())
     net.fc = _classifier(config)
 
 
-def _beside(config: ResNetConfig, channels: int, out: int, stride: int) -> nn.Module:
+def _shortcut(config: ResNetConfig, channels: int, out: int, stride: int) -> nn.Module:
     if config.shortcut == "zeropad":
         return OptionA(out, stride)
     return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
 class OptionA(nn.Module):
-    """The paper's shortcut A, which neither library has, written another way than ours."""
+    """The paper's shortcut A, which neither library has, written in a different way from ours."""
 
     def __init__(self, out_channels: int, stride: int) -> None:
         super().__init__()
@@ -183,8 +194,8 @@ class OptionA(nn.Module):
         return torch.cat([before, x, after], dim=1)
 
 
-def _stride_first(net: nn.Module) -> None:
-    """Let the first 1x1 convolution of each bottleneck stride instead of the 3x3."""
+def _stride_first(net: Any) -> None:
+    """Move the stride of each bottleneck from the 3x3 convolution to the first 1x1."""
     for module in net.modules():
         if hasattr(module, "conv3") and module.conv2.stride != (1, 1):
             module.conv1.stride, module.conv2.stride = module.conv2.stride, (1, 1)

@@ -1,6 +1,6 @@
-"""Batch normalisation: the spread of activations along depth, train against eval mode, and the needless bias.
+"""Batch normalisation: the spread of activations along depth, train and eval mode, and the redundant bias.
 
-Every number comes from torch's own layers at work. Knows nothing of training.
+Every number is computed by torch's own layers.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ ORDERS = ("conv-BN-ReLU", "conv-ReLU-BN")
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviation of what enters each layer's ReLU, first layer first."""
+    """Standard deviation of each layer's input to its ReLU, first layer first."""
 
     stds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Modes:
-    """One batch norm fed batches of mean `mean` and deviation `std`.
+    """One batch norm after a number of batches.
 
     Args:
-        train, evaluated: (mean, std) of what leaves it for the last batch, in the two modes.
-        running_mean, running_var: its stored statistics afterwards; they start at 0 and 1.
+        train, evaluated: (mean, std) of its output for the last batch, in the two modes.
+        running_mean, running_var: its running statistics afterwards; they start at 0 and 1.
     """
 
     train: tuple[float, float]
@@ -38,12 +38,12 @@ class Modes:
 
 @dataclass(frozen=True)
 class Bias:
-    """What a bias added to a convolution does.
+    """The effect of a bias added to a convolution.
 
     Args:
         with_norm: largest change of the output in this order of layers.
-        without_norm: the same with no batch norm at all.
-        gradient: largest gradient of a loss by the bias in this order; rounding where it is needless.
+        without_norm: the same without batch norm.
+        gradient: largest gradient of a loss with respect to the bias; rounding error where it is redundant.
     """
 
     with_norm: float
@@ -57,7 +57,7 @@ def spread(depth: int, batch_norm: bool, gain: float = 1.0, seed: int = 0) -> Sp
 
     Args:
         depth: 1 to 60.
-        gain: 0.5 to 2, what He's initialisation is multiplied by; 1 is right for ReLU.
+        gain: 0.5 to 2, the factor on He's initialisation; 1 is right for ReLU.
     """
     import torch
 
@@ -77,11 +77,11 @@ def spread(depth: int, batch_norm: bool, gain: float = 1.0, seed: int = 0) -> Sp
 
 
 def modes(mean: float, std: float, batches: int, seed: int = 0) -> Modes:
-    """Feed `batches` batches of 64 values to a batch norm in train mode, then read the last in both modes.
+    """Feed batches of 64 values to a batch norm in train mode, then the last one again in both modes.
 
     Args:
-        mean: -10 to 10. std: 0.1 to 10.
-        batches: 0 to 100; with torch's momentum of 0.1 the stored statistics need about 30.
+        mean, std: of the values, -10 to 10 and 0.1 to 10.
+        batches: 0 to 100; with torch's momentum of 0.1 the running statistics need about 30.
     """
     import torch
 
@@ -95,15 +95,15 @@ def modes(mean: float, std: float, batches: int, seed: int = 0) -> Modes:
         norm.train()(x := torch.randn(64, 1, generator=draw) * std + mean)
     kept = norm.running_mean.item(), norm.running_var.item()
     evaluated = norm.eval()(x)
-    trained = norm.train()(x)  # moves the statistics once more, so last
+    trained = norm.train()(x)  # last, as it moves the running statistics once more
     return Modes(*((y.mean().item(), y.std(correction=0).item()) for y in (trained, evaluated)), *kept)
 
 
 def needless_bias(bias: float, order: str = "conv-BN-ReLU", seed: int = 0) -> Bias:
-    """Add the constant `bias` (-10 to 10) to a convolution's output and see what is left of it.
+    """Add the constant `bias` (-10 to 10) to a convolution's output and measure the effect.
 
-    A batch norm right after the convolution subtracts each channel's mean, the bias with it. A ReLU in
-    between has already cut by then, so there the bias matters.
+    A batch norm right after the convolution subtracts each channel's mean and the bias with it. With a ReLU
+    in between, the bias decides what the ReLU cuts off, so it matters.
     """
     import torch
     from torch.nn import functional as F

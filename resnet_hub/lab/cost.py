@@ -1,7 +1,4 @@
-"""What a block costs: basic against bottleneck at any width, and two small windows against a large one.
-
-Arithmetic with geometry's own formula. Knows nothing of torch.
-"""
+"""Cost of blocks and windows: basic against bottleneck at any width, two 3x3 convolutions against one 5x5."""
 
 from __future__ import annotations
 
@@ -9,16 +6,17 @@ from dataclasses import dataclass
 
 from resnet_hub.geometry import conv_weights, totals, trace
 from resnet_hub.lab.bounds import within
+from resnet_hub.lab.residual import block_rows, check_channels
 
 MOST_WIDTH = 4096
 
 
 @dataclass(frozen=True)
 class BlockCost:
-    """Two blocks of equal outer width.
+    """A basic and a bottleneck block with the same number of input and output channels.
 
     Args:
-        basic, bottleneck: weights of each block's convolutions; a list, one a layer.
+        basic, bottleneck: weights of the block's convolutions, one number a layer.
         macs: multiply-adds of (basic, bottleneck) for one image.
     """
 
@@ -28,13 +26,13 @@ class BlockCost:
 
     @property
     def ratio(self) -> float:
-        """How many times the basic block costs."""
+        """Weights of the basic block over those of the bottleneck."""
         return sum(self.basic) / sum(self.bottleneck)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Weights of two stacked 3x3 convolutions and of the one 5x5 that sees as far."""
+    """Weights of two stacked 3x3 convolutions and of one 5x5 with the same receptive field."""
 
     two_small: int
     one_large: int
@@ -52,30 +50,31 @@ class Network:
 def block_cost(width: int, size: int = 14) -> BlockCost:
     """Two 3x3 convolutions of `width` channels against 1x1 to a quarter, 3x3, 1x1 back, on (size, size) maps.
 
-    At 256 channels 1,179,648 against 69,632 weights, 16.9 times. Raises ValueError for a width that is no
-    multiple of 4 or out of 4 to 4096.
+    At 256 channels 1,179,648 against 69,632 weights, 16.9 times.
+
+    Raises:
+        ValueError: for a width that is not a multiple of 4 or not in 4 to 4096.
     """
-    within("width", width, 4, MOST_WIDTH)
+    check_channels("width", width, MOST_WIDTH)
     within("size", size, 1, 512)
-    if width % 4:
-        raise ValueError(f"width={width} is no multiple of 4; a bottleneck is a quarter as wide inside")
-    inner = width // 4
-    basic = (conv_weights(width, width, (3, 3)),) * 2
-    bottleneck = (
-        conv_weights(width, inner, (1, 1)),
-        conv_weights(inner, inner, (3, 3)),
-        conv_weights(inner, width, (1, 1)),
+    basic, bottleneck = (
+        [row for row in block_rows(block, width, width, 1, size) if row.op == "conv"]
+        for block in ("basic", "bottleneck")
     )
-    return BlockCost(basic, bottleneck, (sum(basic) * size**2, sum(bottleneck) * size**2))
+    return BlockCost(
+        basic=tuple(row.params for row in basic),
+        bottleneck=tuple(row.params for row in bottleneck),
+        macs=(sum(row.macs for row in basic), sum(row.macs for row in bottleneck)),
+    )
 
 
 def windows(channels: int) -> Windows:
-    """18 C^2 against 25 C^2: both see 5x5 of the map, and the channels count twice."""
+    """18 C^2 against 25 C^2 weights for the same 5x5 receptive field, with C channels in and out."""
     within("channels", channels, 1, MOST_WIDTH)
     return Windows(2 * conv_weights(channels, channels, (3, 3)), conv_weights(channels, channels, (5, 5)))
 
 
 def networks(*names: str) -> list[Network]:
-    """Whole networks: ResNet-50 has more parameters than ResNet-34, for all its bottlenecks."""
+    """Whole networks: despite its bottlenecks ResNet-50 has more parameters than ResNet-34."""
     sums = [totals(trace(name)) for name in names]
     return [Network(name, each.params, each.macs) for name, each in zip(names, sums, strict=True)]

@@ -1,6 +1,6 @@
-"""Dropout at work: what it zeroes, what it scales, and that evaluation leaves everything as it is.
+"""Dropout: what it zeroes, how it scales the rest, and that eval mode leaves everything unchanged.
 
-torch's own layer does the dropping. Knows nothing of networks.
+Every number is computed by torch's own layer.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ DRAWS = 200
 
 @dataclass(frozen=True)
 class Dropped:
-    """A map of activations before and after dropout.
+    """Activations before and after dropout.
 
     Args:
         before, after: (10, 10).
         zeroed: share of the activations that are 0 afterwards.
-        scale: what the others were multiplied by: 1 / (1 - p) while training, 1 in evaluation.
+        scale: factor on the others: 1 / (1 - p) in train mode, 1 in eval mode.
         mean_before: mean activation before.
-        mean_after: mean activation over 200 draws, which dropout keeps near `mean_before`.
+        mean_after: mean activation over 200 draws; dropout keeps it near `mean_before`.
     """
 
     before: np.ndarray
@@ -38,8 +38,8 @@ class Dropped:
 def drop(p: float, training: bool, seed: int = 0) -> Dropped:
     """Drop each of 100 activations with probability `p` (0 to 0.95), as `torch.nn.Dropout` does.
 
-    Inverted dropout: the survivors are scaled up while training, nothing is done when the network is used.
-    The 2014 paper (JMLR 15, Srivastava et al.) scaled the weights down at test time instead.
+    This is inverted dropout: what is kept is scaled up in training, so eval mode changes nothing. The 2014
+    paper (JMLR 15, Srivastava et al.) scaled the weights down at test time instead.
     """
     import torch
 

@@ -13,6 +13,7 @@ import json
 import sys
 from dataclasses import asdict, dataclass
 
+from resnet_hub.command import program_name
 from resnet_hub.geometry import totals, trace
 from resnet_hub.models.registry import list_models, model_config
 
@@ -124,9 +125,9 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
     import torch
 
     from resnet_hub.device import pick_device
-    from resnet_hub.hub.load import SkipRandomFill
-    from resnet_hub.interop.reference import latency
     from resnet_hub.models.build import create_model
+    from resnet_hub.models.initialise import SkipRandomFill
+    from resnet_hub.predict import latency
 
     with SkipRandomFill():
         model = create_model(name)
@@ -134,7 +135,7 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
         for parameter in model.parameters():  # what memory held could be subnormal, and slow
             parameter.zero_()
     model = model.to(pick_device(device)).eval()
-    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, least=least)
+    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, min_runs=least)
 
 
 def table(rows: list[Choice], seconds: dict[str, float]) -> str:
@@ -156,7 +157,9 @@ def table(rows: list[Choice], seconds: dict[str, float]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0."""
-    parser = argparse.ArgumentParser("python -m resnet_hub.family", description="Which network to choose.")
+    parser = argparse.ArgumentParser(
+        program_name("resnet_hub.family"), description="Which network to choose."
+    )
     parser.add_argument("--measure", action="store_true", help="time every network on this machine")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)

@@ -1,6 +1,6 @@
-"""How large the gradient of each layer's weights is, at initialisation, in real networks of any depth.
+"""The size of the gradient of each layer's weights at initialisation, in real networks of any depth.
 
-Computed by autograd on the spot: nothing here is drawn from a formula. Knows nothing of training.
+Every number is computed by autograd, none by a formula.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifa
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Norms of the loss's gradient by each convolution's weights, first layer first."""
+    """Norms of the loss's gradient with respect to each convolution's weights, first layer first."""
 
     norms: tuple[float, ...]
 
     @property
     def first_to_last(self) -> float:
-        """Norm at the first layer over that at the last: above 1 the gradient grows toward the input."""
+        """Norm at the first layer over norm at the last; above 1 the gradient grows toward the input."""
         return self.norms[0] / self.norms[-1] if self.norms[-1] else float("inf")
 
     @property
     def factor_a_layer(self) -> float:
-        """The factor which, taken once a layer backward, leads from the last norm to the first."""
+        """Mean factor from one layer's norm to that of the layer before it."""
         return self.first_to_last ** (1 / max(1, len(self.norms) - 1))
 
 
 @dataclass(frozen=True)
 class PlusOne:
-    """What reaches each block's input through its shortcut and through its branch, first block first.
+    """The gradient that reaches each block's input through its shortcut and through its branch.
 
-    With s = x + F(x), the gradient by x is that by s (the "+1") and F's share of it, added up.
+    With s = x + F(x), dL/dx = dL/ds (the "+1") + F's vector-Jacobian product of dL/ds.
 
     Args:
-        shortcut, branch: norms of the two parts.
-        cosines: 1 where both point the same way, below 0 where the branch takes away from the shortcut.
+        shortcut, branch: norms of the two terms, first block first.
+        cosines: of the angle between them; negative where the branch counteracts the shortcut.
     """
 
     shortcut: tuple[float, ...]
@@ -52,7 +52,7 @@ class PlusOne:
 def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: int):
     """A network of `depth` 3x3 convolutions at 16 channels, in pairs; `skip` adds each pair's input to it.
 
-    Pairs are conv-BN-act-conv-BN, plus x, act: the basic block of arXiv 1512.03385 without stages. He
+    A pair is act(x + BN(conv(act(BN(conv(x)))))), the basic block of arXiv 1512.03385, without stages. He
     initialisation (fan in) whatever the activation, as a beginner would leave it.
     """
     import torch
@@ -110,7 +110,7 @@ def gradient_flow(
 
 @lru_cache(256)
 def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, seed: int = 0) -> PlusOne:
-    """The two parts of the gradient at each block of a residual stack; arguments as for `gradient_flow`."""
+    """The two terms of the gradient at each block of a residual stack; arguments as for `gradient_flow`."""
     import torch
 
     within("depth", depth, 3, MOST_DEPTH)
@@ -129,7 +129,7 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
 
 @lru_cache(16)
 def registered_flow(name: str, seed: int = 0) -> GradientFlow:
-    """Gradient norms of one of the paper's CIFAR networks on random 32x32 images, shortcuts left out."""
+    """Gradient norms of one of the paper's CIFAR networks on random 32x32 images, first layer first."""
     import torch
 
     from resnet_hub.models.build import create_model
@@ -137,7 +137,7 @@ def registered_flow(name: str, seed: int = 0) -> GradientFlow:
     one_of("name", name, REGISTERED)
     model, draw = create_model(name).train(), torch.Generator().manual_seed(seed)
     convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
-    for conv in convs:  # as the model does, but from a seed of its own
+    for conv in convs:  # as the model initialises itself, but from our own seed
         torch.nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=draw)
     torch.nn.init.normal_(model.fc.weight, std=model.fc.in_features**-0.5, generator=draw)
     torch.nn.init.zeros_(model.fc.bias)

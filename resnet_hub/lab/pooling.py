@@ -1,6 +1,6 @@
-"""Max, average and global pooling of a small map, what they drop, and what a shift by one pixel does.
+"""Max, average and global pooling of a small map, what they drop, and what a shift by one pixel changes.
 
-Written in numpy, so that torch's own pooling is an independent check. Knows nothing of networks.
+Written in numpy, so that the tests can check it against torch's own pooling.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from resnet_hub.errors import Refusal
 from resnet_hub.lab.bounds import one_of, within
 
 KINDS = ("max", "average", "global")
@@ -21,9 +22,9 @@ class Pooled:
     """A map after pooling.
 
     Args:
-        values: (..., h, w), what is left.
-        used: (..., H, W), True where the input value decides or enters at least one output.
-        dropped: share of input values that reach no output, 0 to 1.
+        values: (..., h, w), the pooled map.
+        used: (..., H, W), True where the input value contributes to at least one output.
+        dropped: share of input values that contribute to no output, 0 to 1.
     """
 
     values: np.ndarray
@@ -36,9 +37,9 @@ class Shifted:
     """A map and the same map one pixel to the right, both pooled.
 
     Args:
-        moved: (..., H, W), the input one column later; its first column stands twice.
+        moved: (..., H, W), the input shifted by one column; its first column is repeated.
         before, after: (..., h, w), the pooled maps.
-        changed: share of the outputs that are not the same any more, 0 to 1.
+        changed: share of the outputs that differ, 0 to 1.
     """
 
     moved: np.ndarray
@@ -50,17 +51,16 @@ class Shifted:
 def pool(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Pooled:
     """Pool the last two axes of `grid` (..., H, W) as `torch.nn.functional` does.
 
-    Padding counts as minus infinity for the maximum and as zeros for the average (torch's default
-    `count_include_pad=True`); "global" averages everything and ignores the window. A global maximum is "max"
-    with a window of the whole map.
+    Padding counts as minus infinity for "max" and as zeros for "average" (torch's default
+    `count_include_pad=True`); "global" averages the whole map and ignores the window.
 
     Raises:
-        ValueError: for a kind, side or window that is not allowed; padding may be half the kernel at most.
+        ValueError: for a kind, side or window that is not allowed; padding is at most half the kernel.
     """
     grid = np.asarray(grid, dtype=np.float64)
     one_of("kind", kind, KINDS)
     if grid.ndim < 2:
-        raise ValueError(f"the map has shape {grid.shape}; give (H, W), or more axes before these two")
+        raise Refusal(f"the map has shape {grid.shape}; give (H, W), or more axes before these two")
     within("longest side", max(grid.shape[-2:]), 1, MOST_SIDE)
     if kind == "global":
         return Pooled(grid.mean((-2, -1), keepdims=True), np.ones(grid.shape, bool), 0.0)
@@ -76,9 +76,9 @@ def pool(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) ->
 
 
 def shift_test(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Shifted:
-    """Pool a map and the same map moved one pixel to the right.
+    """Pool a map and the same map shifted one pixel to the right.
 
-    A shift, not the mirror image that courses show by mistake: pooling with a stride is not blind to it.
+    Pooling with a stride is not invariant to a shift. (The course shows a mirror image by mistake.)
     """
     grid = np.asarray(grid, dtype=np.float64)
     moved = np.concatenate([grid[..., :1], grid[..., :-1]], axis=-1)
@@ -94,7 +94,7 @@ def _windows(grid, kernel: int, stride: int, padding: int, fill: float) -> np.nd
 
 
 def _used(grid, winners: np.ndarray | None, kernel: int, stride: int, padding: int) -> np.ndarray:
-    """Inputs that some window reads; with `winners` (positions in their windows), only the chosen."""
+    """Inputs that some window reads; with `winners` (positions in their windows), only those."""
     numbers = np.arange(grid.size).reshape(grid.shape)
     windows = _windows(numbers, kernel, stride, padding, -1)
     if winners is not None:

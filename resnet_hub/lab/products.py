@@ -1,6 +1,6 @@
-"""What repeated multiplication does, the arithmetic behind vanishing and exploding gradients.
+"""Repeated multiplication: the arithmetic behind vanishing and exploding gradients.
 
-Knows nothing of networks: `gradients.py` has the real ones.
+`gradients.py` measures them in real networks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MOST_LAYERS = 200
 
 @dataclass(frozen=True)
 class Product:
-    """`values[i]` is what is left of 1 after i layers."""
+    """`values[i]` is factor^i, the product after i layers."""
 
     values: tuple[float, ...]
 
@@ -27,7 +27,7 @@ def product(factor: float, layers: int) -> Product:
     """1, factor, factor^2 ... factor^layers: 0.9^100 is 0.0000266, 1.1^100 is 13,781.
 
     Args:
-        factor: 0.5 to 1.5, what each layer multiplies by.
+        factor: of each layer, 0.5 to 1.5.
         layers: 1 to 200.
     """
     within("factor", factor, 0.5, 1.5)

@@ -1,7 +1,4 @@
-"""One residual block: how easily it is the identity, and the shapes on the way through it.
-
-The block is the library's own, not a copy. Knows nothing of whole networks.
-"""
+"""One residual block, the library's own: how easily it becomes the identity, and the shapes inside it."""
 
 from __future__ import annotations
 
@@ -11,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from resnet_hub.config import ResNetConfig
-from resnet_hub.geometry import trace
+from resnet_hub.errors import Refusal
+from resnet_hub.geometry import Row, trace
 from resnet_hub.lab.bounds import one_of, within
 
 BLOCKS = ("basic", "bottleneck")
@@ -37,7 +35,7 @@ class Passed:
 
 
 class Step(NamedTuple):
-    """One layer of a block: its place ("branch" or "shortcut"), kernel, what leaves it, its parameters."""
+    """One convolution of a block: its place ("branch" or "shortcut"), kernel, output shape, parameters."""
 
     name: str
     place: str
@@ -49,7 +47,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Shapes:
-    """The convolutions of a block with the shape after each, (C, H, W), and all of the block's parameters."""
+    """The convolutions of a block with the shape (C, H, W) after each, and the block's parameters."""
 
     steps: tuple[Step, ...]
     out_shape: tuple[int, int, int]
@@ -59,13 +57,13 @@ class Shapes:
 def pass_through(strength: float, negative: bool = False, seed: int = 0) -> Passed:
     """Send a random map through a real block whose branch is multiplied by `strength`.
 
-    With strength 0 the branch is zero and the block returns its input, as far as the ReLU after the addition
-    lets it: exactly for an input without negative values, which is what a ReLU hands to a block.
+    With strength 0 the branch is zero and the block returns its input after the final ReLU: exactly the input
+    where it has no negative values, as after the ReLU of the block before.
 
     Args:
         strength: weight of the branch's last batch norm, 0 to 1; networks start with 1, or with 0 where
             `zero_init_residual` is set.
-        negative: an input with negative values too.
+        negative: let the input have negative values too.
     """
     import torch
 
@@ -92,25 +90,38 @@ def _block(shortcut: str, strength: float, seed: int):
     return block  # in train mode, so that the batch norms use this very input's statistics
 
 
-def block_shapes(block: str, in_channels: int, out_channels: int, stride: int, size: int) -> Shapes:
-    """What each layer of a block makes of (N, in_channels, size, size).
+def check_channels(name: str, value: int, most: int = MOST_CHANNELS) -> None:
+    """Raises ValueError unless a bottleneck can have this many channels."""
+    within(name, value, 4, most)
+    if value % 4:
+        raise Refusal(f"{name}={value} is not a multiple of 4; a bottleneck is a quarter as wide inside")
 
-    The bottleneck's inner width is a quarter of `out_channels`: "expansion 4" is four times the block's
-    width, not its input's. Raises ValueError for channels that are not a multiple of 4, or out of bounds.
-    """
-    one_of("block", block, BLOCKS)
-    for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-        within(name, value, 4, MOST_CHANNELS)
-        if value % 4:
-            raise ValueError(f"{name}={value} is no multiple of 4; a bottleneck is a quarter as wide inside")
-    within("stride", stride, 1, 4)
-    within("size", size, 1, 512)
+
+def block_rows(block: str, in_channels: int, out_channels: int, stride: int, size: int) -> list[Row]:
+    """The geometry of one block on (N, in_channels, size, size)."""
     width = out_channels // (4 if block == "bottleneck" else 1)
     config = ResNetConfig(
         name="lab", block=block, depths=(1,), widths=(width,), strides=(stride,), stem="cifar",
         stem_width=in_channels, base_width=64, input_size=(size, size),
     )  # fmt: skip
-    rows = [row for row in trace(config) if row.stage == "layer1"]
+    return [row for row in trace(config) if row.stage == "layer1"]
+
+
+def block_shapes(block: str, in_channels: int, out_channels: int, stride: int, size: int) -> Shapes:
+    """What each layer of a block makes of (N, in_channels, size, size).
+
+    The bottleneck's inner width is a quarter of `out_channels`: "expansion 4" means four times the inner
+    width, not four times the input.
+
+    Raises:
+        ValueError: for channels that are not a multiple of 4, or any argument out of bounds.
+    """
+    one_of("block", block, BLOCKS)
+    check_channels("in_channels", in_channels)
+    check_channels("out_channels", out_channels)
+    within("stride", stride, 1, 4)
+    within("size", size, 1, 512)
+    rows = block_rows(block, in_channels, out_channels, stride, size)
     steps = tuple(
         Step(
             row.name.removeprefix("layer1.0."),

@@ -1,7 +1,4 @@
-"""Two ways past a layer: adding (ResNet) and concatenating (DenseNet, U-Net), in channels and weights.
-
-Arithmetic with geometry's own formula. Knows nothing of torch.
-"""
+"""Skip connections by adding (ResNet) and by concatenating (DenseNet, U-Net), in channels and weights."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from resnet_hub.lab.bounds import within
 
 @dataclass(frozen=True)
 class Skips:
-    """3x3 layers one after another, joined in either way.
+    """3x3 layers one after another, each with a skip connection of either kind.
 
     Args:
-        added, concatenated: channels before the first layer and after each join.
+        added, concatenated: channels before the first layer and after each layer.
         added_weights, concatenated_weights: weights of each layer.
     """
 
@@ -30,7 +27,9 @@ def compare(channels: int, growth: int, layers: int) -> Skips:
     """ResNet's y = x + F(x) keeps `channels`; DenseNet's y = [x, F(x)] has `growth` more after each layer.
 
     Args:
-        channels: 1 to 512. growth: 1 to 128, what DenseNet calls k (arXiv 1608.06993). layers: 1 to 32.
+        channels: before the first layer, 1 to 512.
+        growth: DenseNet's growth rate k (arXiv 1608.06993), 1 to 128.
+        layers: 1 to 32.
     """
     within("channels", channels, 1, 512)
     within("growth", growth, 1, 128)

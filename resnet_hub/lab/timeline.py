@@ -1,6 +1,6 @@
-"""From LeNet to the Vision Transformer: years, errors, sizes and, measured here, how long one image takes.
+"""From LeNet to the Vision Transformer: years, errors and sizes, and the time of one image on this machine.
 
-Facts are data with their sources; parameters and multiply-adds of the library's own networks are computed.
+Each fact has its source; parameters and multiply-adds of the library's own networks are computed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from resnet_hub.lab.family import measure
 
 
 class Milestone(NamedTuple):
-    """A network of the history; `top5_error` in percent, of its ILSVRC entry; `ours` is its name here."""
+    """A network; `top5_error` is that of its ILSVRC entry in percent, `ours` its name in this library."""
 
     key: str
     name: str
@@ -24,7 +24,7 @@ class Milestone(NamedTuple):
     source: str
 
 
-# Errors: the classification results of each year at https://image-net.org/challenges/LSVRC/, by ensembles.
+# Errors: each year's classification results of ensembles, https://image-net.org/challenges/LSVRC/
 MILESTONES = (
     Milestone("lenet5", "LeNet-5", 1998, None, "lenet5", "LeCun et al. 1998"),
     Milestone("alexnet", "AlexNet", 2012, 16.4, "alexnet", "Krizhevsky et al. 2012"),
@@ -40,7 +40,7 @@ FAMILY = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 class Size(NamedTuple):
-    """Parameters, and multiply-adds for one image of the network's own size."""
+    """Parameters, and multiply-adds for one image at the network's own size."""
 
     params: int
     macs: int
@@ -55,11 +55,11 @@ def size(name: str) -> Size:
 
 @lru_cache(8)
 def latency(name: str) -> float:
-    """Seconds for one 224x224 image on this machine's processor, measured as the family guide does,
-    but once where that takes long: somebody waits for it.
+    """Seconds for one 224x224 image on this machine's CPU, measured as in the family guide, but with a single
+    run where one takes long, as a visitor is waiting.
 
     Raises:
-        ValueError: for a network that is none of `FAMILY`.
+        ValueError: for a network outside `FAMILY`.
     """
     one_of("name", name, FAMILY)
     return measure(name, "cpu", least=1)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from resnet_hub.config import BaselineConfig
-from resnet_hub.hub.load import HubModel
+from resnet_hub.models.base import Network
+from resnet_hub.models.initialise import kaiming_fan_out
 from resnet_hub.models.plans import Plan, plan_of
-from resnet_hub.models.resnet import kaiming_fan_out
 
 MOST_LINEAR_WEIGHTS = 1_000_000_000  # VGG-16 at 224 has 102,760,448
 
@@ -105,7 +105,7 @@ class Stages(nn.Sequential):
         return maps
 
 
-class Baseline(HubModel):
+class Baseline(Network):
     """One network of `plans.PLANS`: (N, in_chans, H, W) -> (N, num_classes).
 
     The last layer is `classifier[-1]` where hidden layers come before it, otherwise `fc`. With

@@ -1,18 +1,21 @@
-"""From a name, a configuration or a checkpoint to a network.
+"""A name or a configuration -> a network.
 
-Imports torch and the classes when a network is built, not before.
+torch and the classes are imported when a network is built, not before.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_hub.config import BaselineConfig, ModelConfig
 from resnet_hub.models.registry import model_config
 
+if TYPE_CHECKING:
+    from resnet_hub.models.base import Network
 
-def network_class(config: ModelConfig) -> type:
+
+def network_class(config: ModelConfig) -> type[Network]:
     """The class that builds `config`."""
     if isinstance(config, BaselineConfig):
         return import_module("resnet_hub.models.baselines").Baseline
@@ -23,12 +26,12 @@ def network_class(config: ModelConfig) -> type:
     return import_module("resnet_hub.models.resnet").ResNet
 
 
-def build_network(config: ModelConfig):
-    """The network of `config`, a `HubModel` with fresh random weights in training mode."""
+def build_network(config: ModelConfig) -> Network:
+    """The network of `config`, with fresh random weights, in training mode."""
     return network_class(config)(config)
 
 
-def create_model(name: str, *, num_classes: int | None = None, **overrides: Any):
+def create_model(name: str, *, num_classes: int | None = None, **overrides: Any) -> Network:
     """Build a network with fresh random weights.
 
     Args:
@@ -38,50 +41,9 @@ def create_model(name: str, *, num_classes: int | None = None, **overrides: Any)
             `shortcut="zeropad"`, `drop_rate=0.2`.
 
     Returns:
-        A `HubModel` in training mode that maps (N, in_chans, H, W) to logits (N, num_classes).
+        A network in training mode that maps (N, in_chans, H, W) to logits (N, num_classes).
 
     Raises:
         ValueError: for an unknown name, or an override that is not allowed or has no effect.
     """
     return build_network(model_config(name, num_classes=num_classes, **overrides))
-
-
-def from_pretrained(
-    repo_id_or_dir: str,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | None = None,
-    local_files_only: bool = False,
-    tqdm_class: type | None = None,
-):
-    """Load a checkpoint from a Hub repository (`owner/name`) or a directory.
-
-    timm's own ResNet repositories load too, e.g. `timm/resnet18.a1_in1k`. `resnet20_cifar10` names the
-    checkpoint that ships with this package.
-
-    Args:
-        revision: branch, tag or commit; the commit it resolves to is in `model.revision`.
-        token: for private and gated repositories; None uses the one `hf auth login` stored.
-        cache_dir: where downloads are kept; None means the Hugging Face cache.
-        local_files_only: never touch the network.
-        tqdm_class: progress bar for downloads instead of the console's.
-
-    Returns:
-        A `HubModel` in eval mode.
-
-    Raises:
-        resnet_hub.fetch.CheckpointError: naming the repository or directory, the file and the cause.
-    """
-    from resnet_hub.hub.fetch import fetch_checkpoint
-    from resnet_hub.hub.load import load_checkpoint
-
-    checkpoint = fetch_checkpoint(
-        repo_id_or_dir,
-        revision=revision,
-        token=token,
-        cache_dir=cache_dir,
-        local_files_only=local_files_only,
-        tqdm_class=tqdm_class,
-    )
-    return load_checkpoint(checkpoint, build_network)

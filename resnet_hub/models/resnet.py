@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.config import ResNetConfig
-from resnet_hub.hub.load import HubModel
+from resnet_hub.models.base import Network
+from resnet_hub.models.initialise import kaiming_fan_out
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -86,7 +87,7 @@ class ResidualBlock(nn.Module):
         return F.relu(out)
 
 
-class StagedNet(HubModel):
+class StagedNet(Network):
     """Stem, stages, pooling, classifier: what ResNet and WideResNet share."""
 
     def __init__(self, config: ResNetConfig) -> None:
@@ -177,9 +178,3 @@ class ResNet(StagedNet):
 
     def stem(self, x: Tensor) -> Tensor:
         return self.maxpool(F.relu(self.bn1(self.conv1(x))))
-
-
-def kaiming_fan_out(module: nn.Module) -> None:
-    """He initialisation of a convolution's weight, as torchvision's (arXiv 1502.01852)."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resnet_hub.config import ResNetConfig
-from resnet_hub.models.resnet import StagedNet, ZeroPadShortcut, conv, kaiming_fan_out, shortcut
+from resnet_hub.models.initialise import kaiming_fan_out
+from resnet_hub.models.resnet import StagedNet, ZeroPadShortcut, conv, shortcut
 
 
 class PreActBlock(nn.Module):

@@ -149,7 +149,7 @@ class Shelf:
 
     def _load(self, source: str, tqdm_class: type | None):
         from resnet_hub.device import pick_device
-        from resnet_hub.models.build import from_pretrained
+        from resnet_hub.hub.load import from_pretrained
 
         where = {"token": self._token(source), "tqdm_class": tqdm_class}
         with self._cache(source) as cache:

@@ -11,10 +11,10 @@ from PIL import Image
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.fetch import CheckpointError
-from resnet_hub.hub.load import HubModel
+from resnet_hub.models.base import Network
 
 
-def lively(model: HubModel, seed: int = 0) -> HubModel:
+def lively(model: Network, seed: int = 0) -> Network:
     """`model` in eval mode with nothing left at its initial value, batch-norm statistics included."""
     draw = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -27,7 +27,7 @@ def lively(model: HubModel, seed: int = 0) -> HubModel:
     return model.eval()
 
 
-def tiny(**overrides) -> HubModel:
+def tiny(**overrides) -> Network:
     return lively(create_model("resnet20_cifar", **overrides))
 
 

@@ -14,8 +14,8 @@ from huggingface_hub import ModelCard
 from resnet_hub import create_model
 from resnet_hub.hub.card import card_figures, card_results, measured_figures, render_card
 from resnet_hub.hub.card_merge import merged
-from resnet_hub.hub.load import Calibration
 from resnet_hub.interop.convert import preprocess_words
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
 STATED = {name: RESULTS[name] for name in ("top1", "top5", "top1_flip_tta", "calibration_error")}

@@ -14,9 +14,10 @@ from transformers import AutoImageProcessor, ResNetForImageClassification
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.config import ResNetConfig
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.card import render_card
 from resnet_hub.interop import convert
-from resnet_hub.interop.parity import drawn_weights
+from resnet_hub.interop.parity import random_weights
 from resnet_hub.models.build import build_network
 from resnet_hub.preprocess import Preprocess
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def drawn(name: str, **overrides):
     """One of our networks with weights of its own, in eval mode."""
     model = create_model(name, **overrides)
-    model.load_state_dict(drawn_weights(model))
+    model.load_state_dict(random_weights(model))
     return model.eval()
 
 
@@ -126,7 +127,7 @@ def test_a_network_of_a_depth_of_its_own_becomes_a_checkpoint(tmp_path):
 
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 2], "layer_type": "basic"}
     theirs = ResNetForImageClassification(ResNetConfig(num_labels=3, **sizes)).eval()
-    theirs.load_state_dict(drawn_weights(theirs))
+    theirs.load_state_dict(random_weights(theirs))
     theirs.save_pretrained(tmp_path / "theirs")
     assert convert.main([str(tmp_path / "theirs"), str(tmp_path / "ours"), "--to", "resnet_hub"]) == 0
     ours = from_pretrained(str(tmp_path / "ours"))
@@ -170,7 +171,7 @@ def test_from_384_pixels_on_transformers_squashes_and_so_is_read_and_refused(tmp
     config = create_model("resnet18", num_classes=3).config
     read = convert.preprocess_from_transformers({"size": {"shortest_edge": 384}, "crop_pct": 0.9}, config)
     assert (read.crop_mode, read.crop_pct) == ("squash", 1.0)
-    with pytest.raises(convert.ConvertError, match="below 384"):
+    with pytest.raises(Refusal, match="below 384"):
         convert.preprocess_to_transformers(Preprocess(input_size=(3, 384, 384)))
 
 
@@ -178,7 +179,7 @@ def test_from_384_pixels_on_transformers_squashes_and_so_is_read_and_refused(tmp
 def test_a_library_s_file_becomes_ours_and_goes_back(tmp_path, library, name):
     build = timm.create_model if library == "timm" else torchvision.models.get_model
     theirs = build(name, num_classes=5).eval()
-    theirs.load_state_dict(drawn_weights(theirs))
+    theirs.load_state_dict(random_weights(theirs))
     if library == "timm":
         save_file(theirs.state_dict(), tmp_path / "weights.safetensors")
         file = tmp_path / "weights.safetensors"
@@ -208,7 +209,7 @@ def test_the_command_takes_a_transformers_directory_to_a_checkpoint_and_back(tmp
 REFUSED = [
     ("resnet18_cifar", {}, "transformers", "stem='imagenet' only"),
     ("wide_resnet50_2", {}, "transformers", "base_width=64 only"),
-    ("wrn16_4_cifar", {}, "transformers", "no ResNet of basic or bottleneck"),
+    ("wrn16_4_cifar", {}, "transformers", "not a ResNet of basic or bottleneck"),
     ("resnet18_cifar", {}, "timm", "load silently wrong"),
     ("resnet50", {"stride_in": "1x1"}, "torchvision", "load silently wrong"),
     ("plain18", {}, "timm", "load silently wrong"),
@@ -217,7 +218,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("name", "more", "layout", "expected"), REFUSED)
 def test_what_a_layout_cannot_say_is_refused(tmp_path, name, more, layout, expected):
-    with pytest.raises(convert.ConvertError, match=expected) as caught:
+    with pytest.raises(Refusal, match=expected) as caught:
         convert.save(create_model(name, **more), tmp_path / "out", layout)
     assert "\n" not in str(caught.value)
 

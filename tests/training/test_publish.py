@@ -28,8 +28,8 @@ from huggingface_hub import ModelCard
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.card import render_card
-from resnet_hub.hub.load import Calibration
 from resnet_hub.hub.push import RUN_FILES
+from resnet_hub.models.calibration import Calibration
 from training import evaluate, publish
 from training.data import load_data, whole_image
 from training.plots import confusion, curves

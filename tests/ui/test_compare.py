@@ -4,6 +4,7 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from weakref import ref
 
@@ -22,10 +23,11 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 import resnet_hub
 from resnet_hub.hub import fetch
 from resnet_hub.hub.fetch import CheckpointError
-from resnet_hub.interop import reference
-from resnet_hub.interop.parity import drawn_weights
+from resnet_hub.interop import reference, side_by_side
+from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
 from resnet_hub.lab import family
+from resnet_hub.predict import latency
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
 from resnet_hub.ui.compare import tab as compare
@@ -38,7 +40,7 @@ CACHED = ["resnet18", "vit_tiny_patch16_224"]
 
 
 def drawn(model):
-    model.load_state_dict(drawn_weights(model))
+    model.load_state_dict(random_weights(model))
     return model.eval()
 
 
@@ -80,7 +82,7 @@ def resnet18(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ours") / "resnet18"
     torch.manual_seed(5)
     model = resnet_hub.create_model("resnet18")
-    model.labels = reference._labels(1000)
+    model.labels = reference.class_names(1000)
     model.save_pretrained(folder)
     return resnet_hub.from_pretrained(str(folder))
 
@@ -94,7 +96,7 @@ def test_a_reference_answers_as_timm_s_own_pipeline(hub, ours, name):
     net, photo = hub[name], image(3, (300, 200))
     transform = create_transform(**resolve_data_config({}, model=net))
     expected = net(transform(photo)[None]).softmax(1)[0]
-    _, [beside] = reference.side_by_side(ours, SHIPPED, [reference.pretrained(name)], photo)
+    _, [beside] = side_by_side.side_by_side(ours, SHIPPED, [reference.pretrained(name)], photo)
     found = torch.tensor(beside.answer.probabilities)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
     assert beside.answer.seen.size == (224, 224)
@@ -107,7 +109,7 @@ def test_a_reference_answers_as_timm_s_own_pipeline(hub, ours, name):
 
 def test_the_shipped_model_and_its_counterpart_are_the_same_to_the_last_digits(ours):
     theirs = reference.copied(ours, SHIPPED)
-    answer, [beside] = reference.side_by_side(ours, SHIPPED, [theirs], image(1))
+    answer, [beside] = side_by_side.side_by_side(ours, SHIPPED, [theirs], image(1))
     assert beside.space == "same" and beside.agrees(answer) and beside.same_input
     assert beside.logits[1] <= 1e-5
     assert [name for name, _ in beside.stages] == ["layer1", "layer2", "layer3"]
@@ -119,8 +121,8 @@ def test_the_shipped_model_and_its_counterpart_are_the_same_to_the_last_digits(o
 def test_a_changed_stage_shows_from_there_on(ours):
     theirs = reference.copied(ours, SHIPPED)
     with torch.no_grad():
-        theirs.layer2[1].conv1.weight *= 1.01
-    _, [beside] = reference.side_by_side(ours, SHIPPED, [theirs], image(1))
+        theirs.net.layer2[1].conv1.weight *= 1.01
+    _, [beside] = side_by_side.side_by_side(ours, SHIPPED, [theirs], image(1))
     apart = dict(beside.stages)
     assert apart["layer1"] <= 1e-5 < min(apart["layer2"], apart["layer3"], beside.logits[1])
 
@@ -128,7 +130,7 @@ def test_a_changed_stage_shows_from_there_on(ours):
 def test_networks_of_one_name_are_compared_on_one_input(hub, resnet18):
     theirs = reference.pretrained("resnet18")
     assert theirs.preprocess != resnet18.preprocess  # timm crops 0.95, ours 0.875
-    _, [beside] = reference.side_by_side(resnet18, "ours", [theirs], image(2))
+    _, [beside] = side_by_side.side_by_side(resnet18, "ours", [theirs], image(2))
     assert not beside.same_input and beside.space == "same" and len(beside.stages) == 4
     with torch.inference_mode():
         pixels = resnet18.preprocess.tensor(load_image(image(2)))[None]
@@ -137,7 +139,7 @@ def test_networks_of_one_name_are_compared_on_one_input(hub, resnet18):
 
 
 def test_another_architecture_is_not_compared_stage_by_stage(hub, resnet18):
-    _, [beside] = reference.side_by_side(
+    _, [beside] = side_by_side.side_by_side(
         resnet18, "ours", [reference.pretrained("vit_tiny_patch16_224")], image(2)
     )
     assert beside.stages == [] and beside.logits is None and beside.space == "same"
@@ -162,7 +164,7 @@ def test_a_reference_that_cannot_be_had_says_why(hub, name, code):
 
 def test_a_reference_too_large_for_the_machine_is_refused_before_anything_is_downloaded(hub, monkeypatch):
     monkeypatch.setattr(reference, "memory_limit", lambda: 10_000_000)
-    monkeypatch.setattr(reference, "_downloaded", lambda *_: pytest.fail("downloaded"))
+    monkeypatch.setattr(reference, "_download", lambda *_: pytest.fail("downloaded"))
     with pytest.raises(NoReference) as caught:
         reference.pretrained("resnet18")
     assert caught.value.code == "too_large" and "46 MB" in str(caught.value)
@@ -183,9 +185,9 @@ def test_each_mapped_imagenet_class_is_what_the_table_says():
         "truck": "truck|engine|van", "airplane": "airliner|warplane",
         "ship": "boat|ship|schooner|liner|carrier|maran|pirate|submarine|yawl",
     }  # fmt: skip
-    used = [i for classes in reference.CIFAR_OF_IMAGENET.values() for i in classes]
+    used = [i for classes in side_by_side.CIFAR_OF_IMAGENET.values() for i in classes]
     assert len(used) == len(set(used))
-    for label, classes in reference.CIFAR_OF_IMAGENET.items():
+    for label, classes in side_by_side.CIFAR_OF_IMAGENET.items():
         for i in classes:
             assert re.search(words[label], info.index_to_description(i, detailed=True).lower())
     first_and_last = [info.index_to_description(i) for i in (7, 24, 80, 100, 127, 146, 151, 268)]
@@ -196,22 +198,22 @@ def test_each_mapped_imagenet_class_is_what_the_table_says():
 
 
 def test_imagenet_s_answers_are_put_into_cifar_10_s_words(ours):
-    imagenet = reference._labels(1000)
-    assert reference.label_space(ours.labels, imagenet) == "mapped"
+    imagenet = reference.class_names(1000)
+    assert side_by_side.label_space(ours.labels, imagenet) == "mapped"
     shares = [0.0] * 1000
     shares[281], shares[282], shares[207], shares[967] = 0.4, 0.3, 0.2, 0.1  # two cats, a retriever, espresso
-    mapped = dict(zip(ours.labels, reference.in_our_labels(ours.labels, imagenet, shares), strict=True))
+    mapped = dict(zip(ours.labels, side_by_side.in_our_labels(ours.labels, imagenet, shares), strict=True))
     assert mapped["cat"] == pytest.approx(0.7) and mapped["dog"] == pytest.approx(0.2)
-    assert reference.guess(ours.labels, list(mapped.values())) == "cat"
+    assert side_by_side.guess(ours.labels, list(mapped.values())) == "cat"
     shares = [0.0] * 1000
     shares[967], shares[281] = 0.6, 0.4
-    assert reference.guess(ours.labels, reference.in_our_labels(ours.labels, imagenet, shares)) == ""
+    assert side_by_side.guess(ours.labels, side_by_side.in_our_labels(ours.labels, imagenet, shares)) == ""
 
 
 def test_labels_that_have_nothing_in_common_are_not_compared(hub, ours, tmp_path):
     model = resnet_hub.create_model("resnet20_cifar", num_classes=2)
     model.labels = ("ant", "bee")
-    answer, [beside] = reference.side_by_side(
+    answer, [beside] = side_by_side.side_by_side(
         model.eval(), "ants", [reference.pretrained("resnet18")], image(1)
     )
     assert beside.space == "other" and beside.agrees(answer) is None
@@ -245,7 +247,7 @@ def test_out_of_reach_means_our_weights_where_the_network_is_the_same(hub, tmp_p
     assert facts.weights == "copied" and "resnet34" in facts.name
     said = compare_page.origin("en", facts)
     assert "copied across" in said and "no weights of timm" in said
-    with pytest.raises(NoReference, match="cannot be had"):
+    with pytest.raises(NoReference, match="cannot be loaded"):
         references.key("resnet50", str(tmp_path))
 
 
@@ -322,7 +324,7 @@ def test_visitors_at_once_get_what_each_would_get_alone(hub, ours, resnet18):
 
     def answer(job):
         model, photo = job
-        found, [beside] = reference.side_by_side(model, "x", [copies[model]], photo)
+        found, [beside] = side_by_side.side_by_side(model, "x", [copies[model]], photo)
         assert beside.logits[1] <= 1e-5 and max(value for _, value in beside.stages) <= 1e-5
         return found.probabilities, beside.answer.probabilities
 
@@ -335,7 +337,7 @@ def test_visitors_at_once_get_what_each_would_get_alone(hub, ours, resnet18):
 
 
 def test_latency_is_the_time_of_a_warm_image(ours):
-    seconds = reference.latency(ours, (3, 32, 32), seconds=0.2)
+    seconds = latency(ours, (3, 32, 32), seconds=0.2)
     assert 1e-4 < seconds < 10 and not ours.training
 
 
@@ -346,8 +348,8 @@ def test_several_images_are_answered_as_each_alone_and_agreements_counted(hub, o
     photos = [image(i) for i in range(5)]
     nets = [reference.copied(ours, SHIPPED), reference.pretrained("resnet18")]
     headless = timm.create_model("resnet18", num_classes=0)
-    nets.append(reference._ready(headless, nets[1].facts, nets[1].preprocess, reference._labels(0)))
-    rows = reference.many(ours, nets, photos)
+    nets.append(replace(nets[1], net=headless.eval(), labels=()))
+    rows = side_by_side.many(ours, nets, photos)
     assert all(row.theirs[2] is None for row in rows)
     assert [row.ours[0] for row in rows] == [ours.predict(photo)[0][0][0] for photo in photos]
     assert all(row.theirs[0][0] == row.ours[0] for row in rows)
@@ -370,7 +372,7 @@ def test_of_several_images_one_is_in_memory_at_a_time(ours, tmp_path, monkeypatc
         decoded.append(ref(decoded_image))
         return decoded_image
 
-    monkeypatch.setattr(reference, "load_image", load)
+    monkeypatch.setattr(side_by_side, "load_image", load)
     files = []
     for i in range(4):
         path = tmp_path / f"{i}.png"

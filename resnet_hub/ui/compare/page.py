@@ -13,7 +13,8 @@ from typing import Any
 
 from PIL import Image
 
-from resnet_hub.interop.reference import Answer, Beside, Facts, NoReference, Row, guess
+from resnet_hub.interop.reference import Facts, NoReference
+from resnet_hub.interop.side_by_side import Answer, Beside, Row, guess
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.explore.drawing import decades
 from resnet_hub.ui.shared.page import alert, data_url, error_text

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from resnet_hub.interop import reference as refs
-from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference
+from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
+from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
-from resnet_hub.predict import DEFAULT_MODEL
+from resnet_hub.predict import DEFAULT_MODEL, latency
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.classify.tab import download_bar, load
 from resnet_hub.ui.compare.family import family_page
@@ -225,7 +225,7 @@ def wire_photo(
 
     @on_gpu
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
-        return refs.side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
+        return side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
 
     def on_compare(
         image,
@@ -268,7 +268,7 @@ def wire_measure(parts: Parts, references: References, language: gr.Radio, state
     @on_gpu
     def time_it(key: tuple) -> float:
         model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
-        return refs.latency(model, model.preprocess.input_size)
+        return latency(model, model.preprocess.input_size)
 
     def on_measure(compared: Compared | None, language: str, progress=gr.Progress()):  # noqa: B008
         if compared is None:
@@ -305,7 +305,7 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
             raise refuse(language, "compare_many_none")
         if len(files) > MOST_PHOTOS:
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
-        ours = refs.facts_of(load(shelf, model, language, progress), model)
+        ours = facts_of(load(shelf, model, language, progress), model)
         keys, missing = found(references, asked(reference, language), model, download_bar(progress))
         facts = [references.get(key).facts for key in keys]
         many = Many(*look(files, model, keys), ours, facts, missing)
@@ -324,13 +324,13 @@ def wire_several(parts: Parts, references: References, language: gr.Radio, state
 
 def first_guesses(
     ours, nets: Sequence, files: list[dict]
-) -> tuple[list[str], list[refs.Row], list[tuple[str, ImageError]]]:
+) -> tuple[list[str], list[Row], list[tuple[str, ImageError]]]:
     """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
     names, rows, broken = [], [], []
     for file in files:
         name = str(file.get("orig_name") or Path(file.get("path") or "").name)
         try:
-            rows += refs.many(ours, nets, [uploaded(file)])
+            rows += many(ours, nets, [uploaded(file)])
             names.append(name)
         except ImageError as error:
             broken.append((name, error))

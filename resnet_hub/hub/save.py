@@ -1,0 +1,66 @@
+"""A network -> the three files of a checkpoint, in a directory or on the Hub."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from safetensors.torch import save_file
+
+from resnet_hub.hub.card import render_card
+from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from resnet_hub.hub.push import push_folder
+from resnet_hub.models.base import Network
+from resnet_hub.models.timm_names import architecture
+
+
+def save_checkpoint(model: Network, directory: Path, *, card: str | None = None) -> None:
+    """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one made of what is known)."""
+    text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
+    card = card or render_card(model, load_from=directory.name)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+    (directory / CARD_FILE).write_text(card, encoding="utf-8")
+
+
+def push_checkpoint(
+    model: Network, repo_id: str, *, private: bool | None = None, token: str | None = None
+) -> str:
+    """Upload the checkpoint in one commit, creating the repository; returns its address.
+
+    Raises:
+        CheckpointError: when the upload fails.
+    """
+    with TemporaryDirectory() as folder:
+        save_checkpoint(model, Path(folder), card=render_card(model, load_from=repo_id))
+        return push_folder(repo_id, Path(folder), private=private, token=token).url
+
+
+def config_json(model: Network) -> dict[str, Any]:
+    """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
+    config = model.config
+    name, model_args = architecture(config)
+    return {
+        "architecture": name,
+        "num_classes": config.num_classes,
+        "label_names": list(model.labels),
+        **({"model_args": model_args} if model_args else {}),
+        "pretrained_cfg": model.preprocess.to_pretrained_cfg()
+        | {
+            "num_classes": config.num_classes,
+            "fixed_input_size": model.fixed_input_size,
+            # Older timm converts the weights of a convolution named here to three channels, whatever it has.
+            "first_conv": model.first_conv if config.in_chans in (1, 3) else None,
+            "classifier": model.classifier_name,
+        },
+        "resnet_hub": {
+            "format": 1,
+            "config": config.to_dict(),
+            "calibration": asdict(model.calibration),
+        },
+    }

@@ -1,0 +1,51 @@
+"""What was fitted on the validation set so that a network's probabilities mean what they say."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from resnet_hub.errors import Refusal
+
+TEMPERATURES = (0.01, 100.0)  # (least, most)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and a threshold below which an image is called unfamiliar.
+
+    Args:
+        temperature: logits are divided by it before the softmax (arXiv 1706.04599).
+        energy_threshold: an image whose logsumexp(logits) is below it is unfamiliar (arXiv 2010.03759);
+            None where it was not measured.
+        false_alarms: share of familiar test images the threshold calls unfamiliar, 0 to 1.
+        detections: (what, number of images, share called unfamiliar) for images of other things.
+    """
+
+    temperature: float = 1.0
+    energy_threshold: float | None = None
+    false_alarms: float | None = None
+    detections: tuple[tuple[str, int, float], ...] = ()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """The inverse of `dataclasses.asdict`, for unchecked values; unknown fields are ignored.
+
+        Raises:
+            ValueError: for anything but finite numbers, or a temperature out of bounds.
+        """
+        known = {field.name for field in fields(cls)}
+        values = {k: v for k, v in values.items() if k in known}
+        detections = tuple((str(what), n, share) for what, n, share in values.get("detections", ()))
+        calibration = cls(**values | {"detections": detections})
+        numbers = [calibration.temperature, calibration.energy_threshold or 0, calibration.false_alarms or 0]
+        numbers += [number for _, *pair in detections for number in pair]
+        if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
+            raise Refusal(f"calibration: {values} has a value that is not a finite number")
+        least, most = TEMPERATURES
+        if not least <= calibration.temperature <= most:
+            raise Refusal(
+                f"calibration: temperature={calibration.temperature} is not allowed; give {least} to {most:g}"
+            )
+        return calibration
