@@ -50,7 +50,7 @@ def test_auto_precision_is_bf16_only_where_the_probe_shows_it_faster(monkeypatch
     assert pick_precision("auto", torch.device("cpu")) is dtype
 
 
-@pytest.mark.parametrize("steps_in_bf16, expected", [(12, True), (5, False)])
+@pytest.mark.parametrize(("steps_in_bf16", "expected"), [(12, True), (5, False)])
 def test_probe_says_yes_exactly_where_bf16_takes_more_steps(monkeypatch, steps_in_bf16, expected):
     """A made clock: half a second holds 10 steps in float32 and `steps_in_bf16` under bf16 autocast."""
     now, in_bf16 = [0.0], [False]

@@ -131,7 +131,7 @@ def test_border_mode_keeps_one_pixel_of_a_very_elongated_image(shape):
     assert (seen == 255).all(axis=2).sum() == 32
 
 
-@pytest.mark.parametrize("input_size, mode", [((3, 33, 50), "RGB"), ((1, 24, 31), "L")])
+@pytest.mark.parametrize(("input_size", "mode"), [((3, 33, 50), "RGB"), ((1, 24, 31), "L")])
 def test_crop_is_the_image_behind_the_tensor(input_size, mode):
     config = config_for(input_size)
     crop = config.crop(noise(70, 60))
@@ -169,7 +169,7 @@ def test_pretrained_cfg_survives_json():
     assert Preprocess.from_pretrained_cfg(json.loads(json.dumps(config.to_pretrained_cfg()))) == config
 
 
-@pytest.mark.parametrize("field, value", [
+@pytest.mark.parametrize(("field", "value"), [
     ("input_size", 224), ("input_size", (224, 224)), ("input_size", (4, 224, 224)),
     ("input_size", (3, 0, 224)), ("input_size", (3, 224, 4097)), ("input_size", (3, 224.0, 224)),
     ("input_size", (1, 224, 224)),  # three means are left for one channel
@@ -278,7 +278,7 @@ def test_16_bit_grey_is_scaled_by_257(image_format):
     assert np.array_equal(np.asarray(image)[..., 0], gradient)
 
 
-@pytest.mark.parametrize("values, expected", [
+@pytest.mark.parametrize(("values", "expected"), [
     ([0, 257 * 100, 65535], [0, 100, 255]),
     ([0, 100_000, 200_000], [0, 128, 255]),
     ([-100, 0, 65535], [0, 0, 255]),
@@ -288,7 +288,7 @@ def test_32_bit_integers_are_scaled_by_their_range(values, expected):
     assert np.asarray(image)[0, :, 0].tolist() == expected
 
 
-@pytest.mark.parametrize("values, expected", [
+@pytest.mark.parametrize(("values", "expected"), [
     ([0, 0.4, 1], [0, 102, 255]),
     ([0, 102, 255], [0, 102, 255]),
     ([0, 257 * 102, 65535], [0, 102, 255]),

@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from resnet_hub.command import run_command
+from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.ui.shared.page import EXAMPLES
 
@@ -149,7 +149,7 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict[str,
     from resnet_hub.models.build import create_model
 
     model = create_model("resnet50").eval()
-    nets = [model, copied(model, "")]
+    nets: list[torch.nn.Module] = [model, copied(model, "").net]
     pixels = torch.randn(1, 3, 224, 224)
     photo = handle_file(str(image))
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +196,7 @@ def measure(options: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        "python -m resnet_hub.ui.bench",
+        program_name("resnet_hub.ui.bench"),
         description="How fast the app starts and answers, beside plain Gradio apps.",
     )
     parser.add_argument("--app", type=Path, default=Path("app.py"), help="the app's script (default: app.py)")

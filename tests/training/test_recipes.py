@@ -1,6 +1,6 @@
 """The promises of recipes: every flag does what it says, images in memory and in files train alike, and
-random choices belong to images. Oracles: torch's own schedulers and optimizers, torchvision's transforms,
-and updates worked out by hand."""
+augmentation depends on the image alone. Oracles: torch's schedulers and optimizers, torchvision's
+transforms, and updates worked out by hand."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.training import noise_set, same_weights
 from PIL import Image
 from torch import nn
 
@@ -20,7 +21,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.geometry import totals, trace
 from resnet_hub.preprocess import Preprocess
 from training import cifar, data, evaluate
-from training.augment import ONE_BY_ONE, Feed, Views
+from training.augment import ONE_BY_ONE, Feed, Views, epoch_order
 from training.cifar import parse_arguments, whiten_stem
 from training.command import load_teacher
 from training.data import DataError, FolderSet, ImageSet, find_images, in_memory, normalise, whole_image
@@ -33,10 +34,8 @@ SAME = Preprocess(input_size=(3, 16, 16), crop_pct=1.0, mean=(0.5,) * 3, std=(0.
 STILL = Recipe(epochs=2, batch_size=8, lr=0.05, augment=(), schedule="constant", warmup=0.0)
 
 
-def noise(count: int = 24, side: int = 16, classes: int = 3) -> ImageSet:
-    draw = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=draw)
-    return ImageSet(images, torch.arange(count) % classes, tuple("abc"[:classes]), "noise")
+def noise(count: int = 24, side: int = 16) -> ImageSet:
+    return noise_set(count, side, classes=3)
 
 
 def trainer(recipe: Recipe, images: ImageSet | None = None, net: nn.Module | None = None, **more) -> Trainer:
@@ -46,21 +45,10 @@ def trainer(recipe: Recipe, images: ImageSet | None = None, net: nn.Module | Non
     return Trainer(net, recipe, feed, seed=0, device=CPU, **more)
 
 
-def weights_after(recipe: Recipe, run: Path, **more) -> dict[str, torch.Tensor]:
-    run.mkdir()
-    one = trainer(recipe, **more)
-    one.fit(noise(9), run)
-    return {name: value.clone() for name, value in one.net.state_dict().items()}
-
-
-def equal(a: dict, b: dict) -> bool:
-    return all(torch.equal(value, b[name]) for name, value in a.items())
-
-
 # Recipes and their flags
 
 
-def test_every_recipe_says_what_it_is_expected_to_reach(capsys):
+def test_help_shows_the_expected_result_of_every_recipe(capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--help"])
     shown = "".join(capsys.readouterr().out.split())  # lines break at hyphens too
@@ -68,22 +56,11 @@ def test_every_recipe_says_what_it_is_expected_to_reach(capsys):
     assert {"paper", "fast", "plain", "transfer"} <= RECIPES.keys()
 
 
-def test_flags_replace_the_recipes_values_and_nothing_else():
-    words = [
-        "resnet20_cifar",
-        "--data",
-        "d",
-        "--out",
-        "o",
-        "--recipe",
-        "paper",
-        "--lr",
-        "0.3",
-        "--augment",
-        "flip,erase",
-        "--no-whiten",
-    ]
-    assert recipe_from(parse_arguments(words)) == replace(RECIPES["paper"], lr=0.3, augment=("flip", "erase"))
+def test_flags_override_single_values_of_a_recipe():
+    words = "resnet20_cifar --data d --out o --recipe paper --lr 0.3 --augment flip,erase --no-whiten"
+    assert recipe_from(parse_arguments(words.split())) == replace(
+        RECIPES["paper"], lr=0.3, augment=("flip", "erase")
+    )
 
 
 def test_every_field_has_a_flag_with_help(capsys):
@@ -108,7 +85,7 @@ def test_every_field_has_a_flag_with_help(capsys):
         ({"optimizer": "muon"}, "needs a muon_lr"),
     ],
 )
-def test_values_that_make_no_sense_are_refused(changes, message):
+def test_values_out_of_range_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(RECIPES["plain"], **changes)
 
@@ -223,7 +200,7 @@ def test_label_smoothing_moves_the_targets(stepped):
     torch.testing.assert_close(fc.weight.detach(), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_teacher_is_half_of_what_is_learned(stepped):
+def test_a_teacher_is_half_of_the_loss(stepped):
     """Gradient of the distilled half: T^2 * (1/T) * (softmax(z/T) - softmax(teacher/T))."""
     torch.manual_seed(9)
     teacher = Head().eval()
@@ -259,7 +236,7 @@ def test_cost_counts_what_the_teacher_computes():
     assert more == 2 * totals(trace("resnet56_cifar")).macs
 
 
-def test_averaged_weights_are_kept(tmp_path):
+def test_the_averaged_weights_are_the_ones_kept(tmp_path):
     """Against torch's own recursion: averaged = decay * averaged + (1 - decay) * weights."""
     one = trainer(replace(STILL, ema=0.9), net=Head())
     seen = []
@@ -272,7 +249,7 @@ def test_averaged_weights_are_kept(tmp_path):
     torch.testing.assert_close(one.kept.fc.weight.detach(), expected)
 
 
-def test_patience_stops_a_run_that_gets_no_better(tmp_path):
+def test_patience_stops_a_run_that_no_longer_improves(tmp_path):
     one = trainer(replace(STILL, epochs=30, lr=0.0, patience=2), net=Head())
     one.fit(noise(9), tmp_path)
     assert len(one.history) == 3 and one.best["epoch"] == 1
@@ -281,25 +258,18 @@ def test_patience_stops_a_run_that_gets_no_better(tmp_path):
 # Bits
 
 
-def test_one_seed_gives_the_same_weights_with_everything_random_switched_on(tmp_path):
-    recipe = replace(
-        STILL, augment=("crop", "flip", "trivial", "erase", "jitter"), mixup=0.4, cutmix=1.0, ema=0.9
-    )
-    net = [create_model("resnet20_cifar", num_classes=3, input_size=16, drop_rate=0.5) for _ in range(2)]
-    net[1].load_state_dict(net[0].state_dict())
-    first = weights_after(recipe, tmp_path / "a", net=net[0])
-    torch.manual_seed(77)  # the world outside has moved on
-    np.random.seed(77)
-    assert equal(first, weights_after(recipe, tmp_path / "b", net=net[1]))
+def dropout_net() -> nn.Module:
+    torch.manual_seed(5)
+    return create_model("resnet20_cifar", num_classes=3, input_size=16, drop_rate=0.5)
 
 
-def test_stopped_in_the_middle_with_everything_random_it_goes_on_to_the_same_bits(tmp_path):
-    recipe = replace(
-        STILL, augment=("crop", "flip", "trivial"), mixup=0.4, optimizer="adamw", lr=1e-3, ema=0.9
-    )
-    make = lambda: create_model("resnet20_cifar", num_classes=3, input_size=16, drop_rate=0.5)  # noqa: E731
-    through = weights_after(recipe, tmp_path / "a", net=make_same(make))
-    half = trainer(recipe, net=make_same(make))
+def test_a_run_stopped_mid_epoch_resumes_to_the_same_bits_with_everything_random_switched_on(tmp_path):
+    augment = ("crop", "flip", "trivial", "erase", "jitter")
+    recipe = replace(STILL, augment=augment, mixup=0.4, cutmix=1.0, optimizer="adamw", lr=1e-3, ema=0.9)
+    (tmp_path / "a").mkdir()
+    through = trainer(recipe, net=dropout_net())
+    through.fit(noise(9), tmp_path / "a")
+    half = trainer(recipe, net=dropout_net())
     batches = half.feed.batches(0, [(i, index) for i, index in enumerate(order_of(half))], 16)
     half.net.train()
     for _ in range(2):
@@ -307,21 +277,15 @@ def test_stopped_in_the_middle_with_everything_random_it_goes_on_to_the_same_bit
         half.step += 1
     (tmp_path / "b").mkdir()
     half.save(tmp_path / "b")
-    torch.manual_seed(99)
-    rest = trainer(recipe, net=make_same(make))
+    rest = trainer(recipe, net=dropout_net())
+    torch.manual_seed(99)  # nothing may depend on the state outside
+    np.random.seed(99)
     rest.load(tmp_path / "b")
     rest.fit(noise(9), tmp_path / "b")
-    assert rest.step == 0 and equal(through, rest.net.state_dict())
-
-
-def make_same(make) -> nn.Module:
-    torch.manual_seed(5)
-    return make()
+    assert rest.step == 0 and same_weights(through.net.state_dict(), rest.net.state_dict())
 
 
 def order_of(one: Trainer) -> list[torch.Tensor]:
-    from training.augment import epoch_order
-
     return epoch_order(len(one.feed.data), one.recipe.batch_size, one.seed, 0)
 
 
@@ -329,7 +293,7 @@ def order_of(one: Trainer) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
-def test_what_happens_to_an_image_depends_on_the_image_and_not_on_its_batch(name):
+def test_augmentation_of_an_image_does_not_depend_on_its_batch(name):
     data = noise(20, side=32)
     views = Views(20, Recipe(epochs=1, augment=(name,)), (32, 32), seed=3, epoch=1)
     whole = views(data.images, torch.arange(20))
@@ -346,7 +310,7 @@ def test_none_leaves_images_alone():
 
 
 def test_mixup_mixes_images_as_it_mixes_labels():
-    """An image all of whose pixels are its label: what is seen is the mean of the targets."""
+    """Images whose pixels all equal their label: the mixed pixels are the mean of the targets."""
     labels = torch.arange(24) % 3
     images = (labels * 100).to(torch.uint8).view(-1, 1, 1, 1).expand(24, 3, 16, 16).contiguous()
     data = ImageSet(images, labels, ("a", "b", "c"), "made")
@@ -366,7 +330,7 @@ def test_cutmix_shares_are_those_of_the_area():
     torch.testing.assert_close(x.mean((1, 2, 3)) * 0.25 + 0.5, targets[:, 1], rtol=1e-4, atol=1e-4)
 
 
-def test_low_resolution_resizes_what_is_seen():
+def test_low_resolution_shrinks_the_batch():
     feed = Feed(noise(8), SAME, STILL, 0, CPU)
     ((x, _, _),) = feed.batches(0, [(0, torch.arange(8))], 12)
     assert x.shape == (8, 3, 12, 12)
@@ -385,7 +349,7 @@ def test_whitening_filters_make_patches_white():
     assert torch.equal(filters[1::2], -filters[::2])
 
 
-def test_whitened_stem_keeps_the_filters_it_has_no_direction_for():
+def test_whitening_keeps_the_filters_beyond_the_number_of_directions():
     model = create_model("simple_resnet", num_classes=3, input_size=16)
     before = model.conv1.weight.detach().clone()
     whiten_stem(model.conv1, Feed(noise(50), SAME, STILL, 0, CPU))
@@ -415,7 +379,7 @@ def folder(tmp_path) -> Path:
     return tmp_path / "train"
 
 
-def test_a_folder_above_the_bound_is_streamed_and_gives_the_same_bits(folder, tmp_path, monkeypatch):
+def test_a_folder_too_large_for_memory_is_streamed_and_trains_to_the_same_bits(folder, tmp_path, monkeypatch):
     found = find_images(folder, whole_image((16, 16)))
     held = in_memory(found)
     monkeypatch.setattr(data, "IN_MEMORY_BYTES", 1000)
@@ -429,7 +393,7 @@ def test_a_folder_above_the_bound_is_streamed_and_gives_the_same_bits(folder, tm
         one.fit(images.subset(torch.arange(6)), tmp_path / name)
         ends.append(one.net.state_dict())
         assert len(one.history) == 2
-    assert equal(*ends)
+    assert same_weights(*ends)
 
 
 def test_a_broken_file_in_a_stream_is_named_and_left_out(folder, monkeypatch, capfd):
@@ -442,7 +406,7 @@ def test_a_broken_file_in_a_stream_is_named_and_left_out(folder, monkeypatch, ca
     assert evaluate.measure(model, streamed) == evaluate.measure(model, in_memory(streamed))
 
 
-def test_a_stream_of_broken_files_alone_ends_training_and_is_left_out_of_measuring(folder):
+def test_broken_files_in_a_stream_are_left_out_and_a_batch_of_them_alone_is_an_error(folder):
     for i in range(4):
         (folder / "c" / f"{95 + i}.png").write_bytes(b"\x89PNG no more")
     streamed = find_images(folder, whole_image((16, 16)))
@@ -453,7 +417,7 @@ def test_a_stream_of_broken_files_alone_ends_training_and_is_left_out_of_measuri
     with pytest.raises(DataError, match="holds no readable image"):
         predict_logits(model, broken, SAME)
     feed = Feed(streamed, SAME, STILL, 0, CPU)
-    with pytest.raises(DataError, match="no image of a micro-batch of .* can be read"):
+    with pytest.raises(DataError, match=r"no image of a micro-batch of .* can be read"):
         next(feed.batches(0, [(0, torch.arange(24, 28))], 16))
 
 
@@ -464,10 +428,10 @@ def test_a_stream_of_broken_files_alone_ends_training_and_is_left_out_of_measuri
     "model", ["lenet5", "vgg_cifar", "cifar10net", "wrn16_4_cifar", "resnet18", "plain20_cifar"]
 )
 def test_every_kind_of_network_trains_from_one_command(model, folder, tmp_path):
-    """Any network at 32x32 on colour images; fixed-size heads skip the smaller images of `fast`."""
+    """At 32x32 in colour; heads of a fixed size skip the smaller images of `fast`."""
     few = ["--epochs", "1", "--batch-size", "8", "--held-out", "3", "--precision", "fp32", "--device", "cpu"]
     (folder.parent / "test").symlink_to(folder)
-    if model != "plain20_cifar":  # turning the large filter banks of others takes minutes
+    if model != "plain20_cifar":  # Muon takes minutes on the large filter banks of the others
         few += ["--optimizer", "sgd"]
     words = [model, "--data", str(folder.parent), "--out", str(tmp_path / "run"), *few]
     assert cifar.main(words) == 0

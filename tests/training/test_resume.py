@@ -11,11 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import ROOT
+from helpers.training import image_folders, same_weights
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -32,15 +35,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def colours(tmp_path_factory) -> Path:
     """train/ with 72 images of two classes, test/ with 8: noise, redder or bluer."""
-    root, draw = tmp_path_factory.mktemp("colours"), torch.Generator().manual_seed(0)
-    for part, count in (("train", 36), ("test", 4)):
-        for channel, name in ((0, "red"), (2, "blue")):
-            (root / part / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = torch.randint(0, 200, (32, 32, 3), generator=draw, dtype=torch.uint8)
-                pixels[:, :, channel] += 40
-                Image.fromarray(pixels.numpy()).save(root / part / name / f"{i:02}.png")
-    return root
+
+    def tinted(channel: int, draw: np.random.Generator) -> Image.Image:
+        pixels = draw.integers(0, 200, (32, 32, 3), dtype=np.uint8)
+        pixels[:, :, channel] += 40
+        return Image.fromarray(pixels)
+
+    classes = {"red": partial(tinted, 0), "blue": partial(tinted, 2)}
+    return image_folders(tmp_path_factory.mktemp("colours"), {"train": 36, "test": 4}, classes)
 
 
 def arguments(data: Path, run: Path, *more: str) -> list[str]:
@@ -80,7 +82,7 @@ def test_killed_at_ten_moments_it_ends_in_the_same_bits(colours, tmp_path, undis
     assert done.returncode == 0, done.stderr
     assert "is finished; nothing to do" in done.stdout  # the last kill fell between run.json and the end
     assert not (run / "last.ckpt").exists()
-    same_bits(load_file(run / "model.safetensors"), undisturbed)
+    assert same_weights(load_file(run / "model.safetensors"), undisturbed)
 
 
 def wait_for(happens, process: subprocess.Popen, seconds: float = 120) -> None:
@@ -88,11 +90,6 @@ def wait_for(happens, process: subprocess.Popen, seconds: float = 120) -> None:
     while not happens() and process.poll() is None:
         assert time.monotonic() < until
         time.sleep(0.02)
-
-
-def same_bits(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    assert all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +111,7 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(colours, tmp_path, stopp
     run = shutil.copytree(stopped, tmp_path / "run")
     assert torch.load(run / "last.ckpt", weights_only=True)["step"] == 1
     assert cifar.main(arguments(colours, run, "--resume")) == 0
-    same_bits(load_file(run / "model.safetensors"), undisturbed)
+    assert same_weights(load_file(run / "model.safetensors"), undisturbed)
 
 
 def test_ctrl_c_finishes_the_step_and_says_how_to_resume(colours, tmp_path):
@@ -163,7 +160,7 @@ def test_full_disk_is_one_line_and_keeps_the_last_state(colours, tmp_path, stopp
     assert "last.ckpt cannot be written" in said and "Make room" in said
     assert (run / "last.ckpt").read_bytes() == before and not list(run.glob("*.tmp"))
     assert cifar.main(arguments(colours, run, "--resume")) == 0
-    same_bits(load_file(run / "model.safetensors"), undisturbed)
+    assert same_weights(load_file(run / "model.safetensors"), undisturbed)
 
 
 def test_resume_finishes_a_run_that_died_before_its_card_was_written(
@@ -179,7 +176,7 @@ def test_resume_finishes_a_run_that_died_before_its_card_was_written(
         assert cifar.main(arguments(colours, run)) == 130
     assert not (run / "run.json").exists()
     assert cifar.main(arguments(colours, run, "--resume")) == 0
-    same_bits(load_file(run / "model.safetensors"), undisturbed)
+    assert same_weights(load_file(run / "model.safetensors"), undisturbed)
     assert not (run / "last.ckpt").exists()
 
 

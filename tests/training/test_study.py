@@ -1,6 +1,5 @@
-"""The promises of studies and measurements: tables say what the runs say, an interrupted study goes on, the
-int8 version is compared on the same images. Oracles: the runs' own files, read here, and ONNX Runtime
-beside torch."""
+"""The promises of studies and measurements: tables agree with runs, an interrupted study resumes, int8 and
+fp32 are compared on the same images. Oracles: the runs' own files, and ONNX Runtime beside torch."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.training import image_folders, noise_image
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained
@@ -24,14 +24,8 @@ FEW = "--recipe plain --batch-size 8 --held-out 4 --precision fp32 --device cpu"
 @pytest.fixture(scope="module")
 def greys(tmp_path_factory) -> Path:
     """train/ and test/ of two classes: dark and light noise."""
-    root, draw = tmp_path_factory.mktemp("greys"), np.random.default_rng(0)
-    for part, count in (("train", 12), ("test", 6)):
-        for low, name in ((0, "dark"), (120, "light")):
-            (root / part / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = draw.integers(low, low + 130, (16, 16, 3), dtype=np.uint8)
-                Image.fromarray(pixels).save(root / part / name / f"{i:02}.png")
-    return root
+    classes = {"dark": noise_image(0, 130), "light": noise_image(120, 250)}
+    return image_folders(tmp_path_factory.mktemp("greys"), {"train": 12, "test": 6}, classes)
 
 
 @pytest.fixture
@@ -45,7 +39,7 @@ def run_study(data: Path, place: Path, *more: str) -> int:
     return study.main(["tiny", "--data", str(data), "--seeds", "2", *where, *more])
 
 
-def test_table_says_what_the_runs_say(greys, tmp_path, tiny):
+def test_table_agrees_with_the_runs(greys, tmp_path, tiny):
     assert run_study(greys, tmp_path) == 0
     document = json.loads((tmp_path / "results" / "tiny.json").read_text())
     text = (tmp_path / "results" / "tiny.md").read_text()
@@ -64,7 +58,7 @@ def test_table_says_what_the_runs_say(greys, tmp_path, tiny):
         assert image.format == "PNG"
 
 
-def test_interrupted_study_goes_on_without_repeating_finished_runs(greys, tmp_path, tiny, monkeypatch):
+def test_interrupted_study_resumes_without_repeating_finished_runs(greys, tmp_path, tiny, monkeypatch):
     fit, runs = Trainer.fit, []
 
     def fit_once(trainer, held_out, run):
@@ -134,7 +128,7 @@ def test_int8_version_is_smaller_and_measured_beside_fp32(trained, greys, tmp_pa
     assert not np.array_equal(quantize.onnx_runner(tmp_path / "int8.onnx")(pixels), ours)
 
 
-def test_int8_version_of_a_network_that_keeps_the_maximum_of_its_last_map(trained, greys, tmp_path, capsys):
+def test_int8_version_of_a_network_with_global_max_pooling(trained, greys, tmp_path, capsys):
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install -e .[export]")
     labels = from_pretrained(trained).labels
     net = create_model("resnet8_cifar", num_classes=len(labels), input_size=16)
@@ -163,7 +157,7 @@ def test_benchmark_variants_take_steps_of_the_same_size(variant, monkeypatch):
     assert next(steps) == bench.BATCH
 
 
-def test_benchmark_ends_when_the_images_do():
+def test_benchmark_ends_with_the_images():
     assert bench.images_per_second(iter([128] * 8), seconds=60) > 0
 
 

@@ -12,12 +12,16 @@ import shutil
 import signal
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from helpers.training import image_folders, noise_set
 from huggingface_hub import ModelCard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from safetensors.torch import load_file
 
@@ -85,32 +89,28 @@ def shape_image(kind: str, draw: np.random.Generator) -> Image.Image:
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory) -> Path:
     """train/ with 24 images a class and one broken file, test/ with 8 a class."""
-    root, draw = tmp_path_factory.mktemp("shapes"), np.random.default_rng(0)
-    for part, count in (("train", 24), ("test", 8)):
-        for kind in SHAPES:
-            (root / part / kind).mkdir(parents=True)
-            for i in range(count):
-                shape_image(kind, draw).save(root / part / kind / f"{i:02}.png")
+    classes = {kind: partial(shape_image, kind) for kind in SHAPES}
+    root = image_folders(tmp_path_factory.mktemp("shapes"), {"train": 24, "test": 8}, classes)
     (root / "train" / "circle" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     return root
 
 
 def command(data: Path, run: Path, *more: str) -> int:
-    """The trainer's exit status, on the processor and in float32, where it is deterministic."""
+    """The trainer's exit status, on the CPU in float32, where it is deterministic."""
     fixed = ["--recipe", "tiny", "--held-out", "9", "--device", "cpu", "--precision", "fp32"]
     return cifar.main(["resnet20_cifar", "--data", str(data), "--out", str(run), *fixed, *more])
 
 
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory) -> Path:
-    """A whole run; its tests read it and change nothing."""
+    """A finished run; tests only read it."""
     directory = tmp_path_factory.mktemp("runs") / "whole"
     assert command(shapes, directory) == 0
     return directory
 
 
 def stop_after_the_first_epoch(data: Path, run: Path) -> int:
-    """The exit status of a run that meets Ctrl-C there."""
+    """The exit status of a run that is interrupted there."""
     save = Trainer.save
 
     def save_and_stop(trainer, directory):
@@ -130,21 +130,13 @@ def stopped(shapes, tmp_path) -> Path:
 
 
 def outcome(run: Path) -> tuple[bytes, list[list[float]]]:
-    """The kept weights, which may be an early epoch's, and every epoch's exact figures but its times."""
+    """The kept weights, and every epoch's exact figures except times."""
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     figures = sorted(HISTORY_KEYS - {"seconds", "images_per_second"})
     return (run / "model.safetensors").read_bytes(), [[line[name] for name in figures] for line in lines]
 
 
-def noise_set(count: int, side: int = 12, seed: int = 0) -> ImageSet:
-    """Noise, labelled by position."""
-    images = torch.from_numpy(
-        np.random.default_rng(seed).integers(0, 256, (count, 3, side, side), dtype=np.uint8)
-    )
-    return ImageSet(images, torch.arange(count), tuple(map(str, range(count))), "noise")
-
-
-# The held-out split
+# The validation split
 
 
 @pytest.fixture
@@ -158,13 +150,13 @@ def test_split_puts_every_image_in_exactly_one_part(uneven_labels):
     assert sorted(torch.cat(parts).tolist()) == list(range(1000))
 
 
-def test_held_out_part_has_each_class_in_proportion(uneven_labels):
+def test_validation_set_has_each_class_in_proportion(uneven_labels):
     _, held_out = split_held_out(uneven_labels, 100, seed=0)
     counts = torch.bincount(uneven_labels[held_out], minlength=3).tolist()
     assert counts == [pytest.approx(expected, abs=1) for expected in (60, 30, 10)]
 
 
-def test_split_is_the_seeds(uneven_labels):
+def test_split_depends_on_the_seed(uneven_labels):
     first, again, other = (set(split_held_out(uneven_labels, 100, seed)[1].tolist()) for seed in (0, 0, 1))
     assert first == again and len(first & other) < 30
 
@@ -213,7 +205,7 @@ def test_each_epoch_has_an_order_of_its_own():
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
 
 
-def test_what_is_shown_of_an_image_does_not_depend_on_the_batch_size():
+def test_crops_and_flips_do_not_depend_on_the_batch_size():
     data = noise_set(40)
     assert same(shown(data, batch_size=40, epoch=3), shown(data, batch_size=7, epoch=3))
 
@@ -224,7 +216,7 @@ def test_another_seed_or_epoch_shows_other_crops(other):
     assert not same(shown(data, 40), shown(data, 40, **other))
 
 
-def test_two_epochs_show_both_sides_of_every_image():
+def test_two_epochs_in_a_row_show_every_image_flipped_once():
     data = noise_set(40)
     first, second = shown(data, 40, epoch=4, pad=0), shown(data, 40, epoch=5, pad=0)
     for i, image in enumerate(data.images):
@@ -232,13 +224,13 @@ def test_two_epochs_show_both_sides_of_every_image():
         assert torch.equal(left, image) and torch.equal(right, image.flip(2))
 
 
-def test_first_sides_are_mixed():
+def test_flips_are_mixed():
     data = noise_set(200)
     upright = sum(torch.equal(seen, data.images[i]) for i, seen in shown(data, 200, pad=0).items())
     assert 60 < upright < 140
 
 
-def test_crops_are_those_of_a_border_of_four_reflected_pixels():
+def test_crops_are_cut_from_a_reflected_border_of_four_pixels():
     data = noise_set(300)
     places = set()
     for i, seen in shown(data, 300).items():
@@ -282,8 +274,8 @@ VIEWS = {mode: Preprocess((3, 32, 32), "bilinear", 0.5, mode) for mode in ("cent
 
 
 @pytest.mark.parametrize("view", [*VIEWS.values(), Preprocess((1, 32, 32), mean=(0.5,), std=(0.2,))])
-def test_a_network_is_measured_on_what_it_predicts_from(shapes, tmp_path, capsys, view):
-    """One published by another library, say, that looks at the middle only, or sees no colours."""
+def test_a_network_is_evaluated_with_its_own_preprocessing(shapes, tmp_path, capsys, view):
+    """Also one from another library that crops the middle, or takes grey images."""
     (tmp_path / "test").symlink_to(shapes / "test")
     model = create_model("resnet20_cifar", num_classes=3, in_chans=view.input_size[0]).eval()
     model.labels, model.preprocess = ("circle", "square", "stripe"), view
@@ -327,9 +319,9 @@ def folder_of(root: Path, **parts: str) -> Path:
     return root
 
 
-def test_other_classes_in_the_held_out_part_are_noticed_before_training(tmp_path):
+def test_other_classes_in_the_validation_set_are_noticed_before_training(tmp_path):
     data = folder_of(tmp_path, train="ant bee wasp", val="ant wasp", test="ant bee wasp")
-    with pytest.raises(DataError, match="has classes .*'bee'.*val"):
+    with pytest.raises(DataError, match=r"has classes .*'bee'.*val"):
         check_parts(str(data))
 
 
@@ -350,7 +342,7 @@ def test_class_without_a_test_image_is_noticed_before_training(tmp_path):
         check_parts(str(tmp_path))
 
 
-def test_all_that_is_left_can_be_trained_on(shapes, tmp_path, capsys):
+def test_every_image_outside_the_validation_set_can_be_trained_on(shapes, tmp_path, capsys):
     assert command(shapes, tmp_path / "all", "--train-images", "64", "--epochs", "1") == 0
     assert command(shapes, tmp_path / "none", "--train-images", "0") == 2
     assert command(shapes, tmp_path / "many", "--train-images", "65") == 2
@@ -375,15 +367,15 @@ def test_cifar10_offline_says_what_to_do(monkeypatch):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(datasets, "CIFAR10", offline)
-    with pytest.raises(DataError, match="could not be downloaded .*give --data an image folder"):
+    with pytest.raises(DataError, match=r"could not be downloaded .*give --data an image folder"):
         load_data("cifar10", "train", whole_image((32, 32)))
 
 
-def test_cifar10_is_what_torchvision_has(monkeypatch):
+def test_cifar10_is_torchvisions(monkeypatch):
     from torchvision import datasets
 
     class Ten:
-        classes = ["airplane", "automobile"]
+        classes = ("airplane", "automobile")
 
         def __init__(self, root, train, download):
             assert download
@@ -408,11 +400,7 @@ def test_rate_rises_and_falls_in_straight_lines(progress, factor):
     assert one_cycle(progress, warmup=0.2) == pytest.approx(factor)
 
 
-def test_without_warmup_the_rate_starts_at_its_peak():
-    assert [one_cycle(progress, warmup=0) for progress in (0, 0.25, 1)] == [1, 0.75, 0]
-
-
-def test_rate_factors_do_not_pile_up():
+def test_rate_factors_do_not_accumulate():
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.4)
     for factor in (0.5, 0.1, 0.5):
         set_lr_factor([optimizer], factor)
@@ -420,7 +408,7 @@ def test_rate_factors_do_not_pile_up():
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (144, 16), (32, 64)])
-def test_orthogonalised_matrix_turns_as_its_argument_does_with_singular_values_near_one(shape):
+def test_orthogonalised_matrix_keeps_its_singular_vectors_with_values_near_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
     inside = u.T @ orthogonalise(matrix) @ vt.T  # diagonal where the singular vectors are kept
@@ -474,7 +462,7 @@ def test_every_parameter_has_one_optimizer_and_norms_and_biases_do_not_decay(kin
     assert decay[id(model.fc.weight)] == decay[id(model.conv1.weight)] == 0.5
 
 
-def test_muon_moves_every_convolution_but_the_first():
+def test_muon_trains_every_convolution_but_the_first():
     model = create_model("resnet20_cifar")
     muon, _ = build_optimizers(model, RECIPES["fast"])
     turned = {id(p) for p in muon.param_groups[0]["params"]}
@@ -482,7 +470,7 @@ def test_muon_moves_every_convolution_but_the_first():
     assert turned == {id(w) for w in convs[1:]}
 
 
-def test_the_shifts_of_norms_can_have_a_rate_of_their_own():
+def test_batch_norm_biases_can_have_a_rate_of_their_own():
     model = create_model("resnet18_cifar")
     recipe = replace(RECIPES["fast"], lr=0.02, bias_lr=5.0, muon_momentum=0.6)
     muon, rest = build_optimizers(model, recipe, {"bn1.bias": 0.5})
@@ -516,17 +504,17 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness):
     )
 
 
-@pytest.mark.parametrize(("count", "classes", "size"), [(2, 2, 0.03), (6, 3, 0.03), (20, 2, 0.01)])
-def test_temperature_of_a_few_images_that_are_all_right_is_a_number(count, classes, size):
-    for seed in range(20):
-        logits = size * torch.randn(count, classes, generator=torch.Generator().manual_seed(seed))
-        assert 1 / 20 <= fit_temperature(logits, logits.argmax(1)) <= 20
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(st.lists(st.lists(st.floats(-0.1, 0.1, width=32), min_size=2, max_size=2), min_size=2, max_size=20))
+def test_temperature_of_a_few_images_that_are_all_correct_is_within_its_bounds(rows):
+    logits = torch.tensor(rows)
+    assert 1 / 20 <= fit_temperature(logits, logits.argmax(1)) <= 20
 
 
 def test_calibration_error_is_the_gap_in_fifteen_bins():
     draw = np.random.default_rng(0)
     probabilities = draw.dirichlet([0.3] * 4, 500)
-    # Right six times in ten however sure: too sure in some bins, not sure enough in others.
+    # Correct six times in ten whatever the confidence: over- and underconfident bins.
     labels = np.where(draw.random(500) < 0.6, probabilities.argmax(1), draw.integers(0, 4, 500))
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     expected = 0.0
@@ -538,11 +526,10 @@ def test_calibration_error_is_the_gap_in_fifteen_bins():
     assert expected > 0.05 and measured == pytest.approx(expected, abs=1e-5)
 
 
-def test_flip_augmentation_adds_the_logits_of_the_mirrored_image():
+def test_flip_tta_adds_the_logits_of_the_mirrored_image():
     torch.manual_seed(0)
     model = create_model("lenet5", in_chans=3, input_size=16).eval()
-    data = noise_set(200, side=16)
-    data = ImageSet(data.images, data.labels % 10, tuple("abcdefghij"), "noise")
+    data = noise_set(200, side=16, classes=10)
     photos = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in data.images]
     with torch.no_grad():
         plain = model(model.preprocess.batch(photos))
@@ -553,11 +540,10 @@ def test_flip_augmentation_adds_the_logits_of_the_mirrored_image():
     assert [results["top1"], results["top1_flip_tta"]] == pytest.approx(shares)
 
 
-def test_shift_augmentation_weighs_the_image_as_much_as_all_its_shifts():
+def test_shift_tta_weighs_the_image_as_much_as_all_its_shifts():
     torch.manual_seed(0)
     model = create_model("lenet5", in_chans=3, input_size=16).eval()
-    data = noise_set(200, side=16)
-    data = ImageSet(data.images, data.labels % 10, tuple("abcdefghij"), "noise")
+    data = noise_set(200, side=16, classes=10)
     pixels = data.images.numpy()
     padded = np.pad(pixels, ((0, 0), (0, 0), (1, 1), (1, 1)), "reflect")
     answers = []
@@ -593,19 +579,19 @@ def test_training_cost_is_three_forward_passes_without_the_images_gradient(side)
 # A whole run
 
 
-def test_run_directory_is_whole(run):
+def test_run_directory_is_complete(run):
     assert {file.name for file in run.iterdir()} == RUN_FILES
     with Image.open(run / "curves.png") as image:
         assert image.format == "PNG" and min(image.size) > 200
 
 
-def test_trained_network_loads_and_knows_its_classes(run):
+def test_trained_network_loads_with_its_classes(run):
     model = from_pretrained(run)
     assert model.labels == ("circle", "square", "stripe") and model.config.num_classes == 3
     assert model.calibration.energy_threshold is not None
 
 
-def test_history_has_a_whole_line_for_each_epoch(run):
+def test_history_has_a_complete_line_for_each_epoch(run):
     lines = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
@@ -620,14 +606,14 @@ def test_low_resolution_epochs_cost_less(run):
     assert pflops[0] == pytest.approx(pflops[1] * (24 / 32) ** 2, rel=1e-3) and pflops[1] == pflops[2]
 
 
-def test_run_says_what_it_was_made_from(run, shapes):
+def test_run_records_data_command_and_seed(run, shapes):
     facts = json.loads((run / "run.json").read_text())
     assert (facts["train_images"], facts["held_out_images"], facts["results"]["images"]) == (63, 9, 24)
     assert facts["command"].startswith(f"python -m training.cifar resnet20_cifar --data {shapes}")
     assert facts["seed"] == 0 and facts["recipe"]["epochs"] == 3
 
 
-def test_kept_weights_are_those_of_the_best_held_out_epoch(run):
+def test_kept_weights_are_those_of_the_epoch_with_the_best_validation_accuracy(run):
     facts = json.loads((run / "run.json").read_text())
     accuracies = [json.loads(line)["val_acc"] for line in (run / "history.jsonl").read_text().splitlines()]
     assert facts["val_acc"] == max(accuracies) == accuracies[facts["best_epoch"] - 1]
@@ -656,7 +642,7 @@ def test_batch_larger_than_the_data_trains(shapes, tmp_path):
     assert facts["epochs_run"] == 2 and facts["recipe"]["batch_size"] > facts["train_images"]
 
 
-def test_measuring_part_is_read_once_after_the_last_epoch(shapes, tmp_path, monkeypatch):
+def test_the_test_set_is_read_once_after_the_last_epoch(shapes, tmp_path, monkeypatch):
     read = []
 
     def noted(load):
@@ -724,12 +710,6 @@ def test_changed_images_are_noticed(shapes, tmp_path):
     assert files.fingerprint() != again
 
 
-def test_stopped_run_says_how_to_go_on_and_can(shapes, tmp_path, capsys):
-    assert stop_after_the_first_epoch(shapes, tmp_path) == 130
-    assert f"stopped and saved in {tmp_path}; the same command with --resume" in capsys.readouterr().err
-    assert (tmp_path / "last.ckpt").exists() and not (tmp_path / "run.json").exists()
-
-
 def test_resumed_run_ends_in_the_same_bits(stopped, run, shapes):
     assert command(shapes, stopped, "--resume") == 0
     assert outcome(stopped) == outcome(run)
@@ -768,9 +748,7 @@ def test_resume_with_something_else_is_refused(stopped, shapes, capsys, change, 
     assert (stopped / "last.ckpt").read_bytes() == before
 
 
-def test_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(
-    shapes, tmp_path, monkeypatch, capsys
-):
+def test_a_loss_of_nan_ends_the_run_and_keeps_the_last_good_state(shapes, tmp_path, monkeypatch, capsys):
     save = Trainer.save
 
     def save_and_blow_up(trainer, directory):
@@ -786,7 +764,7 @@ def test_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_state(
     assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["net"].values())
 
 
-def test_last_step_of_an_epoch_cannot_save_a_broken_state(shapes, tmp_path, monkeypatch, capsys):
+def test_a_broken_state_is_not_saved_after_the_last_step_of_an_epoch(shapes, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(RECIPES, "wild", Recipe(epochs=2, batch_size=64, lr=1e38))  # one step an epoch
     assert command(shapes, tmp_path, "--recipe", "wild") == 2
     assert "the held-out loss became" in capsys.readouterr().err
@@ -794,8 +772,8 @@ def test_last_step_of_an_epoch_cannot_save_a_broken_state(shapes, tmp_path, monk
 
 
 @pytest.mark.parametrize("broken", ["loss", "statistics"])
-def test_a_state_that_could_not_go_on_is_not_saved(tmp_path, broken):
-    """With fp16 a step whose loss is no number is skipped, so the weights alone would look whole."""
+def test_a_state_with_nan_is_not_saved(tmp_path, broken):
+    """With fp16 a step with a loss of nan is skipped, so the weights alone would look fine."""
     data, recipe = noise_set(8, side=32), replace(TINY, batch_size=4)
     preprocess = Preprocess((3, 32, 32), mean=(0.5,) * 3, std=(0.25,) * 3)
     net = create_model("resnet20_cifar", num_classes=8)
@@ -819,17 +797,15 @@ def test_file_is_replaced_whole_or_not_at_all(tmp_path):
         target.write(b"ne")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(TrainingError, match="No space left on device.*Make room"):
+    with pytest.raises(TrainingError, match=r"No space left on device.*Make room"):
         write_atomically(file, half)
     assert [f.name for f in tmp_path.iterdir()] == ["state"] and file.read_text() == "old"
     write_atomically(file, lambda target: target.write(b"new"))
     assert [f.name for f in tmp_path.iterdir()] == ["state"] and file.read_text() == "new"
 
 
-@pytest.mark.parametrize("held_out", ["9", "5000"])
-def test_unusable_data_is_one_line(shapes, tmp_path, capsys, held_out):
-    data = tmp_path / "absent" if held_out == "9" else shapes
-    assert command(data, tmp_path / "run", "--held-out", held_out) == 2
+def test_too_large_a_validation_set_is_one_line(shapes, tmp_path, capsys):
+    assert command(shapes, tmp_path / "run", "--held-out", "5000") == 2
     assert capsys.readouterr().err.splitlines()[-1].startswith("training.cifar: ")
 
 

@@ -127,12 +127,12 @@ def test_modes_fit_every_kind_of_network(name, mode):
 
 
 def test_pattern_that_decides_for_nothing_is_an_error():
-    with pytest.raises(ValueError, match="'layer9'.* decide for no parameter"):
+    with pytest.raises(ValueError, match=r"'layer9'.* decide for no parameter"):
         share_of_each(["conv1.weight", "fc.weight"], (("layer9", 1.0), ("", 0.0)))
 
 
 def test_parameter_that_no_pattern_matches_is_an_error():
-    with pytest.raises(ValueError, match="no pattern matches parameter conv1.weight"):
+    with pytest.raises(ValueError, match=r"no pattern matches parameter conv1.weight"):
         share_of_each(["conv1.weight", "fc.weight"], (("fc", 1.0),))
 
 

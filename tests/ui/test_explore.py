@@ -5,9 +5,7 @@ import contextlib
 import json
 import random
 import re
-import time
 import xml.etree.ElementTree as ET
-from statistics import median
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -224,18 +222,6 @@ def test_every_kind_of_layer_has_words():
     kinds = {row.op for name in list_models() for row in trace(name)}
     assert {"conv", "batch_norm", "linear"} <= kinds
     assert {f"op_{kind}" for kind in kinds} <= TEXT.keys()
-
-
-def test_two_designs_are_answered_within_150_milliseconds():
-    sides, _ = explore_page.arrival({})
-    controls = {name: designs.values(side.config) for name, side in sides.items()}
-    times = []
-    for _ in range(7):
-        designs.design.cache_clear()
-        started = time.process_time()  # a busy machine is not this handler's fault
-        explore_page.page("en", {name: explore_page.from_controls(side) for name, side in controls.items()})
-        times.append(time.process_time() - started)
-    assert median(times) < 0.150
 
 
 class Visitor:
