@@ -58,7 +58,7 @@ def load_outliers(options, recipe: Recipe, view: Preprocess) -> ImageSet | Folde
     return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
 
 
-def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> FolderSet:
+def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> ImageSet | FolderSet:
     """Images of other things: all below `folder`, or the training part of a data set, but for some classes.
 
     Args:

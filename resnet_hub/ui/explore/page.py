@@ -162,8 +162,15 @@ def drawing(language: str, name: str, design: Design, scale: float) -> str:
 def stage_rows(rows: list[Row]) -> list[list[Any]]:
     """Map, receptive field and cost of each stage."""
     return [
-        [s.name, shape(s), s.receptive_field, s.jump]
-        + [short(s.params), short(s.macs), memory(s.activation_bytes)]
+        [
+            s.name,
+            shape(s),
+            s.receptive_field,
+            s.jump,
+            short(s.params),
+            short(s.macs),
+            memory(s.activation_bytes),
+        ]
         for s in stages(rows)
     ]
 
