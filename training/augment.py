@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
-from training.data import DataError, FolderSet, ImageSet, normalise
+from training.data import DataError, Images, ImageSet, normalise
 from training.recipes import Recipe
 
 ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
@@ -150,7 +150,7 @@ class Feed:
 
     def __init__(
         self,
-        data: ImageSet | FolderSet,
+        data: Images,
         preprocess: Preprocess,
         recipe: Recipe,
         seed: int,

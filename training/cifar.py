@@ -14,6 +14,7 @@ from torch import nn
 
 from resnet_hub import create_model, list_models
 from resnet_hub.command import program_name
+from resnet_hub.models.base import Network
 from resnet_hub.models.flags import add_override_flags, overrides_from
 from training.augment import Feed
 from training.command import (
@@ -22,11 +23,11 @@ from training.command import (
     fit,
     load_images_to_train,
     new_trainer,
-    run_command,
     run_identity,
+    run_training,
     sized,
 )
-from training.data import ImageSet, measured_preprocess, whole_image
+from training.data import Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
@@ -45,7 +46,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def build_model(options, train: ImageSet) -> nn.Module:
+def build_model(options, train: Images) -> Network:
     """The network the command line asks for, fresh, for RGB images of the data's size and classes."""
     torch.manual_seed(options.seed)
     overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
@@ -93,7 +94,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_command("training.cifar", train, parse_arguments(arguments), arguments)
+    return run_training("training.cifar", train, parse_arguments(arguments), arguments)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from resnet_hub import from_pretrained
+from resnet_hub.command import INTERRUPTED, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
@@ -27,8 +27,7 @@ from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
 from training.data import (
     DataError,
-    FolderSet,
-    ImageSet,
+    Images,
     check_parts,
     find_data,
     in_memory,
@@ -63,18 +62,23 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_recipe_flags(parser, recipe)
 
 
-def run_command(
+def run_training(
     program: str, train: Callable[[argparse.Namespace, torch.device], None], options, arguments
 ) -> int:
-    """Train on this process's device; returns the exit status, 2 with one line on what is wrong."""
+    """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"
+    return run_command(program, lambda: start_or_resume(train, options))
+
+
+def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], options) -> int:
+    """Train as the state of the run directory says; 130 with what is kept when it is interrupted."""
+    if is_finished(options.out, options.resume):
+        return 0
+    keep_freed_memory()
     try:
-        if is_finished(options.out, options.resume):
-            return 0
-        keep_freed_memory()
         with process_group(pick_device(options.device)) as device:
             use_fast_kernels(device)
             train(options, device)
@@ -82,15 +86,12 @@ def run_command(
         if rank() == 0:
             message = f"stopped and saved in {options.out}; the same command with --resume goes on"
             print(message, file=sys.stderr)
-        return 130
-    except (TrainingError, ValueError, OSError, SafetensorError) as error:  # DataError is a ValueError
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
+        return INTERRUPTED
     except KeyboardInterrupt:
         is_kept = (options.out / "last.ckpt").exists()
         kept = f"--resume goes on from {options.out}/last.ckpt" if is_kept else "nothing was trained yet"
         print(f"\ninterrupted; {kept}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     return 0
 
 
@@ -148,7 +149,7 @@ def find_images_to_train(data: str, held_out: int | None, seed: int, view: Prepr
     return find_data(data, "train", view), find_data(data, "val", view)
 
 
-def some_of(train: ImageSet | FolderSet, count: int | None, seed: int) -> ImageSet | FolderSet:
+def some_of(train: Images, count: int | None, seed: int) -> Images:
     """`count` of the images, each class in proportion; None for all.
 
     Raises:
@@ -171,7 +172,7 @@ def class_counts(train) -> dict[str, int]:
         more = f" and {len(counts) - 12} more classes" if len(counts) > 12 else ""
         print(f"{len(train):,} training images: {shown}{more}")
         if max(counts) > 3 * max(min(counts), 1):
-            least, most = min(by_class, key=by_class.get), max(by_class, key=by_class.get)
+            least, most = (choose(by_class, key=by_class.__getitem__) for choose in (min, max))
             print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
     return by_class
 
@@ -201,9 +202,9 @@ def precision(options, device: torch.device) -> torch.dtype | None:
 
 def run_identity(
     model: Network,
-    training: ImageSet | FolderSet,
-    held_out: ImageSet | FolderSet,
-    outliers: ImageSet | FolderSet | None = None,
+    training: Images,
+    held_out: Images,
+    outliers: Images | None = None,
 ) -> dict:
     """What a checkpoint must have in common with a run that goes on from it: the network and all images."""
     return {
@@ -217,14 +218,14 @@ def run_identity(
 def new_trainer(
     net: nn.Module,
     recipe: Recipe,
-    data: ImageSet | FolderSet,
+    data: Images,
     preprocess: Preprocess,
     options,
     device: torch.device,
     *,
     identity: dict,
     shares: dict[str, float] | None = None,
-    outliers: ImageSet | FolderSet | None = None,
+    outliers: Images | None = None,
 ) -> Trainer:
     """A trainer of `net` on `data` as the flags say.
 

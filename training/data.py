@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import local_rank, wait
 from training.tiny_imagenet import find_files as tiny_imagenet
@@ -32,7 +33,7 @@ PARTS = ("train", "val", "test")
 TEST_ONE_IN = 7  # of a folder without parts
 
 
-class DataError(ValueError):
+class DataError(Refusal):
     """A data set that cannot be used; the message is one line for a person."""
 
 
@@ -118,6 +119,9 @@ class FolderSet:
         return _checksum(self.classes, self.labels, listed.encode())
 
 
+Images = ImageSet | FolderSet
+
+
 def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
     sum_ = zlib.crc32(rest, zlib.crc32(repr((classes, labels.tolist())).encode()))
     return f"{len(labels)} images, checksum {sum_:08x}"
@@ -129,12 +133,12 @@ def whole_image(size: tuple[int, int], channels: int = 3) -> Preprocess:
     return Preprocess(input_size=(channels, *size), crop_pct=1.0, mean=half, std=half)
 
 
-def load_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
+def load_data(data: str, part: str, view: Preprocess) -> Images:
     """A part of `data` as `find_data` finds it, in memory where it fits."""
     return in_memory(find_data(data, part, view))
 
 
-def find_data(data: str, part: str, view: Preprocess) -> ImageSet | FolderSet:
+def find_data(data: str, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
@@ -234,7 +238,7 @@ def find_images(
     return FolderSet(tuple(files), labels, classes, str(folder), view)
 
 
-def in_memory(data: ImageSet | FolderSet) -> ImageSet | FolderSet:
+def in_memory(data: Images) -> Images:
     """The images read, broken files listed on stderr and left out, or as they are where that would take
     more than `IN_MEMORY_BYTES`.
 
@@ -306,7 +310,7 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
 
 
-def measured_preprocess(data: ImageSet | FolderSet, most: int = 10_000) -> Preprocess:
+def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
     """The whole image, normalised by channel means and deviations of `most` training images or all."""
     index = torch.arange(0, len(data), max(len(data) // most, 1))
     counts = torch.zeros(3, 256, dtype=torch.double)

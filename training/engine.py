@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,11 +27,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from resnet_hub.errors import Refusal
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
-from training.data import DataError, FolderSet, ImageSet, normalise
+from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import Recipe
@@ -40,7 +42,7 @@ AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float1
 STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
 
 
-class TrainingError(RuntimeError):
+class TrainingError(Refusal):
     """Training cannot go on; the message says why and what is kept."""
 
 
@@ -72,7 +74,7 @@ def write_atomically(path: Path, write: Callable) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         temporary.unlink(missing_ok=True)
         why = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -107,7 +109,7 @@ def training_flops(
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yields whether Ctrl-C (or SIGTERM) was received; a second Ctrl-C interrupts at once."""
-    asked = []
+    asked: list[int] = []
 
     def ask(signum, frame) -> None:
         if asked and signum == signal.SIGINT:
@@ -179,7 +181,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         amp_dtype: torch.dtype | None = None,
-        outliers: ImageSet | FolderSet | None = None,
+        outliers: Images | None = None,
         shares: dict[str, float] | None = None,
         teacher: Callable[[Tensor], Tensor] | None = None,
         compiled: bool = False,
@@ -194,9 +196,7 @@ class Trainer:
         self.averaged = _averaged(self.net, recipe.ema)
         self.optimizers = build_optimizers(self.net, recipe, shares)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
-        self.forward = torch.compile(self.net) if compiled else self.net
-        if world_size() > 1:
-            self.forward = DistributedDataParallel(self.forward, broadcast_buffers=False)
+        self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
         self.still = frozen_norms(self.net)
         self.epoch = self.step = 0
         self.seconds = 0.0  # of this epoch, over all sessions
@@ -206,9 +206,9 @@ class Trainer:
         self.best: dict = {"val_acc": -1.0, "epoch": 0}
         self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
         self.log = log or (lambda name, value, images: None)
+        shown = 1 + recipe.outlier_share * (outliers is not None)  # images, for each training image
         self._flops = {
-            side: training_flops(self.net, self._shape(side), device, teacher)
-            * (1 + recipe.outlier_share * (outliers is not None))
+            side: shown * training_flops(self.net, self._shape(side), device, teacher)
             for side in set(self.sides())
         }
 
@@ -227,7 +227,7 @@ class Trainer:
         """The weights that are evaluated and kept: averaged ones where the recipe averages."""
         return self.net if self.averaged is None else self.averaged.module
 
-    def fit(self, held_out: ImageSet | FolderSet, run: Path) -> None:
+    def fit(self, held_out: Images, run: Path) -> None:
         """Train the epochs that are left, writing `last.ckpt` and `history.jsonl` as it goes.
 
         Raises:
@@ -381,7 +381,7 @@ class Trainer:
             )
         return value
 
-    def finish_epoch(self, held_out: ImageSet | FolderSet, run: Path) -> None:
+    def finish_epoch(self, held_out: Images, run: Path) -> None:
         """Measure the held-out images, add a line to the history, keep the best weights, save."""
         loss, correct, images = self._summed_sums().tolist()
         share_buffers(self.kept)
@@ -492,6 +492,10 @@ class Trainer:
         self.net.eval()
 
 
+def _distributed(net: Any) -> Any:
+    return DistributedDataParallel(net, broadcast_buffers=False) if world_size() > 1 else net
+
+
 def _averaged(net: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
 
@@ -506,7 +510,7 @@ def _difference(then, now) -> str:
 @torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
 def predict_logits(
     net: nn.Module,
-    data: ImageSet | FolderSet,
+    data: Images,
     preprocess: Preprocess,
     *,
     view: Callable[[Tensor], Tensor] | None = None,

@@ -20,13 +20,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import program_name
+from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from training.command import find_images_to_train
-from training.data import DataError, ImageSet, in_memory, load_data
+from training.data import DataError, Images, in_memory, load_data
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
@@ -66,7 +66,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     return (gaps.abs().sum() / len(labels)).item()
 
 
-def calibrate(model, held_out: ImageSet) -> Calibration:
+def calibrate(model, held_out: Images) -> Calibration:
     """Temperature and unfamiliarity threshold from held-out images alone."""
     logits, labels = predict_logits(model, held_out, model.preprocess)
     energy = logits.logsumexp(1)
@@ -105,7 +105,7 @@ def shift(x: Tensor, pixels: int) -> Tensor:
     return F.pad(x, (1, 1, 1, 1), "reflect")[:, :, top : top + height, top : top + width]
 
 
-def measure(model, test: ImageSet, shifts: bool = False, unknown: Sequence[UnknownSet] = ()) -> dict:
+def measure(model, test: Images, shifts: bool = False, unknown: Sequence[UnknownSet] = ()) -> dict:
     """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
 
     Args:
@@ -167,7 +167,7 @@ def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
     return (logits.topk(k).indices == labels[:, None]).any(1).float().mean().item()
 
 
-def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, options, more: dict) -> None:
+def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options, more: dict) -> None:
     """Calibrate the best weights, measure them on the test part and write the whole run directory.
 
     `run.json` comes last and replaces `last.ckpt`: until it stands, --resume does all of this again.
@@ -196,7 +196,7 @@ def finish_run(trainer: Trainer, model, train: ImageSet, held_out: ImageSet, opt
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
 
 
-def calibrate_and_measure(model, held_out: ImageSet, options) -> tuple[ImageSet, dict]:
+def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, dict]:
     """Fit the calibration on the validation set: the test images, and what `measure` returns."""
     model.eval()
     model.calibration = calibrate(model, held_out)
@@ -225,7 +225,7 @@ def write_again(model, options) -> None:
     write_json(run / "run.json", facts)
 
 
-def _some_predictions(model, test: ImageSet, count: int = 32) -> tuple[list, list[str], list[str]]:
+def _some_predictions(model, test: Images, count: int = 32) -> tuple[list, list[str], list[str]]:
     """(images (H, W, 3) uint8, true labels, predicted labels) of images spread over the test part."""
     index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
     some = test.subset(index)
@@ -238,7 +238,7 @@ def _some_predictions(model, test: ImageSet, count: int = 32) -> tuple[list, lis
     return images, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
 
 
-def run_facts(trainer: Trainer, train: ImageSet, held_out: ImageSet, options) -> dict:
+def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
     """What a card says of how a run was made."""
     history = trainer.history
     last = history[trainer.best["epoch"] - 1]
@@ -278,7 +278,7 @@ def hardware(device: torch.device) -> str:
         if line.startswith("model name")
     ]
     used = torch.get_num_threads()
-    threads = "" if used >= os.cpu_count() else f", {used} used"
+    threads = "" if used >= (os.cpu_count() or 1) else f", {used} used"
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores{threads}"
 
 
@@ -300,26 +300,25 @@ def main(arguments: list[str] | None = None) -> int:
     add_unknown_flag(parser)
     add_device_flags(parser, precision=False)
     options = parser.parse_args(arguments)
-    try:
-        model = from_pretrained(options.checkpoint).to(pick_device(options.device))
-        if options.write:
-            write_again(model, options)
-            return 0
-        card = model_card(model)
-        test = load_data(options.data, "test", model.preprocess)
-        check_classes(model, test)
-        results = measure(model, test, shifts=options.tta, unknown=options.unknown)
-    except (ValueError, OSError) as error:  # DataError is a ValueError
-        print(f"training.evaluate: {error}", file=sys.stderr)
-        return 2
+    return run_command("training.evaluate", lambda: evaluate(options))
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
+    model = from_pretrained(options.checkpoint).to(pick_device(options.device))
+    if options.write:
+        write_again(model, options)
+        return 0
+    card = model_card(model)
+    test = load_data(options.data, "test", model.preprocess)
+    check_classes(model, test)
+    results = measure(model, test, shifts=options.tta, unknown=options.unknown)
     differences = card_differences(model, card, results)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
-        shown = ["top1", "top5", "calibration_error", "loss"] + [
-            "top1_flip_tta",
-            "top1_shift_tta",
-        ] * options.tta
+        shown = ["top1", "top5", "calibration_error", "loss"]
+        shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]
@@ -334,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if differences else 0
 
 
-def check_classes(model, test: ImageSet) -> None:
+def check_classes(model, test: Images) -> None:
     """Refuse data whose classes are not the model's.
 
     Raises:

@@ -21,6 +21,7 @@ from training.data import (
     PARTS,
     DataError,
     FolderSet,
+    Images,
     ImageSet,
     find_data,
     image_files,
@@ -38,7 +39,7 @@ def add_outliers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outliers", type=Path, metavar="DIR", help=words)
 
 
-def load_outliers(options, recipe: Recipe, view: Preprocess) -> ImageSet | FolderSet | None:
+def load_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
     """The images of `--outliers` as `view` cuts them; None without the flag.
 
     Raises:
@@ -58,7 +59,7 @@ def load_outliers(options, recipe: Recipe, view: Preprocess) -> ImageSet | Folde
     return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
 
 
-def facts(options, outliers: ImageSet | FolderSet | None) -> dict:
+def facts(options, outliers: Images | None) -> dict:
     """What a card says of the outliers; empty where there are none."""
     if outliers is None:
         return {}
@@ -66,7 +67,7 @@ def facts(options, outliers: ImageSet | FolderSet | None) -> dict:
     return {"outliers": {"data": name, "images": len(outliers)}}
 
 
-def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> ImageSet | FolderSet:
+def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> Images:
     """Images of other things: all below `folder`, or the training part of a data set, but for some classes.
 
     Args:
@@ -100,7 +101,7 @@ def _some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
-def jpeg_encoded(data: ImageSet | FolderSet, quality: int) -> ImageSet | FolderSet:
+def jpeg_encoded(data: Images, quality: int) -> Images:
     """Each image as a JPEG file of its own size and `quality` shows it.
 
     For outliers beside training images that are such files themselves: without it a network tells the two
@@ -129,7 +130,7 @@ def positions(
     return drawn
 
 
-def outlier_feed(outliers: ImageSet | FolderSet, feed: Feed) -> Feed:
+def outlier_feed(outliers: Images, feed: Feed) -> Feed:
     """The outliers as `feed` shows its own images, but not mixed: they have no labels to mix."""
     recipe = replace(feed.recipe, mixup=0.0, cutmix=0.0)
     return Feed(outliers, feed.preprocess, recipe, feed.seed + 1, feed.device)

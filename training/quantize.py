@@ -24,7 +24,7 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.interop.onnx import export_onnx
 from resnet_hub.models.base import Network
-from training.data import FolderSet, ImageSet, find_data, in_memory, normalise
+from training.data import Images, find_data, in_memory, normalise
 from training.engine import TrainingError, write_json
 from training.evaluate import check_classes
 
@@ -78,7 +78,7 @@ def torch_runner(model: Network) -> Runner:
 
 
 def batches_of(
-    data: ImageSet | FolderSet, model: Network, count: int, size: int = 128
+    data: Images, model: Network, count: int, size: int = 128
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(normalised pixels, labels), `size` at a time, of `count` images spread evenly over `data`."""
     index = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
@@ -87,7 +87,7 @@ def batches_of(
 
 
 def compare(
-    runners: dict[str, Runner], model: Network, test: ImageSet | FolderSet, rounds: int
+    runners: dict[str, Runner], model: Network, test: Images, rounds: int
 ) -> dict[str, dict[str, float]]:
     """Accuracy, agreement with fp32, and milliseconds an image for batches of 1 and of 32."""
     labels, answers = predictions(runners, model, test)
@@ -105,7 +105,7 @@ def compare(
 
 
 def predictions(
-    runners: dict[str, Runner], model: Network, test: ImageSet | FolderSet
+    runners: dict[str, Runner], model: Network, test: Images
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The labels (N,) of the test images, and each runner's predicted classes (N,)."""
     labels: list[np.ndarray] = []

@@ -11,6 +11,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ from training.command import (
     fit,
     load_images_to_train,
     new_trainer,
-    run_command,
     run_identity,
+    run_training,
     sized,
 )
 from training.data import ImageSet, normalise, whole_image
@@ -234,10 +235,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     mode = "given" if options.rate else chosen_mode(options.mode, len(training), model.config)
     rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
     shares = freeze(model, rates)
-    is_local = pretrained.revision == "local"
-    facts = {
-        # A directory by its whole path, which nobody takes for a repository's name.
-        "base_model": str(Path(options.weights).resolve()) if is_local else pretrained.source,
+    facts: dict[str, Any] = {
+        "base_model": base_model(pretrained, options.weights),
         "mode": mode,
         "rates": [list(rate) for rate in rates],
         "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -248,7 +247,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
     identity = run_identity(model, training, held_out)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
-    net, shown, kept_out = model, training, held_out
+    net: nn.Module = model
+    shown, kept_out = training, held_out
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
         recipe = on_features(recipe)
         shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
@@ -262,13 +262,18 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     finish_run(trainer, model, training, held_out, options, facts)
 
 
+def base_model(pretrained: Network, weights: str) -> str | None:
+    """What the card calls the source: a directory by its whole path, which is not taken for a repository."""
+    return str(Path(weights).resolve()) if pretrained.revision == "local" else pretrained.source
+
+
 def forward_flops(model: Network) -> float:
     """Floating-point operations of one image's way through the network."""
     return 2.0 * totals(trace(model.config)).macs
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_command("training.transfer", train, parse_arguments(arguments), arguments)
+    return run_training("training.transfer", train, parse_arguments(arguments), arguments)
 
 
 if __name__ == "__main__":

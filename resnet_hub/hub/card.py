@@ -55,7 +55,7 @@ AUGMENTATIONS = {
 }
 
 
-def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str) -> str:
+def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str, half: bool = False) -> str:
     """The model card of a network; the same facts make the same card.
 
     Args:
@@ -63,18 +63,21 @@ def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str) -
         facts: what a run recorded (its `run.json`, or `run_facts` of an earlier card); None for a network
             that was not trained here.
         load_from: repository or directory for the card's loading examples.
+        half: the weights are stored as float16, which the fact `weights_dtype` records.
 
     Returns:
         Markdown with YAML front matter that `huggingface_hub.ModelCard` parses; all below it lies in one
         generated block (see `card_merge`), which ends with the facts.
     """
-    run = public_facts(facts) if facts else None
+    stored_as = {"weights_dtype": "float16"} if half else {}
+    run = public_facts(facts | stored_as) if facts else None
     stated = figures.gathered(model, facts["results"], model.calibration.detections) if facts else {}
     card = ModelCard.from_template(
         card_data=_front_matter(model, run, stated, load_from),
         template_path=str(TEMPLATE),
         **_network_context(model, load_from),
         **(_run_context(run, stated) if run else {"facts": None}),
+        is_half=(run or stored_as).get("weights_dtype") == "float16",
         summary=_summary(model, run),
         limits=_limits(model, run),
     )

@@ -9,7 +9,10 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from resnet_hub.models.base import Network
 
 SECTIONS = RESULTS, CALIBRATION, UNFAMILIAR, CLASSES, CONFUSION = (
     "results", "calibration", "unfamiliar", "classes", "confusion",
@@ -92,7 +95,7 @@ class Entry(NamedTuple):
     line: str
 
 
-def gathered(model, results: dict[str, Any], detections: Iterable[tuple]) -> dict[str, Any]:
+def gathered(model: Network, results: dict[str, Any], detections: Iterable[tuple]) -> dict[str, Any]:
     """The figures of a model and what was measured of it, rounded as cards state them.
 
     Args:

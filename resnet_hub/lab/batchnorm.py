@@ -93,10 +93,11 @@ def modes(mean: float, std: float, batches: int, seed: int = 0) -> Modes:
     x = torch.randn(64, 1, generator=draw) * std + mean
     for _ in range(batches):
         norm.train()(x := torch.randn(64, 1, generator=draw) * std + mean)
-    kept = norm.running_mean.item(), norm.running_var.item()
+    kept = [norm.state_dict()[name].item() for name in ("running_mean", "running_var")]
     evaluated = norm.eval()(x)
     trained = norm.train()(x)  # last, as it moves the running statistics once more
-    return Modes(*((y.mean().item(), y.std(correction=0).item()) for y in (trained, evaluated)), *kept)
+    shown = [(y.mean().item(), y.std(correction=0).item()) for y in (trained, evaluated)]
+    return Modes(shown[0], shown[1], *kept)
 
 
 def needless_bias(bias: float, order: str = "conv-BN-ReLU", seed: int = 0) -> Bias:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike
 
 from resnet_hub.errors import Refusal
 from resnet_hub.lab.bounds import one_of, within
@@ -48,7 +49,7 @@ class Shifted:
     changed: float
 
 
-def pool(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Pooled:
+def pool(grid: ArrayLike, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Pooled:
     """Pool the last two axes of `grid` (..., H, W) as `torch.nn.functional` does.
 
     Padding counts as minus infinity for "max" and as zeros for "average" (torch's default
@@ -75,7 +76,7 @@ def pool(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) ->
     return Pooled(values, used, float(1 - used.mean()))
 
 
-def shift_test(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Shifted:
+def shift_test(grid: ArrayLike, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Shifted:
     """Pool a map and the same map shifted one pixel to the right.
 
     Pooling with a stride is not invariant to a shift. (The course shows a mirror image by mistake.)
@@ -86,14 +87,14 @@ def shift_test(grid, kind: str, kernel: int = 2, stride: int = 2, padding: int =
     return Shifted(moved, before, after, float((before != after).mean()))
 
 
-def _windows(grid, kernel: int, stride: int, padding: int, fill: float) -> np.ndarray:
+def _windows(grid: np.ndarray, kernel: int, stride: int, padding: int, fill: float) -> np.ndarray:
     edges = [(0, 0)] * (grid.ndim - 2) + [(padding, padding)] * 2
     padded = np.pad(grid, edges, constant_values=fill)
     windows = sliding_window_view(padded, (kernel, kernel), axis=(-2, -1))[..., ::stride, ::stride, :, :]
     return windows.reshape(*windows.shape[:-2], kernel * kernel)
 
 
-def _used(grid, winners: np.ndarray | None, kernel: int, stride: int, padding: int) -> np.ndarray:
+def _used(grid: np.ndarray, winners: np.ndarray | None, kernel: int, stride: int, padding: int) -> np.ndarray:
     """Inputs that some window reads; with `winners` (positions in their windows), only those."""
     numbers = np.arange(grid.size).reshape(grid.shape)
     windows = _windows(numbers, kernel, stride, padding, -1)

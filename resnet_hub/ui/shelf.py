@@ -173,9 +173,14 @@ class Shelf:
                 raise TooLarge(source, size)
             announce(size)
 
-        where = {"token": self._token(source), "tqdm_class": tqdm_class, "before_download": check}
         with self._cache(source) as cache:
-            checkpoint = fetch_checkpoint(source, cache_dir=cache, **where)
+            checkpoint = fetch_checkpoint(
+                source,
+                token=self._token(source),
+                cache_dir=cache,
+                tqdm_class=tqdm_class,
+                before_download=check,
+            )
             return load_checkpoint(checkpoint).to(pick_device(self.device))
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:

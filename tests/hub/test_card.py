@@ -19,7 +19,7 @@ from resnet_hub.hub.card import card_figures, card_results, measured_figures, re
 from resnet_hub.hub.card_merge import END, merged, split_front_matter
 from resnet_hub.hub.fetch import SHIPPED, shipped_names
 from resnet_hub.hub.figures import Figure
-from resnet_hub.interop.convert import preprocess_words
+from resnet_hub.interop.onnx import preprocess_words
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
@@ -276,6 +276,15 @@ def test_a_card_names_no_folder_of_the_machine(path):
 
 def test_data_with_a_slash_in_its_name_keeps_it():
     assert "of cats / dogs." in render_card(trained(), FACTS | {"data": "cats / dogs"}, load_from="x/y")
+
+
+def test_a_card_of_half_precision_weights_says_so_and_is_made_again_from_its_facts(card):
+    line = "Weights are stored in half precision and widened on loading."
+    text = render_card(trained(), FACTS, load_from="somebody/my_run", half=True)
+    facts = run_facts(text)
+    assert facts["weights_dtype"] == "float16"
+    assert render_card(trained(), facts, load_from="somebody/my_run") == text
+    assert [row for row in text.splitlines() if line in row] == [line] and line not in card
 
 
 TRANSFER = FACTS | {

@@ -17,7 +17,7 @@ from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
 from resnet_hub.ui.shelf import Shelf
 
 if TYPE_CHECKING:
-    from resnet_hub.hub.load import Calibration
+    from resnet_hub.models.calibration import Calibration
 
 OVERLAY_SIDE = 256
 GRADIENT = ",".join(f"rgb({r},{g},{b})" for r, g, b in VIRIDIS)
@@ -70,10 +70,10 @@ def revision(language: str, name: str) -> str:
 
 def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:
     """A heat map (h, w), 0 to 1, in viridis over the network's input."""
-    side = tuple(max(OVERLAY_SIDE * n // max(seen.size), 1) for n in seen.size)
-    smooth = np.asarray(Image.fromarray(heat.astype(np.float32)).resize(side, Image.Resampling.BILINEAR))
-    image = seen.convert("RGB").resize(side, Image.Resampling.NEAREST)
-    return Image.blend(image, viridis(smooth), 0.6)
+    width, height = (max(OVERLAY_SIDE * n // max(seen.size), 1) for n in seen.size)
+    smooth = Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    image = seen.convert("RGB").resize((width, height), Image.Resampling.NEAREST)
+    return Image.blend(image, viridis(np.asarray(smooth)), 0.6)
 
 
 def model_info(shelf: Shelf, language: str) -> str:

@@ -231,7 +231,7 @@ def guess_cell(language: str, guessed: tuple[str, float] | None) -> dict[str, st
 
 def confusion(language: str, many: Many, column: int) -> dict[str, Any] | None:
     """Our guesses (rows) against one reference's (columns), counted; None where none can be compared."""
-    pairs = [(row.ours[0], row.theirs[column][0]) for row in many.rows if row.theirs[column] is not None]
+    pairs = [(row.ours[0], their[0]) for row in many.rows if (their := row.theirs[column]) is not None]
     if not pairs:
         return None
     counts, same = Counter(pairs), sum(ours == theirs for ours, theirs in pairs)

@@ -238,7 +238,8 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
         names = reference_names(reference, language)
         keys, missing = load_references(references, names, model, download_bar(progress))
         facts = [references.get(key).facts for key in keys]
-        many = Many(*look(files, model, keys), ours, facts, missing)
+        readable, rows, broken = look(files, model, keys)
+        many = Many(readable, rows, broken, ours, facts, missing)
         return many_page(language, many), many
 
     chosen = [upload, asked.model, asked.reference, language]
@@ -267,7 +268,8 @@ def first_guesses(
 
 def family_guide(given: Page, tab: gr.Tab) -> None:
     """The folded section with every network; filled when the tab is opened."""
-    language, seconds = given.language, {}  # measured latencies by network, for every visitor
+    language = given.language
+    seconds: dict[str, float] = {}  # measured latencies by network, for every visitor
     section = gr.Accordion(open=False, elem_id="family")
     with given.text(section, label="family"):
         given.text(gr.Markdown(), value="family_intro")

@@ -87,7 +87,7 @@ def read(
         Refusal: for the first value that is not possible.
     """
     published = published_config(model)
-    wishes = {
+    wishes: dict[str, Any] = {
         "stem": stem,
         "input_size": _numbers("input_size", parse_size, input_size),
         "strides": _numbers("strides", parse_strides, strides),

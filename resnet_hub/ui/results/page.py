@@ -46,7 +46,7 @@ def study(language: str, name: str) -> Markup:
 def inset(language: str, name: str | None) -> Markup:
     """A study under a topic of the lab, folded. Empty where it was not run."""
     shown = study(language, name) if name else Markup()
-    summary = say(language, "lab_study", title=title(language, name)) if shown else ""
+    summary = say(language, "lab_study", title=title(language, name)) if name and shown else ""
     return render("results/inset.html", summary=summary, study=shown)
 
 

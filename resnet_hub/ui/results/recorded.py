@@ -51,7 +51,7 @@ def load(name: str) -> dict[str, Any] | None:
     Raises:
         Unreadable: for a file of another shape.
     """
-    if name not in recorded():
+    if RESULTS is None or name not in recorded():
         return None
     try:
         document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))

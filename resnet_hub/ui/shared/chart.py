@@ -107,8 +107,8 @@ def axis(values: Sequence[float], base: int | None) -> Axis:
     """An axis that holds all values: powers of `base`, or steps of 1, 2 or 5 times a power of ten."""
     least, most = min(values), max(values)
     if base:
-        low, high = (math.log(max(value, LEAST_SHOWN), base) for value in (least, most))
-        low, high = math.floor(low + 1e-9), max(math.floor(low) + 1, math.ceil(high - 1e-9))
+        first, last = (math.log(max(value, LEAST_SHOWN), base) for value in (least, most))
+        low, high = math.floor(first + 1e-9), max(math.floor(first) + 1, math.ceil(last - 1e-9))
         step = -(-(high - low) // 6)
         return Axis(tuple(float(base) ** power for power in range(low, high + step, step)), True)
     rough = max(most - least, 1e-9) / 4

@@ -26,7 +26,7 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
     progress(0, desc=say(language, "loading", model=source))
 
     def announce(size: int) -> None:
-        facts = {"model": source, "megabytes": f"{size / 1e6:.0f}"}
+        facts: dict[str, Any] = {"model": source, "megabytes": f"{size / 1e6:.0f}"}
         inform(language, "downloading", **facts)
         progress(0, desc=say(language, "downloading", **facts))
 

@@ -22,6 +22,8 @@ class WithoutStubs(MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path)
+        if spec is None or spec.loader is None:
+            return spec
         load = spec.loader.exec_module
 
         def load_without_writer(module) -> None:
@@ -29,7 +31,7 @@ class WithoutStubs(MetaPathFinder):
             if hasattr(module, WRITER):  # renamed in another version: then the start is only slower
                 setattr(module, WRITER, lambda *_: None)
 
-        spec.loader.exec_module = load_without_writer
+        spec.loader.exec_module = load_without_writer  # type: ignore[method-assign]
         return spec
 
 

@@ -12,8 +12,8 @@ from resnet_hub.ui.shared.text import say, short
 
 
 def draw(language: str, values: Values) -> list[Markup]:
-    entered = [each for each in timeline.MILESTONES if each.top5_error]
-    errors = [(f"{each.year} {each.name}", each.top5_error, f"{each.top5_error:g} %") for each in entered]
+    entered = [(each, each.top5_error) for each in timeline.MILESTONES if each.top5_error]
+    errors = [(f"{each.year} {each.name}", error, f"{error:g} %") for each, error in entered]
     return [
         bar_chart(language, "error_axis", errors, colours=(BLUE,)),
         history(language),
