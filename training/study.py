@@ -56,8 +56,8 @@ STARTS = {"10 classes": "resnet20_cifar10", "200 classes": "resnet18_tiny_imagen
 STUDIES = {
     "outliers": Study(
         question="What does learning from images of other things (outlier exposure, arXiv 1812.04606) "
-        "cost in accuracy, and how many images of things that neither network was shown are then noticed, at 5 % "
-        "false alarms? The runs are short; the shipped networks learned for longer and notice more.",
+        "cost in accuracy, and how many images of things that neither network was shown does it then notice, "
+        "at 5 % false alarms? The runs are short; the shipped networks learned for longer and notice more.",
         arms={
             "without outliers": "resnet20_cifar",
             "with outliers": f"resnet20_cifar --outliers {OUTLIERS} --outlier-jpeg 75 --outliers-except "
