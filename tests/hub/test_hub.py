@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.hub.fetch import SHIPPED, CheckpointError
 from resnet_hub.hub.load import read_preprocess
-from resnet_hub.interop.convert import input_shape
+from resnet_hub.interop.onnx import input_shape
 from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import network_class
 from resnet_hub.models.calibration import Calibration
