@@ -96,11 +96,12 @@ def test_a_zeroed_branch_returns_its_input_as_far_as_the_relu_lets_it():
 )
 def test_shapes_through_a_block_are_those_of_the_real_one(block, inside, outside, stride, size):
     from resnet_hub.config import ResNetConfig
-    from resnet_hub.models.resnet import ResidualBlock
+    from resnet_hub.models.resnet import BasicBlock, Bottleneck
 
     found = residual.block_shapes(block, inside, outside, stride, size)
     width = outside // (4 if block == "bottleneck" else 1)
-    real = ResidualBlock(ResNetConfig(name="x", block=block), inside, width, stride)
+    kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+    real = kind(ResNetConfig(name="x", block=block), inside, width, stride)
     shapes = {}
     for name, module in real.named_modules():
         if isinstance(module, nn.Conv2d):

@@ -28,7 +28,7 @@ def test_the_names_are_the_published_ones():
         resnet18 resnet34 resnet50 resnet101 resnet152 wide_resnet50_2 plain18 plain34 resnet18_cifar
         resnet34_cifar resnet50_cifar resnet101_cifar resnet20_cifar resnet32_cifar resnet44_cifar
         resnet56_cifar resnet110_cifar plain20_cifar plain56_cifar wrn16_4_cifar wrn28_10_cifar lenet5 alexnet
-        vgg16 vgg_cifar resnet8_cifar simple_resnet cifar10net"""
+        vgg16 vgg_cifar resnet8_cifar resnet8_wide_cifar resnet18_64px simple_resnet cifar10net"""
     assert sorted(list_models()) == sorted(published.split())
 
 

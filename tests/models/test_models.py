@@ -109,6 +109,8 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
         ("alexnet", {}, 62_378_344),
         ("vgg16", {}, 138_357_544),
         ("resnet8_cifar", {}, 1_973_186),
+        ("resnet8_wide_cifar", {}, 3_742_530),
+        ("resnet18_64px", {}, 7_774_058),
         ("simple_resnet", {}, 2_777_674),
         ("cifar10net", {}, 4_507_722),
     ],

@@ -113,7 +113,7 @@ def test_a_grid_of_another_size_and_a_file_that_is_not_an_upload_are_refused():
     ):
         assert "notice wrong" in lab.follow("en", "pooling", raw)[0]
     secret = {"input": "photo", "photo": "/etc/passwd"}
-    assert "no longer there" in lab.follow("en", "pooling", secret)[0]
+    assert "The file is gone" in lab.follow("en", "pooling", secret)[0]
 
 
 @pytest.mark.parametrize(
