@@ -71,7 +71,7 @@ def test_a_shift_by_one_pixel_is_no_mirror_image_and_changes_what_is_pooled():
     [("max", 9), ("max", 2, 0), ("max", 2, 2, 2), ("median",), ("max", 7, 1, 0), ("max", float("nan"))],
 )
 def test_a_window_that_cannot_be_is_refused(arguments):
-    with pytest.raises(ValueError, match="allowed|known"):
+    with pytest.raises(ValueError, match=r"allowed|known"):
         pooling.pool(np.zeros((6, 6)), *arguments)
     with pytest.raises(ValueError, match="longest side"):
         pooling.pool(np.zeros((6, 129)), "max")
@@ -383,5 +383,5 @@ def test_bounds_name_the_value_and_what_is_allowed():
         lambda: residual.block_shapes("basic", 64, 10**6, 1, 56),
         lambda: batchnorm.modes(0, 1, 10**9),
     ):
-        with pytest.raises(ValueError, match="is not allowed; give .+ to .+"):
+        with pytest.raises(ValueError, match=r"is not allowed; give .+ to .+"):
             call()

@@ -545,7 +545,7 @@ def test_batch_norm_can_be_added_to_and_removed_from_a_baseline():
 def test_another_image_size_is_refused_and_the_error_says_what_to_do(name):
     net = on_meta(create_model, name)
     chans, (height, width) = net.config.in_chans, net.config.input_size
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="input_size") as caught:
         net(torch.empty(2, chans, height + 8, width, device=META))
     text = str(caught.value)
     assert name in text and str((2, chans, height + 8, width)) in text and f"{chans}x{height}x{width}" in text
