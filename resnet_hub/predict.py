@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
 
-DEFAULT_MODEL = "resnet20_cifar10"
+DEFAULT_MODEL = "resnet18_tiny_imagenet"
 MARKS = {"unfamiliar": "   (unlike the training images: do not trust this)", "unsure": "   (unsure)"}
 BATCH = 64  # images through the network at once
 

@@ -221,7 +221,8 @@ def write_again(model, options) -> None:
     count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
     _, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
-    model.save_pretrained(run, card=render_card(model, facts, load_from=run.name), half=options.half)
+    card = render_card(model, facts, load_from=run.name, half=options.half)
+    model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
 
 
