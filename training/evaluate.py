@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,7 +121,7 @@ def measure(model, test: Images, shifts: bool = False, unknown: Sequence[Unknown
     classes = len(test.classes)
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
     confusion = confusion.view(classes, classes)
-    results = {
+    results: dict[str, Any] = {
         "images": len(labels),
         "top1": right.float().mean().item(),
         "top5": _in_top(logits, labels, min(5, classes)),

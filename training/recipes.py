@@ -221,8 +221,8 @@ RECIPES = {
         cutmix=1.0,
         low_res=48,
         low_res_until=0.5,
-        expects="resnet18_64px --input 64, 95,000 images of Tiny ImageNet: 60.1 % of 5,000 for validation; with "
-        "--cutmix 0 --label-smoothing 0.1 59.6 %; 9.4 PFLOPs",
+        expects="resnet18_64px --input 64, 95,000 images of Tiny ImageNet: 60.1 % of 5,000 for validation; "
+        "with --cutmix 0 --label-smoothing 0.1 59.6 %; 9.4 PFLOPs",
     ),
     # arXiv 1512.03385 section 4.2: 64,000 steps of 128 with drops at 32,000 and 48,000. Its crops are cut
     # from a black border and all parameters decay; here the border is reflected and norms are spared.
