@@ -58,7 +58,7 @@ def question(page: Page) -> tuple[gr.Image, gr.Dropdown]:
     shelf = page.shelf
     photo = gr.Image(sources=["upload", "webcam", "clipboard"], type="filepath", height=300, elem_id="photo")
     page.text(photo, label="photo", placeholder="drop")
-    page.text(examples_for(photo, "examples"), label="examples")
+    examples_for(page, photo, "examples")
     page.text(gr.Markdown(elem_classes="fine-print"), value="example_sources")
     model = gr.Dropdown(
         shelf.choices("en"), value=DEFAULT_MODEL, allow_custom_value=shelf.takes_any, elem_id="model"
@@ -133,7 +133,7 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
         prediction = infer(uploaded(image), source)
     seconds = time.perf_counter() - started
     recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar))
-    return Shown(prediction, source, model.revision, model.calibration)
+    return Shown(prediction, source, model.revision, model.calibration, list(model.labels))
 
 
 def wire_look(page: Page, parts: Parts) -> None:
