@@ -18,8 +18,8 @@ SENTENCES = {
 PLURAL = ("binoculars", "sunglasses", "swimming trunks")
 MASS = (
     "brass", "broccoli", "carbonara", "chain mail", "chocolate sauce", "confectionery", "corn", "dough",
-    "eggnog", "guacamole", "hay", "ice cream", "mashed potato", "red wine", "spaghetti squash", "sunscreen", "thatch",
-    "toilet tissue", "velvet", "wool",
+    "eggnog", "guacamole", "hay", "ice cream", "mashed potato", "red wine", "spaghetti squash", "sunscreen",
+    "thatch", "toilet tissue", "velvet", "wool",
 )  # fmt: skip
 
 

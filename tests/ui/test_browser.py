@@ -82,7 +82,7 @@ def test_a_broken_file_takes_the_answer_away_and_the_next_photo_works(open_page,
 def test_examples_and_messages_follow_the_language(open_page, tmp_path):
     page = open_page()
     page.get_by_label("日本語").check()
-    page.locator("#examples button.gallery-item").first.click()
+    page.locator("#examples button[data-example]").first.click()
     expect(page.locator("#panel .verdict")).to_contain_text("最も可能性が高いもの")
     expect(page.locator("#photo")).to_contain_text("写真")
     page.reload()
