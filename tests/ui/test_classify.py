@@ -77,9 +77,9 @@ def test_the_command_and_the_page_have_the_same_english_sentences():
     assert {key: TEXT[f"answer_{key}"]["en"] for key in SENTENCES} == SENTENCES
 
 
-AN = """African elephant, American alligator, American lobster, Arabian camel, Egyptian cat, abacus, academic gown,
-acorn, albatross, alp, altar, apron, espresso, hourglass, iPod, ice lolly, obelisk, oboe, orange, orangutan, organ,
-ox, umbrella, airplane, automobile"""
+AN = """African elephant, American alligator, American lobster, Arabian camel, Egyptian cat, abacus,
+academic gown, acorn, albatross, alp, altar, apron, espresso, hourglass, iPod, ice lolly, obelisk, oboe,
+orange, orangutan, organ, ox, umbrella, airplane, automobile"""
 BARE = """binoculars, brass, confectionery, guacamole, ice cream, mashed potato, sunglasses, swimming trunks,
 thatch"""
 
