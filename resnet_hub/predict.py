@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
 
-DEFAULT_MODEL = "resnet20_cifar10"
+DEFAULT_MODEL = "resnet18_tiny_imagenet"
 BATCH = 64  # images through the network at once
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,7 +121,7 @@ def measure(model, test: Images, shifts: bool = False, unknown: Sequence[Unknown
     classes = len(test.classes)
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
     confusion = confusion.view(classes, classes)
-    results = {
+    results: dict[str, Any] = {
         "images": len(labels),
         "top1": right.float().mean().item(),
         "top5": _in_top(logits, labels, min(5, classes)),
@@ -221,7 +222,8 @@ def write_again(model, options) -> None:
     count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
     _, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
-    model.save_pretrained(run, card=render_card(model, facts, load_from=run.name), half=options.half)
+    card = render_card(model, facts, load_from=run.name, half=options.half)
+    model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
 
 

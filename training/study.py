@@ -52,7 +52,7 @@ class Study:
     trainer: str = "cifar"
 
 
-STARTS = {"10 classes": "resnet20_cifar10", "200 classes": "resnet18_tiny_imagenet"}
+STARTS = {"10 classes": "resnet20_cifar10", "200 classes": "resnet18_tiny_imagenet --input 96"}
 STUDIES = {
     "outliers": Study(
         question="What does learning from images of other things (outlier exposure, arXiv 1812.04606) "
@@ -183,7 +183,7 @@ STUDIES = {
             for start, weights in STARTS.items()
             for mode in MODES
         },
-        common="--recipe transfer --precision fp32",
+        common="--recipe transfer --precision bf16",
         budget=(None, 20),
         trainer="transfer",
     ),

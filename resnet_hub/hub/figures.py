@@ -110,7 +110,13 @@ def gathered(model: Network, results: dict[str, Any], detections: Iterable[tuple
     given["unfamiliar"] = {w: {"images": n, "flagged": share} | more.get(w, {}) for w, n, share in detections}
     given["labels"] = list(model.labels)
     keys = ["labels", "images", *(figure.key for figure in FIGURES), "unfamiliar", "per_class", "confusion"]
-    return {key: _rounded(given[key]) for key in keys if given.get(key) not in (None, {})}
+    shown = {
+        key: len(model.labels) <= most
+        for key, most in (("confusion", MOST_CROSSED), ("per_class", MOST_LISTED))
+    }
+    return {
+        key: _rounded(given[key]) for key in keys if given.get(key) not in (None, {}) and shown.get(key, True)
+    }
 
 
 def _rounded(value: Any) -> Any:
