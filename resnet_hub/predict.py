@@ -25,6 +25,7 @@ from resnet_hub.command import BAD_INPUT, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from resnet_hub.models.base import Network
 
 DEFAULT_MODEL = "resnet18_tiny_imagenet"
-MARKS = {"unfamiliar": "   (unlike the training images: do not trust this)", "unsure": "   (unsure)"}
 BATCH = 64  # images through the network at once
 
 
@@ -253,9 +253,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _as_text(path: str, prediction: Prediction) -> str:
-    mark = MARKS.get(prediction.certainty or "", "")
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    return "\n".join([path + mark, *lines, ""])
+    return "\n".join([f"{path}: {statement(prediction.certainty, prediction.top)}", *lines, ""])
 
 
 def _as_json(
