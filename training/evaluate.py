@@ -161,6 +161,8 @@ def measured_calibration(model, results: dict) -> Calibration:
     shares = {name: round(results[name][0], 4) for name in measured if name in results}
     found = results["unfamiliar"].items()
     detections = tuple((what, one["images"], round(one["flagged"][0], 4)) for what, one in found)
+    if count := sum(one["images"] for _, one in found):
+        shares["firm_unknown"] = round(sum(one["images"] * one["firm"] for _, one in found) / count, 4)
     return replace(model.calibration, detections=detections, **shares)
 
 

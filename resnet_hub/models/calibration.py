@@ -25,6 +25,7 @@ class Calibration:
             not measured.
         firm_share: share of the test images that are answered firmly, 0 to 1.
         firm_right: share of those answers that is right.
+        firm_unknown: share of the images of other things that are answered firmly all the same.
     """
 
     temperature: float = 1.0
@@ -34,6 +35,7 @@ class Calibration:
     firm_threshold: float | None = None
     firm_share: float | None = None
     firm_right: float | None = None
+    firm_unknown: float | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:

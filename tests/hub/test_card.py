@@ -125,7 +125,9 @@ def test_text_states_the_fact(text, fact):
 def test_card_admits_where_most_strange_images_pass_unnoticed(share, admitted):
     model = trained()
     model.calibration = Calibration(1.0, 2.0, 0.05, (("ants and bees", 244, share),))
-    assert ("misses most images of ants and bees" in render_card(model, FACTS, load_from="x/y")) is admitted
+    results = RESULTS | {"unfamiliar": {}}
+    text = render_card(model, FACTS | {"results": results}, load_from="x/y")
+    assert ("misses most images of ants and bees" in text) is admitted
 
 
 def test_sgd_run_does_not_mention_muon():

@@ -85,7 +85,9 @@ def details(language: str, shown: Shown) -> list[str]:
         if calibration.firm_right is not None:
             lines.append(say(language, "firm_right", **odds(calibration.firm_right)))
         lines.append(say(language, "uncalibrated" if calibration.temperature == 1.0 else "calibrated"))
-    if count := sum(count for _, count, _ in calibration.detections):
+    if calibration.firm_unknown is not None:
+        lines.append(say(language, "firm_unknown", **odds(calibration.firm_unknown)))
+    elif count := sum(count for _, count, _ in calibration.detections):
         missed = sum(count * (1 - share) for _, count, share in calibration.detections) / count
         lines.append(say(language, "missed", **odds(missed)))
     if calibration.false_alarms is not None:
