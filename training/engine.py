@@ -10,7 +10,6 @@ import copy
 import ctypes
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_atomically
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
 from training import outliers as exposure
@@ -60,28 +60,6 @@ def keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
-
-
-def write_atomically(path: Path, write: Callable) -> None:
-    """Call `write(binary file)`, then put the result in place in one step, safe from a power cut.
-
-    Raises:
-        TrainingError: when the disk is full or not writable; what stood at `path` is kept.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainingError(
-            f"{path} cannot be written ({why}); what was saved before is kept. "
-            "Make room or allow writing, then repeat the command, for a training run with --resume"
-        ) from error
 
 
 def write_json(path: Path, value) -> None:

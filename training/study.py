@@ -18,9 +18,10 @@ from typing import Any
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_atomically
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
-from training.engine import TrainingError, write_atomically, write_json
+from training.engine import TrainingError, write_json
 
 RESULTS = Path(__file__).with_name("results")
 PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"

@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from resnet_hub.files import write_together
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
@@ -21,11 +22,14 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None)
     """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one made of what is known)."""
     text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
     card = card or render_card(model, load_from=directory.name)
-    directory.mkdir(parents=True, exist_ok=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-    (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-    (directory / CARD_FILE).write_text(card, encoding="utf-8")
+    write_together(
+        {
+            directory / WEIGHTS_FILE: lambda file: file.write(save(tensors, metadata={"format": "pt"})),
+            directory / CONFIG_FILE: lambda file: file.write(text.encode()),
+            directory / CARD_FILE: lambda file: file.write(card.encode()),
+        }
+    )
 
 
 def push_checkpoint(

@@ -13,17 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_atomically, write_together
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
 from resnet_hub.hub.load import (
     check_maps,
@@ -163,17 +166,20 @@ def save(model: Network, out: Path, layout: str) -> None:
             f"{layout} has no network like this {model.config.name}: the weights would not load there, or "
             "load silently wrong; keep it as a resnet_hub checkpoint"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     if layout == "onnx":
         export_onnx(model, out)
     elif out.suffix == ".safetensors":
-        save_file(_bare(model.state_dict()), out, metadata={"format": "pt"})
+        write_atomically(out, lambda file: file.write(_safetensors(model.state_dict())))
     else:
-        torch.save(_bare(model.state_dict()), out)
+        write_atomically(out, lambda file: torch.save(_bare(model.state_dict()), file))
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+
+def _safetensors(state: dict[str, Tensor]) -> bytes:
+    return as_safetensors(_bare(state), metadata={"format": "pt"})
 
 
 def _save_transformers(model: Network, out: Path) -> None:
@@ -181,12 +187,14 @@ def _save_transformers(model: Network, out: Path) -> None:
         "config.json": config_to_transformers(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for file, values in documents.items():
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        (out / file).write_text(text, encoding="utf-8")
-    state = to_transformers(_bare(model.state_dict()))
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    texts = {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in documents.items()}
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents["model.safetensors"] = _safetensors(to_transformers(model.state_dict()))
+    write_together({out / name: partial(_write, content) for name, content in contents.items()})
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 # The command
