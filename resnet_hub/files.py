@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from resnet_hub.errors import Refusal
@@ -15,17 +16,23 @@ Writer = Callable[[BinaryIO], Any]
 NEXT_STEP = "Make room or allow writing, then repeat the command, for a training run with --resume"
 
 
-def write_atomically(path: Path, write: Writer) -> None:
+def write_atomically(path: Path, write: Writer, keep: Path | None = None) -> None:
     """Call `write(binary file)`, then put the result in place in one step, safe from a power cut.
+
+    Args:
+        keep: where what stood at `path` is kept; None replaces it.
 
     Raises:
         Refusal: when the disk is full or not writable; what stood at `path` is kept.
     """
-    write_together({path: write})
+    write_together({path: write}, {} if keep is None else {path: keep})
 
 
-def write_together(writers: Mapping[Path, Writer]) -> None:
+def write_together(writers: Mapping[Path, Writer], keep: Mapping[Path, Path] = MappingProxyType({})) -> None:
     """Write several files and put them in place once all of them are on the disk, in the given order.
+
+    Args:
+        keep: path -> where what stood there is kept.
 
     Raises:
         Refusal: when one cannot be written; what stood at every path is kept.
@@ -36,12 +43,14 @@ def write_together(writers: Mapping[Path, Writer]) -> None:
             with _one_line(path):
                 _make_folder(path.parent, unfinished)
                 unfinished.callback(_remove, temporaries[path])
-                with temporaries[path].open("wb") as file:
+                with temporaries[path].open("w+b") as file:
                     write(file)
                     file.flush()
                     os.fsync(file.fileno())
         for path, temporary in temporaries.items():
             with _one_line(path):
+                if path in keep and path.exists():
+                    path.replace(keep[path])
                 temporary.replace(path)
         unfinished.pop_all()
 

@@ -26,12 +26,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from resnet_hub.errors import Refusal
+from resnet_hub.command import handled
 from resnet_hub.files import write_atomically
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
+from training import checkpoint
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
+from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
@@ -40,10 +42,6 @@ from training.recipes import Recipe
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
 AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float16)}
 STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
-
-
-class TrainingError(Refusal):
-    """Training cannot go on; the message says why and what is kept."""
 
 
 class Stopped(Exception):
@@ -86,7 +84,7 @@ def training_flops(
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C (or SIGTERM) was received; a second Ctrl-C interrupts at once."""
+    """Yields whether a signal that `handled` names was received; a second Ctrl-C interrupts at once."""
     asked: list[int] = []
 
     def ask(signum, frame) -> None:
@@ -94,12 +92,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(signum)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(ask):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -425,7 +419,7 @@ class Trainer:
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             # First: what a crash between the two leaves out of last.ckpt is run and written again.
             write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
-            write_atomically(run / "last.ckpt", lambda file: torch.save(self.state(), file))
+            checkpoint.write(run, self.state())
         wait()
 
     def _summed_sums(self) -> Tensor:
@@ -434,18 +428,12 @@ class Trainer:
         return summed(sums.to(self.device, copy=True)).cpu() if world_size() > 1 else sums
 
     def load(self, run: Path) -> None:
-        """Continue from `run/last.ckpt`.
+        """Continue from `run/last.ckpt`, or where it is damaged from the one before it.
 
         Raises:
             TrainingError: when that file cannot be read or belongs to another network, recipe, seed or data.
         """
-        path = run / "last.ckpt"
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # whatever unpickling a damaged file raises
-            why, is_barred = str(error).splitlines()[0], isinstance(error, OSError)
-            next_step = "look at its permissions" if is_barred else "delete it"
-            raise TrainingError(f"{path} cannot be read ({why}); {next_step}") from error
+        path, state = checkpoint.read(run, self.device)
         for key, value in self.identity.items():
             if state.get(key) != value:
                 raise TrainingError(
