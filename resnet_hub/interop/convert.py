@@ -27,9 +27,9 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.files import write_atomically, write_together
+from resnet_hub.hub.bounds import check_answers, check_header, check_maps
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
 from resnet_hub.hub.load import (
-    check_maps,
     disambiguate,
     from_pretrained,
     naming,
@@ -94,6 +94,7 @@ def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> Networ
         preprocess = preprocess_from_transformers(given, config)
         check_maps(config, preprocess.input_size[1:])
     with naming(checkpoint, checkpoint.weights):
+        check_header(checkpoint.weights)
         state = from_transformers(load_file(checkpoint.weights))
     model = filled(config, state, checkpoint.source)
     model.labels, model.preprocess = labels, preprocess
@@ -114,6 +115,7 @@ def _from_file(path: Path, name: str | None) -> Network:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
+            check_header(path)
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -140,7 +142,11 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Networ
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:4]]
         raise Refusal(f"{source} does not fit {config.name}: {' '.join(problems)[:400]}") from error
-    return model.eval()
+    try:
+        check_answers(model.eval())
+    except Refusal as error:
+        raise Refusal(f"{source}: {error}") from error
+    return model
 
 
 # Writing

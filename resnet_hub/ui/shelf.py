@@ -166,6 +166,7 @@ class Shelf:
 
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
         from resnet_hub.device import pick_device
+        from resnet_hub.hub.bounds import OWN, VISITORS
         from resnet_hub.hub.load import load_checkpoint
 
         def check(size: int) -> None:
@@ -181,7 +182,8 @@ class Shelf:
                 tqdm_class=tqdm_class,
                 before_download=check,
             )
-            return load_checkpoint(checkpoint).to(pick_device(self.device))
+            bounds = OWN if source in self.offered else VISITORS
+            return load_checkpoint(checkpoint, bounds).to(pick_device(self.device))
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
         """Where downloads go: what a visitor names is not kept on the disk, nor read from the owner's cache,
