@@ -5,13 +5,14 @@ The page answers before torch is imported; torch and the default model are loade
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
-from resnet_hub.ui.shared.startup import import_gradio_without_stubs
+from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 from resnet_hub.ui.shared.text import language_of
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "commas, or a file with one a line); by default visitors may name any public repository",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    parser.add_argument(
+        "--root-path",
+        type=root_path,
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        metavar="PATH",
+        help="where a reverse proxy serves the app, e.g. /resnet or https://example.org/resnet",
+    )
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     parser.add_argument("--operations", action="store_true", help="add a tab with latencies and errors")
     options = parser.parse_args(arguments)
@@ -74,6 +82,19 @@ def port(text: str) -> int:
         wanted = "give --port or GRADIO_SERVER_PORT a number from 1 to 65535"
         raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port: {wanted}")
     return int(text)
+
+
+def root_path(text: str) -> str:
+    """The path or address at which a reverse proxy serves the app.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    if text and not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~-]+)*/?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r} is no path like /resnet or address like https://a.org/b"
+        )
+    return text.rstrip("/")
 
 
 def model_list(text: str) -> tuple[str, ...]:
@@ -197,6 +218,7 @@ def launch(demo: "gr.Blocks", options: argparse.Namespace) -> None:
         server_name=options.host,
         server_port=options.port,
         share=options.share,
+        root_path=options.root_path,
         show_error=True,
         max_file_size="30mb",
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
@@ -217,12 +239,13 @@ def serve(options: argparse.Namespace) -> None:
         OSError: when the port is taken.
         ValueError: when the device is not on this machine or the checkpoint is broken.
     """
-    import_gradio_without_stubs()
-    from resnet_hub.ui.shelf import Shelf
+    with without_proxy(everywhere=not options.share):
+        import_gradio_without_stubs()
+        from resnet_hub.ui.shelf import Shelf
 
-    shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
-    demo = build_app(shelf, UPLOADS_KEPT, options.operations)
-    launch(demo, options)
+        shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
+        demo = build_app(shelf, UPLOADS_KEPT, options.operations)
+        launch(demo, options)
     warm_up(shelf)
     demo.block_thread()
 
