@@ -238,10 +238,7 @@ def serve(options: argparse.Namespace) -> None:
     watch(uploads, demo)
     launch(demo, options, limits, uploads)
     warm_up(shelf)
-    try:
-        demo.block_thread()
-    finally:
-        uploads.clear()
+    demo.block_thread()
 
 
 def watch(uploads: "Uploads", demo: "gr.Blocks") -> None:
@@ -255,6 +252,7 @@ def watch(uploads: "Uploads", demo: "gr.Blocks") -> None:
         path for block in [*demo.blocks.values()] for path in getattr(block, "keep_in_cache", ())
     }
     uploads.watch(forget)
+    uploads.clear_at_the_end()
 
 
 def print_limits(flags: list[str]) -> None:

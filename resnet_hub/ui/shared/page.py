@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 import gradio as gr
 from gradio.utils import get_upload_folder
 
+from resnet_hub.command import printable
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.text import LANGUAGES, say
@@ -106,7 +107,7 @@ def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
 
 def named(model: Any) -> str:
     """The name of a model that a visitor or a program gave, bounded before anything is done with it."""
-    return str(model or DEFAULT_MODEL)[:MOST_NAME].strip()
+    return printable(str(model or DEFAULT_MODEL)[:MOST_NAME]).strip()
 
 
 def uploaded(payload: Any) -> str | bytes:

@@ -6,7 +6,9 @@ off nor what an earlier run left. This one goes by the files that are there.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
+import math
 import os
 import shutil
 import signal
@@ -67,11 +69,10 @@ class Uploads:
         self.folder, self.seconds, self.every = folder, seconds, every
         self.held = 0  # bytes, at the last sweep
         self.kept: Callable[[], Iterable[str]] = lambda: ()  # what is no visitor's: the examples' copies
-        self.started = time.time()
 
-    def sweep(self, seconds: float | None = None) -> list[str]:
-        """Delete what is older, and folders left empty; the names of the files deleted."""
-        until = time.time() - (self.seconds if seconds is None else seconds)
+    def sweep(self, until: float | None = None) -> list[str]:
+        """Delete what is older, or from before a time, and empty folders; the names of the files deleted."""
+        until = time.time() - self.seconds if until is None else until
         kept, deleted, held = {os.path.realpath(path) for path in self.kept()}, [], 0
         for here, _, files in os.walk(self.folder, topdown=False):
             for name in files:
@@ -91,12 +92,14 @@ class Uploads:
         return deleted
 
     def clear(self) -> None:
-        """Delete what came since the start."""
+        """Delete everything, at the end."""
         self.kept = lambda: ()
-        self.sweep(seconds=0)
+        self.sweep(until=math.inf)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def watch(self, after: Callable[[list[str]], None] = lambda deleted: None) -> None:
-        """Sweep now and from now on, and clear at SIGTERM."""
+        """Sweep now and from now on."""
 
         def work() -> None:
             while True:
@@ -107,8 +110,11 @@ class Uploads:
 
         self.sweep()
         threading.Thread(target=work, name="uploads", daemon=True).start()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._end)
+
+    def clear_at_the_end(self) -> None:
+        """Clear at SIGTERM, and at an ordinary exit; to be called by the main thread."""
+        atexit.register(self.clear)
+        signal.signal(signal.SIGTERM, self._end)
 
     def _end(self, number: int, frame: object) -> None:
         self.clear()
