@@ -18,13 +18,12 @@ from resnet_hub.ui.shared.text import language_of
 if TYPE_CHECKING:
     import gradio as gr
 
+    from resnet_hub.ui.limits import Limits
     from resnet_hub.ui.shared.page import Page
+    from resnet_hub.ui.shared.uploads import Uploads
     from resnet_hub.ui.shelf import Shelf
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-
-UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
-SESSIONS_KEPT = 200  # Gradio keeps a copy of the page and its last answer for each
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -59,6 +58,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
     parser.add_argument("--operations", action="store_true", help="add a tab with latencies and errors")
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; may be repeated"
+    )
+    parser.add_argument("--limits", action="store_true", help="print every limit and its value, and exit")
     options = parser.parse_args(arguments)
     for model in options.model:
         if not Path(model, "config.json").is_file() and not is_repository_id(model):
@@ -131,12 +134,11 @@ def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
     return modules | ({"operations": operations} if with_operations else {})
 
 
-def build_app(shelf: "Shelf", uploads_kept: tuple[int, int], with_operations: bool = False) -> "gr.Blocks":
+def build_app(shelf: "Shelf", with_operations: bool = False) -> "gr.Blocks":
     """The page: title, language switch, tabs.
 
     Args:
         shelf: the models on offer.
-        uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
         with_operations: with the tab for whoever runs the app.
     """
     import gradio as gr
@@ -144,7 +146,7 @@ def build_app(shelf: "Shelf", uploads_kept: tuple[int, int], with_operations: bo
     from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.shared.page import Page, language_switch
 
-    with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
+    with gr.Blocks(title="resnet_hub") as demo:
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
             language = language_switch()
@@ -207,26 +209,33 @@ def warm_up(shelf: "Shelf") -> None:
     shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
 
 
-def launch(demo: "gr.Blocks", options: argparse.Namespace) -> None:
+def launch(demo: "gr.Blocks", options: argparse.Namespace, limits: "Limits", uploads: "Uploads") -> None:
     """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
+    from starlette.middleware import Middleware
 
     import resnet_hub
+    from resnet_hub.ui.shared.guard import Guard
+    from resnet_hub.ui.shared.page import EXAMPLES
 
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
-    demo.queue(default_concurrency_limit=4).launch(
+    # Direct calls would pass by the queue and all that it bounds.
+    queue = demo.queue(default_concurrency_limit=4, api_open=False, max_size=limits.waiting)
+    queue.launch(
         server_name=options.host,
         server_port=options.port,
         share=options.share,
         root_path=options.root_path,
         show_error=True,
-        max_file_size="30mb",
+        max_file_size=limits.upload_bytes,
+        allowed_paths=[str(EXAMPLES[0].parent)],  # else only where the app was started in their folder
+        app_kwargs={"middleware": [Middleware(Guard, limits=limits, uploads=uploads)]},
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(resnet_hub.__file__).parent / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
-        state_session_capacity=SESSIONS_KEPT,
+        state_session_capacity=limits.sessions,
         ssr_mode=False,
         prevent_thread_lock=True,
     )
@@ -241,17 +250,49 @@ def serve(options: argparse.Namespace) -> None:
     """
     with without_proxy(everywhere=not options.share):
         import_gradio_without_stubs()
+        from resnet_hub.ui.limits import read_limits
+        from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
-        shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
-        demo = build_app(shelf, UPLOADS_KEPT, options.operations)
-        launch(demo, options)
+        limits = read_limits(options.limit)
+        uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
+        shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
+        demo = build_app(shelf, options.operations)
+        watch(uploads, demo)
+        launch(demo, options, limits, uploads)
     warm_up(shelf)
     demo.block_thread()
 
 
+def watch(uploads: "Uploads", demo: "gr.Blocks") -> None:
+    """Delete visitors' files at their age, in the folder and from Gradio's own lists."""
+
+    def forget(deleted: list[str]) -> None:
+        for names in demo.temp_file_sets:
+            names.difference_update(deleted)
+
+    uploads.kept = lambda: {
+        path for block in [*demo.blocks.values()] for path in getattr(block, "keep_in_cache", ())
+    }
+    uploads.watch(forget)
+    uploads.clear_at_the_end()
+
+
+def print_limits(flags: list[str]) -> None:
+    """The table that `--limits` asks for.
+
+    Raises:
+        Refusal: for a limit that is not allowed.
+    """
+    from resnet_hub.ui.limits import read_limits, table
+
+    print(table(read_limits(flags)))
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    if options.limits:
+        return run_command("app.py", lambda: print_limits(options.limit))
     return run_command("app.py", lambda: serve(options))
 
 

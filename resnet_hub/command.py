@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,12 +13,17 @@ from contextlib import contextmanager
 INTERRUPTED = 130  # as a shell reports Ctrl-C
 BAD_INPUT = 2
 ONE_COMMAND = "resnet-hub"
-STOP_SIGNALS = (
-    "SIGINT",
-    "SIGTERM",
-    "SIGHUP",
-    "SIGUSR1",
-)  # the last two: of job schedulers
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last: a job scheduler's warning
+
+
+# Control characters (a terminal obeys some), lone surrogates (no encoding has them), and what turns the
+# direction of all that follows.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A stranger's text as any terminal, page and encoding can show it."""
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def program_name(module: str) -> str:
@@ -39,7 +45,7 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
         with handled(interrupt):
             return action() or 0
     except (ValueError, OSError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(printable(f"{program}: {error}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
-from resnet_hub.command import BAD_INPUT, program_name, run_command
+from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, load_image
@@ -243,14 +243,14 @@ def _run(options: argparse.Namespace) -> int:
     else:
         print("".join(_as_text(path, prediction) for path, prediction in results), end="")
     for path, message in errors:
-        print(f"resnet_hub.predict: {path}: {message}", file=sys.stderr)
+        print(printable(f"resnet_hub.predict: {path}: {message}"), file=sys.stderr)
     return BAD_INPUT if errors else 0
 
 
 def _as_text(path: str, prediction: Prediction) -> str:
     mark = "   (unlike the training images: do not trust this)" if prediction.unfamiliar else ""
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    return "\n".join([path + mark, *lines, ""])
+    return printable("\n".join([path + mark, *lines, ""]))
 
 
 def _as_json(

@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from resnet_hub.command import printable
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import totals, trace
@@ -202,7 +203,7 @@ def read_labels(values: dict[str, Any], config: ModelConfig) -> tuple[str, ...]:
         names = range(config.num_classes)
     elif isinstance(names, dict):  # timm allows {class: name}
         names = [name for _, name in sorted(names.items(), key=lambda pair: int(pair[0]))]
-    labels = tuple(str(name)[:MOST_NAME] for name in names)
+    labels = tuple(printable(str(name)[:MOST_NAME]) for name in names)
     if len(labels) != config.num_classes or len(set(labels)) != len(labels):
         raise Refusal(
             f"{len(labels)} label_names, {len(set(labels))} of them distinct, "

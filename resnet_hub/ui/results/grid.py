@@ -15,13 +15,16 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
 from resnet_hub.predict import classify
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.shared.errors import refusal
-from resnet_hub.ui.shared.page import uploaded
+from resnet_hub.ui.shared.page import MOST_PATH, uploaded
 
 MOST_FILES, MOST_BYTES = 200, 60_000_000
+MOST_ENTRIES = 1000  # of a zip, with folders and what file managers hide in it
+ENTRY = b"PK\x01\x02"  # what each begins with in a zip's directory
 THUMBNAIL = 72  # pixels
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
@@ -66,6 +69,9 @@ def from_zip(path: str | Path) -> list[Item]:
             anything is unpacked.
     """
     try:
+        # Counted before zipfile makes an object of each, hidden ones and folders included.
+        if (entries := Path(path).read_bytes().count(ENTRY)) > MOST_ENTRIES:
+            raise refusal("grid_too_many", seen=entries, most=MOST_ENTRIES)
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
             check([info.filename for info in infos], sum(info.file_size for info in infos))
@@ -99,7 +105,7 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
         Refusal: as `from_zip`, and for a path that is not an upload.
     """
     files = [each for each in files if not _hidden(str(each.get("name")))][: MOST_FILES + 1]
-    names = [str(each["name"]) for each in files]
+    names = [printable(str(each["name"])[:MOST_PATH]) for each in files]
     paths = [uploaded({"path": str(each.get("path"))}) for each in files]
     check(names, sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
     return [Item(t, path) for n, path in zip(names, paths, strict=True) if (t := class_of(n)) is not None]

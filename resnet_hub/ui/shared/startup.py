@@ -1,4 +1,4 @@
-"""Starting Gradio: without the editor stubs it writes at each import, and without a proxy between it and itself.
+"""Starting Gradio: without the editor stubs it writes at each import, without a proxy between it and itself.
 
 While a component class is defined, gradio parses its source and compares it with a `.pyi` file for editors:
 nearly half of the processor time of `import gradio` (measured: 4.0 of it 1.9 seconds on a slow core, gradio
