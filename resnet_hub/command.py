@@ -53,6 +53,7 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
 
 
 def interrupt(*_) -> None:
+    """End what runs as Ctrl-C does."""
     raise KeyboardInterrupt
 
 

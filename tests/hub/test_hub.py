@@ -464,7 +464,7 @@ def test_a_network_that_takes_minutes_for_an_image_is_refused(saved):
 
 
 def test_an_image_size_that_would_fill_the_memory_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="input_size=.* 1,000,000,000 is the most"):
+    with pytest.raises(ValueError, match=r"input_size=.* 1,000,000,000 is the most"):
         create_model("vgg16", input_size=4096)  # 34 thousand million weights
     create_model("vgg16", input_size=32).save_pretrained(tmp_path)
 
