@@ -106,13 +106,15 @@ def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
         model=DEFAULT_MODEL,
         language="en",
         request: gr.Request | None = None,
-        event: gr.EventData | None = None,
+        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=gr.Progress(),  # noqa: B008
     ):
         """Label a photo: probabilities by the model's own class names, and the panel beside them."""
         language = known_language(language)
         if image is None:
-            if event.target is None:  # a program; on the page it means that the photo was removed
+            if (
+                event is None or event.target is None
+            ):  # a program; on the page it means that the photo was removed
                 raise refuse(language, NO_IMAGE)
             return None, panel(language, None), None
         try:

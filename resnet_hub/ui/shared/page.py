@@ -101,7 +101,12 @@ def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
         type="index",
         elem_id=elem_id,
     )
-    examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
+
+    def chosen(index: Any) -> str | dict:
+        known = isinstance(index, int) and 0 <= index < len(EXAMPLES)
+        return str(EXAMPLES[index]) if known else gr.skip()
+
+    examples.click(chosen, examples, photo, **QUIET)
     return examples
 
 
