@@ -175,9 +175,11 @@ class ResNetConfig(ModelConfig):
         return self.stem != "cifar" if self.maxpool is None else self.maxpool
 
     def fixed_fields(self) -> set[str]:
+        """As in `ModelConfig`, and the shape of the blocks."""
         return super().fixed_fields() | {"block", "depths", "widths", "stem_width", "base_width"}
 
     def idle_fields(self) -> set[str]:
+        """What has no effect on these blocks."""
         idle: set[str] = set() if self.block == "bottleneck" else {"stride_in"}
         if self.block == "preact" or self.shortcut == "none":
             idle.add("zero_init_residual")
@@ -197,9 +199,11 @@ class BaselineConfig(ModelConfig):
     batch_norm: bool | None = None
 
     def fixed_fields(self) -> set[str]:
+        """As in `ModelConfig`, and the kind."""
         return super().fixed_fields() | {"kind"}
 
     def idle_fields(self) -> set[str]:
+        """Dropout, where the network has none."""
         return {"drop_rate"} if self.kind in ("lenet5", "vgg_cifar") else set()
 
 

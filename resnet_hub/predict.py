@@ -207,6 +207,7 @@ def latency(
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command's flags."""
     parser = argparse.ArgumentParser(program_name("resnet_hub.predict"), description="Classify images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
     parser.add_argument(

@@ -88,3 +88,17 @@ def test_every_flag_of_the_table_is_in_the_command_s_help(module, shown, monkeyp
         assert flag in said
     for names in re.findall(r"--recipe ([\w\\|]+)", shown):
         assert set(names.replace("\\", "").split("|")) <= set(re.findall(r"\w+", said))
+
+
+def test_the_tree_names_every_room_and_every_module_beside_them():
+    tree = READMES["README.md"].split("## The house")[1].split("```")[1]
+    entries = [
+        *(path for name in ("resnet_hub", "training") for path in (ROOT / name).iterdir()),
+        *(ROOT / name for name in ("app.py", "requirements.txt", "tests")),
+    ]
+    missing = [
+        path.relative_to(ROOT).as_posix()
+        for path in entries
+        if not path.name.startswith(("_", ".", "py.typed")) and path.name not in tree
+    ]
+    assert not missing

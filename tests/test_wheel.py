@@ -4,6 +4,7 @@ away from the checkout, with its studies and shipped models."""
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,9 @@ SOURCES = ("app.py", "pyproject.toml", "requirements.txt", "README.md", "LICENSE
 
 
 def run(*command: str | Path, folder: Path) -> str:
-    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=300)
+    env = os.environ | {"PYTHONPATH": ""}  # which would lead back to the checkout
+    words = [*map(str, command)]
+    done = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

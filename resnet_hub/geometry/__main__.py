@@ -45,6 +45,7 @@ def _aligned(cells: list[str], widths: list[int]) -> str:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         program_name("resnet_hub.geometry"), description="A network, layer by layer."
     )

@@ -164,9 +164,10 @@ def local_directory(source: str) -> tuple[Path, str] | None:
         CheckpointError: for a name that can be neither.
     """
     shipped = SHIPPED / source
-    if re.fullmatch(r"\w+", source) and os.path.isdir(shipped):
+    # os.path: Path.is_dir raises OSError for a name that is too long.
+    if re.fullmatch(r"\w+", source) and os.path.isdir(shipped):  # noqa: PTH112
         return shipped, "shipped"
-    if os.path.isdir(source):  # Path.is_dir raises OSError for a name that is too long
+    if os.path.isdir(source):  # noqa: PTH112
         return Path(source), "local"
     if REPO_ID.fullmatch(source):
         return None

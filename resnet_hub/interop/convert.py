@@ -66,7 +66,7 @@ def load(source: str, name: str | None = None) -> Network:
     Raises:
         Refusal, resnet_hub.hub.fetch.CheckpointError: when it cannot be read or does not fit.
     """
-    if os.path.isfile(source):
+    if os.path.isfile(source):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
         return _from_file(Path(source), name)
     checkpoint = fetch_checkpoint(source)
     with naming(checkpoint, checkpoint.config):
@@ -193,6 +193,7 @@ def _save_transformers(model: Network, out: Path) -> None:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         program_name("resnet_hub.convert"),
         description="Convert a ResNet's weights from one library's layout to another's.",

@@ -187,6 +187,7 @@ class OptionA(nn.Module):
         self.out_channels, self.stride = out_channels, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         x = F.avg_pool2d(x, kernel_size=1, stride=self.stride)
         missing = self.out_channels - x.shape[1]
         before = x.new_zeros(len(x), missing // 2, *x.shape[2:])

@@ -379,6 +379,7 @@ def grid_result(config: ModelConfig, library: str) -> tuple[dict[str, Any], str]
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """The command's flags."""
     parser = argparse.ArgumentParser(
         program_name("resnet_hub.parity"),
         description="Compare our networks with timm's and torchvision's, the same weights in both. "

@@ -88,6 +88,7 @@ class Reference:
     calibration: Calibration
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pixels (N, C, H, W) -> logits (N, classes)."""
         return self.net(pixels)
 
     def parameters(self) -> Iterator[torch.nn.Parameter]:

@@ -5,6 +5,7 @@ Every number is computed by autograd, none by a formula.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -63,7 +64,7 @@ def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: 
             super().__init__()
             draw = torch.Generator().manual_seed(seed)
             channels = [3] + [WIDTH] * depth
-            pairs = list(zip(channels, channels[1:], strict=False))
+            pairs = list(itertools.pairwise(channels))
             self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=not batch_norm) for i, o in pairs)
             self.norms = nn.ModuleList(nn.BatchNorm2d(o) if batch_norm else nn.Identity() for _, o in pairs)
             self.head = nn.Linear(WIDTH, 10)

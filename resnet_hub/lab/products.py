@@ -20,6 +20,7 @@ class Product:
 
     @property
     def last(self) -> float:
+        """The product of all factors."""
         return self.values[-1]
 
 

@@ -90,6 +90,7 @@ class Stages(nn.Sequential):
         self.ends = [i for i, x in enumerate(layers) if isinstance(x, pools) or i == len(layers) - 1]
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, in_chans, H, W) -> the map leaving each stage."""
         maps = []
         for i, layer in enumerate(self):
             x = layer(x)
@@ -131,6 +132,7 @@ class Baseline(Network):
 
     @property
     def fixed_input_size(self) -> bool:
+        """Whether the head is built for one image size."""
         return not self.plan.global_pool
 
     @property
@@ -146,6 +148,7 @@ class Baseline(Network):
         return info
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> logits (N, num_classes)."""
         self.check_shape(x)
         return self.head(self.features(x)[-1])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -20,7 +20,7 @@ class SkipRandomFill(TorchFunctionMode):
     torch's meta device would do the same, but its first use imports 900 modules: 1.5 s of a first click.
     """
 
-    SKIPPED = {
+    SKIPPED: ClassVar = {
         Tensor.normal_, Tensor.uniform_,
         nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_,
     }  # fmt: skip

@@ -35,7 +35,8 @@ class PooledBlock(nn.Module):
         self.conv2 = conv(first.out, second)
         self.bn2 = nn.BatchNorm2d(second.out)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, width, H // stride, W // stride)."""
         x = self.pool(self.conv1(x))  # (N, width, H // stride, W // stride)
         x = F.gelu(self.bn1(x))
         branch = self.bn2(self.conv2(x))
@@ -58,6 +59,7 @@ class PooledResNet(ResNet):
             nn.init.normal_(self.fc.weight, std=1 / self.fc.in_features)
 
     def stem(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> what enters the first stage."""
         return self.maxpool(F.gelu(self.bn1(self.conv1(x))))
 
 

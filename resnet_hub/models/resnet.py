@@ -35,7 +35,8 @@ class ZeroPadShortcut(nn.Module):
         self.stride = stride
         self.before, self.after = missing // 2, missing - missing // 2
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W) -> (N, out_channels, H / s, W / s)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
 
 
@@ -65,7 +66,8 @@ class BasicBlock(nn.Module):
         self.downsample = shortcut(plan, in_channels)
         self.is_plain = plan.shortcut == "none"
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, width, H / stride, W / stride)."""
         out = self.conv1(x)  # (N, width, H / stride, W / stride)
         out = self.bn1(out)
         out = F.relu(out)
@@ -95,7 +97,8 @@ class Bottleneck(nn.Module):
         self.downsample = shortcut(plan, in_channels)
         self.is_plain = plan.shortcut == "none"
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, 4 * width, H / stride, W / stride)."""
         out = self.conv1(x)  # (N, inner, H, W); v1 strides here, as the paper does
         out = self.bn1(out)
         out = F.relu(out)
@@ -187,7 +190,8 @@ class ResNet(StagedNet):
                 elif isinstance(module, BasicBlock):
                     nn.init.zeros_(module.bn2.weight)
 
-    def stem(self, x: Tensor) -> Tensor:  # (N, in_chans, H, W)
+    def stem(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> what enters the first stage."""
         x = self.conv1(x)  # (N, stem_width, H / 2, W / 2), or (..., H, W) with the CIFAR stem
         x = F.relu(self.bn1(x))
         return self.maxpool(x)  # (N, stem_width, H / 4, W / 4), or (..., H, W) with the CIFAR stem

@@ -36,7 +36,8 @@ class PreActBlock(nn.Module):
         if isinstance(self.downsample, nn.Sequential):  # its input is normalised already
             self.downsample = self.downsample[:1]
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, width, H / stride, W / stride)."""
         activated = F.relu(self.bn1(x))
         out = self.conv1(activated)  # (N, width, H / stride, W / stride)
         out = F.relu(self.bn2(out))
@@ -59,8 +60,10 @@ class WideResNet(StagedNet):
         self.apply(kaiming_fan_out)
 
     def stem(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> what enters the first stage."""
         return self.maxpool(self.conv1(x))
 
     def features(self, x: Tensor) -> list[Tensor]:
+        """As in `StagedNet`; the last map after the final batch norm and ReLU."""
         *earlier, last = super().features(x)
         return [*earlier, F.relu(self.bn(last))]

@@ -29,7 +29,7 @@ def test_published_networks_at_their_own_size_need_no_advice(name):
     assert advice(name) == {}
 
 
-@pytest.mark.parametrize("name, size", [("resnet18", 96), ("resnet50", 384), ("resnet18_cifar", 64)])
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 96), ("resnet50", 384), ("resnet18_cifar", 64)])
 def test_usual_sizes_need_no_advice(name, size):
     assert advice(name, size) == {}
 
@@ -69,7 +69,7 @@ def test_an_image_larger_than_the_field_is_made_smaller():
 
 
 @pytest.mark.parametrize(
-    "size, rest, repaired",
+    ("size", "rest", "repaired"),
     [
         (225, [1, 1], (224, 224)),
         ((224, 250), [0, 26], (224, 256)),
@@ -83,7 +83,7 @@ def test_sizes_that_are_rounded(size, rest, repaired):
 
 
 @pytest.mark.parametrize(
-    "overrides, repaired",
+    ("overrides", "repaired"),
     [
         ({"strides": (1, 2, 2, 1)}, {"strides": (1, 2, 2, 2)}),
         ({"stride_in": "1x1"}, {"stride_in": "3x3"}),
@@ -124,7 +124,7 @@ def test_the_silent_load_warning_matches_what_torchvision_loads(name, overrides)
 
 
 @pytest.mark.parametrize(
-    "size, overrides",
+    ("size", "overrides"),
     [
         ((16, 128), {}),
         ((24, 112), {}),

@@ -227,14 +227,16 @@ def test_padding_share_is_of_the_map_the_layer_reads():
     assert shares["layer4.0.downsample.0"] == shares["fc"] == 0
 
 
-@pytest.mark.parametrize("stem, sides", [("imagenet", [16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 16, 8, 4])])
+@pytest.mark.parametrize(
+    ("stem", "sides"), [("imagenet", [16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 16, 8, 4])]
+)
 def test_resnet50_at_32x32_has_the_courses_map_sizes(stem, sides):
     assert [stage.out_size for stage in stages(trace("resnet50", 32, stem=stem))[:-1]] == [
         (n, n) for n in sides
     ]
 
 
-@pytest.mark.parametrize("name, times", [("resnet18", 15.0), ("resnet50", 15.6)])
+@pytest.mark.parametrize(("name", "times"), [("resnet18", 15.0), ("resnet50", 15.6)])
 def test_cost_of_a_cifar_stem_at_224(name, times):
     wide, usual = totals(trace(name, 224, stem="cifar")), totals(trace(name, 224))
     assert round(wide.macs / usual.macs, 1) == times
@@ -251,7 +253,7 @@ def test_stages_split_the_rows(name):
 
 
 @pytest.mark.parametrize(
-    "name, names",
+    ("name", "names"),
     [
         ("resnet18", ["stem", "maxpool", "layer1", "layer2", "layer3", "layer4", "head"]),
         ("wrn16_4_cifar", ["stem", "layer1", "layer2", "layer3", "head"]),
@@ -278,11 +280,11 @@ def test_an_image_too_small_is_refused_with_the_smallest_size(name):
     assert trace(name, least)
     with pytest.raises(ValueError, match=f"input_size={least} or larger"):
         trace(name, least - 1)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=f"input_size={least} or larger"):
         create_model(name, input_size=least - 1)
 
 
-@pytest.mark.parametrize("name, layer", [("lenet5", "classifier.0"), ("vgg_cifar", "fc")])
+@pytest.mark.parametrize(("name", "layer"), [("lenet5", "classifier.0"), ("vgg_cifar", "fc")])
 def test_a_head_built_for_one_size_refuses_another(name, layer):
     config = model_config(name)
     with pytest.raises(ValueError, match=f"layer {layer} is built for .* input_size=\\(64, 48\\)"):
@@ -296,7 +298,7 @@ def test_a_configuration_that_takes_any_size_is_traced_at_another():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         (("resnet17",), "did you mean"),
         (("resnet18", 5000), "from 1 to 4096"),

@@ -19,7 +19,7 @@ from resnet_hub.hub.card import card_figures, card_results, measured_figures, re
 from resnet_hub.hub.card_merge import END, merged, split_front_matter
 from resnet_hub.hub.fetch import SHIPPED, shipped_names
 from resnet_hub.hub.figures import Figure
-from resnet_hub.interop.convert import preprocess_words
+from resnet_hub.interop.onnx import preprocess_words
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 

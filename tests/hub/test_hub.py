@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.hub.fetch import SHIPPED, CheckpointError
 from resnet_hub.hub.load import read_preprocess
-from resnet_hub.interop.convert import input_shape
+from resnet_hub.interop.onnx import input_shape
 from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import network_class
 from resnet_hub.models.calibration import Calibration
@@ -397,7 +397,7 @@ def test_a_network_that_takes_minutes_for_an_image_is_refused(saved):
 
 
 def test_an_image_size_that_would_fill_the_memory_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="input_size=.* 1,000,000,000 is the most"):
+    with pytest.raises(ValueError, match=r"input_size=.* 1,000,000,000 is the most"):
         create_model("vgg16", input_size=4096)  # 34 thousand million weights
     create_model("vgg16", input_size=32).save_pretrained(tmp_path)
 

@@ -138,7 +138,7 @@ def test_a_network_of_a_depth_of_its_own_becomes_a_checkpoint(tmp_path):
 
 
 def test_a_checkpoint_whose_card_cannot_be_made_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr("resnet_hub.hub.card.render_card", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("resnet_hub.hub.save.render_card", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         create_model("lenet5").save_pretrained(tmp_path / "net")
     assert not (tmp_path / "net").exists()

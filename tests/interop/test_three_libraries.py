@@ -210,7 +210,7 @@ def test_features_only_is_refused_rather_than_wrong():
     import resnet_hub
 
     resnet_hub.register_timm()
-    with pytest.raises(ValueError, match="model.features"):
+    with pytest.raises(ValueError, match=r"model.features"):
         timm.create_model("resnet20_cifar", features_only=True)
 
 

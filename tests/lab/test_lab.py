@@ -71,7 +71,7 @@ def test_a_shift_by_one_pixel_is_no_mirror_image_and_changes_what_is_pooled():
     [("max", 9), ("max", 2, 0), ("max", 2, 2, 2), ("median",), ("max", 7, 1, 0), ("max", float("nan"))],
 )
 def test_a_window_that_cannot_be_is_refused(arguments):
-    with pytest.raises(ValueError, match="allowed|known"):
+    with pytest.raises(ValueError, match=r"allowed|known"):
         pooling.pool(np.zeros((6, 6)), *arguments)
     with pytest.raises(ValueError, match="longest side"):
         pooling.pool(np.zeros((6, 129)), "max")
@@ -96,11 +96,12 @@ def test_a_zeroed_branch_returns_its_input_as_far_as_the_relu_lets_it():
 )
 def test_shapes_through_a_block_are_those_of_the_real_one(block, inside, outside, stride, size):
     from resnet_hub.config import ResNetConfig
-    from resnet_hub.models.resnet import ResidualBlock
+    from resnet_hub.models.resnet import BasicBlock, Bottleneck
 
     found = residual.block_shapes(block, inside, outside, stride, size)
     width = outside // (4 if block == "bottleneck" else 1)
-    real = ResidualBlock(ResNetConfig(name="x", block=block), inside, width, stride)
+    kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+    real = kind(ResNetConfig(name="x", block=block), inside, width, stride)
     shapes = {}
     for name, module in real.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -382,5 +383,5 @@ def test_bounds_name_the_value_and_what_is_allowed():
         lambda: residual.block_shapes("basic", 64, 10**6, 1, 56),
         lambda: batchnorm.modes(0, 1, 10**9),
     ):
-        with pytest.raises(ValueError, match="is not allowed; give .+ to .+"):
+        with pytest.raises(ValueError, match=r"is not allowed; give .+ to .+"):
             call()

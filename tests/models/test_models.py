@@ -109,6 +109,8 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
         ("alexnet", {}, 62_378_344),
         ("vgg16", {}, 138_357_544),
         ("resnet8_cifar", {}, 1_973_186),
+        ("resnet8_wide_cifar", {}, 3_742_530),
+        ("resnet18_64px", {}, 7_774_058),
         ("simple_resnet", {}, 2_777_674),
         ("cifar10net", {}, 4_507_722),
     ],
@@ -543,7 +545,7 @@ def test_batch_norm_can_be_added_to_and_removed_from_a_baseline():
 def test_another_image_size_is_refused_and_the_error_says_what_to_do(name):
     net = on_meta(create_model, name)
     chans, (height, width) = net.config.in_chans, net.config.input_size
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="input_size") as caught:
         net(torch.empty(2, chans, height + 8, width, device=META))
     text = str(caught.value)
     assert name in text and str((2, chans, height + 8, width)) in text and f"{chans}x{height}x{width}" in text

@@ -97,8 +97,8 @@ def stopped(colours, tmp_path_factory) -> Path:
     """A run interrupted in the middle of its first epoch; tests copy it."""
     run, step = tmp_path_factory.mktemp("runs") / "stopped", engine.Trainer.train_step
 
-    def step_and_interrupt(trainer, batches):
-        step(trainer, batches)
+    def step_and_interrupt(trainer, *batches):
+        step(trainer, *batches)
         os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -505,7 +505,9 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness):
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
-@given(st.lists(st.lists(st.floats(-0.1, 0.1, width=32), min_size=2, max_size=2), min_size=2, max_size=20))
+@given(
+    st.lists(st.lists(st.floats(-0.125, 0.125, width=32), min_size=2, max_size=2), min_size=2, max_size=20)
+)
 def test_temperature_of_a_few_images_that_are_all_correct_is_within_its_bounds(rows):
     logits = torch.tensor(rows)
     assert 1 / 20 <= fit_temperature(logits, logits.argmax(1)) <= 20
@@ -527,16 +529,17 @@ def test_calibration_error_is_the_gap_in_fifteen_bins():
 
 
 def test_flip_tta_adds_the_logits_of_the_mirrored_image():
-    torch.manual_seed(0)
+    torch.manual_seed(3)
     model = create_model("lenet5", in_chans=3, input_size=16).eval()
     data = noise_set(200, side=16, classes=10)
     photos = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in data.images]
     with torch.no_grad():
         plain = model(model.preprocess.batch(photos))
         both = plain + model(model.preprocess.batch([ImageOps.mirror(photo) for photo in photos]))
+    data = replace(data, labels=plain.argmax(1))  # all correct without the mirrored image, not with it
     shares = [(logits.argmax(1) == data.labels).float().mean().item() for logits in (plain, both)]
     results = evaluate.measure(model, data)
-    assert shares[0] != shares[1]
+    assert shares[0] == 1 and shares[1] < 0.9
     assert [results["top1"], results["top1_flip_tta"]] == pytest.approx(shares)
 
 

@@ -121,7 +121,7 @@ def test_a_bad_file_gets_one_clear_line_and_the_service_goes_on(client, photo, t
 
 def test_a_file_over_the_limit_is_refused_and_the_service_goes_on(client, photo, tmp_path):
     (tmp_path / "large.png").write_bytes(os.urandom(31_000_000))
-    with pytest.raises(Exception, match="(?i)size|large|413"):
+    with pytest.raises(Exception, match=r"(?i)size|large|413"):
         client.predict(handle_file(str(tmp_path / "large.png")), api_name="/classify")
     assert confidences(client.predict(handle_file(str(photo)), api_name="/classify"))
 
@@ -188,7 +188,7 @@ def test_only_offered_models_are_loaded(client, photo, source):
 def test_a_model_out_of_reach_ends_in_one_line_soon(client, photo):
     started = time.monotonic()
     with pytest.raises(
-        AppError, match="timm/resnet18.a1_in1k cannot be downloaded: Hugging Face cannot be reached"
+        AppError, match=r"timm/resnet18.a1_in1k cannot be downloaded: Hugging Face cannot be reached"
     ) as error:
         client.predict(handle_file(str(photo)), "timm/resnet18.a1_in1k", api_name="/classify")
     assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
@@ -245,7 +245,7 @@ def test_help_does_not_wait_for_gradio():
     assert out.stdout.splitlines()[-1] == "0 False"
 
 
-@pytest.mark.parametrize("flags, environment, port", [
+@pytest.mark.parametrize(("flags", "environment", "port"), [
     (["--port", "99999"], "7860", None), (["--port", "0"], "7860", None), ([], "abc", None),
     (["--port", "8001"], "abc", 8001), ([], "8002", 8002),
 ])  # fmt: skip

@@ -282,8 +282,8 @@ def test_a_missing_card_is_explained(hub, saved, language):
     del repo.commits[repo.refs["main"]]["README.md"]
     shelf.get(REPO)
     assert say(language, "card_missing", model=REPO) in shown_card(shelf, REPO, language)
+    hub.faults = [lambda method, path, answer: type(answer)(503)]
     with pytest.raises(CheckpointError):
-        hub.faults = [lambda method, path, answer: type(answer)(503)]
         shelf.card(REPO)
     assert "503" in shown_card(shelf, REPO, language)
     assert say(language, "card_choose") in shown_card(shelf, None, language)

@@ -93,7 +93,7 @@ def test_the_python_builds_exactly_this_network(seed, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text, code",
+    ("text", "code"),
     [
         ("", "network"),
         ("resnet17.32", "network"),
@@ -133,7 +133,7 @@ def test_the_smallest_image_named_is_one_that_works():
 
 
 @pytest.mark.parametrize(
-    "stem, sides", [("imagenet", [32, 16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 32, 16, 8, 4])]
+    ("stem", "sides"), [("imagenet", [32, 16, 8, 8, 4, 2, 1]), ("cifar", [32, 32, 32, 16, 8, 4])]
 )
 def test_maps_are_drawn_to_scale(stem, sides):
     found = designs.design(designs.read("resnet50", stem, "32"))
@@ -435,7 +435,7 @@ def test_the_api_s_table_of_the_course(client):
 
 
 @pytest.mark.parametrize(
-    "arguments, words",
+    ("arguments", "words"),
     [
         (("resnet17",), "Choose one of: resnet"),
         (("resnet50", "7x7"), "imagenet, cifar, deep"),

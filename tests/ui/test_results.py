@@ -78,7 +78,7 @@ def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
     (row, *_), (history, *_) = document["rows"], document["histories"].values()
     names = [f"feature, {n} images" for n in range(12)]
     document["rows"] = [row | {"arm": name} for name in names]
-    document["histories"] = {name: history for name in names}
+    document["histories"] = dict.fromkeys(names, history)
     (results / "dropout.json").write_text(json.dumps(document))
     shown = page.study("en", "dropout")
     styles = re.findall(r'h20" (stroke="[^"]+") stroke-width="2.5" (stroke-dasharray="[^"]*")', shown)
