@@ -13,7 +13,7 @@ from resnet_hub.ui.shared.errors import refusal, refuse
 
 
 class Blocks(gr.Blocks):
-    """Refuses what does not fit an event's inputs in one sentence, and logs one line instead of a traceback."""
+    """Refuses what does not fit an event's inputs in one sentence, logged as one line without traceback."""
 
     async def preprocess_data(self, *args: Any, **options: Any) -> Any:
         return await fitting(super().preprocess_data(*args, **options))

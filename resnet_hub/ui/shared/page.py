@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from resnet_hub.command import printable
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.errors import refuse
 from resnet_hub.ui.shared.text import LANGUAGES, say
 
 if TYPE_CHECKING:
@@ -108,6 +109,16 @@ def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
 
     examples.click(chosen, examples, photo, **QUIET)
     return examples
+
+
+def require_image(event: gr.EventData | None, language: str) -> None:
+    """Refuse a program's call without an image; on the page it means that the photo was removed.
+
+    Raises:
+        Toast: for a call that no component of the page made.
+    """
+    if event is None or event.target is None:
+        raise refuse(language, NO_IMAGE)
 
 
 def named(model: Any) -> str:
