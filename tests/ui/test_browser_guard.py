@@ -1,4 +1,4 @@
-"""The browser's side of the guard: a stranger's markup calls no other host, and the page works under its policy."""
+"""The content security policy in a browser: a stranger's markup calls no other host, and the page works."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

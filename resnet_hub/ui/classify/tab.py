@@ -13,7 +13,7 @@ from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.classify.page import Failure, Outcome, Shown, failure, model_info, panel
 from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, named, uploaded
+from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, named, require_image, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, on_gpu
 
