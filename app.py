@@ -144,9 +144,10 @@ def build_app(shelf: "Shelf", with_operations: bool = False) -> "gr.Blocks":
     import gradio as gr
 
     from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.shared.blocks import Blocks
     from resnet_hub.ui.shared.page import Page, language_switch
 
-    with gr.Blocks(title="resnet_hub") as demo:
+    with Blocks(title="resnet_hub") as demo:
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
             language = language_switch()
@@ -226,7 +227,7 @@ def launch(demo: "gr.Blocks", options: argparse.Namespace, limits: "Limits", upl
         server_port=options.port,
         share=options.share,
         root_path=options.root_path,
-        show_error=True,
+        show_error=False,  # of refusals the page has sentences; other messages may name folders
         max_file_size=limits.upload_bytes,
         allowed_paths=[str(EXAMPLES[0].parent)],  # else only where the app was started in their folder
         app_kwargs={"middleware": [Middleware(Guard, limits=limits, uploads=uploads)]},

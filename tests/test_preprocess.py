@@ -444,7 +444,7 @@ def test_a_large_baseline_jpeg_is_decoded_at_half_its_size(monkeypatch, kind):
     assert np.abs(np.asarray(loaded, dtype=int)[:60] - reduced).max() <= 3
 
 
-@pytest.mark.parametrize("kind, options", [("png", {}), ("tiff", {}), ("jpeg", {"progressive": True})])
+@pytest.mark.parametrize(("kind", "options"), [("png", {}), ("tiff", {}), ("jpeg", {"progressive": True})])
 def test_other_large_images_are_refused_before_they_are_decoded(monkeypatch, kind, options):
     monkeypatch.setattr(preprocess, "MAX_DECODED", 10_000)
     data = encoded(Image.new("RGB", (101, 100)), kind, **options)
@@ -483,7 +483,7 @@ print(peak() - before)
 """
 
 
-@pytest.mark.parametrize("name, mode, size, options", [
+@pytest.mark.parametrize(("name", "mode", "size", "options"), [
     ("phone.jpg", "RGB", (8160, 6120), {}), ("camera.jpg", "RGB", (6000, 4000), {"progressive": True}),
     ("glass.png", "RGBA", (6000, 4000), {"compress_level": 1}), ("deep.png", "I;16", (6000, 4000), {}),
     ("photo.webp", "RGB", (4800, 3333), {"method": 0}), ("large.webp", "RGB", (16_000, 4_000), {"method": 0}),

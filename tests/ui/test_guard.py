@@ -65,7 +65,7 @@ def test_a_body_within_the_limits_reaches_the_app_as_it_was_sent(parts):
     assert b"default-src 'self'" in headers[b"content-security-policy"]
 
 
-@pytest.mark.parametrize("path, most", [("/gradio_api/queue/join", 100_000), ("/gradio_api/upload", 200_000)])
+@pytest.mark.parametrize(("path", "most"), [("/gradio_api/run", 100_000), ("/gradio_api/upload", 200_000)])
 def test_a_body_above_the_limit_is_refused_whether_or_not_it_says_its_length(path, most):
     for parts, headers in (([b""], {"content_length": str(most + 1)}), ([bytes(60_000)] * 4, {})):
         status, _, body, read = asked(parts, path, accept_language="ja", **headers)

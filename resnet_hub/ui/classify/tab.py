@@ -13,7 +13,7 @@ from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.classify.page import Failure, Outcome, Shown, failure, model_info, panel
 from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import NO_IMAGE, QUIET, STATE_KEPT, Page, examples_for, named, uploaded
+from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, named, require_image, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, on_gpu
 
@@ -106,14 +106,13 @@ def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
         model=DEFAULT_MODEL,
         language="en",
         request: gr.Request | None = None,
-        event: gr.EventData | None = None,
+        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=gr.Progress(),  # noqa: B008
     ):
         """Label a photo: probabilities by the model's own class names, and the panel beside them."""
         language = known_language(language)
         if image is None:
-            if event.target is None:  # a program; on the page it means that the photo was removed
-                raise refuse(language, NO_IMAGE)
+            require_image(event, language)
             return None, panel(language, None), None
         try:
             shown = answer(page, infer, image, named(model), language, progress)

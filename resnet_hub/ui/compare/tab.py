@@ -163,7 +163,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         model=DEFAULT_MODEL,
         reference=COUNTERPART,
         language="en",
-        event: gr.EventData | None = None,
+        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=PROGRESS,
     ):
         """One photo through one of our models and through timm's.
@@ -173,7 +173,9 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         """
         language = known_language(language)
         if image is None:
-            if event.target is None:  # a program; on the page it means that there is no photo yet
+            if (
+                event is None or event.target is None
+            ):  # a program; on the page it means that there is no photo yet
                 raise refuse(language, NO_IMAGE)
             return None, page(language, None), None
         model = named(model)

@@ -17,6 +17,7 @@ from gradio.utils import get_upload_folder
 from resnet_hub.command import printable
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.errors import refuse
 from resnet_hub.ui.shared.text import LANGUAGES, say
 
 if TYPE_CHECKING:
@@ -101,8 +102,23 @@ def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
         type="index",
         elem_id=elem_id,
     )
-    examples.click(lambda index: str(EXAMPLES[index]), examples, photo, **QUIET)
+
+    def chosen(index: Any) -> str | dict:
+        known = isinstance(index, int) and 0 <= index < len(EXAMPLES)
+        return str(EXAMPLES[index]) if known else gr.skip()
+
+    examples.click(chosen, examples, photo, **QUIET)
     return examples
+
+
+def require_image(event: gr.EventData | None, language: str) -> None:
+    """Refuse a program's call without an image; on the page it means that the photo was removed.
+
+    Raises:
+        Toast: for a call that no component of the page made.
+    """
+    if event is None or event.target is None:
+        raise refuse(language, NO_IMAGE)
 
 
 def named(model: Any) -> str:

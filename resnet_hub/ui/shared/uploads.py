@@ -87,18 +87,18 @@ class Uploads:
         kept, deleted, held = {os.path.realpath(path) for path in self.kept()}, [], 0
         for here, _, files in os.walk(self.folder, topdown=False):
             for name in files:
-                path = os.path.join(here, name)
+                path = f"{here}{os.sep}{name}"
                 with suppress(OSError):  # somebody else was faster
                     about = os.lstat(path)
                     # Not the time of modification: a copy keeps that of its original.
                     if about.st_ctime <= until and os.path.realpath(path) not in kept:
-                        os.remove(path)
+                        Path(path).unlink()
                         deleted.append(path)
                     else:
                         held += about.st_size
             with suppress(OSError):  # not empty; a young one may be about to be filled
                 if here != str(self.folder) and os.lstat(here).st_ctime <= until:
-                    os.rmdir(here)
+                    Path(here).rmdir()
         self.held = held
         return deleted
 
