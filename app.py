@@ -7,7 +7,9 @@ import argparse
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import gradio as gr
 
     from resnet_hub.ui.limits import Limits
+    from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.shared.page import Page
     from resnet_hub.ui.shared.uploads import Uploads
     from resnet_hub.ui.shelf import Shelf
@@ -57,7 +60,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="where a reverse proxy serves the app, e.g. /resnet or https://example.org/resnet",
     )
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
-    parser.add_argument("--operations", action="store_true", help="add a tab with latencies and errors")
+    operations = "add a tab with latencies and errors, and /metrics for Prometheus"
+    parser.add_argument("--operations", action="store_true", help=operations)
+    kept = "keep each day's counts in this folder across restarts"
+    parser.add_argument("--operations-dir", type=Path, metavar="DIR", help=kept)
     parser.add_argument(
         "--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; may be repeated"
     )
@@ -134,12 +140,15 @@ def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
     return modules | ({"operations": operations} if with_operations else {})
 
 
-def build_app(shelf: "Shelf", with_operations: bool = False) -> "gr.Blocks":
+def build_app(
+    shelf: "Shelf", with_operations: bool = False, recorder: "Recorder | None" = None
+) -> "gr.Blocks":
     """The page: title, language switch, tabs.
 
     Args:
         shelf: the models on offer.
         with_operations: with the tab for whoever runs the app.
+        recorder: counts what Classify does; a new one by default.
     """
     import gradio as gr
 
@@ -151,7 +160,7 @@ def build_app(shelf: "Shelf", with_operations: bool = False) -> "gr.Blocks":
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
             language = language_switch()
-        page, parts = Page(shelf, language, Recorder()), {}
+        page, parts = Page(shelf, language, recorder or Recorder()), {}
         page.text(gr.Markdown(), value="intro")
         with gr.Tabs() as tabs:
             for name, module in tab_modules(with_operations).items():
@@ -210,7 +219,13 @@ def warm_up(shelf: "Shelf") -> None:
     shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
 
 
-def launch(demo: "gr.Blocks", options: argparse.Namespace, limits: "Limits", uploads: "Uploads") -> None:
+def launch(
+    demo: "gr.Blocks",
+    options: argparse.Namespace,
+    limits: "Limits",
+    uploads: "Uploads",
+    probes: dict[str, Any],
+) -> None:
     """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
     from starlette.middleware import Middleware
@@ -218,6 +233,7 @@ def launch(demo: "gr.Blocks", options: argparse.Namespace, limits: "Limits", upl
     import resnet_hub
     from resnet_hub.ui.shared.guard import Guard
     from resnet_hub.ui.shared.page import EXAMPLES
+    from resnet_hub.ui.shared.probes import Probes
 
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
     # Direct calls would pass by the queue and all that it bounds.
@@ -230,7 +246,9 @@ def launch(demo: "gr.Blocks", options: argparse.Namespace, limits: "Limits", upl
         show_error=False,  # of refusals the page has sentences; other messages may name folders
         max_file_size=limits.upload_bytes,
         allowed_paths=[str(EXAMPLES[0].parent)],  # else only where the app was started in their folder
-        app_kwargs={"middleware": [Middleware(Guard, limits=limits, uploads=uploads)]},
+        app_kwargs={
+            "middleware": [Middleware(Probes, **probes), Middleware(Guard, limits=limits, uploads=uploads)]
+        },
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(resnet_hub.__file__).parent / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
@@ -252,16 +270,22 @@ def serve(options: argparse.Namespace) -> None:
     with without_proxy(everywhere=not options.share):
         import_gradio_without_stubs()
         from resnet_hub.ui.limits import read_limits
+        from resnet_hub.ui.recorder import Recorder, metrics
         from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
         limits = read_limits(options.limit)
         uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
         shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
-        demo = build_app(shelf, options.operations)
+        recorder, ready = Recorder(options.operations_dir), Event()
+        demo = build_app(shelf, options.operations, recorder)
         watch(uploads, demo)
-        launch(demo, options, limits, uploads)
+        probes = {"is_ready": ready.is_set}
+        if options.operations:
+            probes["metrics"] = partial(metrics, recorder)
+        launch(demo, options, limits, uploads, probes)
     warm_up(shelf)
+    ready.set()
     demo.block_thread()
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -146,3 +150,39 @@ def test_a_wrong_root_path_is_one_line(wrong, capsys):
     with pytest.raises(SystemExit) as end:
         app.parse_arguments(["--root-path", wrong])
     assert end.value.code == 2 and "is no path like /resnet" in capsys.readouterr().err.splitlines()[-1]
+
+
+# In a container
+
+
+def copied(dockerfile: str, here: Path) -> None:
+    """Do what the COPY lines do."""
+    for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE):
+        *sources, target = line.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, here / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                (here / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, here / target)
+
+
+def test_what_the_dockerfile_copies_runs_and_writes_nothing_there(tmp_path):
+    """Its files and commands without a base image, in an empty folder; uploads and caches are in another."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    copied(text, here := tmp_path / "app")
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    (entry,) = re.findall(r"^ENTRYPOINT (.+)$", text, re.MULTILINE)
+    (probe,) = re.findall(r"^HEALTHCHECK .* CMD (.+)$", text, re.MULTILINE)
+    assert int(re.search(r"^USER (\d+)", text, re.MULTILINE)[1]) > 0
+    command = [sys.executable, *json.loads(entry)[1:], "--operations"]
+    environment = {"HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    with served(command, tmp_path, cwd=here, **environment) as address:
+        code = json.loads(probe)[2].replace("http://127.0.0.1:7860/", address)
+        for _ in range(60):
+            if not subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30).returncode:
+                break
+            time.sleep(0.5)
+        assert urlopen(f"{address}healthz").read() == b"ok\n"
+        assert b"resnet_hub_memory_bytes" in urlopen(f"{address}metrics").read()
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
