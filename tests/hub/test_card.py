@@ -278,6 +278,15 @@ def test_data_with_a_slash_in_its_name_keeps_it():
     assert "of cats / dogs." in render_card(trained(), FACTS | {"data": "cats / dogs"}, load_from="x/y")
 
 
+def test_a_card_of_half_precision_weights_says_so_and_is_made_again_from_its_facts(text):
+    line = "Weights are stored in half precision and widened on loading."
+    halved = render_card(trained(), FACTS, load_from="somebody/my_run", half=True)
+    facts = run_facts(halved)
+    assert facts["weights_dtype"] == "float16"
+    assert render_card(trained(), facts, load_from="somebody/my_run") == halved
+    assert [row for row in halved.splitlines() if line in row] == [line] and line not in text
+
+
 TRANSFER = FACTS | {
     "base_model": "timm/resnet18.a1_in1k",
     "mode": "partial",
