@@ -2,7 +2,6 @@
 
 Every random choice is a function of (seed, epoch, image index), or for mixtures of the micro-batch's number,
 never of a process, so a resumed run, or the same run spread over more processes, sees the same images.
-Knows nothing of networks, files or optimizers.
 """
 
 from __future__ import annotations

@@ -255,7 +255,7 @@ def load_teacher(
     """The logits to learn from, for images normalised as the learning network's `preprocess` says.
 
     Raises:
-        ValueError: when it cannot be had or answers with other classes.
+        ValueError: when it cannot be loaded or answers with other classes.
     """
     if not options.teacher:
         return None

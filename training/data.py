@@ -1,7 +1,7 @@
 """Data sets: images in memory as uint8 tensors or read from their files as they are needed, and the split.
 
 A folder is read into memory up to a bound and streamed by worker processes above it; both give the same
-images. Knows nothing of networks or augmentation.
+images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The training loop: steps, evaluation, checkpoints that a crash cannot tear.
 
 A run's place is (epoch, step), and every random choice follows from it and the seed, so a run that was
-stopped anywhere goes on to the same bits. Knows nothing of command lines, files of images or model cards.
+stopped anywhere goes on to the same bits.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def still_statistics(net: nn.Module, still: bool) -> Iterator[None]:
+def freeze_running_stats(net: nn.Module, frozen: bool) -> Iterator[None]:
     """Keep batch norms from counting a micro-batch into their running statistics."""
-    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if still else []
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if frozen else []
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
@@ -197,7 +197,7 @@ class Trainer:
         self.optimizers = build_optimizers(self.net, recipe, shares)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
-        self.still = frozen_norms(self.net)
+        self.frozen_norms = frozen_norms(self.net)
         self.epoch = self.step = 0
         self.seconds = 0.0  # of this epoch, over all sessions
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
@@ -252,7 +252,7 @@ class Trainer:
         batches = self.feed.batches(self.epoch, numbered, side)
         others = self._outlier_batches(numbered, side)
         self.net.train()
-        for norm in self.still:
+        for norm in self.frozen_norms:
             norm.eval()
         started = saved = time.perf_counter()
         with self._bar(order, side) as bar:
@@ -303,7 +303,7 @@ class Trainer:
             torch.manual_seed(random_key(self.seed, self.epoch, number))  # dropout
             with ExitStack() as stack:
                 # Running statistics are those of the first micro-batch, as on several processes.
-                stack.enter_context(still_statistics(self.net, part > 0))
+                stack.enter_context(freeze_running_stats(self.net, part > 0))
                 if world_size() > 1 and part < parts - 1:
                     stack.enter_context(self.forward.no_sync())
                 loss, logits = self._backward(x, targets, next(others), parts)

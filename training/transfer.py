@@ -76,7 +76,7 @@ def load_weights(source: str) -> Network:
     """The pretrained network `--weights` names, in eval mode.
 
     Raises:
-        ValueError: when it cannot be had, naming the source and what is allowed.
+        ValueError: when it cannot be loaded, naming the source and what is allowed.
     """
     library, _, name = source.partition("/")
     if library == "torchvision":
@@ -107,7 +107,9 @@ def _from_torchvision(name: str) -> Network:
     try:
         state = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"--weights torchvision/{name}: {error}; {weights.url} could not be had") from error
+        raise ValueError(
+            f"--weights torchvision/{name}: {error}; {weights.url} could not be downloaded"
+        ) from error
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -79,7 +79,7 @@ def test_every_field_has_a_flag_with_help(capsys):
         ({"lr": float("nan")}, "lr=nan is not allowed; give 0 or more"),
         ({"warmup": 1.0}, "warmup=1.0 is not allowed; give 0 to less than 1"),
         ({"optimizer": "lion"}, "give muon, sgd, adam, adamw"),
-        ({"augment": ("crop", "swirl")}, "give crop, flip, resized_crop"),
+        ({"augment": ("crop", "swirl")}, "give crop, flip, zoom, cutout, resized_crop"),
         ({"low_res_until": 55.0}, "low_res_until=55.0 is not allowed; give 0 to 1"),
         ({"crop_padding": 32}, "crop_padding=32 is not allowed; give 0 to 31"),
         ({"optimizer": "muon"}, "needs a muon_lr"),
