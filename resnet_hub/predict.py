@@ -96,7 +96,7 @@ def classify(
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
-    seen = [model.preprocess.crop(load_image(image)) for image in images]
+    seen = [load_image(image, then=model.preprocess.crop) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
         predictions += _classify_crops(model, seen[start : start + BATCH], top_k)

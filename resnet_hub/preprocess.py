@@ -120,7 +120,8 @@ class Preprocess:
     def crop(self, image: Image.Image) -> Image.Image:
         """The network's input before normalisation: an image of mode "RGB" or "L", exactly height x width."""
         channels, height, width = self.input_size
-        image = image.convert("L" if channels == 1 else "RGB")
+        mode = "L" if channels == 1 else "RGB"
+        image = image if image.mode == mode else image.convert(mode)  # which would copy it
         resized = self._resized_size(*image.size)
         left, top = _centered(resized[0], width), _centered(resized[1], height)
         window = (max(left, 0), max(top, 0), min(left + width, resized[0]), min(top + height, resized[1]))
@@ -181,6 +182,7 @@ def load_image(
     *,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    then: Callable[[Image.Image], Image.Image] = lambda image: image,
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
@@ -190,18 +192,19 @@ def load_image(
         source: a path, the bytes of a file, an open binary file (read from its position) or a PIL image.
         max_pixels: checked on the header, before decoding; PIL's `Image.MAX_IMAGE_PIXELS` applies as well.
         max_bytes: of the file.
+        then: applied to a file's image while no other large one is in memory; `Preprocess.crop`, for instance.
 
     Raises:
         ImageError: for an image that cannot be used; no exception of PIL's gets out.
     """
     if isinstance(source, Image.Image):
         _check_pixels(source, max_pixels)
-        return _usable(source, Image.Image.copy)  # the caller's image is not changed
+        return then(_usable(source, Image.Image.copy))  # the caller's image is not changed
     data = _read(source, max_bytes)
     image = _open(data, max_pixels)
     _check_cost(image, data, max_pixels)
     with _ONE_LARGE if image.width * image.height > LARGE else nullcontext():
-        return _usable(image)
+        return then(_usable(image))
 
 
 def _usable(image: Image.Image, loaded: Callable = lambda image: image) -> Image.Image:
