@@ -52,7 +52,7 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
         return INTERRUPTED
 
 
-def interrupt(*_) -> None:
+def interrupt(*_: object) -> None:
     """End what runs as Ctrl-C does."""
     raise KeyboardInterrupt
 
@@ -78,7 +78,7 @@ def handled(handler: Callable) -> Iterator[None]:
 def end_while_importing() -> None:
     """Let the signals end this process with a sentence until a command begins, for slow imports."""
 
-    def end(*_) -> None:
+    def end(*_: object) -> None:
         os.write(2, b"\ninterrupted while starting; nothing was begun\n")
         os._exit(INTERRUPTED)
 

@@ -52,7 +52,7 @@ def write(run: Path, state: dict[str, Any]) -> None:
     def whole(file: BinaryIO) -> None:
         torch.save(state, file)
         file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").digest()
+        digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
         file.write(MARK + digest)
 
     write_atomically(run / LAST, whole, keep=run / PREVIOUS)
