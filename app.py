@@ -5,25 +5,28 @@ The page answers before torch is imported; torch and the default model are loade
 
 import argparse
 import os
+import re
 import sys
+from functools import partial
 from pathlib import Path
+from threading import Event
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
-from resnet_hub.ui.shared.startup import import_gradio_without_stubs
+from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 from resnet_hub.ui.shared.text import language_of
 
 if TYPE_CHECKING:
     import gradio as gr
 
+    from resnet_hub.ui.limits import Limits
+    from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.shared.page import Page
+    from resnet_hub.ui.shared.uploads import Uploads
     from resnet_hub.ui.shelf import Shelf
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
-
-UPLOADS_KEPT = (60, 600)  # (seconds between sweeps, age in seconds at which a visitor's file is deleted)
-SESSIONS_KEPT = 200  # Gradio keeps a copy of the page and its last answer for each
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -49,8 +52,22 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "commas, or a file with one a line); by default visitors may name any public repository",
     )
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    parser.add_argument(
+        "--root-path",
+        type=root_path,
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        metavar="PATH",
+        help="where a reverse proxy serves the app, e.g. /resnet or https://example.org/resnet",
+    )
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
-    parser.add_argument("--operations", action="store_true", help="add a tab with latencies and errors")
+    operations = "add a tab with latencies and errors, and /metrics for Prometheus"
+    parser.add_argument("--operations", action="store_true", help=operations)
+    kept = "keep each day's counts in this folder across restarts"
+    parser.add_argument("--operations-dir", type=Path, metavar="DIR", help=kept)
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; may be repeated"
+    )
+    parser.add_argument("--limits", action="store_true", help="print every limit and its value, and exit")
     options = parser.parse_args(arguments)
     for model in options.model:
         if not Path(model, "config.json").is_file() and not is_repository_id(model):
@@ -74,6 +91,19 @@ def port(text: str) -> int:
         wanted = "give --port or GRADIO_SERVER_PORT a number from 1 to 65535"
         raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port: {wanted}")
     return int(text)
+
+
+def root_path(text: str) -> str:
+    """The path or address at which a reverse proxy serves the app.
+
+    Raises:
+        argparse.ArgumentTypeError: for anything else.
+    """
+    if text and not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~-]+)*/?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:60]!r} is no path like /resnet or address like https://a.org/b"
+        )
+    return text.rstrip("/")
 
 
 def model_list(text: str) -> tuple[str, ...]:
@@ -110,24 +140,27 @@ def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
     return modules | ({"operations": operations} if with_operations else {})
 
 
-def build_app(shelf: "Shelf", uploads_kept: tuple[int, int], with_operations: bool = False) -> "gr.Blocks":
+def build_app(
+    shelf: "Shelf", with_operations: bool = False, recorder: "Recorder | None" = None
+) -> "gr.Blocks":
     """The page: title, language switch, tabs.
 
     Args:
         shelf: the models on offer.
-        uploads_kept: (seconds between sweeps, age in seconds at which an uploaded file is deleted).
         with_operations: with the tab for whoever runs the app.
+        recorder: counts what Classify does; a new one by default.
     """
     import gradio as gr
 
     from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.shared.blocks import Blocks
     from resnet_hub.ui.shared.page import Page, language_switch
 
-    with gr.Blocks(title="resnet_hub", delete_cache=uploads_kept) as demo:
+    with Blocks(title="resnet_hub") as demo:
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
             language = language_switch()
-        page, parts = Page(shelf, language, Recorder()), {}
+        page, parts = Page(shelf, language, recorder or Recorder()), {}
         page.text(gr.Markdown(), value="intro")
         with gr.Tabs() as tabs:
             for name, module in tab_modules(with_operations).items():
@@ -186,25 +219,42 @@ def warm_up(shelf: "Shelf") -> None:
     shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
 
 
-def launch(demo: "gr.Blocks", options: argparse.Namespace) -> None:
+def launch(
+    demo: "gr.Blocks",
+    options: argparse.Namespace,
+    limits: "Limits",
+    uploads: "Uploads",
+    probes: dict[str, Any],
+) -> None:
     """Start serving and return; with system fonts only, so that no request leaves the machine."""
     import gradio as gr
+    from starlette.middleware import Middleware
 
     import resnet_hub
+    from resnet_hub.ui.shared.guard import Guard
+    from resnet_hub.ui.shared.page import EXAMPLES
+    from resnet_hub.ui.shared.probes import Probes
 
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
-    demo.queue(default_concurrency_limit=4).launch(
+    # Direct calls would pass by the queue and all that it bounds.
+    queue = demo.queue(default_concurrency_limit=4, api_open=False, max_size=limits.waiting)
+    queue.launch(
         server_name=options.host,
         server_port=options.port,
         share=options.share,
-        show_error=True,
-        max_file_size="30mb",
+        root_path=options.root_path,
+        show_error=False,  # of refusals the page has sentences; other messages may name folders
+        max_file_size=limits.upload_bytes,
+        allowed_paths=[str(EXAMPLES[0].parent)],  # else only where the app was started in their folder
+        app_kwargs={
+            "middleware": [Middleware(Probes, **probes), Middleware(Guard, limits=limits, uploads=uploads)]
+        },
         theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(resnet_hub.__file__).parent / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
-        state_session_capacity=SESSIONS_KEPT,
+        state_session_capacity=limits.sessions,
         ssr_mode=False,
         prevent_thread_lock=True,
     )
@@ -217,18 +267,57 @@ def serve(options: argparse.Namespace) -> None:
         OSError: when the port is taken.
         ValueError: when the device is not on this machine or the checkpoint is broken.
     """
-    import_gradio_without_stubs()
-    from resnet_hub.ui.shelf import Shelf
+    with without_proxy(everywhere=not options.share):
+        import_gradio_without_stubs()
+        from resnet_hub.ui.limits import read_limits
+        from resnet_hub.ui.recorder import Recorder, metrics
+        from resnet_hub.ui.shared.uploads import Uploads, own_folder
+        from resnet_hub.ui.shelf import Shelf
 
-    shelf = Shelf(tuple(options.model), options.device, options.models_only_from)
-    demo = build_app(shelf, UPLOADS_KEPT, options.operations)
-    launch(demo, options)
+        limits = read_limits(options.limit)
+        uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
+        shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
+        recorder, ready = Recorder(options.operations_dir), Event()
+        demo = build_app(shelf, options.operations, recorder)
+        watch(uploads, demo)
+        probes = {"is_ready": ready.is_set}
+        if options.operations:
+            probes["metrics"] = partial(metrics, recorder)
+        launch(demo, options, limits, uploads, probes)
     warm_up(shelf)
+    ready.set()
     demo.block_thread()
+
+
+def watch(uploads: "Uploads", demo: "gr.Blocks") -> None:
+    """Delete visitors' files at their age, in the folder and from Gradio's own lists."""
+
+    def forget(deleted: list[str]) -> None:
+        for names in demo.temp_file_sets:
+            names.difference_update(deleted)
+
+    uploads.kept = lambda: {
+        path for block in [*demo.blocks.values()] for path in getattr(block, "keep_in_cache", ())
+    }
+    uploads.watch(forget)
+    uploads.clear_at_the_end()
+
+
+def print_limits(flags: list[str]) -> None:
+    """The table that `--limits` asks for.
+
+    Raises:
+        Refusal: for a limit that is not allowed.
+    """
+    from resnet_hub.ui.limits import read_limits, table
+
+    print(table(read_limits(flags)))
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    if options.limits:
+        return run_command("app.py", lambda: print_limits(options.limit))
     return run_command("app.py", lambda: serve(options))
 
 

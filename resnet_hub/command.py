@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 INTERRUPTED = 130  # as a shell reports Ctrl-C
 BAD_INPUT = 2
 ONE_COMMAND = "resnet-hub"
+STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last: a job scheduler's warning
+
+
+# Control characters (a terminal obeys some), lone surrogates (no encoding has them), and what turns the
+# direction of all that follows.
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A stranger's text as any terminal, page and encoding can show it."""
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def program_name(module: str) -> str:
@@ -26,10 +42,47 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
     """
     program = program_name(module).removeprefix("python -m ")
     try:
-        return action() or 0
+        with handled(interrupt):
+            return action() or 0
     except (ValueError, OSError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        print(printable(f"{program}: {error}"), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def interrupt(*_: object) -> None:
+    """End what runs as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+@contextmanager
+def handled(handler: Callable) -> Iterator[None]:
+    """Let `handler` answer Ctrl-C, SIGTERM, SIGHUP and SIGUSR1; those that nohup ignores stay so."""
+    numbers = [getattr(signal, name) for name in STOP_SIGNALS if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    before = {
+        number: signal.signal(number, handler)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+def end_while_importing() -> None:
+    """Let the signals end this process with a sentence until a command begins, for slow imports."""
+
+    def end(*_: object) -> None:
+        os.write(2, b"\ninterrupted while starting; nothing was begun\n")
+        os._exit(INTERRUPTED)
+
+    for name in STOP_SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
 
-from resnet_hub.command import BAD_INPUT, program_name, run_command
+from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, load_image
@@ -96,7 +96,7 @@ def classify(
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
-    seen = [model.preprocess.crop(load_image(image)) for image in images]
+    seen = [load_image(image, then=model.preprocess.crop) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
         predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
@@ -248,13 +248,13 @@ def _run(options: argparse.Namespace) -> int:
     else:
         print("".join(_as_text(path, prediction) for path, prediction in results), end="")
     for path, message in errors:
-        print(f"resnet_hub.predict: {path}: {message}", file=sys.stderr)
+        print(printable(f"resnet_hub.predict: {path}: {message}"), file=sys.stderr)
     return BAD_INPUT if errors else 0
 
 
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    return "\n".join([f"{path}: {statement(prediction.certainty, prediction.top)}", *lines, ""])
+    return printable("\n".join([f"{path}: {statement(prediction.certainty, prediction.top)}", *lines, ""]))
 
 
 def _as_json(

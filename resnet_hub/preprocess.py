@@ -7,15 +7,18 @@ exactly as timm's evaluation transform does. torch is imported only when a tenso
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from contextlib import suppress
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
 from resnet_hub.errors import Refusal
 
@@ -31,16 +34,29 @@ MAX_RESIZED_PIXELS = 2**26
 
 # Common raster formats only: PIL's EPS reader starts Ghostscript, and its rare formats are the least tested.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
-# Enough for a phone's 50-megapixel photo (8192 x 6144); decoded at 4 bytes a pixel, 256 MB at the limit.
+# Enough for a phone's 50-megapixel photo (8192 x 6144). libjpeg decodes such a file at half its size, so that
+# no more than MAX_DECODED pixels are in memory: 96 MB at 4 bytes a pixel, and as much again in a copy.
 MAX_PIXELS = 64_000_000
+MAX_DECODED = 24_000_000  # a camera's 6000 x 4000
+MAX_DECODED_OF = {"WEBP": 16_000_000, "AVIF": 16_000_000}  # their decoders hold two copies more
+MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
+LARGE = 4_000_000  # pixels from which only one image is decoded at a time
+# libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
+MAX_SCANS = 50
+STRIP = 1_000_000  # pixels of a strip, where a conversion needs further copies
 MAX_BYTES = 30_000_000
+
+_ONE_LARGE = Lock()
+# The next marker as libjpeg finds it, in entropy-coded data as well: neither a stuffed zero nor a restart.
+_MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
 
 
 class ImageError(Refusal):
     """An image that cannot be used.
 
     `code` is "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image", "no_pixels",
-    "too_many_pixels" or "truncated"; `facts` are among path, max_bytes, max_pixels and formats.
+    "too_many_pixels", "too_long", "too_many_scans" or "truncated"; the page adds "bad_address" and "none".
+    `facts` are among path, max_bytes, max_pixels, max_side, max_scans and formats.
     """
 
 
@@ -104,7 +120,8 @@ class Preprocess:
     def crop(self, image: Image.Image) -> Image.Image:
         """The network's input before normalisation: an image of mode "RGB" or "L", exactly height x width."""
         channels, height, width = self.input_size
-        image = image.convert("L" if channels == 1 else "RGB")
+        mode = "L" if channels == 1 else "RGB"
+        image = image if image.mode == mode else image.convert(mode)  # which would copy it
         resized = self._resized_size(*image.size)
         left, top = _centered(resized[0], width), _centered(resized[1], height)
         window = (max(left, 0), max(top, 0), min(left + width, resized[0]), min(top + height, resized[1]))
@@ -165,6 +182,7 @@ def load_image(
     *,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
+    then: Callable[[Image.Image], Image.Image] = lambda image: image,
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
@@ -174,18 +192,44 @@ def load_image(
         source: a path, the bytes of a file, an open binary file (read from its position) or a PIL image.
         max_pixels: checked on the header, before decoding; PIL's `Image.MAX_IMAGE_PIXELS` applies as well.
         max_bytes: of the file.
+        then: applied to a file's image while no other large one is in memory, e.g. `Preprocess.crop`.
 
     Raises:
         ImageError: for an image that cannot be used; no exception of PIL's gets out.
     """
-    image = source if isinstance(source, Image.Image) else _open(_read(source, max_bytes), max_pixels)
-    _check_pixels(image, max_pixels)
+    if isinstance(source, Image.Image):
+        _check_pixels(source, max_pixels)
+        return then(_usable(source, Image.Image.copy))  # the caller's image is not changed
+    data = _read(source, max_bytes)
+    image = _open(data, max_pixels)
+    _check_cost(image, data, max_pixels)
+    with _ONE_LARGE if image.width * image.height > LARGE else nullcontext():
+        return then(_usable(image))
+
+
+def _usable(image: Image.Image, loaded: Callable = lambda image: image) -> Image.Image:
     # On hostile files PIL raises nearly anything (SyntaxError, struct.error, OverflowError, EOFError, ...).
     try:
-        return _to_rgb(_upright(image))
+        return _to_rgb(_upright(loaded(image)))
     except Exception as error:
         message = "The image is truncated or damaged; save or send it again."
         raise ImageError(message, "truncated") from error
+
+
+def jpeg_scans(data: bytes) -> int:
+    """How many scans a JPEG file has, counted without decoding; 0 for another file."""
+    if not data.startswith(b"\xff\xd8"):
+        return 0
+    scans, at = 0, 2
+    while found := _MARKER.search(data, at):
+        marker, at = data[found.end() - 1], found.end()
+        if marker == 0xD9:  # the end
+            break
+        if marker in (0x01, 0xD8):  # these have no length
+            continue
+        scans += marker == 0xDA
+        at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return scans
 
 
 def _is_input_size(size: tuple) -> bool:
@@ -277,9 +321,25 @@ def _too_many_pixels(seen: str, max_pixels: int) -> ImageError:
     return ImageError(message, "too_many_pixels", max_pixels=max_pixels)
 
 
+def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    """Bound the pixels and how often they are decoded; a large JPEG will be decoded at half its size."""
+    _check_pixels(image, max_pixels)
+    scans = jpeg_scans(data) if image.format in ("JPEG", "MPO") else 0
+    if scans > MAX_SCANS:
+        message = f"This JPEG has {scans} scans; at most {MAX_SCANS} are accepted. Save it as baseline."
+        raise ImageError(message, "too_many_scans", max_scans=MAX_SCANS)
+    # With several scans libjpeg holds the whole image's coefficients, whatever the size asked for.
+    is_reducible = scans == 1 and isinstance(image, JpegImageFile) and min(image.size) > 1
+    if is_reducible and image.width * image.height > MAX_DECODED:
+        image.draft(image.mode, (image.width // 2, image.height // 2))
+    _check_pixels(image, min(max_pixels, MAX_DECODED_OF.get(image.format or "", MAX_DECODED)))
+    if max(image.size) > MAX_LONG_SIDE:
+        message = f"The longer side has {max(image.size):,} pixels; at most {MAX_LONG_SIDE:,} are accepted."
+        raise ImageError(f"{message} Crop it.", "too_long", max_side=MAX_LONG_SIDE)
+
+
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    image = image.copy()  # the caller's image is not changed
     # A broken EXIF block is no reason to refuse an image; in place, PIL turns it before rewriting the block.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)
@@ -289,6 +349,17 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _to_8_bit(image).convert("RGB")
+    if image.width * image.height <= STRIP or (image.mode == "RGB" and not image.has_transparency_data):
+        return _on_white(image)
+    # In strips: each copy of a whole image would take as much memory as the image.
+    done, height = Image.new("RGB", image.size), max(1, STRIP // image.width)
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(top + height, image.height)))
+        done.paste(_on_white(strip), (0, top))
+    return done
+
+
+def _on_white(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -302,8 +373,19 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     first of 1, 255 and 65535 that no value exceeds. Where a value exceeds them, white is the highest value.
     NaN and infinity count as 0.
     """
-    values = np.nan_to_num(np.asarray(image).astype(np.float32), nan=0, posinf=0, neginf=0)
-    black, highest = min(0.0, float(values.min())), float(values.max())
+    stored = np.asarray(image)
+
+    def strips() -> Iterator[tuple[slice, np.ndarray]]:
+        height = max(1, STRIP // image.width)
+        for rows in (slice(top, top + height) for top in range(0, image.height, height)):
+            values = stored[rows].astype(np.float32)
+            yield rows, np.nan_to_num(values, nan=0, posinf=0, neginf=0)
+
+    bounds = [(float(values.min()), float(values.max())) for _, values in strips()]
+    black, highest = min(0.0, *(low for low, _ in bounds)), max(high for _, high in bounds)
     whites = (1, 255, 65535) if image.mode == "F" else (65535,)
     scale = 255 / (next((white for white in whites if highest <= white), highest) - black)
-    return Image.fromarray((values * scale - black * scale).round().clip(0, 255).astype(np.uint8))
+    grey = np.empty(stored.shape, np.uint8)
+    for rows, values in strips():
+        grey[rows] = (values * scale - black * scale).round().clip(0, 255)
+    return Image.fromarray(grey)

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
+from helpers.images import scan_bomb
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -406,3 +410,88 @@ def test_an_error_is_one_line(source):
 def test_an_error_survives_pickling():
     error = pickle.loads(pickle.dumps(error_of(noise(10, 11), max_pixels=100)))
     assert (error.code, error.facts) == ("too_many_pixels", {"max_pixels": 100})
+
+
+# What an image may cost
+
+
+@given(st.integers(0, 40))
+def test_scans_are_counted_without_decoding(more):
+    assert preprocess.jpeg_scans(scan_bomb(more)) == preprocess.jpeg_scans(scan_bomb(0)) + more
+
+
+@given(st.binary(max_size=300), st.integers(0, 600))
+def test_counting_scans_ends_whatever_the_bytes(noise, at):
+    whole = scan_bomb(3)
+    assert preprocess.jpeg_scans(whole[:at] + noise + whole[at:]) <= len(whole) + 300
+
+
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(monkeypatch):
+    bomb = scan_bomb(1000)
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="scans") as refused:
+        load_image(bomb)
+    assert refused.value.code == "too_many_scans"
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "mpo"])
+def test_a_large_baseline_jpeg_is_decoded_at_half_its_size(monkeypatch, kind):
+    monkeypatch.setattr(preprocess, "MAX_DECODED", 10_000)
+    whole = Image.linear_gradient("L").convert("RGB").crop((0, 0, 180, 121))
+    loaded = load_image(encoded(whole, kind, quality=95))
+    assert loaded.size == (90, 61)
+    reduced = np.asarray(whole.reduce(2), dtype=int)[:60]
+    assert np.abs(np.asarray(loaded, dtype=int)[:60] - reduced).max() <= 3
+
+
+@pytest.mark.parametrize(("kind", "options"), [("png", {}), ("tiff", {}), ("jpeg", {"progressive": True})])
+def test_other_large_images_are_refused_before_they_are_decoded(monkeypatch, kind, options):
+    monkeypatch.setattr(preprocess, "MAX_DECODED", 10_000)
+    data = encoded(Image.new("RGB", (101, 100)), kind, **options)
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError) as refused:
+        load_image(data)
+    assert (refused.value.code, refused.value.facts) == ("too_many_pixels", {"max_pixels": 10_000})
+
+
+def test_a_thread_of_pixels_may_not_be_endless():
+    with pytest.raises(ImageError) as refused:
+        load_image(encoded(Image.new("L", (1, preprocess.MAX_LONG_SIDE + 1)), "png"))
+    assert refused.value.code == "too_long"
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK", "I;16", "F"])
+def test_strips_change_no_pixel(monkeypatch, mode):
+    noise = np.random.default_rng(0).integers(0, 255, (67, 45, 4), dtype=np.uint8)
+    image = Image.fromarray(noise, "RGBA")
+    image = Image.fromarray(noise[..., 0].astype(np.uint16) * 200) if mode == "I;16" else image.convert(mode)
+    whole = np.asarray(load_image(image))
+    monkeypatch.setattr(preprocess, "STRIP", 500)
+    np.testing.assert_array_equal(np.asarray(load_image(image)), whole)
+
+
+MEASURE = """
+import resource, sys
+from resnet_hub.preprocess import ImageError, Preprocess, load_image
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+data, before = open(sys.argv[1], "rb").read(), peak()
+try:
+    Preprocess().crop(load_image(data))
+except ImageError:
+    pass
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize(("name", "mode", "size", "options"), [
+    ("phone.jpg", "RGB", (8160, 6120), {}), ("camera.jpg", "RGB", (6000, 4000), {"progressive": True}),
+    ("glass.png", "RGBA", (6000, 4000), {"compress_level": 1}), ("deep.png", "I;16", (6000, 4000), {}),
+    ("photo.webp", "RGB", (4800, 3333), {"method": 0}), ("large.webp", "RGB", (16_000, 4_000), {"method": 0}),
+    ("thread.png", "L", (1, 30_000_000), {"compress_level": 1}),
+])  # fmt: skip
+def test_one_image_takes_less_than_300_megabytes(tmp_path, name, mode, size, options):
+    Image.new(mode, size).save(tmp_path / name, **options)
+    out = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert int(out.stdout) < 300, out.stderr

@@ -1,7 +1,7 @@
 """What both trainers share: their flags, the states a run directory can be in, how they end.
 
 nothing there           start
-last.ckpt               go on with --resume, refuse without it
+last.ckpt               go on with --resume, refuse without it (last.ckpt.prev: the one before it)
 run.json (finished)     --resume changes nothing; refuse without it
 """
 
@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
+from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
     DataError,
     Images,
@@ -34,7 +36,7 @@ from training.data import (
     split_held_out,
 )
 from training.distributed import any_process, process_group, rank
-from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
+from training.engine import Stopped, Trainer, keep_freed_memory
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 from training.unknown import add_unknown_flag
@@ -75,9 +77,20 @@ def run_training(
 
 def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], options) -> int:
     """Train as the state of the run directory says; 130 with what is kept when it is interrupted."""
-    if is_finished(options.out, options.resume):
-        return 0
-    keep_freed_memory()
+    options.out.mkdir(parents=True, exist_ok=True)
+    with locked(options.out) if rank() == 0 else nullcontext():
+        if is_finished(options.out, options.resume):
+            return 0
+        keep_freed_memory()
+        return train_and_say(train, options)
+
+
+def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], options) -> int:
+    """Train; the exit status, with a sentence on what is kept when the run ends early.
+
+    Raises:
+        TrainingError: when something cannot be written.
+    """
     try:
         with process_group(pick_device(options.device)) as device:
             use_fast_kernels(device)
@@ -88,10 +101,10 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
             print(message, file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
-        is_kept = (options.out / "last.ckpt").exists()
-        kept = f"--resume goes on from {options.out}/last.ckpt" if is_kept else "nothing was trained yet"
-        print(f"\ninterrupted; {kept}", file=sys.stderr)
+        print(f"\ninterrupted; {kept(options.out)}", file=sys.stderr)
         return INTERRUPTED
+    except OSError as error:
+        raise TrainingError(f"{error}; {kept(options.out)}") from error
     return 0
 
 
@@ -103,22 +116,21 @@ def use_fast_kernels(device: torch.device) -> None:
 
 
 def is_finished(run: Path, resume: bool) -> bool:
-    """Whether there is nothing left to do; makes the directory.
+    """Whether there is nothing left to do.
 
     Raises:
         TrainingError: when it holds a run and nobody asked to go on with it.
     """
-    held = [name for name in ("run.json", "last.ckpt") if (run / name).exists()]
-    if held and not resume:
-        raise TrainingError(f"{run} holds a run ({held[0]}); give --resume, or another --out")
-    if "run.json" in held:
-        (run / "last.ckpt").unlink(missing_ok=True)  # a crash between the two leaves it
+    found = [*(name for name in ("run.json",) if (run / name).exists()), *held(run)]
+    if found and not resume:
+        raise TrainingError(f"{run} holds a run ({found[0]}); give --resume, or another --out")
+    if "run.json" in found:
+        drop(run)  # a crash between the two leaves them
         if rank() == 0:
             print(f"{run} is finished; nothing to do")
         return True
-    if resume and not held and rank() == 0:
+    if resume and not found and rank() == 0:
         print(f"{run} holds no last.ckpt; starting afresh")
-    run.mkdir(parents=True, exist_ok=True)
     return False
 
 
@@ -294,7 +306,7 @@ def tensorboard(options) -> Callable[[str, float, int], None] | None:
 
 def fit(trainer: Trainer, held_out, options) -> None:
     """Train from the start or from the checkpoint, until the best weights are in the network."""
-    is_here = (options.out / "last.ckpt").exists()
+    is_here = bool(held(options.out))
     (is_anywhere,) = any_process([is_here], trainer.device)
     if is_here != is_anywhere:
         raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")

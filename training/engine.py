@@ -10,7 +10,6 @@ import copy
 import ctypes
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +26,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from resnet_hub.errors import Refusal
+from resnet_hub.command import handled
+from resnet_hub.files import write_atomically
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
+from training import checkpoint
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
+from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
@@ -40,10 +42,6 @@ from training.recipes import Recipe
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
 AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float16)}
 STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
-
-
-class TrainingError(Refusal):
-    """Training cannot go on; the message says why and what is kept."""
 
 
 class Stopped(Exception):
@@ -60,28 +58,6 @@ def keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3
         libc.mallopt(m_mmap_threshold, 1 << 30)
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
-
-
-def write_atomically(path: Path, write: Callable) -> None:
-    """Call `write(binary file)`, then put the result in place in one step, safe from a power cut.
-
-    Raises:
-        TrainingError: when the disk is full or not writable; what stood at `path` is kept.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
-        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainingError(
-            f"{path} cannot be written ({why}); what was saved before is kept. "
-            "Make room or allow writing, then repeat the command, for a training run with --resume"
-        ) from error
 
 
 def write_json(path: Path, value) -> None:
@@ -108,7 +84,7 @@ def training_flops(
 
 @contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yields whether Ctrl-C (or SIGTERM) was received; a second Ctrl-C interrupts at once."""
+    """Yields whether a signal that `handled` names was received; a second Ctrl-C interrupts at once."""
     asked: list[int] = []
 
     def ask(signum, frame) -> None:
@@ -116,12 +92,8 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         asked.append(signum)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled(ask):
         yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -453,7 +425,7 @@ class Trainer:
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             # First: what a crash between the two leaves out of last.ckpt is run and written again.
             write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
-            write_atomically(run / "last.ckpt", lambda file: torch.save(self.state(), file))
+            checkpoint.write(run, self.state())
         wait()
 
     def _summed_sums(self) -> Tensor:
@@ -462,18 +434,12 @@ class Trainer:
         return summed(sums.to(self.device, copy=True)).cpu() if world_size() > 1 else sums
 
     def load(self, run: Path) -> None:
-        """Continue from `run/last.ckpt`.
+        """Continue from `run/last.ckpt`, or where it is damaged from the one before it.
 
         Raises:
             TrainingError: when that file cannot be read or belongs to another network, recipe, seed or data.
         """
-        path = run / "last.ckpt"
-        try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
-        except Exception as error:  # whatever unpickling a damaged file raises
-            why, is_barred = str(error).splitlines()[0], isinstance(error, OSError)
-            next_step = "look at its permissions" if is_barred else "delete it"
-            raise TrainingError(f"{path} cannot be read ({why}); {next_step}") from error
+        path, state = checkpoint.read(run, self.device)
         for key, value in self.identity.items():
             if state.get(key) != value:
                 raise TrainingError(

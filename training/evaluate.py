@@ -26,6 +26,7 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
+from training import checkpoint
 from training.command import find_images_to_train
 from training.data import DataError, Images, in_memory, load_data
 from training.distributed import rank, world_size
@@ -195,7 +196,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         write_json(run / "run.json", facts)
-        (run / "last.ckpt").unlink(missing_ok=True)
+        checkpoint.drop(run)
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
 
 

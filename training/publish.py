@@ -22,6 +22,7 @@ from huggingface_hub import get_token
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
+from resnet_hub.files import whole_folder
 from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
@@ -230,7 +231,8 @@ def keep(staged: Path, folder: Path) -> None:
     """
     if folder.exists() and any(folder.iterdir()):
         raise PublishError(f"--dry-run {folder}: not empty; name another folder")
-    shutil.copytree(staged, folder, dirs_exist_ok=True)
+    with whole_folder(folder) as temporary:
+        shutil.copytree(staged, temporary, dirs_exist_ok=True)
     print(f"nothing uploaded; written to {folder}")
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_atomically
 from resnet_hub.hub.figures import number
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
-from training.engine import TrainingError, write_atomically, write_json
+from training.engine import TrainingError, write_json
 from training.recipes import LIKE_CIFAR10, UNEXPOSED
 
 UNKNOWN_FIGURES = ("flagged", "auroc", "right_unflagged")

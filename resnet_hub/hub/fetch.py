@@ -11,17 +11,19 @@ import hashlib
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import TypedDict, TypeVar, Unpack
 
-from huggingface_hub import HfApi, get_token, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     HTTPError,  # of httpx or httpx2, whichever this client is built on
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -38,6 +40,7 @@ MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 1 << 20, P
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")  # not ../name, which is a directory
 PATIENCE = 10  # seconds until a Hub that does not answer counts as out of reach
+RETRY_SECONDS = (0.5, 1.5)  # before a first request is asked again, where the Hub names no time
 NOT_CACHED = "not in the cache, and the Hub could not be reached; check the connection"
 REASONS = {  # the first class that fits
     GatedRepoError: "access is gated; accept its terms on the Hub and log in with `hf auth login`",
@@ -51,6 +54,10 @@ STATUS_ADVICE = {
     **dict.fromkeys((409, 412), ": the repository changed meanwhile; try again"),
     429: ", too many requests; wait a minute and try again",
 }
+
+Answer = TypeVar("Answer")
+# Read when Xet is first used; by default it tries for minutes on end.
+os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "2")
 
 
 class CheckpointError(Refusal):
@@ -230,12 +237,47 @@ def resolve(
         HubUnreachable: when the Hub gives no answer.
     """
     token = token.strip() if isinstance(token, str) else token
+    api = HfApi(token=token)
+    where = {"revision": revision, "repo_type": repo_type, "files_metadata": True, "timeout": PATIENCE}
     with plain_errors(repo_id, label, token):
-        info = HfApi(token=token).repo_info(
-            repo_id, revision=revision, repo_type=repo_type, files_metadata=True, timeout=PATIENCE
-        )
+        try:
+            info = retried(lambda: api.repo_info(repo_id, **where))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, (HfHubHTTPError, HFValidationError)):
+                raise
+            raise HubUnreachable(f"{repo_id}: {label}: {what_came(error)}") from None
     files = {file.rfilename: file for file in info.siblings or []}
     return Resolved(repo_id, info.sha, files, bool(info.private), token)
+
+
+def retried(ask: Callable[[], Answer]) -> Answer:
+    """The answer to a request that may be repeated, asked again while the Hub is overloaded for a moment.
+
+    The wait is what the Hub asks for; a longer one than `PATIENCE` is left to whoever called.
+    """
+    for seconds in RETRY_SECONDS:
+        try:
+            return ask()
+        except HfHubHTTPError as error:
+            asked = retry_after(error)
+            if not is_transient(error) or (asked or 0) > PATIENCE:
+                raise
+            time.sleep(seconds if asked is None else asked)
+    return ask()
+
+
+def retry_after(error: HfHubHTTPError) -> int | None:
+    """Seconds that the Hub asks to wait before the next request; None where it does not say."""
+    value = "" if error.response is None else error.response.headers.get("Retry-After", "")
+    return int(value) if value.isdecimal() else None
+
+
+def what_came(error: Exception) -> str:
+    """What answered in the Hub's place, from the error of reading it."""
+    text = str(getattr(error, "doc", "")).lstrip()
+    if text.startswith("<"):
+        return "an HTML page came instead of the Hub's answer; log in to this network, or look at the proxy"
+    return "the Hub's answer is cut short or not its own; look at the network or the proxy, and try again"
 
 
 def download_size(resolved: Resolved, files: Sequence[str], cache_dir: str | None = None) -> int:
@@ -271,9 +313,12 @@ def download_checked(
     """One file of the commit, identical to what the Hub published; a damaged one is not kept."""
     bar = {} if tqdm_class is None else {"tqdm_class": tqdm_class}
     where = {"revision": resolved.commit, "token": resolved.token, "cache_dir": cache_dir}
-    with plain_errors(resolved.repo_id, file, resolved.token):
-        path = Path(hf_hub_download(resolved.repo_id, file, **where, **bar))
     published = resolved.files[file]
+    with (
+        plain_errors(resolved.repo_id, file, resolved.token),
+        leaving_nothing(published, resolved, cache_dir),
+    ):
+        path = Path(hf_hub_download(resolved.repo_id, file, **where, **bar))
     if not is_as_published(path, published):
         discard(path)
         raise CheckpointError(
@@ -281,6 +326,19 @@ def download_checked(
             "the one the Hub publishes; the damaged file was deleted, try again"
         )
     return path
+
+
+@contextmanager
+def leaving_nothing(published: RepoSibling, resolved: Resolved, cache_dir: str | None) -> Iterator[None]:
+    """Delete what a failed download leaves of a file; Xet does not go on from it."""
+    try:
+        yield
+    except Exception:
+        folder = Path(cache_dir or constants.HF_HUB_CACHE, f"models--{resolved.repo_id.replace('/', '--')}")
+        hashed = published.lfs.sha256 if published.lfs else published.blob_id
+        for path in folder.glob(f"blobs/{hashed}*.incomplete"):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def is_as_published(path: Path, published: RepoSibling) -> bool:
@@ -357,7 +415,9 @@ def reason(error: Exception) -> str:
             return words
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         status = error.response.status_code
-        return f"the Hub answered with status {status}{STATUS_ADVICE.get(status, '; try again later')}"
+        asked = retry_after(error)
+        when = f" (it asks for {asked:,} seconds)" if asked else ""
+        return f"the Hub answered with status {status}{STATUS_ADVICE.get(status, '; try again later')}{when}"
     detail = (str(error).splitlines() or [""])[0][:200]
     if "Consistency check failed" in detail:  # a bare OSError of huggingface_hub's
         return "the download has the wrong size, cut short or altered on its way; nothing was kept, try again"

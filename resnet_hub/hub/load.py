@@ -17,9 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from resnet_hub.command import printable
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import totals, trace
+from resnet_hub.hub.bounds import OWN, Bounds, check_answers, check_count, check_header, check_maps
 from resnet_hub.hub.fetch import (
     CONFIG_FILE,
     MOST_BYTES,
@@ -40,8 +42,9 @@ UNUSABLE = (
     ValueError, TypeError, AttributeError, OverflowError, RuntimeError, SafetensorError, OSError, MemoryError,
 )  # fmt: skip
 DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # a second download may be sound
-MOST_MAP_BYTES = 1 << 28  # of one feature map of one image; ResNet-50 at 2048x2048 has as many
-MOST_MACS = 10**12  # of one image; ResNet-152 at 2048x2048 takes as many
+MOST_DETECTIONS = 100  # of other things that a calibration states
+MOST_NAME = 200  # characters of a label, or of what was detected
+MOST_SAID = 20_000  # characters of one message
 WIDENED = {torch.float32, torch.float16, torch.bfloat16}  # all exact in float32
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
@@ -86,10 +89,13 @@ def from_pretrained(
     return load_checkpoint(checkpoint)
 
 
-def load_checkpoint(checkpoint: Checkpoint) -> Network:
+def load_checkpoint(checkpoint: Checkpoint, bounds: Bounds = OWN) -> Network:
     """The network that a checkpoint describes, with its weights, in eval mode.
 
     A damaged file is deleted from the Hub cache, so that the next attempt downloads it again.
+
+    Args:
+        bounds: the most that one image may cost.
 
     Raises:
         CheckpointError: for a bad configuration, or weights that do not match it key by key.
@@ -97,21 +103,23 @@ def load_checkpoint(checkpoint: Checkpoint) -> Network:
     with naming(checkpoint, checkpoint.config):
         values = read_json(checkpoint.config)
         config = read_config(values)
-        preprocess = read_preprocess(values, config)
+        preprocess = read_preprocess(values, config, bounds)
         if "resnet_hub" not in values:  # timm's name implies no size
             config = replace(config, input_size=preprocess.input_size[1:])
         labels = read_labels(values, config)
-        calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
+        calibration = read_calibration(values)
     with naming(checkpoint, checkpoint.weights):
+        check_header(checkpoint.weights)
         parameters, held = totals(trace(config)).params, checkpoint.weights.stat().st_size
         if parameters > held:  # checked before memory is allocated; half files have two bytes each
             raise Refusal(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
         with SkipRandomFill():
             model = build_network(config)
         model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
-    model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
+        model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
+        check_answers(model.eval(), bounds)
     model.source, model.revision = checkpoint.source, checkpoint.revision
-    return model.eval()
+    return model
 
 
 @contextmanager
@@ -125,7 +133,7 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
         if checkpoint.is_cached and isinstance(error, DAMAGED):
             discard(file)
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{checkpoint.source}: {file.name}: {cause}") from error
+        raise CheckpointError(f"{checkpoint.source}: {file.name}: {cause[:MOST_SAID]}") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -159,33 +167,29 @@ def read_config(values: dict[str, Any]) -> ModelConfig:
     return model_config(name, **{k: v for k, v in overrides.items() if k not in TIMM_TRAINING_ARGS})
 
 
-def read_preprocess(values: dict[str, Any], config: ModelConfig) -> Preprocess:
+def read_calibration(values: dict[str, Any]) -> Calibration:
+    """The checkpoint's own calibration.
+
+    Raises:
+        ValueError: for anything but finite numbers, or more detections than anybody would read.
+    """
+    calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
+    longest = max((len(what) for what, *_ in calibration.detections), default=0)
+    if len(calibration.detections) > MOST_DETECTIONS or longest > MOST_NAME:
+        raise Refusal(
+            f"calibration: {len(calibration.detections):,} detections with names of up to {longest:,} "
+            f"characters; at most {MOST_DETECTIONS} of {MOST_NAME} are read"
+        )
+    return calibration
+
+
+def read_preprocess(values: dict[str, Any], config: ModelConfig, bounds: Bounds = OWN) -> Preprocess:
     """The checkpoint's own preprocessing."""
     preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg", {}))
     if config.in_chans in (1, 3) and preprocess.input_size[0] != config.in_chans:
         raise Refusal(f"input_size {preprocess.input_size} does not have {config.in_chans} channels")
-    check_maps(config, preprocess.input_size[1:])
+    check_maps(config, preprocess.input_size[1:], bounds)
     return preprocess
-
-
-def check_maps(config: ModelConfig, size: tuple[int, int]) -> None:
-    """Refuse an image size that the network cannot take, or that would exhaust memory or take minutes.
-
-    Raises:
-        ValueError: naming the size, and the largest map or the cost.
-    """
-    rows = trace(config, size)
-    largest = max(rows, key=lambda row: row.activation_bytes)
-    if largest.activation_bytes > MOST_MAP_BYTES:
-        raise Refusal(
-            f"input_size {size[0]}x{size[1]} makes {largest.name} a map of {largest.activation_bytes:,} "
-            f"bytes; {MOST_MAP_BYTES:,} is the most that is loaded, so give a smaller input_size"
-        )
-    if (macs := totals(rows).macs) > MOST_MACS:
-        raise Refusal(
-            f"input_size {size[0]}x{size[1]} takes {macs:,} multiply-adds an image; {MOST_MACS:,} is the "
-            "most that is loaded, so give a smaller input_size"
-        )
 
 
 def read_labels(values: dict[str, Any], config: ModelConfig) -> tuple[str, ...]:
@@ -200,7 +204,7 @@ def read_labels(values: dict[str, Any], config: ModelConfig) -> tuple[str, ...]:
         names = range(config.num_classes)
     elif isinstance(names, dict):  # timm allows {class: name}
         names = [name for _, name in sorted(names.items(), key=lambda pair: int(pair[0]))]
-    labels = tuple(str(name)[:200] for name in names)
+    labels = tuple(printable(str(name)[:MOST_NAME]) for name in names)
     if len(labels) != config.num_classes or len(set(labels)) != len(labels):
         raise Refusal(
             f"{len(labels)} label_names, {len(set(labels))} of them distinct, "
@@ -219,6 +223,7 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     counts = {key for key in wanted if key.endswith("num_batches_tracked")}
     with safe_open(path, framework="pt") as file:
+        check_count(len(file.keys()), len(wanted))
         found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         problems = [
             *(f"missing {k}" for k in wanted.keys() - found.keys() - counts),

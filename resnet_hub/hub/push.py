@@ -21,6 +21,7 @@ from resnet_hub.hub.fetch import (
     is_as_published,
     plain_errors,
     resolve,
+    retried,
 )
 
 RUN_FILES = {"run.json", "history.jsonl", "curves.png", "confusion.png"}  # beside a trained checkpoint
@@ -62,7 +63,8 @@ def push_folder(
     api = HfApi(token=token)
     with plain_errors(repo_id, "the repository", token):
         sdk = {"space_sdk": "gradio"} if repo_type == "space" else {}
-        url = str(api.create_repo(repo_id, private=private, exist_ok=True, repo_type=repo_type, **sdk))
+        wish = {"private": private, "exist_ok": True, "repo_type": repo_type, **sdk}
+        url = str(retried(lambda: api.create_repo(repo_id, **wish)))
     head = resolve(repo_id, token=token, repo_type=repo_type, label="the repository")
     if private and not head.is_private:  # an existing repository keeps its visibility
         raise CheckpointError(

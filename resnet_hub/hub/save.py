@@ -9,10 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_together
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
@@ -33,10 +34,13 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
     card = card or render_card(model, load_from=directory.name, half=half)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     tensors = halved(tensors) if half else tensors
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
-    (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
-    (directory / CARD_FILE).write_text(card, encoding="utf-8")
+    write_together(
+        {
+            directory / WEIGHTS_FILE: lambda file: file.write(save(tensors, metadata={"format": "pt"})),
+            directory / CONFIG_FILE: lambda file: file.write(text.encode()),
+            directory / CARD_FILE: lambda file: file.write(card.encode()),
+        }
+    )
 
 
 def halved(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

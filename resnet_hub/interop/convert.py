@@ -14,20 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_safetensors
 from torch import Tensor
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_atomically, write_together
+from resnet_hub.hub.bounds import check_answers, check_header, check_maps
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
 from resnet_hub.hub.load import (
-    check_maps,
     disambiguate,
     from_pretrained,
     naming,
@@ -93,6 +96,7 @@ def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> Networ
         preprocess = preprocess_from_transformers(given, config)
         check_maps(config, preprocess.input_size[1:])
     with naming(checkpoint, checkpoint.weights):
+        check_header(checkpoint.weights)
         state = from_transformers(load_file(checkpoint.weights))
     model = filled(config, state, checkpoint.source)
     model.labels, model.preprocess = labels, preprocess
@@ -113,6 +117,7 @@ def _from_file(path: Path, name: str | None) -> Network:
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
+            check_header(path)
             state = load_file(path)
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -142,7 +147,11 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Networ
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:4]]
         raise Refusal(f"{source} does not fit {config.name}: {' '.join(problems)[:400]}") from error
-    return model.eval()
+    try:
+        check_answers(model.eval())
+    except Refusal as error:
+        raise Refusal(f"{source}: {error}") from error
+    return model
 
 
 # Writing
@@ -168,17 +177,20 @@ def save(model: Network, out: Path, layout: str) -> None:
             f"{layout} has no network like this {model.config.name}: the weights would not load there, or "
             "load silently wrong; keep it as a resnet_hub checkpoint"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     if layout == "onnx":
         export_onnx(model, out)
     elif out.suffix == ".safetensors":
-        save_file(_bare(model.state_dict()), out, metadata={"format": "pt"})
+        write_atomically(out, lambda file: file.write(_safetensors(model.state_dict())))
     else:
-        torch.save(_bare(model.state_dict()), out)
+        write_atomically(out, lambda file: torch.save(_bare(model.state_dict()), file))
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in state.items()}
+
+
+def _safetensors(state: dict[str, Tensor]) -> bytes:
+    return as_safetensors(_bare(state), metadata={"format": "pt"})
 
 
 def _save_transformers(model: Network, out: Path) -> None:
@@ -186,12 +198,14 @@ def _save_transformers(model: Network, out: Path) -> None:
         "config.json": config_to_transformers(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for file, values in documents.items():
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        (out / file).write_text(text, encoding="utf-8")
-    state = to_transformers(_bare(model.state_dict()))
-    save_file(state, out / "model.safetensors", metadata={"format": "pt"})
+    texts = {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in documents.items()}
+    contents = {name: text.encode() for name, text in texts.items()}
+    contents["model.safetensors"] = _safetensors(to_transformers(model.state_dict()))
+    write_together({out / name: partial(_write, content) for name, content in contents.items()})
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 # The command

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from resnet_hub.files import write_atomically
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
 
@@ -34,7 +35,7 @@ def export_onnx(model: Network, path: Path) -> None:
         verbose=False,
     )
     program.model.metadata_props.update(onnx_metadata(model))
-    program.save(path, external_data=False)
+    write_atomically(path, lambda file: program.save(file.name, external_data=False))
 
 
 def input_shape(model: Network) -> tuple[int, int, int]:

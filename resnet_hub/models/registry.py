@@ -86,8 +86,9 @@ def model_config(name: str, *, num_classes: int | None = None, **overrides: Any)
         ValueError: for an unknown name (with the nearest known ones) or an override that is not allowed.
     """
     if name not in _table():
-        near = difflib.get_close_matches(str(name), list_models(), n=3) or list_models()
-        raise Refusal(f"unknown network {name!r}; did you mean {', '.join(near)}? list_models() has them all")
+        seen = str(name)[:100]  # looking for the nearest takes memory in proportion
+        near = difflib.get_close_matches(seen, list_models(), n=3) or list_models()
+        raise Refusal(f"unknown network {seen!r}; did you mean {', '.join(near)}? list_models() has them all")
     if num_classes is not None:
         overrides["num_classes"] = num_classes
     return _table()[name].override(**overrides)

@@ -13,6 +13,7 @@ from resnet_hub.ui.shared.page import PANEL, QUIET, Page
 from resnet_hub.ui.shared.text import known_language, percent, say
 
 COLUMNS = ("model", "requests", "rate", "p50", "p95", "p99", "errors", "flagged")
+DAY_COLUMNS = ("day", "model", "requests", "share", "flagged")
 
 
 def about(language: str, recorder: Recorder) -> str:
@@ -34,6 +35,18 @@ def report(language: str, recorder: Recorder) -> Markup:
     return table([say(language, f"operations_{key}") for key in COLUMNS], rows, "operations")
 
 
+def by_day(language: str, recorder: Recorder) -> Markup | str:
+    """The mean top share and the flagged share of each day that is kept: drift shows here first."""
+    rows = [
+        [day.day, f"{day.model} {day.revision[:12]}".strip(), f"{day.answered + day.failed:,}",
+         percent(day.share), percent(day.flagged)]
+        for day in recorder.days()
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    return table([say(language, f"operations_{key}") for key in DAY_COLUMNS], rows, "operations")
+
+
 def build(page: Page, tab: gr.Tab) -> None:
     """Lay out the tab and wire it."""
     page.text(gr.Markdown(), value=lambda language: about(language, page.recorder))
@@ -41,7 +54,8 @@ def build(page: Page, tab: gr.Tab) -> None:
     button = page.text(gr.Button(), value="operations_refresh")
 
     def refresh(language: str) -> str:
-        return report(known_language(language), page.recorder)
+        language = known_language(language)
+        return report(language, page.recorder) + by_day(language, page.recorder)
 
     for event in (tab.select, button.click, page.language.change):
         event(refresh, page.language, shown, **QUIET)

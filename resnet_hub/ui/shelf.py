@@ -8,44 +8,82 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_classes, shipped_names
 from resnet_hub.predict import DEFAULT_MODEL
+from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.text import say
 
 if TYPE_CHECKING:
     from resnet_hub.interop.reference import Reference
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
-MOST_LOADED = 4
-MOST_TYPED_BYTES = 700_000_000  # of a repository a visitor names; VGG-16 has 554 MB
 LOCKS = 16
+DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 class TooLarge(Refusal):
-    """A repository that a visitor named and that is larger than `MOST_TYPED_BYTES`."""
+    """A repository that a visitor named and that is larger than `Limits.typed_bytes`."""
 
-    def __init__(self, source: str, size: int) -> None:
-        facts = {"model": source, "megabytes": size // 10**6, "most": MOST_TYPED_BYTES // 10**6}
+    def __init__(self, source: str, size: int, most: int) -> None:
+        facts = {"model": source, "megabytes": size // 10**6, "most": most // 10**6}
         message = "{model} has {megabytes} MB; at most {most} MB are downloaded for a visitor".format(**facts)
         super().__init__(message, "model_too_large", **facts)
 
 
-class Recent(Generic[Key, Value]):
-    """At most `most` values, the least recently used dropped first; safe to use from many threads."""
+class Crowded(Refusal):
+    """Too many visitors wait for models to load."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self) -> None:
+        super().__init__("too many models are being loaded; try again in a minute", "loading_full")
+
+
+class Turns:
+    """Lets a few work at once and a few more wait; turns everybody else away.
+
+    Args:
+        at_once: how many work.
+        waiting: how many wait for one of these.
+    """
+
+    def __init__(self, at_once: int, waiting: int) -> None:
+        self._working = BoundedSemaphore(at_once)
+        self._inside = BoundedSemaphore(at_once + waiting)
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Raises Crowded, at once, where too many wait."""
+        if not self._inside.acquire(blocking=False):
+            raise Crowded
+        try:
+            with self._working:
+                yield
+        finally:
+            self._inside.release()
+
+
+class Recent(Generic[Key, Value]):
+    """At most `most` values, the least recently used dropped first; safe to use from many threads.
+
+    Args:
+        most_bytes: that they may hold together by `weigh`; the last one used stays, however large.
+    """
+
+    def __init__(
+        self, most: int, most_bytes: int | None = None, weigh: Callable[[Value], int] = lambda value: 0
+    ) -> None:
+        self._most, self._most_bytes, self._weigh = most, most_bytes, weigh
+        self._bytes: dict[Key, int] = {}
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._lock = Lock()
         # Shared between keys: a lock for each would grow with every name a visitor thinks of.
@@ -69,16 +107,26 @@ class Recent(Generic[Key, Value]):
 
     def put(self, key: Key, value: Value) -> None:
         """Keep a value, as the most recently used."""
+        weight = self._weigh(value)
         with self._lock:
-            self._values[key] = value
+            self._values[key], self._bytes[key] = value, weight
             self._values.move_to_end(key)
-            while len(self._values) > self._most:
-                self._values.popitem(last=False)
+            while len(self._values) > 1 and self._is_full():
+                del self._bytes[self._values.popitem(last=False)[0]]
+
+    def _is_full(self) -> bool:
+        too_heavy = self._most_bytes is not None and sum(self._bytes.values()) > self._most_bytes
+        return len(self._values) > self._most or too_heavy
 
     def items(self) -> list[tuple[Key, Value]]:
         """(key, value) of all, the most recently used last."""
         with self._lock:
             return list(self._values.items())
+
+
+def size_of(model: Any) -> int:
+    """Bytes of a network's weights and statistics."""
+    return sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
 
 
 class Shelf:
@@ -88,17 +136,25 @@ class Shelf:
         added: repository ids or directories offered beside the shipped checkpoints and ImageNet's.
         device: where models live, "auto", "cpu", "cuda" or "mps".
         only: the repository ids that may be loaded from the Hub; None allows any public one.
+        limits: how many models are kept, and how large a visitor's may be.
     """
 
     def __init__(
-        self, added: tuple[str, ...] = (), device: str = "auto", only: tuple[str, ...] | None = None
+        self,
+        added: tuple[str, ...] = (),
+        device: str = "auto",
+        only: tuple[str, ...] | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
+        self.limits = limits
         self.takes_any = only is None
         from_hub = IMAGENET_MEGABYTES if only is None else only
         self.shipped = shipped_names()
         self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
         self.device = device
-        self._models: Recent[str, Any] = Recent(MOST_LOADED)
+        self.computing = BoundedSemaphore(limits.at_once)
+        self._turns = Turns(limits.loading, limits.loading_waiting)
+        self._models: Recent[str, Any] = Recent(limits.models, limits.models_bytes, size_of)
 
     def allows(self, source: str) -> bool:
         """Whether a visitor may use this model."""
@@ -137,12 +193,21 @@ class Shelf:
 
         Raises:
             KeyError: when it is not allowed.
-            TooLarge: for a repository that is not offered and larger than `MOST_TYPED_BYTES`.
+            TooLarge: for a repository that is not offered and larger than `Limits.typed_bytes`.
             resnet_hub.hub.fetch.CheckpointError: when it cannot be loaded.
         """
         if not self.allows(source):
             raise KeyError(source)
         return self._models.get(source, lambda: self._load(source, tqdm_class, announce))
+
+    def turn(self, source: str) -> AbstractContextManager[None]:
+        """To be held while a model is asked for: a slow download must not hold up who needs none.
+
+        Raises:
+            Crowded: where too many wait already.
+        """
+        is_ready = source in self.shipped or any(source == name for name, _ in self.in_memory())
+        return nullcontext() if is_ready else self._turns.take()
 
     def in_memory(self) -> list[tuple[str, Any]]:
         """(source, model) of those that need no loading, the most recently used last."""
@@ -166,11 +231,12 @@ class Shelf:
 
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
         from resnet_hub.device import pick_device
+        from resnet_hub.hub.bounds import OWN, VISITORS
         from resnet_hub.hub.load import load_checkpoint
 
         def check(size: int) -> None:
-            if source not in self.offered and size > MOST_TYPED_BYTES:
-                raise TooLarge(source, size)
+            if source not in self.offered and size > self.limits.typed_bytes:
+                raise TooLarge(source, size, self.limits.typed_bytes)
             announce(size)
 
         with self._cache(source) as cache:
@@ -181,7 +247,8 @@ class Shelf:
                 tqdm_class=tqdm_class,
                 before_download=check,
             )
-            return load_checkpoint(checkpoint).to(pick_device(self.device))
+            bounds = OWN if source in self.offered else VISITORS
+            return load_checkpoint(checkpoint, bounds).to(pick_device(self.device))
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
         """Where downloads go: what a visitor names is not kept on the disk, nor read from the owner's cache,
@@ -203,7 +270,8 @@ class References:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self.seconds: dict[tuple, float] = {}  # measured latencies
-        self._models: Recent[tuple, Reference] = Recent(MOST_LOADED)
+        limits = shelf.limits
+        self._models: Recent[tuple, Reference] = Recent(limits.models, limits.models_bytes, size_of)
 
     def allows(self, key: tuple) -> bool:
         """Whether a visitor may use this reference: where models are listed, one of those or suggested."""

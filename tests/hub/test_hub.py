@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,8 +23,9 @@ from safetensors.torch import load_file, save_file
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.fetch import SHIPPED, CheckpointError
-from resnet_hub.hub.load import read_preprocess
+from resnet_hub.hub.bounds import VISITORS
+from resnet_hub.hub.fetch import SHIPPED, CheckpointError, fetch_checkpoint
+from resnet_hub.hub.load import load_checkpoint, read_preprocess
 from resnet_hub.interop.onnx import input_shape
 from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import network_class
@@ -324,6 +328,64 @@ def test_batch_norm_counts_are_whole_numbers(saved):
     assert "bn1.num_batches_tracked is of type torch.float32" in refusal(saved)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("conv1.weight", 1e38), ("layer1.0.bn1.running_var", -1.0), ("fc.weight", 3e38)]
+)
+def test_weights_that_answer_nan_are_refused(saved, key, value):
+    edit_weights(saved, lambda tensors: tensors[key].fill_(value))
+    assert "model.safetensors: the network answers a grey image with NaN or infinity" in refusal(saved)
+
+
+def test_a_std_that_no_float_divides_by_is_refused(saved):
+    edit_config(saved, lambda values: values["pretrained_cfg"].update(std=[1e-320] * 3))
+    assert "answers a grey image with NaN or infinity" in refusal(saved)
+
+
+def padded_header(data: bytes) -> bytes:
+    length = int.from_bytes(data[:8], "little")
+    more = 90_000_000
+    return (length + more).to_bytes(8, "little") + data[8 : 8 + length] + b" " * more + data[8 + length :]
+
+
+def test_a_long_header_is_not_parsed(saved):
+    file = saved / "model.safetensors"
+    file.write_bytes(padded_header(file.read_bytes()))
+    started = time.perf_counter()
+    assert "its header has 90," in refusal(saved)
+    assert time.perf_counter() - started < 5
+
+
+def test_many_tensors_are_counted_before_one_is_read(saved):
+    empty = torch.zeros(0)
+    edit_weights(saved, lambda tensors: tensors.update({f"{i}": empty.clone() for i in range(20_000)}))
+    assert re.search(r"it holds 20,\d+ tensors, and the network has \d+$", refusal(saved))
+
+
+@pytest.mark.parametrize("field", ["architecture", "detections", "label"])
+def test_a_refusal_quotes_no_megabytes(saved, field):
+    def change(values):
+        if field == "architecture":
+            del values["resnet_hub"]
+            values["architecture"] = "x" * 4_000_000
+        elif field == "detections":
+            values["resnet_hub"]["calibration"]["detections"] = [["ants", 1, 0.5]] * 150_000
+        else:
+            values["resnet_hub"]["calibration"]["detections"] = [["x" * 4_000_000, 1, float("nan")]]
+
+    edit_config(saved, change)
+    assert len(refusal(saved)) < 25_000
+
+
+def test_what_a_visitor_types_may_cost_less(saved):
+    edit_config(saved, lambda values: values["pretrained_cfg"].update(input_size=[3, 1024, 1024]))
+    from_pretrained(saved)
+    with pytest.raises(CheckpointError, match="is the most that is loaded"):
+        load_checkpoint(fetch_checkpoint(saved), VISITORS)
+    edit_config(saved, lambda values: values["pretrained_cfg"].update(input_size=[3, 32, 32]))
+    with pytest.raises(CheckpointError, match="one image takes"):
+        load_checkpoint(fetch_checkpoint(saved), replace(VISITORS, seconds=0.0))
+
+
 def cut(data: bytes) -> bytes:
     return data[:-1000]
 
@@ -432,7 +494,12 @@ def test_a_small_file_cannot_ask_for_much_memory(saved, block):
     """Some initialisations write to every weight before the file's shapes are compared."""
     huge = {"block": block, "depths": [4] * 3, "widths": [2048] * 3, "strides": [1] * 3}
     huge |= {"stem": "cifar", "shortcut": "projection"}
-    edit_config(saved, lambda values: values["resnet_hub"]["config"].update(huge))
+
+    def enlarge(values):
+        values["resnet_hub"]["config"].update(huge)
+        values["pretrained_cfg"].update(input_size=[3, 8, 8])
+
+    edit_config(saved, enlarge)
     assert "bytes cannot hold the network's" in refusal(saved)
 
 
@@ -442,7 +509,7 @@ def test_a_network_that_takes_minutes_for_an_image_is_refused(saved):
         values["pretrained_cfg"].update(input_size=[3, 1024, 1024])
 
     edit_config(saved, enlarge)
-    assert "multiply-adds an image; 1,000,000,000,000 is the most" in refusal(saved)
+    assert "multiply-adds an image; 100,000,000,000 is the most" in refusal(saved)
 
 
 def test_an_image_size_that_would_fill_the_memory_is_refused(tmp_path):
@@ -498,7 +565,8 @@ def test_preprocessing_fits_the_network(saved):
         ("lenet5", 32, "built for a 28x28 image"),
         ("resnet8_cifar", 4, "nothing left"),
         ("resnet50_cifar", 224, None),
-        ("resnet152", 1024, None),
+        ("resnet152", 640, None),
+        ("resnet152", 1024, "multiply-adds an image"),
     ],
 )
 def test_a_checkpoints_input_size_fits_the_network_and_memory(name, side, cause):

@@ -14,7 +14,18 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.checkpoints import Bomb, images, logits, refusal, tiny
-from helpers.loopback_hub import TOKEN, error, flip_a_byte, on, once, point_client_to, slow, status, with_body
+from helpers.loopback_hub import (
+    TOKEN,
+    Answer,
+    error,
+    flip_a_byte,
+    on,
+    once,
+    point_client_to,
+    slow,
+    status,
+    with_body,
+)
 from huggingface_hub import HfApi, ModelCard
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -240,6 +251,52 @@ def test_a_hub_in_trouble_is_said_and_a_retry_works(hub, repo, code, tmp_path):
     assert from_pretrained(REPO).source == REPO
 
 
+def html(answer: Answer) -> Answer:
+    return Answer(200, b"<!doctype html><title>Log in to the hotel</title>", {"Content-Type": "text/html"})
+
+
+TAMPERED = {
+    "portal": (html, "an HTML page came instead of the Hub's answer"),
+    "cut": (with_body(lambda data: data[: len(data) // 2]), "cut short or not its own"),
+    "other": (with_body(lambda data: b'{"ok": true}'), "cut short or not its own"),
+    "list": (with_body(lambda data: b"[]"), "cut short or not its own"),
+}
+
+
+@pytest.mark.parametrize("kind", TAMPERED)
+def test_what_answers_in_the_hubs_place_is_said_and_the_cache_is_used(hub, repo, kind):
+    change, said = TAMPERED[kind]
+    hub.faults = [lambda method, path, answer: change(answer)]
+    message = refusal(REPO)
+    assert message.startswith(f"{REPO}: config.json: ") and said in message
+    hub.faults = []
+    from_pretrained(REPO)
+    hub.faults = [lambda method, path, answer: change(answer)]
+    assert from_pretrained(REPO).revision == repo.refs["main"]
+
+
+def too_many(seconds: int):
+    return lambda method, path, answer: (
+        Answer(429, b"", {"Retry-After": str(seconds)}) if path.startswith("/api/") else None
+    )
+
+
+@pytest.mark.parametrize("fault", [too_many(1), status(503)])
+def test_the_first_request_is_asked_again_after_the_time_the_hub_asks_for(hub, repo, fault):
+    hub.faults = [once(fault)]
+    assert from_pretrained(REPO).source == REPO
+    hub.faults = [once(fault)]
+    tiny(num_classes=3).push_to_hub(REPO, token=TOKEN)
+    assert from_pretrained(REPO).config.num_classes == 3
+
+
+def test_a_long_wait_that_the_hub_asks_for_is_said_at_once(hub, repo):
+    hub.faults = [too_many(300)]
+    started = time.monotonic()
+    assert "too many requests; wait a minute and try again (it asks for 300 seconds)" in refusal(REPO)
+    assert time.monotonic() - started < 5
+
+
 def test_a_connection_dropped_midway_is_taken_up_again(hub, repo, saved):
     hub.faults = [once(on(WEIGHTS, lambda answer: "drop"))]
     assert same_answers(from_pretrained(REPO), from_pretrained(saved))
@@ -252,7 +309,7 @@ def test_a_connection_that_keeps_dropping_leaves_nothing_behind_and_a_retry_work
     hub.faults = [on(WEIGHTS, lambda answer: "lose")]
     message = refusal(REPO)
     assert message.startswith(f"{REPO}: {WEIGHTS}: the Hub could not be reached")
-    assert WEIGHTS not in cached(tmp_path)
+    assert WEIGHTS not in cached(tmp_path) and not [*tmp_path.rglob("*.incomplete")]
     hub.faults = []
     assert from_pretrained(REPO).source == REPO
 

@@ -3,6 +3,7 @@ processes against one. The oracle is a run that was never interrupted."""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -197,6 +198,117 @@ def test_other_data_is_refused_on_resume(colours, tmp_path, stopped, capsys):
     run = shutil.copytree(stopped, tmp_path / "run")
     assert cifar.main(arguments(colours, run, "--resume", "--train-images", "40")) == 2
     assert "was made with another data: " in capsys.readouterr().err
+
+
+def test_an_empty_checkpoint_is_one_line(colours, tmp_path, capsys):
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    assert cifar.main(arguments(colours, tmp_path, "--resume")) == 2
+    assert "last.ckpt cannot be read (it is empty)" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def two_checkpoints(stopped, colours, tmp_path_factory) -> Path:
+    """`stopped`, interrupted once more a step later: with a `last.ckpt` and the one before it."""
+    run, step = tmp_path_factory.mktemp("runs") / "two", engine.Trainer.train_step
+    shutil.copytree(stopped, run)
+
+    def step_and_interrupt(trainer, *batches):
+        step(trainer, *batches)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+        assert cifar.main(arguments(colours, run, "--resume")) == 130
+    return run
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.97, None])
+def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_goes_on(
+    colours, tmp_path, two_checkpoints, undisturbed, capsys, place
+):
+    run = shutil.copytree(two_checkpoints, tmp_path / "run")
+    data = bytearray((run / "last.ckpt").read_bytes())
+    if place is None:
+        data.clear()
+    else:
+        data[int(len(data) * place)] ^= 1
+    (run / "last.ckpt").write_bytes(data)
+    assert cifar.main(arguments(colours, run, "--resume")) == 0
+    why = "it is empty" if place is None else "it is damaged: its checksum differs"
+    said = capsys.readouterr().err
+    assert f"last.ckpt cannot be read ({why}); going on from {run}/last.ckpt.prev" in said
+    assert same_weights(load_file(run / "model.safetensors"), undisturbed)
+    assert not list(run.glob("last.ckpt*"))
+
+
+def test_a_checkpoint_without_its_last_one_goes_on_from_the_one_before(
+    colours, tmp_path, two_checkpoints, undisturbed
+):
+    """A power cut between the two renames."""
+    run = shutil.copytree(two_checkpoints, tmp_path / "run")
+    (run / "last.ckpt").unlink()
+    assert cifar.main(arguments(colours, run)) == 2
+    assert cifar.main(arguments(colours, run, "--resume")) == 0
+    assert same_weights(load_file(run / "model.safetensors"), undisturbed)
+
+
+def test_a_second_run_into_the_same_directory_is_one_line(colours, tmp_path, capsys):
+    """Also with --resume; the lock goes with the process that held it, however that ends."""
+    run = tmp_path / "run"
+    process = start(colours, run, "--save-every", "0", "--epochs", "1000")
+    wait_for(lambda: (run / "last.ckpt").exists(), process)
+    before = (run / "last.ckpt").stat().st_ino
+    for more in ([], ["--resume"]):
+        assert cifar.main(arguments(colours, run, *more)) == 2
+        assert f"{run} is being written by another training run" in capsys.readouterr().err.splitlines()[-1]
+    process.kill()
+    process.wait()
+    assert before and cifar.main(arguments(colours, run)) == 2
+    assert "holds a run (last.ckpt)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+def test_a_signal_in_a_step_saves_and_says_how_to_resume(colours, tmp_path, monkeypatch, capsys, number):
+    step = engine.Trainer.train_step
+
+    def step_and_signal(trainer, *batches):
+        step(trainer, *batches)
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(engine.Trainer, "train_step", step_and_signal)
+    assert cifar.main(arguments(colours, tmp_path / "run")) == 130
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert (tmp_path / "run" / "last.ckpt").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("load_images_to_train", "nothing was trained yet"), ("finish_run", "--resume goes on from")],
+)
+def test_a_signal_while_reading_or_measuring_ends_with_a_sentence(
+    colours, tmp_path, monkeypatch, capsys, where, said
+):
+    monkeypatch.setattr(cifar, where, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert cifar.main(arguments(colours, tmp_path / "run", "--epochs", "1")) == 130
+    assert f"interrupted; {said}" in capsys.readouterr().err
+
+
+def test_a_signal_while_importing_ends_with_a_sentence(colours, tmp_path):
+    process = start(colours, tmp_path / "run")
+    time.sleep(0.7)  # torch takes longer
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+
+
+def test_a_file_system_that_becomes_read_only_says_what_is_kept(colours, tmp_path, monkeypatch, capsys):
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("training.plots.curves", read_only)
+    assert cifar.main(arguments(colours, tmp_path / "run", "--epochs", "1")) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "Read-only file system" in said and f"--resume goes on from {tmp_path}/run/last.ckpt" in said
 
 
 # Several processes

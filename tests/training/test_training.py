@@ -4,7 +4,6 @@ values worked out by hand. The data are small images of coloured shapes made her
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -43,7 +42,7 @@ from training.data import (
     split_held_out,
     whole_image,
 )
-from training.engine import Trainer, TrainingError, training_flops, write_atomically
+from training.engine import Trainer, TrainingError, training_flops
 from training.evaluate import calibration_error, fit_temperature
 from training.optim import Muon, build_optimizers, one_cycle, orthogonalise, set_lr_factor
 from training.recipes import RECIPES, Recipe
@@ -790,21 +789,6 @@ def test_a_state_with_nan_is_not_saved(tmp_path, broken):
     with pytest.raises(TrainingError, match="became nan in epoch 1; what was saved before it is kept"):
         trainer.save(tmp_path)
     assert (tmp_path / "last.ckpt").read_bytes() == before
-
-
-def test_file_is_replaced_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "state"
-    file.write_text("old")
-
-    def half(target) -> None:
-        target.write(b"ne")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(TrainingError, match=r"No space left on device.*Make room"):
-        write_atomically(file, half)
-    assert [f.name for f in tmp_path.iterdir()] == ["state"] and file.read_text() == "old"
-    write_atomically(file, lambda target: target.write(b"new"))
-    assert [f.name for f in tmp_path.iterdir()] == ["state"] and file.read_text() == "new"
 
 
 def test_too_large_a_validation_set_is_one_line(shapes, tmp_path, capsys):

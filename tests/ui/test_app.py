@@ -220,14 +220,10 @@ def test_thirty_two_clients_at_once_each_get_their_own_answer(app_url, model, tm
 
 
 def test_uploads_are_deleted_at_their_age(tmp_path):
-    script = tmp_path / "short_lived.py"
-    script.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
-        "import app\napp.UPLOADS_KEPT = (1, 6)\napp.main([])\n"
-    )
     path = tmp_path / "photo.png"
     image(0).save(path)
-    with served([sys.executable, str(script)], tmp_path) as address:
+    command = [sys.executable, "app.py", "--limit", "sweep_seconds=1"]
+    with served(command, tmp_path, RESNET_HUB_UPLOAD_SECONDS="6") as address:
         client = Client(address, verbose=False)
         inside = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
         assert '"label"' in joined(address, {"path": None, "url": inside})  # the model is loaded from here on
@@ -275,7 +271,7 @@ def test_a_missing_model_ends_with_one_line_and_2():
 
 def test_the_interface_imports_no_torch_before_it_is_used():
     code = (
-        "import sys, app\nfrom resnet_hub.ui.shelf import Shelf\napp.build_app(Shelf(), app.UPLOADS_KEPT)\n"
+        "import sys, app\nfrom resnet_hub.ui.shelf import Shelf\napp.build_app(Shelf())\n"
         "print([m for m in ('torch', 'timm', 'torchvision', 'matplotlib') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

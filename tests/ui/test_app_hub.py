@@ -25,9 +25,10 @@ from resnet_hub.hub.fetch import CheckpointError
 from resnet_hub.ui import shelf as models
 from resnet_hub.ui.cards import card_html, shown_card
 from resnet_hub.ui.classify.page import overlay
+from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.text import say
-from resnet_hub.ui.shelf import MOST_LOADED, Shelf, TooLarge
+from resnet_hub.ui.shelf import Shelf, TooLarge
 
 REPO = "somebody/small-net"
 
@@ -127,11 +128,11 @@ def announced(shelf: Shelf) -> int | None:
 
 
 def test_memory_stays_bounded_however_many_repositories_are_named(hub, saved):
-    shelf = Shelf()
-    for i in range(MOST_LOADED + 3):
+    shelf, most = Shelf(), Limits().models
+    for i in range(most + 3):
         hub.add(f"somebody/net-{i}", saved)
         shelf.get(f"somebody/net-{i}")
-    newest = [f"somebody/net-{i}" for i in range(MOST_LOADED + 2, 2, -1)]
+    newest = [f"somebody/net-{i}" for i in range(most + 2, 2, -1)]
     assert shelf.loaded() == newest
 
 
@@ -152,28 +153,27 @@ def test_visitors_do_not_get_a_private_model_from_the_owner_s_cache_while_offlin
         Shelf().get("owner/private-net")
 
 
-def test_a_visitor_s_repository_may_not_be_huge(hub, saved, monkeypatch):
+def test_a_visitor_s_repository_may_not_be_huge(hub, saved):
     hub.add(REPO, saved)
-    monkeypatch.setattr(models, "MOST_TYPED_BYTES", 1000)
+    shelf = Shelf(limits=Limits(typed_bytes=1000))
     with pytest.raises(TooLarge):
-        Shelf().get(REPO)
+        shelf.get(REPO)
     with pytest.raises(gr.Error, match="at most"):
-        load(Shelf(), REPO, "en", lambda *args, **kwargs: None)
+        load(shelf, REPO, "en", lambda *args, **kwargs: None)
     assert not hub.downloads()
     assert announced(Shelf(added=(REPO,))) == pytest.approx(1.1e6, abs=1e5)
 
 
-def test_a_branch_that_moves_while_a_visitor_loads_does_not_escape_the_size_limit(hub, saved, monkeypatch):
+def test_a_branch_that_moves_while_a_visitor_loads_does_not_escape_the_size_limit(hub, saved):
     repo = hub.add(REPO, saved)
     first = repo.refs["main"]
     weights = hub.files(REPO)["model.safetensors"]
-    monkeypatch.setattr(models, "MOST_TYPED_BYTES", len(weights) + 50_000)
 
     def moves(*request):
         repo.commit({"model.safetensors": weights + bytes(100_000)})
 
     hub.faults = [once(lambda method, path, answer: moves() if path == f"/api/models/{REPO}" else None)]
-    shelf = Shelf()
+    shelf = Shelf(limits=Limits(typed_bytes=len(weights) + 50_000))
     load(shelf, REPO, "en", lambda *args, **kwargs: None)
     assert shelf.get(REPO).revision == first != repo.refs["main"]
     assert [path for _, path in hub.requests if path.startswith("/api/")] == [f"/api/models/{REPO}"]
@@ -336,7 +336,7 @@ def test_an_image_is_shown_as_its_description():
 def test_the_app_starts_without_the_hub_and_without_torch():
     code = (
         "import sys, app\nfrom resnet_hub.ui.shelf import Shelf\n"
-        "app.build_app(Shelf(only=('owner/a',)), app.UPLOADS_KEPT)\nprint('torch' in sys.modules)"
+        "app.build_app(Shelf(only=('owner/a',)))\nprint('torch' in sys.modules)"
     )
     env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)

@@ -32,8 +32,9 @@ from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
 from resnet_hub.ui.compare import tab as compare
 from resnet_hub.ui.compare.family import family_page
+from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.text import say
-from resnet_hub.ui.shelf import MOST_LOADED, References, Shelf
+from resnet_hub.ui.shelf import References, Shelf
 
 SHIPPED = "resnet20_cifar10"
 CACHED = ["resnet18", "vit_tiny_patch16_224"]
@@ -171,7 +172,7 @@ def test_a_reference_too_large_for_the_machine_is_refused_before_anything_is_dow
 
 
 def test_the_memory_bound_leaves_room_for_four():
-    assert 0 < reference.memory_limit() * MOST_LOADED <= 8 << 30
+    assert 0 < reference.memory_limit() * Limits().models <= 8 << 30
 
 
 # Label spaces
@@ -228,8 +229,8 @@ def test_what_was_used_longest_ago_goes_first(hub, monkeypatch):
     references = References(Shelf())
     first = references.key(COUNTERPART, SHIPPED)
     net = references.get(first)
-    monkeypatch.setattr(references, "_load", lambda *_: object())
-    others = [(f"other{i}", None, None) for i in range(MOST_LOADED)]
+    monkeypatch.setattr(references, "_load", lambda *_: torch.nn.Identity())
+    others = [(f"other{i}", None, None) for i in range(Limits().models)]
     for key in others[:-1]:
         references.get(key)
     assert references.get(first) is net  # used again, so now the second is the oldest

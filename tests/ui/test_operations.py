@@ -8,8 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from resnet_hub.ui.operations import report
-from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, percentile
+from resnet_hub.errors import Refusal
+from resnet_hub.ui.operations import by_day, report
+from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, metrics, percentile
 
 
 def test_percentiles_are_nearest_ranks():
@@ -49,3 +50,38 @@ def test_failures_are_counted_and_raised():
         raise KeyError("x")
     assert dataclasses.astuple(recorder.lines()[0])[:3] == ("net", "r2", 1)
     assert "100.0 %" in report("en", recorder) and "<script>" not in report("en", recorder)
+
+
+def test_each_days_counts_are_kept_across_restarts(tmp_path):
+    for share in (0.5, 0.9):
+        recorder = Recorder(tmp_path / "kept")
+        recorder.answered("net", "r1", 0.1, flagged=share < 0.6, share=share)
+        recorder.failed("net", "r1")
+    (day,) = Recorder(tmp_path / "kept").days()
+    assert day[1:5] == ("net", "r1", 2, 2) and (day.flagged, day.share) == pytest.approx((0.5, 0.7))
+    for words in (day.day, "70.0 %", "50.0 %"):
+        assert words in by_day("en", recorder) and words in by_day("ja", recorder)
+    assert Recorder().days() == [] and by_day("en", Recorder()) == ""
+
+
+def test_a_folder_for_the_counts_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refusal, match=r"--operations-dir .*name another folder"):
+        Recorder(tmp_path / "file" / "kept")
+
+
+def test_metrics_are_in_prometheus_format():
+    recorder = Recorder()
+    recorder.answered('a "net"', "r1", 0.25, flagged=True)
+    recorder.failed('a "net"', "r1")
+    lines = metrics(recorder).splitlines()
+    names = 'model="a \\"net\\"",revision="r1"'
+    for line in (
+        "# TYPE resnet_hub_answers_total counter",
+        f"resnet_hub_answers_total{{{names}}} 1",
+        f"resnet_hub_errors_total{{{names}}} 1",
+        f"resnet_hub_flagged_total{{{names}}} 1",
+        f'resnet_hub_latency_seconds{{{names},quantile="0.5"}} 0.250000',
+    ):
+        assert line in lines
+    assert int(lines[-1].split()[1]) > 10_000_000 and lines[-1].startswith("resnet_hub_memory_bytes ")

@@ -13,7 +13,7 @@ from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.classify.page import Failure, Outcome, Shown, failure, model_info, panel
 from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, uploaded
+from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, named, require_image, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, on_gpu
 
@@ -71,6 +71,7 @@ def question(page: Page) -> tuple[gr.Image, gr.Dropdown]:
 def wire_photo(page: Page, parts: Parts) -> None:
     """A photo or another model: the answer, or why there is none."""
     failures: Recent[str, Failure | None] = Recent(FAILURES_KEPT)
+    limits = page.shelf.limits
 
     def on_failure(language: str, request: gr.Request) -> tuple:
         """Replace the answer to an earlier photo by what went wrong."""
@@ -85,7 +86,8 @@ def wire_photo(page: Page, parts: Parts) -> None:
         outputs,
         api_name="classify",
         preprocess=False,  # gr.Image would open the file first and report a broken one in PIL's words
-        concurrency_limit=4,
+        # Those who wait for a model to load hold a place here, but never the last ones.
+        concurrency_limit=limits.at_once + limits.loading + limits.loading_waiting,
         show_progress_on=[parts.label],
         trigger_mode="always_last",
     )
@@ -104,14 +106,16 @@ def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
         model=DEFAULT_MODEL,
         language="en",
         request: gr.Request | None = None,
+        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=gr.Progress(),  # noqa: B008
     ):
         """Label a photo: probabilities by the model's own class names, and the panel beside them."""
         language = known_language(language)
         if image is None:
+            require_image(event, language)
             return None, panel(language, None), None
         try:
-            shown = answer(page, infer, image, (model or DEFAULT_MODEL).strip(), language, progress)
+            shown = answer(page, infer, image, named(model), language, progress)
         except Exception as error:
             failures.put(request.session_hash, failure(error))
             raise
@@ -129,10 +133,10 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
     shelf, recorder, started = page.shelf, page.recorder, time.perf_counter()
     with recorder.failures(source if shelf.allows(source) else ""):
         model = load(shelf, source, language, progress)
-    with recorder.failures(source, model.revision), refusing(language):
+    with recorder.failures(source, model.revision), refusing(language), shelf.computing:
         prediction = infer(uploaded(image), source)
     seconds = time.perf_counter() - started
-    recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar))
+    recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar), prediction.top[0][1])
     return Shown(prediction, source, model.revision, model.calibration, list(model.labels))
 
 

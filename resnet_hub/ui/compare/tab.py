@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_hub.command import printable
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
@@ -22,7 +23,16 @@ from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.shared.errors import details, refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
-from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, uploaded
+from resnet_hub.ui.shared.page import (
+    EXPLORED,
+    NO_IMAGE,
+    QUIET,
+    STATE_KEPT,
+    Page,
+    examples_for,
+    named,
+    uploaded,
+)
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import References, on_gpu
 
@@ -115,8 +125,8 @@ def reference_names(reference: str | list[str] | None, language: str) -> list[st
     Raises:
         gr.Error: for more than MOST_REFERENCES.
     """
-    names = [reference] if isinstance(reference, str) else reference or []
-    names = list(dict.fromkeys(str(name).strip() for name in names))
+    names = reference if isinstance(reference, list) else [reference] if reference else []
+    names = list(dict.fromkeys(named(name) for name in names[: MOST_REFERENCES + 1]))
     if len(names) > MOST_REFERENCES:
         raise refuse(language, "reference_most", most=MOST_REFERENCES)
     return names
@@ -148,7 +158,14 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
         return side_by_side(shelf.get(source), source, [references.get(key) for key in keys], photo)
 
-    def on_compare(image, model=DEFAULT_MODEL, reference=COUNTERPART, language="en", progress=PROGRESS):
+    def on_compare(
+        image,
+        model=DEFAULT_MODEL,
+        reference=COUNTERPART,
+        language="en",
+        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
+        progress=PROGRESS,
+    ):
         """One photo through one of our models and through timm's.
 
         `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
@@ -156,7 +173,12 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         """
         language = known_language(language)
         if image is None:
+            if (
+                event is None or event.target is None
+            ):  # a program; on the page it means that there is no photo yet
+                raise refuse(language, NO_IMAGE)
             return None, page(language, None), None
+        model = named(model)
         load(shelf, model, language, progress)
         keys, missing = load_references(
             references, reference_names(reference, language), model, download_bar(progress)
@@ -230,7 +252,8 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
         return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
     def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
-        if not files:
+        language, model = known_language(language), named(model)
+        if not (files and isinstance(files, list) and all(isinstance(file, dict) for file in files)):
             raise refuse(language, "compare_many_none")
         if len(files) > MOST_PHOTOS:
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
@@ -254,7 +277,7 @@ def first_guesses(
     """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
     names, rows, broken = [], [], []
     for file in files:
-        name = str(file.get("orig_name") or Path(file.get("path") or "").name)
+        name = printable(str(file.get("orig_name") or Path(str(file.get("path"))).name)[:100])
         try:
             rows += many(ours, nets, [uploaded(file)])
             names.append(name)

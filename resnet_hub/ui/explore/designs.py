@@ -54,8 +54,8 @@ def published_config(model: str) -> ModelConfig:
     Raises:
         Refusal: for an unknown name.
     """
-    if model not in list_models():
-        near = get_close_matches(str(model), list_models(), n=3) or [*list_models()[:4], "…"]
+    if not isinstance(model, str) or model not in list_models():
+        near = get_close_matches(str(model)[:40], list_models(), n=3) or [*list_models()[:4], "…"]
         raise refusal("design_network", seen=str(model)[:40], allowed=", ".join(near))
     return model_config(model)
 

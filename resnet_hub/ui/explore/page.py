@@ -71,7 +71,7 @@ def on_page(query: str) -> dict[str, Examined]:
     When the page itself changes its controls, an event may bring some of them as they were before; the
     address changes as a whole.
     """
-    return from_query(dict(parse_qsl(query.lstrip("?"))))
+    return from_query(dict(parse_qsl(str(query or "").lstrip("?"))))
 
 
 def other_network(model: str, input_size: str) -> ModelConfig:

@@ -290,7 +290,8 @@ def wire_design(parts: Parts, name: str, language: gr.Radio) -> None:
         return fill(parts, page(values[language], asked(parts, values)))
 
     def on_network(values: Values) -> Updates:
-        config = other_network(values[controls["model"]], values[controls["input_size"]])
+        with refusing(values[language]):
+            config = other_network(values[controls["model"]], values[controls["input_size"]])
         return replace_design(parts, name, config, values[language], values)
 
     def on_stem(values: Values) -> Updates:

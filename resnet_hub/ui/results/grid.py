@@ -6,31 +6,38 @@ bounded before a byte is read.
 
 from __future__ import annotations
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
 
+from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
 from resnet_hub.predict import classify
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.shared.errors import refusal
-from resnet_hub.ui.shared.page import uploaded
+from resnet_hub.ui.shared.page import MOST_PATH, uploaded
 
 MOST_FILES, MOST_BYTES = 200, 60_000_000
+MOST_ENTRIES = 1000  # of a zip, with folders and what file managers hide in it
+ENTRY = b"PK\x01\x02"  # what each begins with in a zip's directory
 THUMBNAIL = 72  # pixels
+ENCRYPTED, UTF_8 = 0x1, 0x800  # bits of a zip entry's flags
+JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
 
 class Item(NamedTuple):
-    """One image file: the folder it lies in, and its bytes or path."""
+    """One image file: the folder it lies in, and its bytes or path, or why it cannot be read."""
 
     true: str
-    source: bytes | str
+    source: bytes | str | Refusal
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Grid:
     model: str
     predictions: tuple[Predicted, ...]
     unknown: tuple[str, ...]
-    skipped: tuple[ImageError, ...]
+    skipped: tuple[ImageError | Refusal, ...]
 
     @property
     def right(self) -> int:
@@ -62,22 +69,59 @@ def from_zip(path: str | Path) -> list[Item]:
     """The images of a zip of class folders, read in memory.
 
     Raises:
-        Refusal: for a file that is not a zip, points outside itself or is too large; sizes are checked before
+        Refusal: for a file that is not a zip, needs a password or is too large; sizes are checked before
             anything is unpacked.
     """
     try:
+        # Counted before zipfile makes an object of each, hidden ones and folders included.
+        if (entries := Path(path).read_bytes().count(ENTRY)) > MOST_ENTRIES:
+            raise refusal("grid_too_many", seen=entries, most=MOST_ENTRIES)
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir() and not _hidden(info.filename)]
-            check([info.filename for info in infos], sum(info.file_size for info in infos))
-            return [
-                Item(true, unpacked(archive, info))
-                for info in infos
-                if (true := class_of(info.filename)) is not None
-            ]
+            named = [(name_of(info), info) for info in archive.infolist() if not info.is_dir()]
+            named = [(name, info) for name, info in named if not _hidden(name)]
+            check(len(named), sum(info.file_size for _, info in named))
+            if any(info.flag_bits & ENCRYPTED for _, info in named):
+                raise refusal("grid_password")
+            return [item for name, info in named if (item := zipped_item(archive, name, info))]
     except Refusal:
         raise
     except BAD_ZIP as error:
         raise refusal("grid_bad_zip") from error
+
+
+def name_of(info: zipfile.ZipInfo) -> str:
+    """A file's path inside a zip, with "/" between folders.
+
+    Where a zip does not say that names are UTF-8, zipfile takes them for code page 437; macOS writes UTF-8
+    all the same, and Japanese Windows Shift-JIS, whose second byte may be a backslash.
+    """
+    name = info.filename
+    if not info.flag_bits & UTF_8 and not name.isascii():
+        with suppress(UnicodeError):
+            name = _decoded(info.orig_filename.encode("cp437"), info.orig_filename)
+    return printable(name.replace("\\", "/"))
+
+
+def _decoded(raw: bytes, otherwise: str) -> str:
+    with suppress(UnicodeDecodeError):
+        return raw.decode("utf-8")
+    with suppress(UnicodeDecodeError):
+        japanese = raw.decode("cp932")
+        return japanese if JAPANESE.search(japanese) else otherwise
+    return otherwise
+
+
+def zipped_item(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Item | None:
+    """An image of a zip, or why that one cannot be read; None where it is in no class folder."""
+    true = class_of(name)
+    if true is None:
+        return None
+    if points_elsewhere(name):
+        return Item(true, refusal("grid_unsafe", name=name[:80]))
+    try:
+        return Item(true, unpacked(archive, info))
+    except BAD_ZIP:
+        return Item(true, refusal("grid_damaged", name=name[:80]))
 
 
 def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -99,21 +143,27 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
         Refusal: as `from_zip`, and for a path that is not an upload.
     """
     files = [each for each in files if not _hidden(str(each.get("name")))][: MOST_FILES + 1]
-    names = [str(each["name"]) for each in files]
+    names = [printable(str(each["name"])[:MOST_PATH]) for each in files]
     paths = [uploaded({"path": str(each.get("path"))}) for each in files]
-    check(names, sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
-    return [Item(t, path) for n, path in zip(names, paths, strict=True) if (t := class_of(n)) is not None]
+    check(len(names), sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
+    return [
+        Item(true, refusal("grid_unsafe", name=name[:80]) if points_elsewhere(name) else path)
+        for name, path in zip(names, paths, strict=True)
+        if (true := class_of(name)) is not None
+    ]
 
 
-def check(names: Sequence[str], size: int) -> None:
-    """Refuse too many files, too many bytes, and names that point elsewhere."""
-    if len(names) > MOST_FILES:
-        raise refusal("grid_too_many", seen=len(names), most=MOST_FILES)
+def check(count: int, size: int) -> None:
+    """Refuse too many files and too many bytes."""
+    if count > MOST_FILES:
+        raise refusal("grid_too_many", seen=count, most=MOST_FILES)
     if size > MOST_BYTES:
         raise refusal("grid_too_large", most=MOST_BYTES // 1_000_000)
-    for name in names:
-        if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name or ":" in name:
-            raise refusal("grid_unsafe", name=name[:80])
+
+
+def points_elsewhere(name: str) -> bool:
+    """Whether a path leads out of the folder it is in."""
+    return ".." in PurePosixPath(name).parts or name.startswith("/") or ":" in name
 
 
 def class_of(name: str) -> str | None:
@@ -140,8 +190,12 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """
     if not items:
         raise refusal("grid_no_classes")
-    predictions, skipped = [], []
+    predictions: list[Predicted] = []
+    skipped: list[ImageError | Refusal] = []
     for item in items:  # one at a time: two hundred decoded photos would not fit
+        if isinstance(item.source, Refusal):
+            skipped.append(item.source)
+            continue
         try:
             image = load_image(item.source)
         except ImageError as error:

@@ -134,6 +134,9 @@ def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     return written.getvalue()
 
 
+MOST_REASONS = 10  # shown for files that were skipped
+
+
 def grid_form(shelf: Shelf, language: str) -> Markup:
     """Where a zip or a folder and the model are chosen."""
     return render(
@@ -150,6 +153,7 @@ def grid(language: str, found: Grid | None) -> Markup:
     if found is None:
         return render("results/grid.html", language=language, grid=None)
     total = len(found.predictions)
+    reasons = [*dict.fromkeys(explain(language, error) for error in found.skipped)]
     return render(
         "results/grid.html",
         language=language,
@@ -157,6 +161,6 @@ def grid(language: str, found: Grid | None) -> Markup:
         total=total,
         share=percent(found.right / total) if total else "",
         unknown=", ".join(found.unknown[:10]),
-        reasons=" ".join(dict.fromkeys(explain(language, error) for error in found.skipped)),
+        reasons=" ".join(reasons[:MOST_REASONS]),
         most_shown=SHOWN,
     )

@@ -15,7 +15,7 @@ from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
 from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import PANEL, STATE_KEPT, Page, sent, uploaded
+from resnet_hub.ui.shared.page import PANEL, STATE_KEPT, Page, named, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import on_gpu
 
@@ -61,7 +61,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         return everything(language, found) if seen else [gr.skip()] * len(panels)
 
     def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
-        language, name = known_language(language), str(sent(event).get("model"))
+        language, name = known_language(language), named(sent(event).get("model"))
         with refusing(language):
             items = items_of(event)
             done = classify_all(load(shelf, name, language, progress), name, items)

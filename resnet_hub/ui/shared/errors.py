@@ -13,11 +13,13 @@ from typing import Any
 
 import gradio as gr
 
+from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
 from resnet_hub.interop.reference import NoReference
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.text import TEXT, say, short
 
+MOST_QUOTED = 2000  # characters of one fact: a repository's own may have megabytes
 # The codes of these libraries are short; any other error's code is the whole key of its text.
 PREFIXES = {ImageError: "image_", NoReference: "reference_"}
 
@@ -41,13 +43,15 @@ def explain(language: str, error: Exception, **facts: Any) -> str:
     prefix = next((prefix for kind, prefix in PREFIXES.items() if isinstance(error, kind)), "")
     key = prefix + getattr(error, "code", "")
     if key not in TEXT:
-        return say(language, "error_details", details=details(error))
+        return printable(say(language, "error_details", details=details(error)))
     facts |= getattr(error, "facts", {})
-    return say(language, key, **{name: readable(name, fact) for name, fact in facts.items()})
+    return printable(say(language, key, **{name: readable(name, fact) for name, fact in facts.items()}))
 
 
 def readable(name: str, fact: Any) -> Any:
     """A fact as a visitor reads it."""
+    if isinstance(fact, str) and len(fact) > MOST_QUOTED:
+        return f"{fact[:MOST_QUOTED]}…"
     return READABLE[name](fact) if name in READABLE and isinstance(fact, int) else fact
 
 
@@ -89,4 +93,4 @@ def refusing(language: str) -> Iterator[None]:
 
 def inform(language: str, key: str, seconds: float = 5, **facts: Any) -> None:
     """Show a text as a toast for some seconds."""
-    gr.Info(html.escape(say(language, key, **facts), quote=False), duration=seconds)
+    gr.Info(html.escape(printable(say(language, key, **facts)), quote=False), duration=seconds)

@@ -11,7 +11,7 @@ from resnet_hub.hub.fetch import HubUnreachable
 from resnet_hub.predict import check_labels_images
 from resnet_hub.ui.shared.errors import details, inform, refuse
 from resnet_hub.ui.shared.text import say
-from resnet_hub.ui.shelf import Shelf, TooLarge
+from resnet_hub.ui.shelf import Crowded, Shelf, TooLarge
 
 
 def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
@@ -20,9 +20,9 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
     Raises:
         Toast: in the page's language, when it is not offered or cannot be loaded.
     """
-    if not shelf.allows(source):
+    if not (isinstance(source, str) and shelf.allows(source)):
         key = "unknown_repository" if shelf.takes_any else "unknown_model"
-        raise refuse(language, key, model=source[:100], offered=", ".join(shelf.offered))
+        raise refuse(language, key, model=str(source)[:100], offered=", ".join(shelf.offered))
     progress(0, desc=say(language, "loading", model=source))
 
     def announce(size: int) -> None:
@@ -31,10 +31,11 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
         progress(0, desc=say(language, "downloading", **facts))
 
     try:
-        model = shelf.get(source, download_bar(progress), announce)
+        with shelf.turn(source):
+            model = shelf.get(source, download_bar(progress), announce)
         check_labels_images(model)
         return model
-    except TooLarge as error:
+    except (TooLarge, Crowded) as error:
         raise refuse(language, error) from error
     except HubUnreachable as error:
         raise refuse(language, "hub_unreachable", model=source) from error

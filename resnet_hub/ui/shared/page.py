@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,12 +12,16 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
 
 import gradio as gr
 from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 
+from resnet_hub.command import printable
+from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.errors import refuse
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import LANGUAGES, say
 
@@ -32,6 +37,11 @@ EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
 
+
+NO_IMAGE = ImageError("No image was sent; send one.", "none")
+MOST_NAME, MOST_PATH = 1000, 4096  # characters of what a visitor sends
+LEAST_BYTES = 8  # of the smallest image file
+URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 Text = str | Callable[[str], Any]  # key of a text, or language -> what a component shows
 
@@ -118,23 +128,59 @@ def thumbnail(path: Path) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def uploaded(payload: dict) -> str | bytes:
+def require_image(event: gr.EventData | None, language: str) -> None:
+    """Refuse a program's call without an image; on the page it means that the photo was removed.
+
+    Raises:
+        Toast: for a call that no component of the page made.
+    """
+    if event is None or event.target is None:
+        raise refuse(language, NO_IMAGE)
+
+
+def named(model: Any) -> str:
+    """The name of a model that a visitor or a program gave, bounded before anything is done with it."""
+    return printable(str(model or DEFAULT_MODEL)[:MOST_NAME]).strip()
+
+
+def uploaded(payload: Any) -> str | bytes:
     """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
 
     Raises:
         ImageError: when there is neither, or the path is another file of this machine: Gradio refuses those
             only where the request says that it is a file.
     """
-    kind, _, data = (payload.get("url") or "").partition(",")
-    if kind.startswith("data:"):
-        with suppress(ValueError):
-            return base64.b64decode(data)
-        raise ImageError("The data address is damaged; send it again.", "truncated")
-    with suppress(ValueError):  # a path that no file can have
-        path, uploads = Path(payload.get("path") or "").resolve(), Path(get_upload_folder()).resolve()
-        if path.is_relative_to(uploads):
-            return str(path)
+    payload = payload if isinstance(payload, dict) else {}
+    address, path = payload.get("url"), payload.get("path")
+    if isinstance(address, str) and address[:5].lower() == "data:":
+        return from_address(address)
+    with suppress(ValueError, OSError):  # a path that no file can have
+        if isinstance(path, str) and len(path) <= MOST_PATH:
+            found, uploads = Path(path).resolve(), Path(get_upload_folder()).resolve()
+            if found.is_relative_to(uploads):
+                return str(found)
     raise ImageError("There is no such upload; upload it again.", "missing")
+
+
+def from_address(address: str) -> bytes:
+    """What a `data:` address holds (RFC 2397): base64 of either alphabet, padded or not, or percent-encoding.
+
+    Raises:
+        ImageError: where it is damaged.
+    """
+    head, comma, data = address.partition(",")
+    with suppress(binascii.Error, UnicodeError):
+        held = unquote_to_bytes(data)
+        if not comma:
+            raise binascii.Error
+        if not head.rstrip().lower().endswith(";base64"):
+            return held
+        held = b"".join(held.split()).rstrip(b"=").translate(URL_SAFE)
+        held = base64.b64decode(held + b"=" * (-len(held) % 4), validate=True)
+        if len(held) < LEAST_BYTES:
+            raise ImageError("The data: address is cut off; send it again.", "truncated")
+        return held
+    raise ImageError("The data: address is damaged; send it again.", "bad_address")
 
 
 def sent(event: gr.EventData) -> dict:

@@ -44,7 +44,7 @@ TEXT = read_texts(Path(__file__).parents[1]) | read_labels(Path(__file__).with_n
 
 def say(language: str, key: str, **facts) -> str:
     """The text of `key` in a language ("en" or "ja"), with `facts` filled in."""
-    return TEXT[key][language].format(**facts)
+    return TEXT[key][known_language(language)].format(**facts)
 
 
 def name_of(language: str, kind: str, name: str) -> str:

@@ -1,0 +1,102 @@
+"""Files that are written whole or not at all, with the permissions that the user's umask gives."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+from resnet_hub.errors import Refusal
+
+Writer = Callable[[BinaryIO], Any]
+NEXT_STEP = "Make room or allow writing, then repeat the command, for a training run with --resume"
+
+
+def write_atomically(path: Path, write: Writer, keep: Path | None = None) -> None:
+    """Call `write(binary file)`, then put the result in place in one step, safe from a power cut.
+
+    Args:
+        keep: where what stood at `path` is kept; None replaces it.
+
+    Raises:
+        Refusal: when the disk is full or not writable; what stood at `path` is kept.
+    """
+    write_together({path: write}, {} if keep is None else {path: keep})
+
+
+def write_together(writers: Mapping[Path, Writer], keep: Mapping[Path, Path] = MappingProxyType({})) -> None:
+    """Write several files and put them in place once all of them are on the disk, in the given order.
+
+    Args:
+        keep: path -> where what stood there is kept.
+
+    Raises:
+        Refusal: when one cannot be written; what stood at every path is kept.
+    """
+    with ExitStack() as unfinished:
+        temporaries = {path: path.with_name(path.name + ".tmp") for path in writers}
+        for path, write in writers.items():
+            with _one_line(path):
+                _make_folder(path.parent, unfinished)
+                unfinished.callback(_remove, temporaries[path])
+                with temporaries[path].open("w+b") as file:
+                    write(file)
+                    file.flush()
+                    os.fsync(file.fileno())
+        for path, temporary in temporaries.items():
+            with _one_line(path):
+                if path in keep and path.exists():
+                    path.replace(keep[path])
+                temporary.replace(path)
+        unfinished.pop_all()
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Yields an empty folder to fill, which takes the place of `folder`, missing or empty, at the end.
+
+    Raises:
+        Refusal: when something cannot be written; then there is nothing new at `folder`.
+    """
+    temporary = folder.with_name(folder.name + ".tmp")
+    with ExitStack() as unfinished, _one_line(folder):
+        shutil.rmtree(temporary, ignore_errors=True)  # a crash left it
+        unfinished.callback(shutil.rmtree, temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        temporary.replace(folder)
+        unfinished.pop_all()
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Refusal:
+        raise
+    except shutil.Error as error:  # (source, copy, why) of each file that was not copied
+        why = str(error.args[0][0][-1])
+        raise Refusal(f"{path} cannot be written ({why}). {NEXT_STEP}") from error
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        why = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise Refusal(
+            f"{path} cannot be written ({why}); what was saved before is kept. {NEXT_STEP}"
+        ) from error
+
+
+def _make_folder(folder: Path, unfinished: ExitStack) -> None:
+    """Make a folder, and take it away again where nothing comes to lie in it."""
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        unfinished.callback(_remove, folder)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # not there, or on a file system that has become read-only
+        path.rmdir() if path.is_dir() else path.unlink()

@@ -1,0 +1,39 @@
+"""Gradio's page, for which a payload of a wrong shape is a stranger's mistake and no fault of the app's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable
+from typing import Any
+
+import gradio as gr
+
+from resnet_hub.command import printable
+from resnet_hub.ui.shared.errors import refusal, refuse
+
+
+class Blocks(gr.Blocks):
+    """Refuses what does not fit an event's inputs in one sentence, logged as one line without traceback."""
+
+    async def preprocess_data(self, *args: Any, **options: Any) -> Any:
+        return await fitting(super().preprocess_data(*args, **options))
+
+    async def call_function(self, block_fn: Any, *args: Any, **options: Any) -> Any:
+        block_fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+        if not block_fn.fn:  # the page runs it by itself
+            raise refuse("en", refusal("request_malformed"))
+        return await super().call_function(block_fn, *args, **options)
+
+
+async def fitting(made: Awaitable) -> Any:
+    """What Gradio makes of a payload.
+
+    Raises:
+        Toast: where it makes nothing of it.
+    """
+    try:
+        return await made
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        print(printable(f"app.py: refused a payload: {type(error).__name__}: {line}"), file=sys.stderr)
+        raise refuse("en", refusal("request_malformed")) from error
