@@ -192,7 +192,7 @@ def load_image(
         source: a path, the bytes of a file, an open binary file (read from its position) or a PIL image.
         max_pixels: checked on the header, before decoding; PIL's `Image.MAX_IMAGE_PIXELS` applies as well.
         max_bytes: of the file.
-        then: applied to a file's image while no other large one is in memory; `Preprocess.crop`, for instance.
+        then: applied to a file's image while no other large one is in memory, as `Preprocess.crop`.
 
     Raises:
         ImageError: for an image that cannot be used; no exception of PIL's gets out.
