@@ -25,6 +25,7 @@ from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
 
-DEFAULT_MODEL = "resnet20_cifar10"
+DEFAULT_MODEL = "resnet18_tiny_imagenet"
 BATCH = 64  # images through the network at once
 
 
@@ -45,6 +46,7 @@ class Prediction:
         class_indices: their positions in `model.labels`.
         energy: logsumexp of the logits; low for images unlike the training data (arXiv 2010.03759).
         unfamiliar: whether `energy` is below the model's threshold; None where the model has none.
+        certainty: "firm", "unsure" or "unfamiliar"; None where no thresholds were measured.
         seen: the network's input image: resized and cropped, not yet normalised.
         seconds: time in the network for the image's batch, divided by the number of images in it.
     """
@@ -53,6 +55,7 @@ class Prediction:
     class_indices: list[int]
     energy: float
     unfamiliar: bool | None
+    certainty: str | None
     seen: Image.Image
     seconds: float
 
@@ -137,6 +140,7 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
             class_indices=indices,
             energy=energy,
             unfamiliar=None if threshold is None else energy < threshold,
+            certainty=model.calibration.certainty(energy, values[0]),
             seen=crop,
             seconds=seconds,
         )
@@ -249,9 +253,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _as_text(path: str, prediction: Prediction) -> str:
-    mark = "   (unlike the training images: do not trust this)" if prediction.unfamiliar else ""
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    return printable("\n".join([path + mark, *lines, ""]))
+    said = statement(prediction.certainty, prediction.top)
+    return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
 def _as_json(
@@ -264,6 +268,9 @@ def _as_json(
             {
                 "image": path,
                 "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top],
+                "familiar": None if prediction.unfamiliar is None else not prediction.unfamiliar,
+                "certainty": prediction.certainty,
+                "score": round(prediction.energy, 4),
                 "unfamiliar": prediction.unfamiliar,
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),

@@ -18,6 +18,7 @@ from helpers import ROOT
 
 import resnet_hub
 from resnet_hub import cli
+from resnet_hub.predict import DEFAULT_MODEL
 
 SOURCES = [ROOT / "app.py", *(ROOT / "resnet_hub").rglob("*.py"), *(ROOT / "training").rglob("*.py")]
 
@@ -117,7 +118,7 @@ def test_a_subcommand_has_the_help_of_its_module_under_its_own_name(
 def test_a_subcommand_answers_as_its_module_does(resnet_hub_command, photo, capsys):
     assert resnet_hub_command("predict", str(photo), "--top-k", "2", "--json") == 0
     (answer,) = json.loads(capsys.readouterr().out)["predictions"]
-    expected = resnet_hub.from_pretrained("resnet20_cifar10").predict(photo, top_k=2)[0]
+    expected = resnet_hub.from_pretrained(DEFAULT_MODEL).predict(photo, top_k=2)[0]
     assert [(each["label"], each["probability"]) for each in answer["top"]] == [
         (label, pytest.approx(share, abs=1e-5)) for label, share in expected
     ]

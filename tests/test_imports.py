@@ -21,7 +21,7 @@ import resnet_hub
 # From the bottom up. A room imports from layers below its own, and from itself.
 LAYERS = (
     {"errors", "command"},
-    {"config", "preprocess", "device", "cli"},
+    {"config", "preprocess", "device", "statement", "cli"},
     {"models"},
     {"geometry"},
     {"hub"},

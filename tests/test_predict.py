@@ -326,12 +326,12 @@ def test_a_bad_file_is_in_the_json_too(checkpoint, files, tmp_path, capsys):
     assert [e["image"] for e in answer["errors"]] == [str(tmp_path / "absent.jpg")]
 
 
-def test_unfamiliar_images_are_marked(checkpoint, files, tmp_path, capsys):
+def test_an_unfamiliar_image_is_said_to_be_one(checkpoint, files, tmp_path, capsys):
     model = network()
     model.calibration = Calibration(energy_threshold=1e6)
     model.save_pretrained(tmp_path / "wary")
     main([files[0], "--model", str(tmp_path / "wary")])
-    assert "do not trust this" in capsys.readouterr().out
+    assert f"{files[0]}: This does not look like anything I know.\n" in capsys.readouterr().out
 
 
 def test_missing_model_is_one_line_and_no_traceback(files, capsys):

@@ -30,6 +30,7 @@ from training.command import (
 from training.data import Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
 from training.optim import whitening_filters
+from training.outliers import facts as outlier_facts
 from training.outliers import load_outliers
 from training.recipes import recipe_from
 
@@ -87,8 +88,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
         whiten_stem(first, trainer.feed)
     total = sum(p.numel() for p in model.parameters())
+    facts = {"class_counts": counts, "total_params": total} | outlier_facts(options, outliers)
     fit(trainer, held_out, options)
-    finish_run(trainer, model, training, held_out, options, {"class_counts": counts, "total_params": total})
+    finish_run(trainer, model, training, held_out, options, facts)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,9 +35,9 @@ from training.data import (
 )
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, TrainingError, keep_freed_memory
-from training.evaluate import add_unfamiliar_flag
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
+from training.unknown import add_unknown_flag
 
 
 def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
@@ -51,7 +51,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
     add_outliers_flag(parser)
-    add_unfamiliar_flag(parser)
+    add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
@@ -123,22 +123,30 @@ def is_finished(run: Path, resume: bool) -> bool:
 
 
 def load_images_to_train(options, view: Preprocess):
-    """(training, held-out) images as `view` cuts them; the test part, needed at the end, is looked for now.
+    """(training, validation) images as `view` cuts them; the test part, needed at the end, is looked for now.
 
     Raises:
         DataError: when something is missing.
     """
     check_parts(options.data)
-    root = Path(options.data)
-    if options.data != "cifar10" and (root / "test").is_dir() and (root / "val").is_dir():
-        if options.held_out is not None:
-            raise DataError(f"--held-out {options.held_out}: {root / 'val'} is what is held out")
-        train, held_out = (find_data(options.data, part, view) for part in ("train", "val"))
-    else:
-        data = find_data(options.data, "train", view)
-        kept, held = split_held_out(data.labels, options.held_out, options.seed)
-        train, held_out = data.subset(kept), data.subset(held)
+    train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
+
+
+def find_images_to_train(data: str, held_out: int | None, seed: int, view: Preprocess):
+    """(training, validation) images, not yet read: `val/` where there is a test part beside it, else a split.
+
+    Raises:
+        DataError: when something is missing, or `held_out` is given beside `val/`.
+    """
+    root = Path(data)
+    if data == "cifar10" or not ((root / "test").is_dir() and (root / "val").is_dir()):
+        everything = find_data(data, "train", view)
+        kept, held = split_held_out(everything.labels, held_out, seed)
+        return everything.subset(kept), everything.subset(held)
+    if held_out is not None:
+        raise DataError(f"--held-out {held_out}: {root / 'val'} is what is held out")
+    return find_data(data, "train", view), find_data(data, "val", view)
 
 
 def some_of(train: Images, count: int | None, seed: int) -> Images:

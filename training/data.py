@@ -261,12 +261,6 @@ def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
     return torch.cat([pixels for pixels, _ in read]), torch.cat([index for _, index in read])
 
 
-def load_images(folder: Path, view: Preprocess, classes: tuple[str, ...]) -> ImageSet:
-    """Every image below `folder`, of none of a network's `classes` (each label is 0)."""
-    images, kept = read_images(image_files(folder), view, str(folder))
-    return ImageSet(images, torch.zeros(len(kept), dtype=torch.long), classes, str(folder))
-
-
 def image_files(folder: Path) -> list[Path]:
     """Files below `folder` that are named like images, sorted."""
     return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)

@@ -203,7 +203,7 @@ class Trainer:
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
         self.unread: list[Tensor] = []  # the same of the last steps, still on the device
         self.history: list[dict] = []
-        self.best: dict = {"val_acc": -1.0, "epoch": 0}
+        self.best: dict = {"val_acc": -1.0, "val_loss": math.inf, "epoch": 0}
         self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
         self.log = log or (lambda name, value, images: None)
         shown = 1 + recipe.outlier_share * (outliers is not None)  # images, for each training image
@@ -398,13 +398,19 @@ class Trainer:
             "pflops": images * self._flops[self.sides()[self.epoch]] / 1e15,
         }
         self.history.append(line)
-        if line["val_acc"] > self.best["val_acc"]:
+        if self._is_better(line):
             weights = {k: v.detach().cpu().clone() for k, v in self.kept.state_dict().items()}
-            self.best = {"val_acc": line["val_acc"], "epoch": self.epoch + 1, "weights": weights}
+            scores = {name: line[name] for name in ("val_acc", "val_loss")}
+            self.best = scores | {"epoch": self.epoch + 1, "weights": weights}
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = torch.zeros(3, dtype=torch.float64)
         self.save(run)
         self._report(line)
+
+    def _is_better(self, line: dict) -> bool:
+        """By validation accuracy; among equals, of which few images make many, by the loss."""
+        best = self.best
+        return (line["val_acc"], -line["val_loss"]) > (best["val_acc"], -best.get("val_loss", 0.0))
 
     def _report(self, line: dict) -> None:
         for name in ("train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_second"):

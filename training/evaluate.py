@@ -11,8 +11,10 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,11 +26,15 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
-from training.data import DataError, Images, load_data, load_images
+from training.command import find_images_to_train
+from training.data import DataError, Images, in_memory, load_data
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
+from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
+FIRM_RIGHT = 0.9  # share of firm answers to the validation images that is right
+LEAST_FIRM = 0.5  # below it another class may be as probable
 HOTTEST = 20.0
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
 
@@ -64,10 +70,28 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 def calibrate(model, held_out: Images) -> Calibration:
     """Temperature and unfamiliarity threshold from held-out images alone."""
     logits, labels = predict_logits(model, held_out, model.preprocess)
-    threshold = logits.logsumexp(1).quantile(1 - FAMILIAR_SHARE).item()
-    return Calibration(
-        temperature=round(fit_temperature(logits, labels), 4), energy_threshold=round(threshold, 4)
-    )
+    energy = logits.logsumexp(1)
+    threshold = round(energy.quantile(1 - FAMILIAR_SHARE).item(), 4)
+    temperature = round(fit_temperature(logits, labels), 4)
+    familiar = energy >= threshold
+    share, predicted = (logits / temperature).softmax(1).max(1)
+    firm = firm_threshold(share[familiar], (predicted == labels)[familiar])
+    return Calibration(temperature=temperature, energy_threshold=threshold, firm_threshold=firm)
+
+
+def firm_threshold(share: Tensor, right: Tensor) -> float | None:
+    """The lowest top probability, `LEAST_FIRM` at least, from which answers are right often enough.
+
+    Args:
+        share, right: (N,) top probability of each validation image that is familiar, and whether it is right.
+
+    Returns:
+        None where no threshold makes `FIRM_RIGHT` of the answers right.
+    """
+    order = share.argsort(descending=True)
+    right_so_far = right[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
+    good = (right_so_far >= FIRM_RIGHT).nonzero()
+    return round(max(share[order[good[-1]]].item(), LEAST_FIRM), 4) if len(good) else None
 
 
 def mirror(x: Tensor) -> Tensor:
@@ -82,12 +106,13 @@ def shift(x: Tensor, pixels: int) -> Tensor:
     return F.pad(x, (1, 1, 1, 1), "reflect")[:, :, top : top + height, top : top + width]
 
 
-def measure(model, test: Images, shifts: bool = False) -> dict:
+def measure(model, test: Images, shifts: bool = False, unknown: Sequence[UnknownSet] = ()) -> dict:
     """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
 
     Args:
         shifts: measure test-time augmentation by one-pixel shifts too, which no card gives: half the weight
             on image and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
+        unknown: images of other things, measured beside the test images.
     """
     logits, labels = predict_logits(model, test, model.preprocess)
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
@@ -96,7 +121,7 @@ def measure(model, test: Images, shifts: bool = False) -> dict:
     classes = len(test.classes)
     confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
     confusion = confusion.view(classes, classes)
-    results = {
+    results: dict[str, Any] = {
         "images": len(labels),
         "top1": right.float().mean().item(),
         "top5": _in_top(logits, labels, min(5, classes)),
@@ -108,7 +133,8 @@ def measure(model, test: Images, shifts: bool = False) -> dict:
         "confusion": confusion.tolist(),
     }
     if model.calibration.energy_threshold is not None:
-        results["false_alarms"] = unfamiliar_share(model, logits)
+        results |= familiarity(model, logits, right)
+    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels)
     if shifts:
         views = [
             lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
@@ -119,9 +145,23 @@ def measure(model, test: Images, shifts: bool = False) -> dict:
     return results
 
 
-def unfamiliar_share(model, logits: Tensor) -> float:
-    """Share of images whose energy is under the model's threshold."""
-    return (logits.logsumexp(1) < model.calibration.energy_threshold).float().mean().item()
+def familiarity(model, logits: Tensor, right: Tensor) -> dict:
+    """Of the test images: share wrongly called unfamiliar with its interval, share answered firmly, and of
+    those the share that is right."""
+    known = answers(model, logits)
+    figures = {"false_alarms": interval(known.flagged)}
+    if model.calibration.firm_threshold is not None and known.firm.any():
+        figures |= {"firm_share": interval(known.firm), "firm_right": interval(right[known.firm])}
+    return figures
+
+
+def measured_calibration(model, results: dict) -> Calibration:
+    """The model's calibration with what `measure` found of it, which the page shows."""
+    measured = ("false_alarms", "firm_share", "firm_right")
+    shares = {name: round(results[name][0], 4) for name in measured if name in results}
+    found = results["unfamiliar"].items()
+    detections = tuple((what, one["images"], round(one["flagged"][0], 4)) for what, one in found)
+    return replace(model.calibration, detections=detections, **shares)
 
 
 def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
@@ -140,15 +180,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     from training.plots import confusion, curves, prediction_grid
 
     run: Path = options.out
-    model.eval()
-    model.calibration = calibrate(model, held_out)
-    test = load_data(options.data, "test", model.preprocess)
-    results = measure(model, test)
-    model.calibration = replace(
-        model.calibration,
-        false_alarms=round(results["false_alarms"], 4),
-        detections=detections(model, options.unfamiliar),
-    )
+    test, results = calibrate_and_measure(model, held_out, options)
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     some = _some_predictions(model, test)
@@ -165,6 +197,36 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
 
 
+def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, dict]:
+    """Fit the calibration on the validation set: the test images, and what `measure` returns."""
+    model.eval()
+    model.calibration = calibrate(model, held_out)
+    test = load_data(options.data, "test", model.preprocess)
+    check_classes(model, test)
+    results = measure(model, test, unknown=options.unknown)
+    model.calibration = measured_calibration(model, results)
+    return test, results
+
+
+def write_again(model, options) -> None:
+    """Fit and measure a finished run anew, and write its configuration, card and `run.json`.
+
+    Raises:
+        DataError: when the checkpoint is no run directory of these data.
+    """
+    run = Path(options.checkpoint)
+    if not (run / "run.json").is_file():
+        raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
+    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
+    count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
+    _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
+    _, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
+    card = render_card(model, facts, load_from=run.name, half=options.half)
+    model.save_pretrained(run, card=card, half=options.half)
+    write_json(run / "run.json", facts)
+
+
 def _some_predictions(model, test: Images, count: int = 32) -> tuple[list, list[str], list[str]]:
     """(images (H, W, 3) uint8, true labels, predicted labels) of images spread over the test part."""
     index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
@@ -176,41 +238,6 @@ def _some_predictions(model, test: Images, count: int = 32) -> tuple[list, list[
         for pixels in batch
     ]
     return images, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
-
-
-def add_unfamiliar_flag(parser: argparse.ArgumentParser) -> None:
-    """`--unfamiliar`, a list of (what its images show, folder)."""
-    parser.add_argument(
-        "--unfamiliar",
-        action="append",
-        default=[],
-        type=_named_folder,
-        metavar="NAME=DIR",
-        help="images of other things, to measure how often they are noticed; may be repeated",
-    )
-
-
-def _named_folder(text: str) -> tuple[str, Path]:
-    name, _, place = text.rpartition("=")
-    if not Path(place).is_dir():
-        raise argparse.ArgumentTypeError(f"{place} is no folder")
-    return name or Path(place).name, Path(place)
-
-
-def detections(model, folders: list[tuple[str, Path]]) -> tuple[tuple[str, int, float], ...]:
-    """(what, images, share called unfamiliar) for folders of things the network was not trained on.
-
-    Raises:
-        DataError: when the network has no threshold, or a folder no readable image.
-    """
-    if folders and model.calibration.energy_threshold is None:
-        raise DataError("this checkpoint has no threshold for unfamiliar images; leave --unfamiliar out")
-    found = []
-    for what, folder in folders:
-        images = load_images(folder, model.preprocess, model.labels)
-        logits, _ = predict_logits(model, images, model.preprocess)
-        found.append((what, len(images), round(unfamiliar_share(model, logits), 4)))
-    return tuple(found)
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -225,6 +252,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "train_images": len(train),
         "held_out_images": len(held_out),
         "familiar_share": FAMILIAR_SHARE,
+        "firm_target": FIRM_RIGHT,
         "recipe": {"name": options.recipe} | asdict(trainer.recipe),
         "seed": options.seed,
         "processes": world_size(),
@@ -264,21 +292,29 @@ def main(arguments: list[str] | None = None) -> int:
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    add_unfamiliar_flag(parser)
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help="fit temperature and thresholds again on the run's validation set, measure, and write "
+        "configuration, card and run.json of this run directory",
+    )
+    parser.add_argument("--half", action="store_true", help="with --write: weights in half precision")
+    add_unknown_flag(parser)
     add_device_flags(parser, precision=False)
     options = parser.parse_args(arguments)
     return run_command("training.evaluate", lambda: evaluate(options))
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Measure and compare with the card; 1 where they differ."""
+    """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
+    if options.write:
+        write_again(model, options)
+        return 0
     card = model_card(model)
     test = load_data(options.data, "test", model.preprocess)
     check_classes(model, test)
-    results = measure(model, test, shifts=options.tta)
-    if options.unfamiliar:
-        results["detections"] = detections(model, options.unfamiliar)
+    results = measure(model, test, shifts=options.tta, unknown=options.unknown)
     differences = card_differences(model, card, results)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
@@ -286,10 +322,13 @@ def evaluate(options: argparse.Namespace) -> int:
         shown = ["top1", "top5", "calibration_error", "loss"]
         shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
-        for what, count, share in results.get("detections", ()):
-            print(f"{what}: {share:.2%} of {count:,} called unfamiliar")
-    for what in stated_detections(card).keys() - dict(options.unfamiliar).keys():
-        print(f"not measured: images of {what}; give --unfamiliar '{what}=DIR'", file=sys.stderr)
+        for what, one in results["unfamiliar"].items():
+            share, low, high = one["flagged"]
+            flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
+            right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
+            print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
+    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
+        print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)

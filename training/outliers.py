@@ -59,6 +59,14 @@ def load_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
     return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
 
 
+def facts(options, outliers: Images | None) -> dict:
+    """What a card says of the outliers; empty where there are none."""
+    if outliers is None:
+        return {}
+    name = "Tiny ImageNet" if "tiny-imagenet" in outliers.source.lower() else options.outliers.name
+    return {"outliers": {"data": name, "images": len(outliers)}}
+
+
 def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> Images:
     """Images of other things: all below `folder`, or the training part of a data set, but for some classes.
 

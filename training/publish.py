@@ -25,6 +25,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
+from resnet_hub.hub.load import is_half
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.data import load_data
@@ -113,7 +114,9 @@ def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
     """Write into `folder` what is to be uploaded: no resume file, no folder names of this machine."""
     beside = [name for name in BESIDE if (run / name).is_file()]
     images = {"images": [name for name in beside if name.endswith(".png")]}
-    model.save_pretrained(folder, card=render_card(model, facts | images, load_from=repo_id))
+    half = is_half(run / WEIGHTS_FILE)
+    card = render_card(model, facts | images, load_from=repo_id, half=half)
+    model.save_pretrained(folder, card=card)
     for name in (WEIGHTS_FILE, *beside):  # the weights bit for bit as measured
         shutil.copyfile(run / name, folder / name)
     public = public_facts(facts) | {"results": facts["results"]}

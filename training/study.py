@@ -18,14 +18,18 @@ from typing import Any
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
+from resnet_hub.hub.figures import number
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
 from training.engine import TrainingError, write_atomically, write_json
+from training.recipes import LIKE_CIFAR10, UNEXPOSED
 
+UNKNOWN_FIGURES = ("flagged", "auroc", "right_unflagged")
 RESULTS = Path(__file__).with_name("results")
 PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"
 SMALL = f"{PLAIN} --held-out 1000 --precision fp32"
 # For arms that differ after little training; small batches give more steps for the same cost.
+OUTLIERS = "OUTLIERS"  # stands for the folder that --outliers names
 SHORT, SHORT_RUN = (4_000, 5), f"{SMALL} --batch-size 64 --lr 0.05"
 
 
@@ -48,7 +52,20 @@ class Study:
     trainer: str = "cifar"
 
 
+STARTS = {"10 classes": "resnet20_cifar10", "200 classes": "resnet18_tiny_imagenet --input 96"}
 STUDIES = {
+    "outliers": Study(
+        question="What does learning from images of other things (outlier exposure, arXiv 1812.04606) "
+        "cost in accuracy, and how many images of things that neither network was shown does it then notice, "
+        "at 5 % false alarms? The runs are short; the shipped networks learned for longer and notice more.",
+        arms={
+            "without outliers": "resnet20_cifar",
+            "with outliers": f"resnet20_cifar --outliers {OUTLIERS} --outlier-jpeg 75 --outliers-except "
+            + shlex.quote(",".join((*LIKE_CIFAR10, "bee", *UNEXPOSED))),
+        },
+        common=SHORT_RUN,
+        budget=SHORT,
+    ),
     "degradation": Study(
         question="Does depth help, with and without shortcuts? A deeper plain net is worse even on its "
         "training images, so this is not overfitting. In a run this short the deeper ResNet is behind too; "
@@ -158,15 +175,15 @@ STUDIES = {
         budget=SHORT,
     ),
     "transfer": Study(
-        question="Feature extraction, partial or full fine-tuning, with few images and with more? The "
-        "network was trained on ten classes at 32x32, no insect among them, so expect little; with 153 test "
-        "images, a difference of 8 points may be chance.",
+        question="Ants or bees, from about 200 photos: which start, and how much of the network to train? A "
+        "network of ten classes at 32x32, no insect among them, has little to offer; one of 200 classes at "
+        "64x64, bees among them, has. With 153 test images, a difference of 8 points may be chance.",
         arms={
-            f"{mode}, {images} images": f"--weights resnet20_cifar10 --mode {mode} --train-images {images}"
-            for images in (40, 200)
+            f"{start}, {mode}": f"--weights {weights} --mode {mode}"
+            for start, weights in STARTS.items()
             for mode in MODES
         },
-        common="--recipe transfer --precision fp32",
+        common="--recipe transfer --precision bf16",
         budget=(None, 20),
         trainer="transfer",
     ),
@@ -176,6 +193,9 @@ STUDIES = {
 def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int) -> list[str]:
     """The trainer's arguments for one run, except `--out`."""
     common, own = shlex.split(study.common), shlex.split(study.arms[arm])
+    if OUTLIERS in own and options.outliers is None:
+        raise Refusal("this study needs --outliers DIR, the images of other things")
+    own = [options.outliers if word == OUTLIERS else word for word in own]
     images, epochs = study.budget
     network, own = (own[:1], own[1:]) if study.trainer == "cifar" else ([], own)
     count = ["--train-images", str(images)] if images else []
@@ -232,9 +252,35 @@ def summary(facts: dict[str, list[dict]]) -> list[dict]:
                 "seconds_an_epoch": min(line["seconds"] for run in runs for line in run["history"]),
                 "pflops": fmean(run["pflops"] for run in runs),
                 "best_epoch": [run["best_epoch"] for run in runs],
+                "unknown": unknown_means(runs),
             }
         )
     return rows
+
+
+def unknown_means(runs: list[dict]) -> dict[str, dict[str, float]]:
+    """{what the images show: {figure: its mean over seeds}} of the sets that --unknown named."""
+    sets = [run["results"].get("unfamiliar", {}) for run in runs]
+    return {
+        what: {key: fmean(number(each[what][key]) for each in sets) for key in UNKNOWN_FIGURES}
+        for what in sets[0]
+    }
+
+
+def unknown_table(rows: list[dict]) -> list[str]:
+    """What each arm makes of images of other things, in Markdown; empty where none were measured."""
+    if not any(row["unknown"] for row in rows):
+        return []
+    lines = [
+        "",
+        "| | images of | called unfamiliar | AUROC | right without a warning, even mix |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for what, one in row["unknown"].items():
+            shares = f"{one['flagged']:.2%} | {one['auroc']:.3f} | {one['right_unflagged']:.2%}"
+            lines.append(f"| {row['arm']} | {what} | {shares} |")
+    return lines
 
 
 def evidence(facts: dict[str, list[dict]], command: str) -> dict[str, Any]:
@@ -278,7 +324,7 @@ def markdown(name: str, rows: list[dict], evidence: dict[str, Any]) -> str:
         "Training accuracy is the last epoch's, on augmented images with the network in training mode. "
         "Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
     )
-    return "\n".join([*lines, "", notes, "", f"![Curves]({name}.png)", ""])
+    return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])
 
 
 def record(name: str, facts: dict[str, list[dict]], command: str, results: Path) -> None:
@@ -305,6 +351,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--data", required=True, help="as for training.cifar or training.transfer")
+    parser.add_argument("--outliers", metavar="DIR", help="images of other things, for the study `outliers`")
     parser.add_argument("--seeds", type=int, choices=range(1, 100), metavar="N", default=1, help="1 to 99")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")

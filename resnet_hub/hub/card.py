@@ -32,6 +32,7 @@ SCHEDULES = {
     "step": "drop tenfold at half and three quarters",
     "constant": "stay constant",
 }
+IMAGENET_TERMS = "https://image-net.org/download.php"
 LOCAL = "local"  # stands for a source of weights that only the machine that trained knows
 MODES = {
     "feature": "feature extraction (the last layer only)",
@@ -42,6 +43,8 @@ MODES = {
 AUGMENTATIONS = {
     "crop": "random crop after reflecting {crop_padding} pixels at the border (at 32x32)",
     "flip": "horizontal flip, alternating by epoch",
+    "zoom": "random resized crop of the whole batch, 35 to 100 % of the area",
+    "cutout": "cutout of a quarter of the side",
     "resized_crop": "random resized crop",
     "trivial": "TrivialAugment",
     "erase": "random erasing",
@@ -52,7 +55,7 @@ AUGMENTATIONS = {
 }
 
 
-def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str) -> str:
+def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str, half: bool = False) -> str:
     """The model card of a network; the same facts make the same card.
 
     Args:
@@ -60,18 +63,21 @@ def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str) -
         facts: what a run recorded (its `run.json`, or `run_facts` of an earlier card); None for a network
             that was not trained here.
         load_from: repository or directory for the card's loading examples.
+        half: the weights are stored as float16, which the fact `weights_dtype` records.
 
     Returns:
         Markdown with YAML front matter that `huggingface_hub.ModelCard` parses; all below it lies in one
         generated block (see `card_merge`), which ends with the facts.
     """
-    run = public_facts(facts) if facts else None
+    stored_as = {"weights_dtype": "float16"} if half else {}
+    run = public_facts(facts | stored_as) if facts else None
     stated = figures.gathered(model, facts["results"], model.calibration.detections) if facts else {}
     card = ModelCard.from_template(
         card_data=_front_matter(model, run, stated, load_from),
         template_path=str(TEMPLATE),
         **_network_context(model, load_from),
         **(_run_context(run, stated) if run else {"facts": None}),
+        is_half=(run or stored_as).get("weights_dtype") == "float16",
         summary=_summary(model, run),
         limits=_limits(model, run),
     )
@@ -105,7 +111,7 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
         "tables": {section: figures.table(stated, section) for section in figures.SECTIONS},
-        "missed": [what for what, one in stated.get("unfamiliar", {}).items() if one["flagged"] < 0.5],
+        "missed": [what for what, share in flagged_shares(stated).items() if share < 0.5],
         "images": run.get("images", ["curves.png", "confusion.png"]),
         "base": base_words(run.get("base_model")),
         "mode": MODES.get(run.get("mode"), run.get("mode")),
@@ -193,7 +199,12 @@ def card_figures(text: str) -> dict[str, float]:
 
 def stated_detections(text: str) -> dict[str, float]:
     """{what: share called unfamiliar} of the images a card says the network was not trained on."""
-    return {what: one["flagged"] for what, one in stated_figures(text).get("unfamiliar", {}).items()}
+    return flagged_shares(stated_figures(text))
+
+
+def flagged_shares(stated: dict[str, Any]) -> dict[str, float]:
+    """{what: share called unfamiliar} of `figures.gathered`."""
+    return {what: figures.number(one["flagged"]) for what, one in stated.get("unfamiliar", {}).items()}
 
 
 def measured_figures(model, results: dict[str, Any], tolerance: float) -> dict[str, tuple[float, float]]:
@@ -203,7 +214,9 @@ def measured_figures(model, results: dict[str, Any], tolerance: float) -> dict[s
         results: what `training.evaluate.measure` returns.
         tolerance: share of the images that may fall either way between two processors.
     """
-    measured = figures.gathered(model, results, results.get("detections", ()))
+    found = results.get("unfamiliar", {}).items()
+    detections = [(what, one["images"], figures.number(one["flagged"])) for what, one in found]
+    measured = figures.gathered(model, results, detections)
     return {entry.name: (entry.value, entry.slack) for entry in figures.entries(measured, tolerance)}
 
 
@@ -212,8 +225,10 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
     # Weights from elsewhere have the licence of their owner.
     base = (run.get("base_model") if run else model.source) or ""
     is_ours = not base or base in shipped_names()
+    terms = {"license": "other", "license_name": "imagenet-research", "license_link": IMAGENET_TERMS}
+    licence = terms if run and is_for_research(run) else {"license": "mit"} if is_ours else {}
     fields = ModelCardData(
-        license="mit" if is_ours else None,
+        **licence,
         library_name="resnet_hub",
         pipeline_tag="image-classification",
         tags=["resnet", "image-classification", "pytorch", *stock],
@@ -329,10 +344,19 @@ def _input_words(preprocess) -> str:
     return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {preprocess.crop_words()}"
 
 
+def is_for_research(run: dict[str, Any]) -> bool:
+    """Whether images of ImageNet, which are for research and teaching only, were trained on."""
+    return "imagenet" in re.sub(r"\W", "", f"{run['data']} {run.get('outliers', {}).get('data', '')}").lower()
+
+
 def _limits(model, run: dict | None) -> str:
     lines = ["It always answers with one of its classes, whatever the image shows."] if model.labels else []
     if run:
         lines.append("It was not tested for any decision about people, safety or health.")
+    if run and is_for_research(run):
+        lines.append(
+            "ImageNet's terms, under which it was trained, allow research and teaching, not commercial use."
+        )
     if run and max(model.config.input_size) <= 64:
         lines.append(
             "It was trained on small, centred images; an object in the corner of a photo is easily missed."

@@ -8,6 +8,7 @@ one bar for all files, and on a 401 it falls back to the cache, which hides that
 """
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -155,6 +156,11 @@ def fetch_text(repo_id_or_dir: str | Path, file: str, **where: Unpack[Where]) ->
 def shipped_names() -> list[str]:
     """The checkpoints that come with this package."""
     return sorted(entry.name for entry in os.scandir(SHIPPED) if entry.is_dir())
+
+
+def shipped_classes(name: str) -> int:
+    """Number of classes of a checkpoint that comes with this package."""
+    return json.loads((SHIPPED / name / CONFIG_FILE).read_text(encoding="utf-8"))["num_classes"]
 
 
 def local_directory(source: str) -> tuple[Path, str] | None:

@@ -74,7 +74,13 @@ FIGURES = (
     Figure("temperature", "temperature", CALIBRATION, str, 1e-6),
     Figure("energy_threshold", "energy threshold", CALIBRATION, str, 1e-6),
     Figure("false_alarms", "test images wrongly called unfamiliar", CALIBRATION),
+    Figure("firm_threshold", "top probability from which an answer is firm", CALIBRATION, str, 1e-6),
+    Figure("firm_share", "test images answered firmly", CALIBRATION),
+    Figure("firm_right", "firm answers that are right", CALIBRATION),
     Figure("flagged", "called unfamiliar", UNFAMILIAR),
+    Figure("auroc", "AUROC", UNFAMILIAR, form="{:.3f}".format, tolerance=1e-3),
+    Figure("firm", "answered firmly", UNFAMILIAR),
+    Figure("right_unflagged", "right without a warning, even mix", UNFAMILIAR),
 )
 METRICS = {figure.key: figure.metric for figure in FIGURES if figure.metric}
 
@@ -97,13 +103,20 @@ def gathered(model: Network, results: dict[str, Any], detections: Iterable[tuple
             may hold {what the images show: {key of a figure: value}}.
         detections: (what the images show, number of images, share called unfamiliar).
     """
-    calibration = {k: getattr(model.calibration, k) for k in ("temperature", "energy_threshold")}
+    fitted = ("temperature", "energy_threshold", "firm_threshold")
+    calibration = {k: getattr(model.calibration, k) for k in fitted}
     given = {"false_alarms": model.calibration.false_alarms} | results | calibration
     more = results.get("unfamiliar", {})
-    given["unfamiliar"] = {w: more.get(w, {}) | {"images": n, "flagged": share} for w, n, share in detections}
+    given["unfamiliar"] = {w: {"images": n, "flagged": share} | more.get(w, {}) for w, n, share in detections}
     given["labels"] = list(model.labels)
     keys = ["labels", "images", *(figure.key for figure in FIGURES), "unfamiliar", "per_class", "confusion"]
-    return {key: _rounded(given[key]) for key in keys if given.get(key) not in (None, {})}
+    shown = {
+        key: len(model.labels) <= most
+        for key, most in (("confusion", MOST_CROSSED), ("per_class", MOST_LISTED))
+    }
+    return {
+        key: _rounded(given[key]) for key in keys if given.get(key) not in (None, {}) and shown.get(key, True)
+    }
 
 
 def _rounded(value: Any) -> Any:

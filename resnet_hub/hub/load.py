@@ -43,6 +43,7 @@ UNUSABLE = (
 DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # a second download may be sound
 MOST_MAP_BYTES = 1 << 28  # of one feature map of one image; ResNet-50 at 2048x2048 has as many
 MOST_MACS = 10**12  # of one image; ResNet-152 at 2048x2048 takes as many
+WIDENED = {torch.float32, torch.float16, torch.bfloat16}  # all exact in float32
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
 
@@ -104,7 +105,7 @@ def load_checkpoint(checkpoint: Checkpoint) -> Network:
         calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
     with naming(checkpoint, checkpoint.weights):
         parameters, held = totals(trace(config)).params, checkpoint.weights.stat().st_size
-        if parameters > held:  # checked before memory is allocated
+        if parameters > held:  # checked before memory is allocated; half files have two bytes each
             raise Refusal(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
         with SkipRandomFill():
             model = build_network(config)
@@ -230,14 +231,32 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
             more = f"; and {len(problems) - MOST_NAMED:,} more" if len(problems) > MOST_NAMED else ""
             raise Refusal("; ".join(sorted(problems)[:MOST_NAMED]) + more)
         tensors = {key: file.get_tensor(key) for key in found}
-    for key, tensor in tensors.items():
-        if tensor.is_floating_point() == (key in counts):
-            raise Refusal(f"{key} is of type {tensor.dtype}")
-        if not torch.isfinite(tensor).all():
-            raise Refusal(f"{key} holds NaN or infinity")
     for key in wanted.keys() - tensors.keys():
         tensors[key] = torch.zeros((), dtype=torch.long)
+    return widened(tensors)
+
+
+def widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies in float32, exact; batch-norm counts stay whole numbers.
+
+    Raises:
+        Refusal: for a tensor of another type than float32, float16 or bfloat16, or with NaN or infinity.
+    """
+    for key, tensor in tensors.items():
+        is_count = key.endswith("num_batches_tracked")
+        if is_count and tensor.is_floating_point():
+            raise Refusal(f"{key} is of type {tensor.dtype}; it counts batches in whole numbers")
+        if not is_count and tensor.dtype not in WIDENED:
+            raise Refusal(f"{key} is of type {tensor.dtype}; float32, float16 and bfloat16 are read")
+        if not torch.isfinite(tensor).all():
+            raise Refusal(f"{key} holds NaN or infinity")
     # Copies: safetensors maps the file, so a later write to it would change the network.
     return {
         k: t.to(torch.float32 if t.is_floating_point() else t.dtype, copy=True) for k, t in tensors.items()
     }
+
+
+def is_half(path: Path) -> bool:
+    """Whether a safetensors file holds float16 tensors."""
+    with safe_open(path, framework="pt") as file:
+        return any(file.get_slice(key).get_dtype() == "F16" for key in file.keys())  # noqa: SIM118

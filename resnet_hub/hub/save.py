@@ -8,8 +8,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
@@ -17,27 +20,59 @@ from resnet_hub.models.base import Network
 from resnet_hub.models.timm_names import architecture
 
 
-def save_checkpoint(model: Network, directory: Path, *, card: str | None = None) -> None:
-    """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one made of what is known)."""
+def save_checkpoint(model: Network, directory: Path, *, card: str | None = None, half: bool = False) -> None:
+    """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one made of what is known).
+
+    Args:
+        half: store the weights of convolutions and linear layers as float16, see `halved`.
+
+    Raises:
+        Refusal: for weights that float16 cannot hold; nothing is written then.
+    """
     text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
-    card = card or render_card(model, load_from=directory.name)
-    directory.mkdir(parents=True, exist_ok=True)
+    card = card or render_card(model, load_from=directory.name, half=half)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    tensors = halved(tensors) if half else tensors
+    directory.mkdir(parents=True, exist_ok=True)
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
     (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
     (directory / CARD_FILE).write_text(card, encoding="utf-8")
 
 
+def halved(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of convolutions and linear layers in float16, all else as it is.
+
+    Those are the tensors of two or more dimensions. Biases, batch-norm parameters and statistics are small,
+    and statistics may lie outside float16's range.
+
+    Raises:
+        Refusal: for a weight beyond float16's largest number.
+    """
+    kept = {k: v.half() if v.dim() > 1 else v for k, v in state_dict.items()}
+    for key, tensor in kept.items():
+        if tensor.dtype == torch.float16 and not torch.isfinite(tensor).all():
+            largest, most = state_dict[key].abs().max().item(), torch.finfo(torch.float16).max
+            raise Refusal(f"{key} reaches {largest:g} and float16 {most:,.0f}; save it without half=True")
+    return kept
+
+
 def push_checkpoint(
-    model: Network, repo_id: str, *, private: bool | None = None, token: str | None = None
+    model: Network,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    token: str | None = None,
+    half: bool = False,
 ) -> str:
     """Upload the checkpoint in one commit, creating the repository; returns its address.
 
     Raises:
         CheckpointError: when the upload fails.
+        Refusal: with `half`, for weights that float16 cannot hold.
     """
     with TemporaryDirectory() as folder:
-        save_checkpoint(model, Path(folder), card=render_card(model, load_from=repo_id))
+        card = render_card(model, load_from=repo_id, half=half)
+        save_checkpoint(model, Path(folder), card=card, half=half)
         return push_folder(repo_id, Path(folder), private=private, token=token).url
 
 

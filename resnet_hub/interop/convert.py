@@ -4,8 +4,9 @@
     python -m resnet_hub.convert resnet20_cifar10 out/resnet20.onnx --to onnx
 
 torchvision and timm use our keys, transformers has other keys for the same tensors. Nothing is computed, so
-every bit is kept. A network that a layout cannot express (transformers has no CIFAR stem) is refused, not
-approximated. None of the other libraries needs to be installed; ONNX needs the [export] packages.
+every bit is kept; float16 and bfloat16 are widened to float32. A network that a layout cannot express
+(transformers has no CIFAR stem) is refused, not approximated. None of the other libraries needs to be
+installed; ONNX needs the [export] packages.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from resnet_hub.hub.load import (
     naming,
     read_json,
     read_labels,
+    widened,
 )
 from resnet_hub.interop.counterpart import is_stock
 from resnet_hub.interop.onnx import export_onnx, onnx_difference
@@ -128,12 +130,15 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Networ
     """A network with these weights, in eval mode.
 
     Raises:
-        Refusal: naming the first keys or shapes that do not fit.
+        Refusal: naming the first keys, shapes or types that do not fit.
     """
     model = build_network(config)
     counts = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
     try:
-        model.load_state_dict(counts | state)  # weights older than PyTorch 0.4.1 count no batches
+        # Weights older than PyTorch 0.4.1 count no batches.
+        model.load_state_dict(counts | widened(state))
+    except Refusal as error:
+        raise Refusal(f"{source}: {error}") from error
     except RuntimeError as error:
         problems = [line.strip() for line in str(error).splitlines()[1:4]]
         raise Refusal(f"{source} does not fit {config.name}: {' '.join(problems)[:400]}") from error

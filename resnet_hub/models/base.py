@@ -106,23 +106,42 @@ class Network(nn.Module):
         images = images if isinstance(images, (list, tuple)) else [images]
         return [prediction.top for prediction in classify(self, images, top_k=top_k)]
 
-    def save_pretrained(self, save_directory: str | Path, *, card: str | None = None) -> None:
-        """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one made of what is known)."""
+    def save_pretrained(
+        self, save_directory: str | Path, *, card: str | None = None, half: bool = False
+    ) -> None:
+        """Write `config.json`, `model.safetensors` and `README.md` (`card`, or one made of what is known).
+
+        Args:
+            half: store the weights of convolutions and linear layers as float16, in half the bytes; they are
+                widened to float32 on loading.
+
+        Raises:
+            Refusal: with `half`, for weights that float16 cannot hold.
+        """
         from resnet_hub.hub.save import save_checkpoint
 
-        save_checkpoint(self, Path(save_directory), card=card)
+        save_checkpoint(self, Path(save_directory), card=card, half=half)
 
-    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> str:
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        half: bool = False,
+    ) -> str:
         """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address.
 
-        A model card that is already there is merged with the new one (see `hub/card_merge.py`).
+        A model card that is already there is merged with the new one (see `hub/card_merge.py`); `half` is
+        that of `save_pretrained`.
 
         Raises:
             CheckpointError: when the upload fails.
+            Refusal: with `half`, for weights that float16 cannot hold.
         """
         from resnet_hub.hub.save import push_checkpoint
 
-        return push_checkpoint(self, repo_id, private=private, token=token)
+        return push_checkpoint(self, repo_id, private=private, token=token, half=half)
 
     @classmethod
     def from_pretrained(cls, repo_id_or_dir: str | Path, **options: Any) -> Self:

@@ -13,7 +13,7 @@ TEMPERATURES = (0.01, 100.0)  # (least, most)
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature, and a threshold below which an image is called unfamiliar.
+    """A temperature, and thresholds for images that look unfamiliar and for answers given firmly.
 
     Args:
         temperature: logits are divided by it before the softmax (arXiv 1706.04599).
@@ -21,12 +21,19 @@ class Calibration:
             None where it was not measured.
         false_alarms: share of familiar test images the threshold calls unfamiliar, 0 to 1.
         detections: (what, number of images, share called unfamiliar) for images of other things.
+        firm_threshold: top probability from which a familiar image is answered firmly; None where it was
+            not measured.
+        firm_share: share of the test images that are answered firmly, 0 to 1.
+        firm_right: share of those answers that is right.
     """
 
     temperature: float = 1.0
     energy_threshold: float | None = None
     false_alarms: float | None = None
     detections: tuple[tuple[str, int, float], ...] = ()
+    firm_threshold: float | None = None
+    firm_share: float | None = None
+    firm_right: float | None = None
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
@@ -39,7 +46,8 @@ class Calibration:
         values = {k: v for k, v in values.items() if k in known}
         detections = tuple((str(what), n, share) for what, n, share in values.get("detections", ()))
         calibration = cls(**values | {"detections": detections})
-        numbers = [calibration.temperature, calibration.energy_threshold or 0, calibration.false_alarms or 0]
+        scalars = (getattr(calibration, name) for name in known - {"detections"})
+        numbers = [value for value in scalars if value is not None]
         numbers += [number for _, *pair in detections for number in pair]
         if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
             raise Refusal(f"calibration: {values} has a value that is not a finite number")
@@ -49,3 +57,15 @@ class Calibration:
                 f"calibration: temperature={calibration.temperature} is not allowed; give {least} to {most:g}"
             )
         return calibration
+
+    def certainty(self, energy: float, share: float) -> str | None:
+        """How an answer with this energy and top probability is to be given.
+
+        Returns:
+            "unfamiliar", "firm" or "unsure"; None where no threshold was measured.
+        """
+        if self.energy_threshold is not None and energy < self.energy_threshold:
+            return "unfamiliar"
+        if self.firm_threshold is None:
+            return None
+        return "firm" if share >= self.firm_threshold else "unsure"

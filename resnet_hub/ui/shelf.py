@@ -16,7 +16,7 @@ from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_names
+from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_classes, shipped_names
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.text import say
@@ -177,7 +177,7 @@ class Shelf:
 
     def _describe(self, language: str, source: str) -> str:
         if source in self.shipped:
-            return say(language, "offered_shipped", name=source)
+            return say(language, "offered_shipped", name=source, classes=shipped_classes(source))
         if source in IMAGENET_MEGABYTES:
             megabytes = IMAGENET_MEGABYTES[source]
             return say(language, "offered_imagenet", name=source, megabytes=megabytes)

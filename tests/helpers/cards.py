@@ -14,7 +14,7 @@ RESULTS = {
     "per_class": [0.915, 0.725, 0.871],
     "confusion": [[366, 20, 14], [90, 290, 20], [30, 26, 378]],
     "false_alarms": 0.0517,
-    "detections": (("ants and bees", 244, 0.4139),),
+    "unfamiliar": {"ants and bees": {"images": 244, "flagged": 0.4139}},
 }
 
 

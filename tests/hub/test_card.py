@@ -236,15 +236,18 @@ def test_a_shipped_card_is_what_its_facts_and_configuration_make(name):
 def test_a_figure_is_added_in_one_place(monkeypatch):
     more = (
         Figure("sure", "right among unflagged answers", metric=("accuracy", "Accuracy of unflagged answers")),
-        Figure("auroc", "AUROC", figures.UNFAMILIAR, "{:.3f}".format),
+        Figure("seen", "seen", figures.UNFAMILIAR, "{:.3f}".format),
     )
     monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, *more))
     monkeypatch.setattr("resnet_hub.hub.card.METRICS", {f.key: f.metric for f in figures.FIGURES if f.metric})
-    results = RESULTS | {"sure": [0.95, 0.94, 0.96], "unfamiliar": {"ants and bees": {"auroc": 0.971}}}
+    results = RESULTS | {
+        "sure": [0.95, 0.94, 0.96],
+        "unfamiliar": {"ants and bees": {"images": 244, "flagged": 0.4139, "seen": 0.971}},
+    }
     text = render_card(trained(), FACTS | {"results": results}, load_from="x/y")
     assert "| right among unflagged answers | 95.00 % (94.00 % to 96.00 %) |" in text
     assert "| ants and bees | 244 | 41.39 % | 0.971 |" in text
-    assert {"sure", "ants and bees AUROC"} <= card_figures(text).keys()
+    assert {"sure", "ants and bees seen"} <= card_figures(text).keys()
     assert card_results(text)["sure"] == 0.95
     found = measured_figures(trained(), results | {"sure": 0.90}, 2e-4)
     assert abs(found["sure"][0] - card_figures(text)["sure"]) > found["sure"][1]
@@ -276,6 +279,15 @@ def test_a_card_names_no_folder_of_the_machine(path):
 
 def test_data_with_a_slash_in_its_name_keeps_it():
     assert "of cats / dogs." in render_card(trained(), FACTS | {"data": "cats / dogs"}, load_from="x/y")
+
+
+def test_a_card_of_half_precision_weights_says_so_and_is_made_again_from_its_facts(text):
+    line = "Weights are stored in half precision and widened on loading."
+    halved = render_card(trained(), FACTS, load_from="somebody/my_run", half=True)
+    facts = run_facts(halved)
+    assert facts["weights_dtype"] == "float16"
+    assert render_card(trained(), facts, load_from="somebody/my_run") == halved
+    assert [row for row in halved.splitlines() if line in row] == [line] and line not in text
 
 
 TRANSFER = FACTS | {

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import SHIPPED, CheckpointError
 from resnet_hub.hub.load import read_preprocess
 from resnet_hub.interop.onnx import input_shape
@@ -122,11 +123,48 @@ def test_loading_draws_no_random_numbers(saved):
     assert torch.equal(torch.rand(1), expected)
 
 
-def test_half_precision_weights_load_as_float32(saved):
-    before = load_file(saved / "model.safetensors")["conv1.weight"]
-    edit_weights(saved, lambda t: t.update({"conv1.weight": t["conv1.weight"].half()}))
-    after = from_pretrained(saved).conv1.weight
-    assert after.dtype == torch.float32 and torch.equal(after, before.half().float())
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_two_bytes_load_as_float32(saved, dtype):
+    """All of them, as other programs write: the smallest file that holds every parameter."""
+    before = load_file(saved / "model.safetensors")
+    narrow = {k: v.to(dtype) if v.is_floating_point() else v for k, v in before.items()}
+    edit_weights(saved, lambda tensors: tensors.update(narrow))
+    for key, value in from_pretrained(saved).state_dict().items():
+        assert value.dtype == before[key].dtype and torch.equal(value, narrow[key].to(value.dtype))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "wrn16_4_cifar", "lenet5", "vgg_cifar"])
+def test_a_half_checkpoint_answers_as_the_rounded_network(name, tmp_path):
+    model = lively(create_model(name))
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", half=True)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(p.half() if p.dim() > 1 else p)
+    back, x = from_pretrained(tmp_path / "half"), images(model)
+    assert torch.equal(logits(back, x), logits(model, x))
+    back.save_pretrained(tmp_path / "again")
+    stored = {d: load_file(tmp_path / d / "model.safetensors") for d in ("whole", "half", "again")}
+    for key, value in stored["half"].items():
+        small = value.dim() < 2
+        assert value.dtype == (stored["whole"][key].dtype if small else torch.float16)
+        assert torch.equal(value, stored["whole"][key]) or not small
+        assert stored["again"][key].dtype == stored["whole"][key].dtype
+        assert torch.equal(stored["again"][key], value.to(stored["again"][key].dtype))
+    configs = [(tmp_path / d / "config.json").read_text() for d in stored]
+    assert configs[0] == configs[1] == configs[2]
+    line = "Weights are stored in half precision and widened on loading.\n"
+    assert [line in (tmp_path / d / "README.md").read_text() for d in stored] == [False, True, False]
+
+
+def test_weights_beyond_float16_are_not_written_as_half(tmp_path):
+    model = tiny()
+    model.bn1.running_var.fill_(1e9)  # statistics stay float32
+    model.save_pretrained(tmp_path / "fine", half=True)
+    model.layer1[0].conv2.weight.data[0, 0, 0, 0] = -65520
+    with pytest.raises(Refusal, match=r"^layer1.0.conv2.weight reaches 65520 and float16 65,504; save it.*$"):
+        model.save_pretrained(tmp_path / "net", half=True)
+    assert not (tmp_path / "net").exists()
 
 
 def test_class_method_refuses_a_checkpoint_of_another_class(saved):
@@ -146,13 +184,15 @@ def test_fresh_network_has_no_revision():
 # timm reads what we write, and we read what timm writes
 
 
+@pytest.mark.parametrize("half", [False, True])
 @pytest.mark.parametrize(
     ("name", "overrides"), [("resnet18", {}), ("resnet50", {"num_classes": 7}), ("resnet18", {"in_chans": 4})]
 )
-def test_timm_loads_an_imagenet_stem_checkpoint(name, overrides, tmp_path):
+def test_timm_loads_an_imagenet_stem_checkpoint(name, overrides, half, tmp_path):
     timm = pytest.importorskip("timm")
     model = lively(create_model(name, **overrides))
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path, half=half)
+    model = from_pretrained(tmp_path)
     theirs = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     x = images(model)
     torch.testing.assert_close(logits(theirs, x), logits(model, x), rtol=1e-5, atol=1e-5)
@@ -268,11 +308,20 @@ def test_nan_and_infinite_weights_are_refused(saved, poison):
     assert refusal(saved) == f"{saved}: model.safetensors: layer2.0.conv1.weight holds NaN or infinity"
 
 
-def test_weights_of_another_type_are_refused(saved):
-    edit_weights(
-        saved, lambda tensors: tensors.update({"bn1.running_mean": torch.zeros(16, dtype=torch.long)})
-    )
-    assert "bn1.running_mean is of type torch.int64" in refusal(saved)
+@pytest.mark.parametrize("dtype", [torch.long, torch.double, torch.int8, torch.float8_e4m3fn, torch.bool])
+def test_weights_of_another_type_are_refused(saved, dtype):
+    edit_weights(saved, lambda tensors: tensors.update({"bn1.running_mean": torch.zeros(16).to(dtype)}))
+    assert f"bn1.running_mean is of type {dtype}; float32, float16 and bfloat16 are read" in refusal(saved)
+
+
+def test_a_file_of_int8_is_refused_for_its_type_not_its_size(saved):
+    edit_weights(saved, lambda tensors: tensors.update({k: v.to(torch.int8) for k, v in tensors.items()}))
+    assert "is of type torch.int8" in refusal(saved)
+
+
+def test_batch_norm_counts_are_whole_numbers(saved):
+    edit_weights(saved, lambda tensors: tensors.update({"bn1.num_batches_tracked": torch.tensor(7.0)}))
+    assert "bn1.num_batches_tracked is of type torch.float32" in refusal(saved)
 
 
 def cut(data: bytes) -> bytes:

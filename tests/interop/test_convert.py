@@ -175,6 +175,46 @@ def test_from_384_pixels_on_transformers_squashes_and_so_is_read_and_refused(tmp
         convert.preprocess_to_transformers(Preprocess(input_size=(3, 384, 384)))
 
 
+@pytest.mark.parametrize("layout", ["resnet_hub", "timm", "torchvision", "transformers", "onnx"])
+def test_a_half_checkpoint_is_converted_widened(tmp_path, layout):
+    ours = drawn("resnet18", num_classes=3)
+    ours.save_pretrained(tmp_path / "half", half=True)
+    rounded = from_pretrained(tmp_path / "half")
+    suffix = {"timm": ".safetensors", "torchvision": ".pth", "onnx": ".onnx"}.get(layout, "")
+    out = tmp_path / f"out{suffix}"
+    if layout == "onnx":
+        pytest.importorskip("onnxruntime", reason="needs the [export] packages")
+        assert convert.main([str(tmp_path / "half"), str(out), "--to", layout]) == 0
+        assert convert.onnx_difference(rounded, out) < 1e-4 < convert.onnx_difference(ours, out)
+        return
+    assert convert.main([str(tmp_path / "half"), str(out), "--to", layout]) == 0
+    back = convert.load(str(out), "resnet18")
+    assert_same_bits(back.state_dict(), rounded.state_dict())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.double, torch.int8])
+@pytest.mark.parametrize("library", ["file", "transformers"])
+def test_weights_of_other_types_are_widened_or_refused_by_name(tmp_path, capsys, library, dtype):
+    ours = drawn("resnet18", num_classes=3)
+    if library == "transformers":
+        convert.save(ours, source := tmp_path / "theirs", "transformers")
+        file = source / "model.safetensors"
+    else:
+        convert.save(ours, source := tmp_path / "net.safetensors", "timm")
+        file = source
+    state = {k: v.to(dtype) if v.dim() > 1 else v for k, v in load_file(file).items()}
+    save_file(state, file, metadata={"format": "pt"})
+    code = convert.main([str(source), str(tmp_path / "out"), "--to", "resnet_hub", "--model", "resnet18"])
+    if dtype in (torch.float16, torch.bfloat16):
+        assert code == 0
+        expected = {k: v.to(dtype).float() if v.dim() > 1 else v for k, v in ours.state_dict().items()}
+        assert_same_bits(from_pretrained(tmp_path / "out").state_dict(), expected)
+    else:
+        error = capsys.readouterr().err
+        assert code == 2 and error.count("\n") == 1
+        assert str(source) in error and f"weight is of type {dtype}" in error
+
+
 @pytest.mark.parametrize(("library", "name"), [("timm", "resnet18"), ("torchvision", "resnet50")])
 def test_a_library_s_file_becomes_ours_and_goes_back(tmp_path, library, name):
     build = timm.create_model if library == "timm" else torchvision.models.get_model

@@ -40,6 +40,10 @@ OWN = {
     "lenet-colour": ("lenet5", {"num_classes": 3, "in_chans": 3, "input_size": 32}),
     "vgg": ("vgg16", {"num_classes": 3, "input_size": 32}),
 }
+# The same checkpoints with convolution and linear weights in float16.
+HALF = {f"{name}-half": (STOCK | OWN)[name] for name in ("resnet18", "deep-stem-96", "cifar", "wide", "vgg")}
+STOCK |= {name: network for name, network in HALF.items() if name.removesuffix("-half") in STOCK}
+OWN |= {name: network for name, network in HALF.items() if name not in STOCK}
 LABELS = ("tabby, tabby cat", "ねこ", "a dog")
 
 CHILD = """
@@ -55,6 +59,7 @@ image = Image.open(folder + "/photo.png")
 
 def with_timm(name):
     model = timm.create_model("hf-hub:somebody/" + name, pretrained=True).eval()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
     config = timm.data.resolve_model_data_config(model)
     transform = timm.data.create_transform(**config, is_training=False)
     seen = model(transform(image)[None])[0].tolist() if config["input_size"][0] == 3 else None
@@ -63,14 +68,16 @@ def with_timm(name):
 
 def with_transformers(name):
     model = AutoModelForImageClassification.from_pretrained("somebody/" + name).eval()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
     logits = model(inputs[name]).logits[0].tolist()
     if inputs[name].shape[1] != 3:
         return {"logits": logits}
     processor = AutoImageProcessor.from_pretrained("somebody/" + name)
     seen = model(**processor(image, return_tensors="pt")).logits[0].tolist()
     answer = {"logits": logits, "image": seen, "labels": list(model.config.id2label.values())}
-    if name in ("resnet18", "cifar"):
+    if name.removesuffix("-half") in ("resnet18", "cifar"):
         classify = pipeline("image-classification", model="somebody/" + name)
+        assert classify.model.dtype == torch.float32
         answer["shares"] = {x["label"]: x["score"] for x in classify(image)}
     return answer
 
@@ -123,7 +130,7 @@ def answers(tmp_path_factory) -> dict:
     inputs = {}
     for name in STOCK | OWN:
         model = published_model(name)
-        model.save_pretrained(folder / name)
+        model.save_pretrained(folder / name, half=name in HALF)
         hub.add(f"somebody/{name}", folder / name)
         inputs[name] = torch.randn(2, *model.preprocess.input_size)
     save_file(inputs, folder / "inputs.safetensors")
@@ -173,10 +180,16 @@ def test_what_stock_libraries_cannot_build_they_refuse_by_name(answers, name, li
     assert "Unknown model" in said or "not supported" in said
 
 
-def test_the_pipelines_were_asked(answers):
-    assert (
-        "shares" in answers["stock transformers"]["resnet18"] and "shares" in answers["transformers"]["cifar"]
-    )
+@pytest.mark.parametrize("half", ["", "-half"])
+def test_the_pipelines_were_asked(answers, half):
+    assert "shares" in answers["stock transformers"]["resnet18" + half]
+    assert "shares" in answers["transformers"]["cifar" + half]
+
+
+@pytest.mark.parametrize("name", HALF)
+def test_half_precision_changes_the_answers(answers, name):
+    """Otherwise nothing above would compare rounded weights."""
+    assert answers["ours"][name]["logits"] != answers["ours"][name.removesuffix("-half")]["logits"]
 
 
 # Names

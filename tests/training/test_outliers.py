@@ -87,7 +87,7 @@ def test_exposure_lowers_the_top_share_on_other_things(colours, with_exposure, t
     exposed_unseen, plain_unseen, exposed_known = map(
         top_share, (*runs, with_exposure), (unseen, unseen, known)
     )
-    assert exposed_unseen < 0.6 and exposed_unseen + 0.1 < plain_unseen, (exposed_unseen, plain_unseen)
+    assert exposed_unseen + 0.15 < plain_unseen, (exposed_unseen, plain_unseen)
     assert exposed_known > 0.8, exposed_known  # what was learned stays known
 
 

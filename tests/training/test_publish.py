@@ -174,10 +174,15 @@ def test_figures_that_the_weights_do_not_reach_are_refused(logged_in, run, data,
     assert "what was measured on" in last_error(capsys) and not logged_in.repos
 
 
-def test_a_dry_run_writes_a_loadable_folder_and_sends_nothing(logged_in, run, tmp_path, capsys):
+@pytest.mark.parametrize("half", [False, True])
+def test_a_dry_run_writes_a_loadable_folder_and_sends_nothing(logged_in, run, half, tmp_path, capsys):
+    from_pretrained(run).save_pretrained(run, card=(run / "README.md").read_text(), half=half)
     assert command(run, "--dry-run", str(tmp_path / "look")) == 0
     assert {path.name for path in (tmp_path / "look").iterdir()} == PUBLISHED
     assert from_pretrained(tmp_path / "look").labels == LABELS
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (run, tmp_path / "look")]
+    assert weights[0] == weights[1] and (len(weights[0]) < 2.5 * 272_474) == half
+    assert ("stored in half precision" in (tmp_path / "look" / "README.md").read_text()) == half
     assert not logged_in.requests and "nothing uploaded" in capsys.readouterr().out
     assert command(run, "--dry-run", str(tmp_path / "look")) == 2
     assert "not empty" in last_error(capsys)

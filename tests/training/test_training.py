@@ -667,19 +667,19 @@ def test_images_of_other_things_are_measured_and_named(shapes, tmp_path, capsys)
     strange.mkdir()
     for i in range(4):
         Image.effect_noise((40, 40), 90 + i).save(strange / f"{i}.png")
-    command(shapes, tmp_path / "run", "--epochs", "1", "--unfamiliar", f"static={strange}")
+    command(shapes, tmp_path / "run", "--epochs", "1", "--unknown", f"static={strange}")
     ((what, count, share),) = from_pretrained(tmp_path / "run").calibration.detections
     assert (what, count) == ("static", 4) and 0 <= share <= 1
     words = [str(tmp_path / "run"), "--data", str(shapes), "--device", "cpu"]
     assert evaluate.main(words) == 0
-    assert "not measured: images of static; give --unfamiliar" in capsys.readouterr().err
-    assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 0
-    assert f"static: {share:.2%} of 4 called unfamiliar" in capsys.readouterr().out
+    assert "not measured: images of static; give --unknown" in capsys.readouterr().err
+    assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 0  # its earlier name
+    assert f"static: {share:.2%} (" in capsys.readouterr().out
     card = tmp_path / "run" / "README.md"
-    stated, other = (f"| static | 4 | {100 * value:.2f} % |" for value in (share, abs(share - 0.5)))
+    stated, other = (f"| static | 4 | {100 * value:.2f} % (" for value in (share, abs(share - 0.5)))
     assert stated in card.read_text()
     card.write_text(card.read_text().replace(stated, other))
-    assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 1
+    assert evaluate.main([*words, "--unknown", f"static={strange}"]) == 1
     assert "the card says static called unfamiliar" in capsys.readouterr().err
 
 

@@ -21,6 +21,7 @@ from helpers.serving import served
 from PIL import Image
 
 import resnet_hub
+from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.shared.text import say
 
 
@@ -31,7 +32,7 @@ def client(app_url, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model():
-    return resnet_hub.from_pretrained("resnet20_cifar10")
+    return resnet_hub.from_pretrained(DEFAULT_MODEL)
 
 
 def confidences(answer) -> dict[str, float]:
@@ -135,7 +136,7 @@ def joined(address: str, payload, event: int | None = None) -> str:
     """What the server says to a visitor's bare request, without the client's own care for files."""
     event = classify_event(address) if event is None else event
     session = uuid.uuid4().hex
-    request = {"data": [payload, "resnet20_cifar10", "en"], "fn_index": event, "session_hash": session}
+    request = {"data": [payload, DEFAULT_MODEL, "en"], "fn_index": event, "session_hash": session}
     httpx.post(f"{address}gradio_api/queue/join", json=request, timeout=120)
     with httpx.stream(
         "GET", f"{address}gradio_api/queue/data", params={"session_hash": session}, timeout=120

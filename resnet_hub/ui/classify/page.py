@@ -10,16 +10,18 @@ from markupsafe import Markup
 from PIL import Image
 
 from resnet_hub.predict import Prediction
+from resnet_hub.statement import named, places, with_article
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, render, waiting
 from resnet_hub.ui.shared.images import VIRIDIS, viridis
-from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
+from resnet_hub.ui.shared.text import LANGUAGES, TEXT, name_of, percent, say
 from resnet_hub.ui.shelf import Shelf
 
 if TYPE_CHECKING:
     from resnet_hub.models.calibration import Calibration
 
 OVERLAY_SIDE = 256
+CHIPS = 12  # shown before the fold
 GRADIENT = ",".join(f"rgb({r},{g},{b})" for r, g, b in VIRIDIS)
 
 
@@ -31,6 +33,7 @@ class Shown:
     source: str
     revision: str
     calibration: Calibration
+    labels: list[str]  # what the network knows
     heat: np.ndarray | None = None  # (h, w), 0 to 1, once Grad-CAM was asked for
 
 
@@ -56,10 +59,44 @@ def panel(language: str, outcome: Outcome) -> Markup:
         shown=outcome,
         prediction=outcome.prediction,
         calibration=outcome.calibration,
+        statement=statement(language, outcome.prediction),
+        details=details(language, outcome),
+        known=[name_of(language, "class", label) for label in outcome.labels],
+        chips=CHIPS,
         revision=revision(language, outcome.revision),
         heat=None if outcome.heat is None else overlay(seen, outcome.heat),
         gradient=GRADIENT,
     )
+
+
+def statement(language: str, prediction: Prediction) -> str:
+    """The answer in words, as far as the network is sure of it."""
+    key, labels = named(prediction.certainty, prediction.top)
+    names = [name_of(language, "class", label) for label in labels]
+    if language == "en" and key != "unmeasured":
+        names = [with_article(name) for name in names]
+    return say(language, f"answer_{key}", **places(names), share=percent(prediction.top[0][1]))
+
+
+def details(language: str, shown: Shown) -> list[str]:
+    """What was measured about such answers; nothing about percentages beside an unfamiliar image."""
+    calibration, lines = shown.calibration, []
+    if shown.prediction.certainty != "unfamiliar":
+        if calibration.firm_right is not None:
+            lines.append(say(language, "firm_right", **odds(calibration.firm_right)))
+        lines.append(say(language, "uncalibrated" if calibration.temperature == 1.0 else "calibrated"))
+    if count := sum(count for _, count, _ in calibration.detections):
+        missed = sum(count * (1 - share) for _, count, share in calibration.detections) / count
+        lines.append(say(language, "missed", **odds(missed)))
+    if calibration.false_alarms is not None:
+        lines.append(say(language, "false_alarms", **odds(calibration.false_alarms)))
+    return lines
+
+
+def odds(share: float) -> dict[str, int]:
+    """0.87 as 9 times of 10; 0.97, which is not 10 of 10, as 97 of 100."""
+    of = 10 if 0 < round(10 * share) < 10 else 100
+    return {"times": round(of * share), "of": of}
 
 
 def revision(language: str, name: str) -> str:

@@ -47,8 +47,9 @@ def lay_out(page: Page) -> Parts:
         with gr.Column(min_width=300):
             photo, model = question(page)
         with gr.Column(min_width=300):
-            label = page.text(gr.Label(num_top_classes=5, elem_id="result"), label="result")
             shown = gr.HTML(panel("en", None), elem_id="panel")
+            label = gr.Label(num_top_classes=5, show_heading=False, elem_id="result")
+            page.text(label, label="result")
             look = page.text(gr.Button(elem_id="look"), value="look")
     return Parts(photo, model, label, shown, look, gr.State(None, time_to_live=STATE_KEPT))
 
@@ -58,8 +59,7 @@ def question(page: Page) -> tuple[gr.Image, gr.Dropdown]:
     shelf = page.shelf
     photo = gr.Image(sources=["upload", "webcam", "clipboard"], type="filepath", height=300, elem_id="photo")
     page.text(photo, label="photo", placeholder="drop")
-    page.text(examples_for(photo, "examples"), label="examples")
-    page.text(gr.Markdown(elem_classes="fine-print"), value="example_sources")
+    examples_for(page, photo, "examples")
     model = gr.Dropdown(
         shelf.choices("en"), value=DEFAULT_MODEL, allow_custom_value=shelf.takes_any, elem_id="model"
     )
@@ -137,7 +137,7 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
         prediction = infer(uploaded(image), source)
     seconds = time.perf_counter() - started
     recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar))
-    return Shown(prediction, source, model.revision, model.calibration)
+    return Shown(prediction, source, model.revision, model.calibration, list(model.labels))
 
 
 def wire_look(page: Page, parts: Parts) -> None:

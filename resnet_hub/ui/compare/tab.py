@@ -88,7 +88,7 @@ def inputs(given: Page) -> Inputs:
         with gr.Column(min_width=300):
             photo = gr.Image(height=220, elem_id="compare-photo", **upload)
             given.text(photo, label="photo", placeholder="drop")
-            given.text(examples_for(photo, "compare-examples"), label="examples")
+            examples_for(given, photo, "compare-examples")
         with gr.Column(min_width=300):
             model = gr.Dropdown(given.shelf.choices("en"), value=DEFAULT_MODEL, elem_id="compare-model")
             reference = gr.Dropdown(

@@ -203,7 +203,7 @@ def image_row(given: Page) -> tuple[gr.Image, gr.Button]:
         photo = gr.Image(show_label=False, height=180, elem_id="explore-photo", **upload)
         given.text(photo, label="photo", placeholder="drop")
         with gr.Column(min_width=300):
-            given.text(examples_for(photo, "explore-examples"), label="examples")
+            examples_for(given, photo, "explore-examples")
             run_button = given.text(gr.Button(variant="primary", elem_id="run"), value="run")
     return photo, run_button
 

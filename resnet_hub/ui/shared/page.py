@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import base64
 import binascii
+import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
 import gradio as gr
 from gradio.utils import get_upload_folder
+from PIL import Image, ImageOps
 
 from resnet_hub.command import printable
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import LANGUAGES, say
 
 if TYPE_CHECKING:
     from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.shelf import Shelf
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.jpg"))
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = [FOLDER / f"{name}.jpg" for name in tomllib.loads((FOLDER / "examples.toml").read_text("utf-8"))]
+THUMBNAIL = 112  # pixels
 STATE_KEPT = 3600  # seconds; Gradio keeps a closed page's state as long
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
@@ -90,25 +97,35 @@ def language_switch() -> gr.Radio:
     )
 
 
-def examples_for(photo: gr.Image, elem_id: str) -> gr.Dataset:
-    """The example images; a click puts one into `photo`.
+def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
+    """The example images, named in the visitor's language; a click puts one into `photo`."""
+    script = Path(__file__).with_name("examples.js").read_text(encoding="utf-8")
+    gallery = gr.HTML(js_on_load=script, elem_id=elem_id, elem_classes="examples", apply_default_css=False)
+    page.text(gallery, value=example_gallery)
 
-    gr.Examples would put back the photo's English label with every click.
-    """
-    examples = gr.Dataset(
-        label=say("en", "examples"),
-        components=["image"],
-        samples=[[str(path)] for path in EXAMPLES],
-        type="index",
-        elem_id=elem_id,
-    )
+    def on_click(event: gr.EventData) -> str | dict:
+        chosen = [path for path in EXAMPLES if path.stem == sent(event).get("example")]
+        return str(chosen[0]) if chosen else gr.skip()
 
-    def chosen(index: Any) -> str | dict:
-        known = isinstance(index, int) and 0 <= index < len(EXAMPLES)
-        return str(EXAMPLES[index]) if known else gr.skip()
+    gallery.click(on_click, None, photo, **QUIET)
 
-    examples.click(chosen, examples, photo, **QUIET)
-    return examples
+
+def example_gallery(language: str) -> str:
+    """A button for each example image."""
+    return render("shared/examples.html", language=language, examples=thumbnails())
+
+
+@cache
+def thumbnails() -> list[tuple[str, str]]:
+    """(name, address) of each example image, small."""
+    return [(path.stem, thumbnail(path)) for path in EXAMPLES]
+
+
+def thumbnail(path: Path) -> str:
+    """A square from the middle of an image, as JPEG inside its own address."""
+    buffer = BytesIO()
+    ImageOps.fit(Image.open(path), (THUMBNAIL, THUMBNAIL)).save(buffer, "jpeg", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def require_image(event: gr.EventData | None, language: str) -> None:

@@ -1,6 +1,7 @@
 """The page's sentences: `say(language, key, **facts)`.
 
-Each tab keeps its own in `ui/<tab>/text.toml`, English and Japanese side by side under one key.
+Each tab keeps its own in `ui/<tab>/text.toml`, English and Japanese side by side under one key; what
+the shipped networks know is named in `labels.toml`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ def read_texts(folder: Path) -> dict[str, dict[str, str]]:
     return texts
 
 
-TEXT = read_texts(Path(__file__).parents[1])
+def read_labels(file: Path) -> dict[str, dict[str, str]]:
+    """`labels.toml` as texts: the label "potter's wheel" is `class_potter_s_wheel`."""
+    names = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {f"class_{identifier(label)}": {"en": label, "ja": name} for label, name in names.items()}
+
+
+def identifier(name: str) -> str:
+    """A name as a part of a text's key: lower case, "_" for everything but letters and digits."""
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
+
+
+TEXT = read_texts(Path(__file__).parents[1]) | read_labels(Path(__file__).with_name("labels.toml"))
 
 
 def say(language: str, key: str, **facts) -> str:
@@ -42,11 +54,6 @@ def name_of(language: str, kind: str, name: str) -> str:
     """
     key = f"{kind}_{identifier(name)}"
     return say(language, key) if key in TEXT else name
-
-
-def identifier(name: str) -> str:
-    """A name as a part of a text's key: lower case, "_" for everything but letters and digits."""
-    return re.sub(r"\W+", "_", name.lower()).strip("_")
 
 
 def percent(share: float, digits: int = 1) -> str:

@@ -1,0 +1,205 @@
+"""What the Classify tab says of an answer, and that the example images are answered rightly."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+
+import pytest
+from helpers import ROOT
+from helpers.browsing import IN_BROWSER
+from helpers.images import image
+from PIL import Image
+
+import resnet_hub
+from resnet_hub.hub.fetch import shipped_names
+from resnet_hub.models.calibration import Calibration
+from resnet_hub.predict import DEFAULT_MODEL, classify
+from resnet_hub.statement import SENTENCES, statement, with_article
+from resnet_hub.ui.classify.page import CHIPS, Shown, details, odds, panel
+from resnet_hub.ui.classify.page import statement as said
+from resnet_hub.ui.shared.page import EXAMPLES, FOLDER
+from resnet_hub.ui.shared.text import LANGUAGES, TEXT, identifier, name_of, say
+
+ACCEPTED = tomllib.loads((FOLDER / "examples.toml").read_text(encoding="utf-8"))
+KNOWS_EXAMPLES = pytest.mark.skipif(
+    DEFAULT_MODEL != "resnet18_tiny_imagenet", reason="the examples are chosen for resnet18_tiny_imagenet"
+)
+
+
+@pytest.fixture(scope="module", params=shipped_names())
+def model(request):
+    return resnet_hub.from_pretrained(request.param)
+
+
+@pytest.fixture(scope="module")
+def default():
+    return resnet_hub.from_pretrained(DEFAULT_MODEL)
+
+
+def answered(certainty, *shares, labels=("teapot", "umbrella", "sunglasses", "dam")):
+    """An answer about a grey square."""
+    model = resnet_hub.from_pretrained("resnet8_cifar10")
+    answer = classify(model, [Image.new("RGB", (32, 32), "grey")])[0]
+    return replace(answer, certainty=certainty, top=list(zip(labels, shares, strict=False)))
+
+
+# Sentences
+
+SAID = [
+    ("firm", (0.9, 0.05), "This looks like a teapot.", "ティーポットのようです。"),
+    ("unsure", (0.5, 0.1), "Perhaps a teapot.", "ティーポットかもしれません。"),
+    ("unsure", (0.5, 0.2), "Perhaps a teapot or an umbrella.", "ティーポットか傘かもしれません。"),
+    (
+        "unsure",
+        (0.3, 0.2, 0.1, 0.1),
+        "Perhaps a teapot, an umbrella or sunglasses.",
+        "ティーポット、傘、サングラスのどれかかもしれません。",
+    ),
+    (
+        "unfamiliar",
+        (0.9,),
+        "This does not look like anything I know.",
+        "知っているもののどれにも見えません。",
+    ),
+    (None, (0.341,), "Most likely: teapot (34.1 %)", "最も可能性が高いもの：ティーポット（34.1 %）"),
+]
+
+
+@pytest.mark.parametrize(("certainty", "shares", "english", "japanese"), SAID)
+def test_the_page_and_the_command_say_how_sure_the_network_is(certainty, shares, english, japanese):
+    answer = answered(certainty, *shares)
+    assert [said(language, answer) for language in LANGUAGES] == [english, japanese]
+    assert statement(certainty, answer.top) == english
+
+
+def test_the_command_and_the_page_have_the_same_english_sentences():
+    assert {key: TEXT[f"answer_{key}"]["en"] for key in SENTENCES} == SENTENCES
+
+
+AN = """African elephant, American alligator, American lobster, Arabian camel, Egyptian cat, abacus,
+academic gown, acorn, albatross, alp, altar, apron, espresso, hourglass, iPod, ice lolly, obelisk, oboe,
+orange, orangutan, organ, ox, umbrella, airplane, automobile"""
+BARE = """binoculars, brass, confectionery, guacamole, ice cream, mashed potato, sunglasses, swimming trunks,
+thatch"""
+
+
+def test_every_label_gets_the_right_article():
+    labels = tomllib.loads((ROOT / "resnet_hub/ui/shared/labels.toml").read_text(encoding="utf-8"))
+    an, bare = ({each.strip() for each in text.split(",")} for text in (AN, BARE))
+    assert an | bare <= labels.keys()
+    for label in labels:
+        expected = "an " if label in an else "" if label in bare else "a "
+        assert with_article(label) == expected + label
+
+
+@pytest.mark.parametrize(
+    ("label", "phrase"),
+    [
+        ("unicycle", "a unicycle"),
+        ("European gallinule", "a European gallinule"),
+        ("LABEL_3", "LABEL_3"),
+        ("spaghetti squash", "spaghetti squash"),
+        ("hourglass", "an hourglass"),
+    ],
+)
+def test_other_labels_get_an_article_by_their_sound(label, phrase):
+    assert with_article(label) == phrase
+
+
+def test_every_label_of_a_shipped_model_has_a_japanese_name(model):
+    names = [name_of("ja", "class", label) for label in model.labels]
+    assert not [label for label in model.labels if f"class_{identifier(label)}" not in TEXT]
+    assert len({*names}) == len(model.labels)
+    assert [name_of("en", "class", label) for label in model.labels] == [*model.labels]
+
+
+# The panel
+
+MEASURED = Calibration(1.2, 3.0, 0.05, (("ants", 300, 0.9), ("bees", 100, 0.7)), 0.6, 0.4, 0.88)
+
+
+def shown(certainty, model, calibration=MEASURED) -> Shown:
+    answer = classify(model, [image(0)])[0]
+    return Shown(
+        replace(answer, certainty=certainty), "some/model", "shipped", calibration, list(model.labels)
+    )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("temperature", [1.0, 1.2])
+def test_nothing_is_said_about_percentages_beside_an_unfamiliar_image(model, language, temperature):
+    measured = replace(MEASURED, temperature=temperature)
+    texts = {
+        say(language, "calibrated"),
+        say(language, "uncalibrated"),
+        say(language, "firm_right", **odds(0.88)),
+    }
+    html = {
+        each: panel(language, shown(each, model, measured)).unescape()
+        for each in ("firm", "unsure", "unfamiliar")
+    }
+    assert not [text for text in texts if text in html["unfamiliar"]]
+    assert say(language, "unfamiliar") in html["unfamiliar"]
+    assert len([text for text in texts if text in html["firm"]]) == 2
+    assert said(language, shown("unsure", model).prediction) in html["unsure"]
+
+
+def test_measured_figures_are_said_in_tenths(default):
+    lines = details("en", shown("firm", default))
+    assert say("en", "firm_right", times=9, of=10) in lines
+    assert say("en", "missed", times=2, of=10) in lines  # (300 * 0.1 + 100 * 0.3) of 400
+    assert say("en", "false_alarms", times=5, of=100) in lines
+    assert odds(0.97) == {"times": 97, "of": 100}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_panel_lists_what_the_network_knows_in_the_visitor_s_language(model, language):
+    html = panel(language, shown("firm", model)).unescape()
+    assert html.count("<li>") >= len(model.labels)
+    assert all(f"<li>{name_of(language, 'class', label)}</li>" in html for label in model.labels)
+    more = say(language, "known_more", count=len(model.labels) - CHIPS)
+    assert (more in html) == (len(model.labels) > CHIPS)
+
+
+def test_without_measured_thresholds_the_panel_says_that_other_things_are_not_named(default):
+    html = panel("en", shown(None, default, Calibration()))
+    assert "Most likely: " in html and say("en", "knows_only", count=len(default.labels)) in html
+
+
+# The examples
+
+
+def test_every_example_is_in_the_table_small_and_has_a_source():
+    assert {path.name for path in FOLDER.glob("*.jpg")} == {path.name for path in EXAMPLES}
+    assert 6 <= len(EXAMPLES) <= 8 and sum(not labels for labels in ACCEPTED.values()) == 1
+    sources = (FOLDER / "SOURCES.md").read_text(encoding="utf-8")
+    for path in EXAMPLES:
+        assert f"| `{path.name}` |" in sources
+        assert path.stat().st_size < 60_000 and max(Image.open(path).size) <= 512
+
+
+@KNOWS_EXAMPLES
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_default_model_answers_each_example_rightly(default, path):
+    answer = classify(default, [path])[0]
+    if ACCEPTED[path.stem]:
+        assert answer.certainty in ("firm", "unsure") and answer.top[0][0] in ACCEPTED[path.stem]
+    else:
+        assert answer.certainty in ("unsure", "unfamiliar")
+
+
+class TestInTheBrowser:
+    pytestmark = IN_BROWSER
+
+    @pytest.mark.parametrize("language", LANGUAGES)
+    def test_a_click_on_each_example_says_the_answer(self, open_page, default, language):
+        from playwright.sync_api import expect
+
+        page = open_page(locale={"en": "en-US", "ja": "ja-JP"}[language])
+        expect(page.locator("html")).to_have_attribute("lang", language)
+        for path in EXAMPLES:
+            name = say(language, f"example_{path.stem}")
+            page.locator("#examples").get_by_role("button", name=name, exact=True).click()
+            answer = said(language, classify(default, [path])[0])
+            expect(page.locator("#panel .verdict")).to_have_text(answer)

@@ -1,0 +1,138 @@
+"""What a network does with images of things it was not trained on: `--unknown`, and the figures of it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from training.data import DataError, ImageSet, image_files, read_images
+from training.engine import predict_logits
+
+Z = 1.96  # of a 95 % interval
+
+
+class UnknownSet(NamedTuple):
+    """Images of other things: what they show, their folder, and the sub-folders taken; () for all."""
+
+    what: str
+    folder: Path
+    classes: tuple[str, ...] = ()
+
+    def files(self) -> list[Path]:
+        """The images, sorted.
+
+        Raises:
+            DataError: when a sub-folder is not there.
+        """
+        if missing := [name for name in self.classes if not (self.folder / name).is_dir()]:
+            raise DataError(f"--unknown {self.what}: {self.folder} has no folder {', '.join(missing)}")
+        folders = [self.folder / name for name in self.classes] or [self.folder]
+        return [file for folder in folders for file in image_files(folder)]
+
+
+def add_unknown_flag(parser: argparse.ArgumentParser) -> None:
+    """`--unknown`, a list of `UnknownSet`."""
+    parser.add_argument(
+        "--unknown",
+        "--unfamiliar",
+        action="append",
+        default=[],
+        type=unknown_set,
+        metavar="[NAME=]DIR[:A,B]",
+        help="images of other things (of its sub-folders A and B only), to measure how often they are "
+        "noticed; may be repeated",
+    )
+
+
+def unknown_set(text: str) -> UnknownSet:
+    """ "ants=photos:a,b" -> ("ants", photos, ("a", "b")); without a name the folder's.
+
+    Raises:
+        argparse.ArgumentTypeError: when there is no such folder.
+    """
+    what, _, place = text.rpartition("=")
+    folder, _, classes = (place, "", "") if Path(place).is_dir() else place.rpartition(":")
+    if not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{folder or place} is no folder")
+    return UnknownSet(what or Path(folder).name, Path(folder), tuple(filter(None, classes.split(","))))
+
+
+def measure_unknown(
+    model, sets: Sequence[UnknownSet], logits: Tensor, labels: Tensor
+) -> dict[str, dict[str, Any]]:
+    """Figures of each set of unknown images, by what they show.
+
+    Args:
+        logits, labels: (N, C) and (N,) of the test images, which the network does know.
+
+    Returns:
+        For each: "images"; "flagged", the share called unfamiliar, with its 95 % interval; "auroc", how well
+        the energy ranks test images above these; "firm", the share answered firmly; "right_unflagged", of
+        the answers without a warning on an even mix of both, the share that is right.
+
+    Raises:
+        DataError: when the network has no threshold, or a folder no readable image.
+    """
+    if sets and model.calibration.energy_threshold is None:
+        raise DataError("this checkpoint has no threshold for unfamiliar images; leave --unknown out")
+    known = answers(model, logits)
+    right = logits.argmax(1) == labels
+    found = {}
+    for each in sets:
+        pixels, _ = read_images(each.files(), model.preprocess, str(each.folder))
+        nobody = torch.zeros(len(pixels), dtype=torch.long)
+        others, _ = predict_logits(model, ImageSet(pixels, nobody, model.labels, each.what), model.preprocess)
+        other = answers(model, others)
+        unflagged = (~known.flagged).float().mean() + (~other.flagged).float().mean()
+        right_share = (right & ~known.flagged).float().mean() / unflagged.clamp(min=1e-9)
+        found[each.what] = {
+            "images": len(others),
+            "flagged": interval(other.flagged),
+            "auroc": auroc(known.energy, other.energy),
+            "firm": other.firm.float().mean().item(),
+            "right_unflagged": right_share.item(),
+        }
+    return found
+
+
+class Answers(NamedTuple):
+    """Of each image (N,): its energy, whether it is called unfamiliar, whether it is answered firmly."""
+
+    energy: Tensor
+    flagged: Tensor
+    firm: Tensor
+
+
+def answers(model, logits: Tensor) -> Answers:
+    """What the model's calibration makes of (N, C) logits."""
+    calibration = model.calibration
+    energy = logits.logsumexp(1)
+    nowhere = torch.zeros(len(logits), dtype=torch.bool)
+    flagged = nowhere if calibration.energy_threshold is None else energy < calibration.energy_threshold
+    if calibration.firm_threshold is None:
+        return Answers(energy, flagged, nowhere)
+    share = (logits / calibration.temperature).softmax(1).max(1).values
+    return Answers(energy, flagged, ~flagged & (share >= calibration.firm_threshold))
+
+
+def interval(hits: Tensor) -> list[float]:
+    """[share, lowest, highest] of booleans (N,): Wilson's 95 % interval (JASA 22, 1927)."""
+    count, share = len(hits), hits.float().mean().item()
+    middle, spread = (
+        share + Z**2 / (2 * count),
+        Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)),
+    )
+    return [share, *((middle + sign * spread) / (1 + Z**2 / count) for sign in (-1, 1))]
+
+
+def auroc(known: Tensor, unknown: Tensor) -> float:
+    """The chance that a known image scores above an unknown one, ties counted half (Mann and Whitney)."""
+    ordered = unknown.sort().values
+    below = torch.searchsorted(ordered, known) + torch.searchsorted(ordered, known, right=True)
+    return (below.double().mean() / 2 / len(unknown)).item()
