@@ -280,7 +280,7 @@ def serve(options: argparse.Namespace) -> None:
         recorder, ready = Recorder(options.operations_dir), Event()
         demo = build_app(shelf, options.operations, recorder)
         watch(uploads, demo)
-        probes = {"is_ready": ready.is_set}
+        probes: dict[str, Any] = {"is_ready": ready.is_set}
         if options.operations:
             probes["metrics"] = partial(metrics, recorder)
         launch(demo, options, limits, uploads, probes)

@@ -254,7 +254,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    return printable("\n".join([f"{path}: {statement(prediction.certainty, prediction.top)}", *lines, ""]))
+    said = statement(prediction.certainty, prediction.top)
+    return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
 def _as_json(

@@ -346,3 +346,14 @@ def test_impossible_options_are_one_line(checkpoint, files, capsys, options, mon
     assert main([files[0], "--model", str(checkpoint), *options]) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and len(printed.err.splitlines()) == 1
+
+
+def test_a_stranger_s_labels_reach_neither_the_terminal_nor_an_encoder_as_they_are(tmp_path, photo, capsys):
+    folder = tmp_path / "net"
+    create_model("resnet20_cifar", num_classes=2).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["label_names"] = ["\x1b[31mred", "lone \ud800"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert main([str(photo), "--model", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed and printed.encode() and "\ufffd[31mred" in printed

@@ -87,10 +87,10 @@ def check_answers(model: Network, bounds: Bounds = OWN) -> None:
     """
     channels = model.config.in_chans
     preprocess = model.preprocess
-    size = preprocess.input_size[1:]
+    height, width = preprocess.input_size[1:]
     if bounds.seconds is None and not model.fixed_input_size:
-        size = tuple(min(side, SIDE) for side in size)
-    grey = torch.linspace(0, 1, size[1]).expand(channels, *size)
+        height, width = min(height, SIDE), min(width, SIDE)
+    grey = torch.linspace(0, 1, width).expand(channels, height, width)
     if len(preprocess.mean) == channels:
         grey = (grey - torch.tensor(preprocess.mean).view(-1, 1, 1)) / torch.tensor(preprocess.std).view(
             -1, 1, 1

@@ -52,8 +52,10 @@ def elsewhere(tmp_path_factory):
 def test_an_example_is_answered_wherever_the_app_was_started(elsewhere):
     address, _ = elsewhere
     config = httpx.get(f"{address}config", timeout=60).json()
-    click = next(each for each in config["dependencies"] if each["targets"][0][1] == "click")
-    request = {"data": [0], "fn_index": click["id"], "session_hash": uuid.uuid4().hex}
+    gallery = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "examples")
+    click = next(each for each in config["dependencies"] if [gallery, "click"] in map(list, each["targets"]))
+    request = {"data": [], "fn_index": click["id"], "session_hash": uuid.uuid4().hex}
+    request["event_data"] = {"example": EXAMPLES[0].stem}
     shown = httpx.post(f"{address}gradio_api/run/predict", json=request, timeout=60).json()["data"][0]
     assert shown["path"].endswith(EXAMPLES[0].name)
     assert answer(address, "classify", [shown | PHOTO, "resnet20_cifar10", "en"])["success"]

@@ -41,3 +41,14 @@ def test_the_least_recently_used_value_is_dropped_first():
     for key in ("a", "b", "a", "c"):
         kept.get(key, key.upper)
     assert kept.items() == [("a", "A"), ("c", "C")]
+
+
+@pytest.mark.parametrize("bad", ["\x1b[31m", "\ud800", "\u202e", "\x00"])
+def test_what_no_page_and_no_terminal_can_show_is_replaced(bad):
+    toast = refuse("en", "unknown_model", model=f"a{bad}b", offered="c")
+    assert bad not in toast.message and "\ufffd" in toast.message
+    toast.message.encode()
+
+
+def test_what_a_repository_says_is_quoted_at_some_length_only():
+    assert len(explain("en", Refusal("x", "unknown_model", model="m" * 10**6, offered="c"))) < 3000

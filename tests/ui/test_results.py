@@ -262,3 +262,12 @@ def test_an_archive_without_class_folders_is_refused(tmp_path):
 def test_a_folder_s_name_matches_a_label_or_its_synonym():
     assert known_as("tabby, tabby cat", "Tabby_Cat") and known_as("cat", "cat")
     assert not known_as("cat", "caterpillar")
+
+
+def test_entries_that_are_hidden_count_too_and_before_they_are_listed(tmp_path, monkeypatch):
+    files = {f".{i}": b"" for i in range(1100)} | {"cat/1.png": png(0)}
+    path = zipped(tmp_path / "a.zip", files)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("its directory was read"))
+    with pytest.raises(Refusal) as error:
+        from_zip(path)
+    assert error.value.code == "grid_too_many"
