@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TypedDict, TypeVar, Unpack
 
@@ -31,6 +32,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoSibling
 
+from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.errors import Refusal
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
@@ -165,9 +167,11 @@ def shipped_names() -> list[str]:
     return sorted(entry.name for entry in os.scandir(SHIPPED) if entry.is_dir())
 
 
-def shipped_classes(name: str) -> int:
-    """Number of classes of a checkpoint that comes with this package."""
-    return json.loads((SHIPPED / name / CONFIG_FILE).read_text(encoding="utf-8"))["num_classes"]
+@cache
+def shipped_config(name: str) -> ModelConfig:
+    """The network of a checkpoint that comes with this package, read from its configuration alone."""
+    values = json.loads((SHIPPED / name / CONFIG_FILE).read_text(encoding="utf-8"))
+    return config_from_dict(values["resnet_hub"]["config"])
 
 
 def local_directory(source: str) -> tuple[Path, str] | None:

@@ -16,7 +16,7 @@ from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_classes, shipped_names
+from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_config, shipped_names
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.text import say
@@ -125,8 +125,9 @@ class Recent(Generic[Key, Value]):
 
 
 def size_of(model: Any) -> int:
-    """Bytes of a network's weights and statistics."""
-    return sum(each.numel() * each.element_size() for each in (*model.parameters(), *model.buffers()))
+    """Bytes of the weights and statistics of a network, or of a reference's."""
+    net = getattr(model, "net", model)
+    return sum(each.numel() * each.element_size() for each in (*net.parameters(), *net.buffers()))
 
 
 class Shelf:
@@ -177,7 +178,7 @@ class Shelf:
 
     def _describe(self, language: str, source: str) -> str:
         if source in self.shipped:
-            return say(language, "offered_shipped", name=source, classes=shipped_classes(source))
+            return say(language, "offered_shipped", name=source, classes=shipped_config(source).num_classes)
         if source in IMAGENET_MEGABYTES:
             megabytes = IMAGENET_MEGABYTES[source]
             return say(language, "offered_imagenet", name=source, megabytes=megabytes)

@@ -280,7 +280,7 @@ def test_an_image_too_small_is_refused_with_the_smallest_size(name):
     assert trace(name, least)
     with pytest.raises(ValueError, match=f"input_size={least} or larger"):
         trace(name, least - 1)
-    with pytest.raises(ValueError, match=f"input_size={least} or larger"):
+    with pytest.raises(ValueError, match=f"use {least}x{least} or larger"):
         create_model(name, input_size=least - 1)
 
 

@@ -306,7 +306,7 @@ def test_the_shipped_checkpoint_as_onnx_says_its_preprocessing_and_agrees_with_o
     cfg = json.loads(said["resnet_hub.pretrained_cfg"])
     assert cfg == model.preprocess.to_pretrained_cfg()
     words = said["resnet_hub.preprocessing"]
-    assert "crop the central 32x32" in words and "[0.4912, 0.4821, 0.4465]" in words
+    assert "crop the central 32x32" in words and str(cfg["mean"]) in words
     # Who follows the file alone gets the library's own answer.
     photo = image(5)
     by_hand = photo.resize((48, 32), 3).crop((8, 0, 40, 32))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -53,7 +54,8 @@ def asked(parts, path="/gradio_api/queue/join", status=200, limits=SMALL, held=0
     folder.held = held
     names = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": names}
-    asyncio.run(Guard(app, limits, folder)(scope, receive, send))
+    with ThreadPoolExecutor(1) as thread:  # a browser test in this process keeps a loop running in ours
+        thread.submit(asyncio.run, Guard(app, limits, folder)(scope, receive, send)).result()
     start, *bodies = sent
     return start["status"], dict(start["headers"]), b"".join(each["body"] for each in bodies), b"".join(read)
 

@@ -14,8 +14,9 @@ from PIL import Image
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import BYTES, stages, totals
+from resnet_hub.hub.fetch import shipped_config, shipped_names
 from resnet_hub.models.build import build_network
-from resnet_hub.predict import DEFAULT_MODEL, stage_maps
+from resnet_hub.predict import stage_maps
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.explore.designs import Design
 from resnet_hub.ui.shared.errors import refusal
@@ -69,8 +70,10 @@ def too_costly(name: str, design: Design | Refusal) -> Refusal | None:
 
 
 def trained(shelf: Shelf, config: ModelConfig):
-    """An offered model in memory whose weights are this very design's, else None."""
-    shelf.get(DEFAULT_MODEL)  # ships with the app, so this downloads nothing
+    """An offered model, shipped or in memory, whose weights are this very design's, else None."""
+    for name in shipped_names():
+        if body(shipped_config(name)) == body(config):
+            return shelf.get(name)
     models = [model for source, model in reversed(shelf.in_memory()) if source in shelf.offered]
     return next((model for model in models if body(model.config) == body(config)), None)
 
