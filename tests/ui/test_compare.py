@@ -28,7 +28,7 @@ from resnet_hub.interop import reference, side_by_side
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
 from resnet_hub.lab import family
-from resnet_hub.predict import latency
+from resnet_hub.predict import DEFAULT_MODEL, latency
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
 from resnet_hub.ui.compare import tab as compare
@@ -441,13 +441,14 @@ def client(app_url):
     return Client(app_url, verbose=False)
 
 
-def test_compare_answers_with_the_defaults(client, ours, photo):
+def test_compare_answers_with_the_defaults(client, photo):
+    expected = resnet_hub.from_pretrained(DEFAULT_MODEL).predict(photo)[0]
     facts, panel, *_ = client.predict(handle_file(str(photo)), api_name="/compare")
     top = [(each["label"], each["probability"]) for each in facts["ours"]["top"]]
-    assert top == [(label, pytest.approx(share, abs=1e-5)) for label, share in ours.predict(photo)[0]]
+    assert top == [(label, pytest.approx(share, abs=1e-5)) for label, share in expected]
     [beside] = facts["references"]
     assert beside["agrees"] is True and beside["weights"] == "copied" and beside["logits"]["relative"] <= 1e-5
-    assert set(beside["stages"]) == {"layer1", "layer2", "layer3"}
+    assert set(beside["stages"]) == {"layer1", "layer2", "layer3", "layer4"}
     assert panel.count('<section class="answer') == 2 and "<svg" in panel
 
 
