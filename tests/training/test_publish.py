@@ -60,7 +60,7 @@ def finished(data, tmp_path_factory) -> Path:
     model.labels = LABELS
     model.calibration = Calibration(1.25, 0.5, 0.0)
     results = evaluate.measure(model, load_data(str(data), "test", whole_image((32, 32))))
-    model.calibration = Calibration(1.25, 0.5, round(results["false_alarms"], 4))
+    model.calibration = evaluate.measured_calibration(model, results)
     facts = copy.deepcopy(FACTS) | {
         "name": run.name,
         "data": str(data),
