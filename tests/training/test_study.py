@@ -92,7 +92,7 @@ def test_finished_runs_of_another_budget_are_refused(greys, tmp_path, tiny, caps
 def test_every_arm_of_every_study_is_a_command_the_trainer_takes(name):
     one = STUDIES[name]
     trainers = {"cifar": cifar.parse_arguments, "transfer": study.transfer.parse_arguments}
-    given = type("Options", (), {"data": "DIR", "more": []})
+    given = type("Options", (), {"data": "DIR", "outliers": "OTHERS", "more": []})
     for arm in one.arms:
         words = study.arm_arguments(one, arm, given, seed=1)
         options = trainers[one.trainer]([*words, "--out", "RUN"])
