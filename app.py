@@ -60,6 +60,16 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="where a reverse proxy serves the app, e.g. /resnet or https://example.org/resnet",
     )
     parser.add_argument("--share", action="store_true", help="open a public link through Gradio's tunnel")
+    add_operator_flags(parser)
+    options = parser.parse_args(arguments)
+    for model in options.model:
+        if not Path(model, "config.json").is_file() and not is_repository_id(model):
+            parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
+    return options
+
+
+def add_operator_flags(parser: argparse.ArgumentParser) -> None:
+    """What only the person who runs the page for others needs."""
     operations = "add a tab with latencies and errors, and /metrics for Prometheus"
     parser.add_argument("--operations", action="store_true", help=operations)
     kept = "keep each day's counts in this folder across restarts"
@@ -68,11 +78,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; may be repeated"
     )
     parser.add_argument("--limits", action="store_true", help="print every limit and its value, and exit")
-    options = parser.parse_args(arguments)
-    for model in options.model:
-        if not Path(model, "config.json").is_file() and not is_repository_id(model):
-            parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
-    return options
 
 
 def is_repository_id(text: str) -> bool:

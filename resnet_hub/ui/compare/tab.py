@@ -25,12 +25,12 @@ from resnet_hub.ui.shared.errors import details, refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
     EXPLORED,
-    NO_IMAGE,
     QUIET,
     STATE_KEPT,
     Page,
     examples_for,
     named,
+    require_image,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
@@ -173,16 +173,12 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         """
         language = known_language(language)
         if image is None:
-            if (
-                event is None or event.target is None
-            ):  # a program; on the page it means that there is no photo yet
-                raise refuse(language, NO_IMAGE)
+            require_image(event, language)
             return None, page(language, None), None
         model = named(model)
         load(shelf, model, language, progress)
-        keys, missing = load_references(
-            references, reference_names(reference, language), model, download_bar(progress)
-        )
+        names = reference_names(reference, language)
+        keys, missing = load_references(references, names, model, download_bar(progress))
         with refusing(language):
             ours, besides = look(uploaded(image), model, keys)
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
