@@ -7,6 +7,7 @@ from helpers.browsing import IN_BROWSER, open_tab
 from helpers.images import image
 
 import resnet_hub
+from resnet_hub.predict import DEFAULT_MODEL
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 expect = playwright.expect
@@ -40,11 +41,12 @@ def compare(page, path):
 def test_a_photo_is_answered_by_both_and_measured_on_request(comparer, photo):
     page = comparer()
     compare(page, photo)
-    best = resnet_hub.from_pretrained("resnet20_cifar10").predict(photo)[0][0][0]
+    model = resnet_hub.from_pretrained(DEFAULT_MODEL)
+    best, side = model.predict(photo)[0][0][0], model.preprocess.input_size[1]
     answers = page.locator("#compare-panel .answer")
     for i in (0, 1):
         expect(answers.nth(i).locator("li").first).to_contain_text(best)
-        assert answers.nth(i).locator("img").evaluate("image => image.naturalWidth") == 32
+        assert answers.nth(i).locator("img").evaluate("image => image.naturalWidth") == side
     expect(answers.nth(1)).to_contain_text("Same first guess.")
     expect(page.locator("#compare-panel .drawing svg")).to_be_visible()
     expect(page.locator("#compare-panel")).to_contain_text("not measured")
@@ -70,7 +72,7 @@ def test_a_typed_reference_that_cannot_be_had_leaves_the_rest_standing(comparer,
 
 
 def test_two_visitors_at_once_keep_their_own_comparison(comparer, app_folder, photo):
-    pages = {"resnet20_cifar": comparer(), "wrn16_4_cifar": comparer()}
+    pages = {"resnet18_64px": comparer(), "wrn16_4_cifar": comparer()}
     box = pages["wrn16_4_cifar"].locator("#compare-model input")
     box.click()
     pages["wrn16_4_cifar"].get_by_role("option", name=str(app_folder / "other")).click()
