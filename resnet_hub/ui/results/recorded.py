@@ -14,7 +14,7 @@ from resnet_hub.errors import Refusal
 
 EXPECTED = (
     "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
-    "tta", "distillation", "ingredients",
+    "outliers", "tta", "distillation", "ingredients",
 )  # fmt: skip
 NEEDED = {"study", "question", "evidence", "rows", "histories"}
 
