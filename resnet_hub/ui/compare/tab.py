@@ -6,7 +6,7 @@ Each section of the tab is one function that places its components and wires the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,25 @@ def load_references(
 
 def one_photo(given: Page, references: References, asked: Inputs) -> None:
     """One photo through our model and its references, and the time each takes."""
-    shelf, language = given.shelf, given.language
+    language = given.language
     panel = gr.HTML(page("en", None), elem_id="compare-panel", **EXPLORED)
     state, facts = gr.State(None, time_to_live=STATE_KEPT), gr.JSON(visible=False)
+    asked.go.click(
+        comparison(given, references),
+        [asked.photo, asked.model, asked.reference, language],
+        [facts, panel, state],
+        api_name="compare",
+        preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
+        show_progress_on=[panel],
+        **ONE_AT_A_TIME,
+    )
+    language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
+    measurement(given, references, panel, state)
+
+
+def comparison(given: Page, references: References) -> Callable[..., tuple]:
+    """What a click on the button, or a program, starts."""
+    shelf = given.shelf
 
     @on_gpu
     def look(photo: str | bytes, source: str, keys: list[tuple]) -> tuple:
@@ -184,17 +200,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
         return document(compared), page(language, compared), compared
 
-    asked.go.click(
-        on_compare,
-        [asked.photo, asked.model, asked.reference, language],
-        [facts, panel, state],
-        api_name="compare",
-        preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
-        show_progress_on=[panel],
-        **ONE_AT_A_TIME,
-    )
-    language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
-    measurement(given, references, panel, state)
+    return on_compare
 
 
 def measurement(given: Page, references: References, panel: gr.HTML, state: gr.State) -> None:
