@@ -94,11 +94,11 @@ def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
     from huggingface_hub import ModelCard
 
     from resnet_hub.hub.card import METRICS
-    from resnet_hub.hub.fetch import SHIPPED, shipped_names
+    from resnet_hub.hub.fetch import SHIPPED, shipped_config, shipped_names
 
     found: dict[str, list] = {}
     for folder in (SHIPPED / name for name in shipped_names()):
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
+        name = shipped_config(folder.name).name
         for stated in ModelCard.load(folder / "README.md").data.eval_results or []:
             if stated.metric_name == METRICS["top1"][1]:
                 source = f"card of {folder.name}, {stated.dataset_name}"
