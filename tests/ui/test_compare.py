@@ -417,7 +417,7 @@ def test_every_network_is_in_the_guide_with_its_use_in_both_languages(capsys):
 def test_a_measured_accuracy_names_the_data_of_its_card(tmp_path, monkeypatch):
     folder = tmp_path / "weights" / "net"
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text('{"architecture": "resnet18"}')
+    (folder / "config.json").write_text('{"resnet_hub": {"config": {"name": "resnet18"}}}')
     result = EvalResult(
         "image-classification", "imagefolder", "Cats", "accuracy", 0.5, metric_name="Top-1 accuracy"
     )
