@@ -41,13 +41,15 @@ class DataError(Refusal):
 class ImageSet:
     """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
 
-    `images` may also be features (N, F) float32, which training takes as they are.
+    `images` may also be features (N, F) float32, which training takes as they are. `files` are theirs, where
+    each came in one.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     source: str
+    files: tuple[Path, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +61,8 @@ class ImageSet:
 
     def subset(self, index: Tensor) -> ImageSet:
         """The images at `index`, in that order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
+        return replace(self, images=self.images[index], labels=self.labels[index], files=files)
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch of positions: the images, and the positions of those that could be read."""
@@ -127,10 +130,16 @@ def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray
     return f"{len(labels)} images, checksum {sum_:08x}"
 
 
-def whole_image(size: tuple[int, int], channels: int = 3) -> Preprocess:
-    """How training sees images: the short side resized to `size` (H, W), the middle cut out."""
-    half = (0.5,) * channels  # what is read here is normalised elsewhere
-    return Preprocess(input_size=(channels, *size), crop_pct=1.0, mean=half, std=half)
+def whole_image(
+    size: tuple[int, int], channels: int = 3, crop_mode: str = "center", mean: tuple[float, ...] = ()
+) -> Preprocess:
+    """How training sees images: as large as `size` (H, W) allows, framed as `crop_mode` says.
+
+    Args:
+        mean: the colour of the borders of "border"; what is read here is normalised elsewhere.
+    """
+    half = (0.5,) * channels
+    return Preprocess((channels, *size), crop_pct=1.0, crop_mode=crop_mode, mean=mean or half, std=half)
 
 
 def load_data(data: str, part: str, view: Preprocess) -> Images:
@@ -251,7 +260,8 @@ def in_memory(data: Images) -> Images:
         images, kept = _read_by_processes(data)
     else:
         images, kept = read_images(data.files, data.view, data.source)
-    return ImageSet(images, data.labels[kept], data.classes, data.source)
+    files = tuple(data.files[int(i)] for i in kept)
+    return ImageSet(images, data.labels[kept], data.classes, data.source, files)
 
 
 def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
@@ -310,8 +320,11 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
 
 
-def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
-    """The whole image, normalised by channel means and deviations of `most` training images or all."""
+def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
+    """The whole image, normalised by channel means and deviations of `most` training images or all; with
+    borders, which are made in the colour of the mean, that of `whole_image`."""
+    if crop_mode == "border":
+        return whole_image(data.shape[1:], data.shape[0], crop_mode)
     index = torch.arange(0, len(data), max(len(data) // most, 1))
     counts = torch.zeros(3, 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
@@ -323,6 +336,7 @@ def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
     return Preprocess(
         input_size=data.shape,
         crop_pct=1.0,
+        crop_mode=crop_mode,
         mean=tuple(round(m, 4) for m in mean.tolist()),
         std=tuple(round(s, 4) for s in std.tolist()),
     )

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from resnet_hub.command import handled
 from resnet_hub.files import write_atomically
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
-from training import checkpoint
+from training import checkpoint, metrics
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
@@ -170,12 +170,16 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
+        self.class_weights = None
+        if recipe.balance == "weights":
+            labels, classes = feed.data.labels, len(feed.data.classes)
+            self.class_weights = metrics.class_weights(labels, classes).to(device)
         self.epoch = self.step = 0
         self.seconds = 0.0  # of this epoch, over all sessions
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
         self.unread: list[Tensor] = []  # the same of the last steps, still on the device
         self.history: list[dict] = []
-        self.best: dict = {"val_acc": -1.0, "val_loss": math.inf, "epoch": 0}
+        self.best: dict = {"epoch": 0}
         self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
         self.log = log or (lambda name, value, images: None)
         shown = 1 + recipe.outlier_share * (outliers is not None)  # images, for each training image
@@ -290,13 +294,21 @@ class Trainer:
             # One batch of both: batch norm must not give away which is which.
             logits = self.forward(x if others is None else torch.cat([x, others]))
             logits, beside = logits[: len(x)], logits[len(x) :]
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+            loss = self._cross_entropy(logits, targets)
             if self.teacher is not None:
                 loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
             if others is not None:
                 loss = loss + self.recipe.outlier_weight * exposure.uniform_cross_entropy(beside)
         self.scaler.scale(loss / parts).backward()
         return loss.detach(), logits.detach()
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smooth, weights = self.recipe.label_smoothing, self.class_weights
+        if weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=smooth)
+        # torch would divide by the sum of the batch's weights, and micro-batches would not add up to a batch.
+        each = F.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=smooth)
+        return each.mean()
 
     def _distilled(self, x: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():
@@ -364,6 +376,7 @@ class Trainer:
             "train_acc": correct / images,
             "val_loss": self.checked("held-out loss", F.cross_entropy(logits, labels).item()),
             "val_acc": (logits.argmax(1) == labels).float().mean().item(),
+            **metrics.beside_accuracy(logits, labels),
             "lr": self.recipe.lr * self._lr_factor(1 - 1 / self.step),  # of the last step
             "seconds": self.seconds,
             "images_per_second": images / self.seconds,
@@ -372,7 +385,7 @@ class Trainer:
         self.history.append(line)
         if self._is_better(line):
             weights = {k: v.detach().cpu().clone() for k, v in self.kept.state_dict().items()}
-            scores = {name: line[name] for name in ("val_acc", "val_loss")}
+            scores = {name: value for name, value in line.items() if name.startswith("val_")}
             self.best = scores | {"epoch": self.epoch + 1, "weights": weights}
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = torch.zeros(3, dtype=torch.float64)
@@ -380,17 +393,21 @@ class Trainer:
         self._report(line)
 
     def _is_better(self, line: dict) -> bool:
-        """By validation accuracy; among equals, of which few images make many, by the loss."""
-        best = self.best
-        return (line["val_acc"], -line["val_loss"]) > (best["val_acc"], -best.get("val_loss", 0.0))
+        """By the recipe's metric; among equals, of which few images make many, by the loss."""
+        key, more_is_better = metrics.CHOICES[self.recipe.metric]
+        sign = 1 if more_is_better else -1
+        ranks = [(sign * one[key], -one.get("val_loss", 0.0)) for one in (line, self.best) if key in one]
+        return len(ranks) == 1 or ranks[0] > ranks[1]
 
     def _report(self, line: dict) -> None:
-        for name in ("train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_second"):
+        for name in line.keys() - {"epoch", "seconds", "pflops"}:
             self.log(name, line[name], line["epoch"] * len(self.feed.data))
+        chosen = self.recipe.metric
+        by = "" if chosen == "accuracy" else f"{chosen} {line[metrics.CHOICES[chosen][0]]:.4f}  "
         if rank() == 0:
             tqdm.write(
                 f"epoch {line['epoch']}/{self.recipe.epochs}  loss {line['train_loss']:.4f}  "
-                f"train {line['train_acc']:.2%}  held out {line['val_acc']:.2%}  "
+                f"train {line['train_acc']:.2%}  held out {line['val_acc']:.2%}  {by}"
                 f"{line['images_per_second']:.0f} images/s"
             )
 
@@ -441,9 +458,12 @@ class Trainer:
         """
         path, state = checkpoint.read(run, self.device)
         for key, value in self.identity.items():
-            if state.get(key) != value:
+            then = state.get(key)
+            if key == "recipe" and then:  # a field that is newer than the file had its default
+                then = asdict(Recipe(epochs=1)) | then
+            if then != value:
                 raise TrainingError(
-                    f"{path} was made with another {key}: {_difference(state.get(key), value)}; "
+                    f"{path} was made with another {key}: {_difference(then, value)}; "
                     "repeat the first command, or choose another --out"
                 )
         self.net.load_state_dict(state["net"])
@@ -479,17 +499,33 @@ def _difference(then, now) -> str:
     return f"{then}, now {now}"
 
 
-@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
+class Answered(NamedTuple):
+    """Logits (N, classes) float32 on the CPU of the images that could be read, their labels (N,), and their
+    positions (N,) in the data."""
+
+    logits: Tensor
+    labels: Tensor
+    index: Tensor
+
+
 def predict_logits(
+    net: nn.Module, data: Images, preprocess: Preprocess, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """The logits and labels of `predict_each`."""
+    answered = predict_each(net, data, preprocess, **options)
+    return answered.logits, answered.labels
+
+
+@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
+def predict_each(
     net: nn.Module,
     data: Images,
     preprocess: Preprocess,
     *,
     view: Callable[[Tensor], Tensor] | None = None,
     batch_size: int = 250,
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) float32 on the CPU, of the images or of a view of them (N, C, H, W), and their
-    labels (N,).
+) -> Answered:
+    """What a network answers to the images, or to a view of them (N, C, H, W).
 
     Several processes take a share each, so that every image is counted once; one that cannot be read is
     left out.
@@ -509,4 +545,4 @@ def predict_logits(
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
     if not kept.any():
         raise DataError(f"{data.source} holds no readable image")
-    return logits[kept], data.labels[kept]
+    return Answered(logits[kept], data.labels[kept], kept.nonzero()[:, 0])

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from resnet_hub.lab.fine_tuning import HEAD_RATE
+from training.metrics import BALANCES, CHOICES
 
 OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "step", "constant")
@@ -59,8 +60,12 @@ class Recipe:
     outlier_jpeg: int = option(
         0, "JPEG quality the outliers are encoded with at the training size; 0 for none"
     )
+    balance: str = option(
+        "none", "classes of unlike size count alike, by weights in the loss or by drawing images", BALANCES
+    )
+    metric: str = option("accuracy", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
     ema: float = option(0.0, "decay a step of the averaged weights that are kept; 0 keeps the last")
-    patience: int = option(0, "stop after so many epochs without a better held-out accuracy; 0 for never")
+    patience: int = option(0, "stop after so many epochs without a better --metric; 0 for never")
     expects: str = ""
 
     def __post_init__(self) -> None:
@@ -91,21 +96,21 @@ def options() -> list:
 
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """`--recipe`, and a flag for each field that replaces the recipe's value."""
-    reached = "; ".join(f"{name}: {recipe.expects}" for name, recipe in RECIPES.items())
+    fitting = {n: r for n, r in RECIPES.items() if n.startswith("transfer") == default.startswith("transfer")}
+    reached = "; ".join(f"{name}: {recipe.expects}" for name, recipe in fitting.items())
     words = f"default: {default}. What each is expected to reach: {reached}".replace("%", "%%")
-    parser.add_argument("--recipe", choices=RECIPES, default=default, help=words)
-    group = parser.add_argument_group("instead of what the recipe says")
+    parser.add_argument("--recipe", choices=RECIPES, default=default, metavar="NAME", help=words)
     for each in options():
         words, choices = each.metadata["help"], each.metadata["choices"]
         flag = "--" + each.name.replace("_", "-")
         if each.type == "bool":
-            group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=words)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=words)
         elif each.type.startswith("tuple"):
             help_ = f"{words}: none, or any of {', '.join(choices)}" if choices else f"{words}; none for all"
-            group.add_argument(flag, type=_names, metavar="A,B,...", help=help_)
+            parser.add_argument(flag, type=_names, metavar="A,B,...", help=help_)
         else:
             kind = {"int": int, "float": float, "str": str}[each.type]
-            group.add_argument(flag, type=kind, choices=choices or None, help=words)
+            parser.add_argument(flag, type=kind, choices=choices or None, help=words)
 
 
 def recipe_from(given: argparse.Namespace) -> Recipe:

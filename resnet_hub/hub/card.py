@@ -40,6 +40,10 @@ MODES = {
     "full": "full fine-tuning",
     "given": "learning rates set layer by layer",
 }
+BALANCES = {
+    "weights": ", each class weighted by the inverse of its number of images",
+    "sampler": ", each class drawn as often as any other",
+}
 AUGMENTATIONS = {
     "crop": "random crop after reflecting {crop_padding} pixels at the border (at 32x32)",
     "flip": "horizontal flip, alternating by epoch",
@@ -324,6 +328,7 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
 def _loss_words(recipe: dict[str, Any], teacher: str | None) -> str:
     taught = f"half cross entropy, half distillation from {teacher} (arXiv 1503.02531)"
     words = taught if teacher else "cross entropy"
+    words += BALANCES.get(recipe.get("balance", "none"), "")
     if recipe.get("label_smoothing"):
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):

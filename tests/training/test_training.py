@@ -61,11 +61,12 @@ TINY = Recipe(
 )
 SHAPES = {"circle": "ellipse", "square": "rectangle", "stripe": "line"}
 HISTORY_KEYS = {
-    "epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_second", "pflops"
+    "epoch", "train_loss", "train_acc", "val_loss", "val_acc", "val_balanced_acc", "val_macro_f1", "lr",
+    "seconds", "images_per_second", "pflops"
 }  # fmt: skip
 RUN_FILES = {
     "config.json", "model.safetensors", "README.md", "run.json", "history.jsonl",
-    "curves.png", "confusion.png", "predictions.png",
+    "curves.png", "confusion.png", "predictions.png", "predictions.csv", "top_losses.png",
 }  # fmt: skip
 CPU = torch.device("cpu")
 
