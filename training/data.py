@@ -108,13 +108,15 @@ class FolderSet:
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            yield pixels, index
+            yield torch.from_numpy(pixels), torch.tensor(index, dtype=torch.long)
 
-    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
-        index = torch.tensor([i for i, image in read if not isinstance(image, str)], dtype=torch.long)
+    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[np.ndarray, list[int], list[str]]:
+        # No tensors: they would cross through shared memory, of which a container has 64 MB, and numpy's
+        # arrays go through a pipe.
+        index = [i for i, image in read if not isinstance(image, str)]
         whole = [image for _, image in read if not isinstance(image, str)]
         broken = [image for _, image in read if isinstance(image, str)]
-        return _stacked(whole) if whole else torch.empty(0, *self.shape, dtype=torch.uint8), index, broken
+        return _stacked(whole).numpy() if whole else np.empty((0, *self.shape), np.uint8), index, broken
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
@@ -299,6 +301,24 @@ def _read(file: Path, view: Preprocess) -> np.ndarray | str:
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def with_classes(data: Images, labels: tuple[str, ...]) -> Images:
+    """The same images, with labels that count the classes in another order.
+
+    Args:
+        labels: all of the data's classes and maybe more, each once.
+
+    Raises:
+        DataError: for data with a class that is not among them.
+    """
+    if data.classes == labels:
+        return data
+    if others := [name for name in data.classes if labels.count(name) != 1]:
+        some, known = (", ".join(names[:5]) + " ..." * (len(names) > 5) for names in (others, labels))
+        raise DataError(f"{data.source} has classes that the model does not have: {some}; it has {known}")
+    place = torch.tensor([labels.index(name) for name in data.classes])
+    return replace(data, labels=place[data.labels], classes=labels)
 
 
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:

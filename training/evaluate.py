@@ -29,7 +29,7 @@ from resnet_hub.models.calibration import Calibration
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, metrics, predictions
 from training.command import find_images_to_train
-from training.data import DataError, Images, in_memory, load_data
+from training.data import DataError, Images, in_memory, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
@@ -221,8 +221,7 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     """Fit the calibration on the validation set: the test images, the answers, and what `measure` returns."""
     model.eval()
     model.calibration = calibrate(model, held_out)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, unknown=options.unknown, answered=answered)
     model.calibration = measured_calibration(model, results)
@@ -242,6 +241,7 @@ def write_again(model, options) -> None:
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
+    held_out = with_classes(held_out, model.labels)
     *_, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
@@ -324,8 +324,7 @@ def evaluate(options: argparse.Namespace) -> int:
         write_again(model, options)
         return 0
     card = model_card(model)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
     if options.csv:
@@ -348,16 +347,6 @@ def evaluate(options: argparse.Namespace) -> int:
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
-
-
-def check_classes(model, test: Images) -> None:
-    """Refuse data whose classes are not the model's.
-
-    Raises:
-        DataError: naming both.
-    """
-    if test.classes != model.labels:
-        raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
 
 
 def model_card(model) -> str:

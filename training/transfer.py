@@ -37,7 +37,7 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import ImageSet, normalise, whole_image
+from training.data import ImageSet, normalise, whole_image, with_classes
 from training.distributed import rank
 from training.evaluate import finish_run
 from training.optim import freeze
@@ -137,11 +137,14 @@ def _from_torchvision(name: str) -> Network:
 def with_new_head(
     pretrained: Network, classes: tuple[str, ...], changes: dict, framing: str | None = None
 ) -> Network:
-    """The same network and weights with a fresh classifier for `classes`."""
+    """The same network and weights with a fresh classifier for `classes`; with its own where these are its
+    classes, in its order."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     model = build_network(config)
     head = model.classifier_name
-    kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
+    kept = pretrained.state_dict()
+    if pretrained.labels != classes:
+        kept = {k: v for k, v in kept.items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
     model.labels = classes
@@ -244,6 +247,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
     training, held_out = load_images_to_train(options, framed(pretrained, size, options.framing))
+    if knows_all(pretrained, training.classes):
+        training, held_out = (with_classes(data, pretrained.labels) for data in (training, held_out))
+        if rank() == 0:
+            print("the classifier of --weights goes on: these are its classes")
     counts = class_counts(training)
     model = build_model(options, pretrained, training.classes).to(device)
     head = model.classifier_name
@@ -275,6 +282,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     )
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
+
+
+def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:
+    """Whether the network's classes are these, in whatever order."""
+    return sorted(pretrained.labels) == sorted(classes)
 
 
 def list_layers(model: Network) -> None:

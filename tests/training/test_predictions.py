@@ -4,17 +4,19 @@ pixels worked out by hand."""
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers.training import image_folders, noise_image
 from PIL import Image
 
 from resnet_hub import from_pretrained, predict
 from training import cifar, evaluate, transfer
-from training.data import read_images, whole_image
+from training.data import find_data, read_images, whole_image
 
 COLUMNS = ["file", "true", "predicted", "share", "loss", "familiar"]
 QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "4", "--device", "cpu", "--precision", "fp32"]
@@ -125,3 +127,39 @@ def test_the_checkpoint_and_the_next_run_keep_the_framing(run, photos, tmp_path)
     assert transfer.main([*words, "--out", str(tmp_path / "other"), "--framing", "squash"]) == 0
     assert from_pretrained(tmp_path / "other").preprocess.crop_mode == "squash"
     assert "resize to 32x32 whatever the shape" in (tmp_path / "other" / "README.md").read_text()
+
+
+# Classes in another order
+
+
+def test_a_folder_is_measured_whatever_the_order_of_the_model_s_classes(run, photos, tmp_path, capsys):
+    """The same network with its outputs swapped answers the same."""
+    model = from_pretrained(run)
+    model.labels = model.labels[::-1]
+    head = model.get_submodule(model.classifier_name)
+    head.weight.data, head.bias.data = head.weight.data.flip(0), head.bias.data.flip(0)
+    model.save_pretrained(tmp_path / "swapped")
+    figures = []
+    for checkpoint in (run, tmp_path / "swapped"):
+        evaluate.main([str(checkpoint), "--data", str(photos), "--json", "--device", "cpu"])
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[1]["top1"] == figures[0]["top1"]
+    assert figures[1]["per_class"] == figures[0]["per_class"][::-1]
+
+
+def test_classes_that_the_model_does_not_have_are_one_line(run, tmp_path, capsys):
+    image_folders(tmp_path / "more", {"test": 1}, {name: noise_image(0, 9) for name in ("dark", "green")})
+    assert evaluate.main([str(run), "--data", str(tmp_path / "more")]) == 2
+    said = "has classes that the model does not have: green; it has bright, dark"
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_batches_of_a_stream_cross_no_shared_memory(photos):
+    """A container has 64 MB of it: the pixels lie in the message itself."""
+    from torch.multiprocessing.reductions import ForkingPickler
+
+    found = find_data(str(photos), "train", whole_image((64, 64)))
+    message = ForkingPickler.dumps(found._collated([found[i] for i in range(8)]))
+    assert len(message) > 8 * 3 * 64 * 64
+    (pixels, index), *_ = found.fetch([torch.arange(3)])
+    assert pixels.shape == (3, 3, 64, 64) and pixels.dtype == torch.uint8 and index.tolist() == [0, 1, 2]
