@@ -26,12 +26,13 @@ from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
-from resnet_hub.per_image import Answer, check_csv, write_csv
+from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
@@ -50,6 +51,8 @@ class Prediction:
         energy: logsumexp of the logits; low for images unlike the training data (arXiv 2010.03759).
         unfamiliar: whether `energy` is below the model's threshold; None where the model has none.
         certainty: "firm", "unsure" or "unfamiliar"; None where no thresholds were measured.
+        present: labels whose probability reaches their threshold, most probable first, from a network whose
+            images show any number of its classes; None from one with a single answer.
         seen: the network's input image: resized and cropped, not yet normalised.
         seconds: time in the network for the image's batch, divided by the number of images in it.
     """
@@ -61,6 +64,7 @@ class Prediction:
     certainty: str | None
     seen: Image.Image
     seconds: float
+    present: list[str] | None = None
 
 
 @contextmanager
@@ -133,10 +137,10 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
         started = time.perf_counter()
         logits = model(pixels.to(device)).float().cpu()  # (N, num_classes)
         seconds = (time.perf_counter() - started) / len(crops)
-        probabilities = (logits / model.calibration.temperature).softmax(1)
+        probabilities = model.calibration.probabilities(logits)
         best = probabilities.topk(min(top_k, len(model.labels)))
         energies = logits.logsumexp(1).tolist()
-    threshold = model.calibration.energy_threshold
+    threshold, thresholds = model.calibration.energy_threshold, model.calibration.class_thresholds
     return [
         Prediction(
             top=[(model.labels[i], p) for i, p in zip(indices, values, strict=True)],
@@ -146,10 +150,19 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
             certainty=model.calibration.certainty(energy, values[0]),
             seen=crop,
             seconds=seconds,
+            present=_present(model, shares) if thresholds else None,
         )
-        for indices, values, energy, crop in zip(
-            best.indices.tolist(), best.values.tolist(), energies, crops, strict=True
+        for indices, values, energy, crop, shares in zip(
+            best.indices.tolist(), best.values.tolist(), energies, crops, probabilities, strict=True
         )
+    ]
+
+
+def _present(model: Network | Reference, shares: torch.Tensor) -> list[str]:
+    return [
+        model.labels[i]
+        for i in shares.argsort(descending=True).tolist()
+        if shares[i] >= model.calibration.class_thresholds[i]
     ]
 
 
@@ -282,12 +295,15 @@ def _files(arguments: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
 
 def _answer(path: str, folder: Path | None, prediction: Prediction) -> Answer:
     """One line of the table; the true class is a folder below the given one that is called like a label."""
+    familiar = None if prediction.unfamiliar is None else not prediction.unfamiliar
+    best, share = prediction.top[0]
+    if prediction.present is not None:
+        return Answer(path, None, JOINT.join(prediction.present), share, None, familiar)
     above = Path(path).relative_to(folder).parts[:-1] if folder else ()
     share_of = dict(prediction.top)
     true = next((name for name in above if name in share_of), None)
     loss = None if true is None else -math.log(max(share_of[true], 1e-12))
-    familiar = None if prediction.unfamiliar is None else not prediction.unfamiliar
-    return Answer(path, true, *prediction.top[0], loss, familiar)
+    return Answer(path, true, best, share, loss, familiar)
 
 
 def _summary(path: Path, answers: Sequence[Answer]) -> str:
@@ -299,7 +315,7 @@ def _summary(path: Path, answers: Sequence[Answer]) -> str:
 
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    said = statement(prediction.certainty, prediction.top)
+    said = statement(prediction.certainty, prediction.top, prediction.present)
     return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
@@ -313,6 +329,7 @@ def _as_json(
             {
                 "image": path,
                 "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top],
+                **({} if prediction.present is None else {"present": prediction.present}),
                 "familiar": None if prediction.unfamiliar is None else not prediction.unfamiliar,
                 "certainty": prediction.certainty,
                 "score": round(prediction.energy, 4),

@@ -25,6 +25,7 @@ from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
+from training import multilabel
 from training.augment import Feed
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
@@ -37,6 +38,7 @@ from training.data import (
 )
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, keep_freed_memory
+from training.label_table import LabelTable, read_table
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 from training.sections import in_sections
@@ -52,6 +54,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[
         "--held-out", type=int, help="training images kept for choices (default: a tenth, 5,000 at most)"
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
+    add_labels_flag(parser)
     parser.add_argument(
         "--framing",
         choices=FRAMINGS,
@@ -100,6 +103,7 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
         TrainingError: when something cannot be written.
     """
     try:
+        options.data = data_source(options.data, options.labels)
         with process_group(pick_device(options.device)) as device:
             use_fast_kernels(device)
             train(options, device)
@@ -153,14 +157,35 @@ def load_images_to_train(options, view: Preprocess):
     return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
 
 
-def find_images_to_train(data: str, held_out: int | None, seed: int, view: Preprocess):
+def data_source(data: str, labels: Path | None) -> str | LabelTable:
+    """What `--data` and `--labels` name.
+
+    Raises:
+        DataError: for a table that cannot be used.
+    """
+    return data if labels is None else read_table(labels, Path(data))
+
+
+def add_labels_flag(parser: argparse.ArgumentParser) -> None:
+    """`--labels`, for every command that reads a data set."""
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE.csv",
+        help="a table instead of class folders: file below --data, labels with ; between several, maybe a "
+        "column split; where some image has none or several, each class is answered by itself",
+    )
+
+
+def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int, view: Preprocess):
     """(training, validation) images, not yet read: `val/` where there is a test part beside it, else a split.
 
     Raises:
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
-    root = Path(data)
-    if data == "cifar10" or not ((root / "test").is_dir() and (root / "val").is_dir()):
+    root = Path(str(data))
+    has_val = (root / "test").is_dir() and (root / "val").is_dir()
+    if not (has_val if isinstance(data, str) else data.has_validation):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)
@@ -185,7 +210,7 @@ def some_of(train: Images, count: int | None, seed: int) -> Images:
 
 def class_counts(train) -> dict[str, int]:
     """Training images of each class; said aloud where they are out of balance."""
-    counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
+    counts = multilabel.counts(train.labels, len(train.classes)).tolist()
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
         shown = ", ".join(f"{name} {count:,}" for name, count in list(by_class.items())[:12])

@@ -14,17 +14,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import local_rank, wait
+from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
 from training.tiny_imagenet import is_tiny_imagenet
+
+if TYPE_CHECKING:
+    from training.label_table import LabelTable
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 MOST_IN_THREADS = 5_000  # files
@@ -39,7 +45,8 @@ class DataError(Refusal):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
+    """Images (N, C, H, W) uint8 with labels (N,) int64 and the class names they index, or labels (N, classes)
+    of 0 and 1 where an image may show several.
 
     `images` may also be features (N, F) float32, which training takes as they are. `files` are theirs, where
     each came in one.
@@ -144,22 +151,25 @@ def whole_image(
     return Preprocess((channels, *size), crop_pct=1.0, crop_mode=crop_mode, mean=mean or half, std=half)
 
 
-def load_data(data: str, part: str, view: Preprocess) -> Images:
+def load_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data` as `find_data` finds it, in memory where it fits."""
     return in_memory(find_data(data, part, view))
 
 
-def find_data(data: str, part: str, view: Preprocess) -> Images:
+def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
         data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
-            class folders, of which every seventh file, by its name's checksum, is the test part.
+            class folders, of which every seventh file, by its name's checksum, is the test part; or images
+            that a table labels.
         view: what is resized and cropped; a network is measured with its own.
 
     Raises:
         DataError: when it is missing, offline, or holds no class folder.
     """
+    if not isinstance(data, str):
+        return data.images(part, view)
     if data == "cifar10":
         _, height, width = view.input_size
         if (height, width) != (32, 32):
@@ -179,12 +189,14 @@ def _test_folder(root: Path) -> Path | None:
     return next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
 
 
-def check_parts(data: str) -> None:
+def check_parts(data: str | LabelTable) -> None:
     """Notice before training what would be missed after it.
 
     Raises:
         DataError: when `data` has no test part, one with other classes, or a class without test images.
     """
+    if not isinstance(data, str):
+        return data.check()
     root = Path(data)
     if data == "cifar10" or not root.is_dir() or is_tiny_imagenet(root):
         return
@@ -303,22 +315,31 @@ def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def with_classes(data: Images, labels: tuple[str, ...]) -> Images:
+def with_classes(data: Images, labels: tuple[str, ...], several: bool = False) -> Images:
     """The same images, with labels that count the classes in another order.
 
     Args:
         labels: all of the data's classes and maybe more, each once.
+        several: whether the model answers for each class by itself.
 
     Raises:
-        DataError: for data with a class that is not among them.
+        DataError: for data with a class that is not among them, or images with several where there is one
+            answer.
     """
-    if data.classes == labels:
+    if data.classes == labels and is_multi(data.labels) == several:
         return data
+    if is_multi(data.labels) and not several:
+        raise DataError(f"{data.source} has images with no label or several, and the model gives one answer")
     if others := [name for name in data.classes if labels.count(name) != 1]:
         some, known = (", ".join(names[:5]) + " ..." * (len(names) > 5) for names in (others, labels))
         raise DataError(f"{data.source} has classes that the model does not have: {some}; it has {known}")
     place = torch.tensor([labels.index(name) for name in data.classes])
-    return replace(data, labels=place[data.labels], classes=labels)
+    if not several:
+        return replace(data, labels=place[data.labels], classes=labels)
+    of_each = data.labels if is_multi(data.labels) else F.one_hot(data.labels, len(data.classes)).float()
+    placed = torch.zeros(len(data), len(labels))
+    placed[:, place] = of_each
+    return replace(data, labels=placed, classes=labels)
 
 
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
@@ -332,7 +353,7 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     if not 0 < held_out < len(labels):
         raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 1 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    by_class = order[torch.argsort(labels[order], stable=True)]
+    by_class = order[torch.argsort(strata(labels)[order], stable=True)]
     few = min(held_out, len(labels) - held_out)  # places of the smaller part are far enough apart to differ
     every = torch.linspace(0, len(labels) - 1, few).round().long()
     is_held = torch.full((len(labels),), few < held_out)

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ from resnet_hub.hub.card import card_figures, measured_figures, render_card, sta
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.per_image import check_csv, write_csv
-from training import checkpoint, metrics, predictions
-from training.command import find_images_to_train
+from training import checkpoint, metrics, multilabel, predictions
+from training.command import add_labels_flag, data_source, find_images_to_train
 from training.data import DataError, Images, in_memory, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
+from training.multilabel import class_thresholds, is_multi
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
@@ -41,7 +42,7 @@ HOTTEST = 20.0
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+def fit_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_entropy) -> float:
     """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599).
 
     At most `HOTTEST`, at least its inverse: logits that know nothing would want an endless one, a few that
@@ -52,7 +53,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        value = F.cross_entropy(logits / HOTTEST ** bent.tanh(), labels)
+        value = cost(logits / HOTTEST ** bent.tanh(), labels)
         value.backward()
         return value
 
@@ -72,6 +73,10 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
 def calibrate(model, held_out: Images) -> Calibration:
     """Temperature and unfamiliarity threshold from held-out images alone."""
     logits, labels = predict_logits(model, held_out, model.preprocess)
+    if is_multi(labels):
+        temperature = fit_temperature(logits, labels, F.binary_cross_entropy_with_logits)
+        shares = (logits / temperature).sigmoid()
+        return Calibration(round(temperature, 4), class_thresholds=class_thresholds(shares, labels))
     energy = logits.logsumexp(1)
     threshold = round(energy.quantile(1 - FAMILIAR_SHARE).item(), 4)
     temperature = round(fit_temperature(logits, labels), 4)
@@ -124,6 +129,8 @@ def measure(
         answered: what the network says of `test`; None to compute it.
     """
     logits, labels, _ = answered or predict_each(model, test, model.preprocess)
+    if model.calibration.class_thresholds:
+        return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
     right = logits.argmax(1) == labels
@@ -197,31 +204,44 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     run: Path = options.out
     test, answered, results = calibrate_and_measure(model, held_out, options)
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
+    if "confusion" not in results:
+        facts["images"] = ["curves.png"]
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     some = {
-        "predictions": predictions.picture(test, answered, predictions.spread(answered)),
-        "top_losses": predictions.picture(test, answered, predictions.worst(model, answered)),
+        "predictions": predictions.picture(model, test, answered, predictions.spread(answered)),
+        "top_losses": predictions.picture(model, test, answered, predictions.worst(model, answered)),
     }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
         curves(trainer.history).savefig(run / "curves.png", dpi=110)
-        confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+        if "confusion" in results:
+            confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
         for name, shown in some.items():
             prediction_grid(*shown).savefig(run / f"{name}.png", dpi=110)
-        write_csv(run / "predictions.csv", predictions.answers(model, test, answered, Path(options.data)))
+        write_csv(
+            run / "predictions.csv", predictions.answers(model, test, answered, Path(str(options.data)))
+        )
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         write_json(run / "run.json", facts)
         checkpoint.drop(run)
-        print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
+        print(f"test {summary(results)}; written to {run}")
+
+
+def summary(results: dict) -> str:
+    """The figures to look at first, in words."""
+    if "top1" in results:
+        return f"top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}"
+    return f"mean average precision {results['mean_average_precision']:.2%}, F1 {results['micro_f1']:.4f}"
 
 
 def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Answered, dict]:
     """Fit the calibration on the validation set: the test images, the answers, and what `measure` returns."""
     model.eval()
     model.calibration = calibrate(model, held_out)
-    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
+    several = bool(model.calibration.class_thresholds)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, unknown=options.unknown, answered=answered)
     model.calibration = measured_calibration(model, results)
@@ -239,9 +259,10 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
+    has_val = (Path(str(options.data)) / "val").is_dir() or getattr(options.data, "has_validation", False)
+    count = None if has_val else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    held_out = with_classes(held_out, model.labels)
+    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
     *_, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
@@ -261,7 +282,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "held_out_images": len(held_out),
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
-        "recipe": {"name": options.recipe} | asdict(trainer.recipe),
+        "recipe": {"name": options.recipe} | asdict(trainer.recipe) | {"metric": trainer.metric},
         "seed": options.seed,
         "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
@@ -296,6 +317,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
     parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    add_labels_flag(parser)
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
     )
@@ -319,23 +341,25 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     check_csv(options.csv)
+    options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:
         write_again(model, options)
         return 0
     card = model_card(model)
-    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
+    several = bool(model.calibration.class_thresholds)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
     if options.csv:
-        write_csv(options.csv, predictions.answers(model, test, answered, Path(options.data)))
+        write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
     differences = card_differences(model, card, results)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
-        shown = ["top1", "top5", "calibration_error", "loss"]
-        shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta
-        print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
+        shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
+        shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
+        print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]
             flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"

@@ -63,7 +63,7 @@ class Recipe:
     balance: str = option(
         "none", "classes of unlike size count alike, by weights in the loss or by drawing images", BALANCES
     )
-    metric: str = option("accuracy", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
+    metric: str = option("auto", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
     ema: float = option(0.0, "decay a step of the averaged weights that are kept; 0 keeps the last")
     patience: int = option(0, "stop after so many epochs without a better --metric; 0 for never")
     expects: str = ""

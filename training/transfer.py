@@ -40,6 +40,7 @@ from training.command import (
 from training.data import ImageSet, normalise, whole_image, with_classes
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.multilabel import is_multi
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from
 
@@ -248,7 +249,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     size = parse_size(options.input) if options.input else pretrained.config.input_size
     training, held_out = load_images_to_train(options, framed(pretrained, size, options.framing))
     if knows_all(pretrained, training.classes):
-        training, held_out = (with_classes(data, pretrained.labels) for data in (training, held_out))
+        several = is_multi(training.labels)
+        training, held_out = (with_classes(data, pretrained.labels, several) for data in (training, held_out))
         if rank() == 0:
             print("the classifier of --weights goes on: these are its classes")
     counts = class_counts(training)
