@@ -23,7 +23,8 @@ SUFFIXES_OF = {
     "AVIF": (".avif", ".avifs"),
 }
 HEIF_SUFFIXES = (".heic", ".heif", ".heics", ".heifs", ".hif")  # read where pillow-heif is installed
-SUFFIXES = frozenset(suffix for names in SUFFIXES_OF.values() for suffix in names) | {*HEIF_SUFFIXES}
+ARRAY = ".npy"  # images of any number of channels
+SUFFIXES = frozenset(suffix for names in SUFFIXES_OF.values() for suffix in names) | {*HEIF_SUFFIXES, ARRAY}
 PARTS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),

@@ -27,7 +27,8 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
 from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.preprocess import ImageError
+from resnet_hub.stacks import visible
 from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def classify(
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
-    seen = [load_image(image, then=model.preprocess.crop) for image in images]
+    seen = [model.preprocess.load(image) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
         predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
@@ -128,7 +129,9 @@ def check_labels_images(model: Network) -> None:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+def _classify_crops(
+    model: Network | Reference, crops: list[Image.Image | np.ndarray], top_k: int
+) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
@@ -148,7 +151,7 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
             energy=energy,
             unfamiliar=None if threshold is None else energy < threshold,
             certainty=model.calibration.certainty(energy, values[0]),
-            seen=crop,
+            seen=visible(crop),
             seconds=seconds,
             present=_present(model, shares) if thresholds else None,
         )
@@ -178,6 +181,8 @@ def saliency(model: Network, crop: Image.Image, class_index: int) -> np.ndarray:
     """
     import torch
 
+    if model.config.in_chans not in (1, 3):
+        raise Refusal(f"Grad-CAM needs an image's channels, and the network takes {model.config.in_chans}")
     device = next(model.parameters()).device
     pixels = model.preprocess.normalise(crop)[None].to(device)
     with evaluation(model):

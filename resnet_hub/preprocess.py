@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
+from resnet_hub import stacks
 from resnet_hub.errors import Refusal
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ CROP_MODES = ("center", "squash", "border")
 FRAMINGS = {"crop": "center", "squash": "squash", "letterbox": "border"}  # names of --framing
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # names of Image.Resampling
 MAX_SIDE = 4096
+MOST_CHANNELS = 64
 # Up to this size (256 MiB at 4 bytes a pixel) the whole image is resized, as in timm; for a 224 crop that is
 # any aspect ratio up to 1024. Beyond it only the cropped part is computed.
 MAX_RESIZED_PIXELS = 2**26
@@ -56,8 +58,8 @@ class ImageError(Refusal):
     """An image that cannot be used.
 
     `code` is "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image", "no_pixels",
-    "too_many_pixels", "too_long", "too_many_scans" or "truncated"; the page adds "bad_address" and "none".
-    `facts` are among path, max_bytes, max_pixels, max_side, max_scans and formats.
+    "too_many_pixels", "too_long", "too_many_scans", "truncated" or "channels"; the page adds "bad_address"
+    and "none". `facts` are among path, max_bytes, max_pixels, max_side, max_scans, formats, held and takes.
     """
 
 
@@ -68,7 +70,7 @@ class Preprocess:
     Source: `timm.data.create_transform(..., is_training=False)`.
 
     Args:
-        input_size: (channels, height, width); 1 or 3 channels, sides of 1 to 4096 pixels.
+        input_size: (channels, height, width); 1 to 64 channels, sides of 1 to 4096 pixels.
         interpolation: one of `INTERPOLATIONS`.
         crop_pct: side of the crop / side of the resized image, 0.01 to 1.
         crop_mode: one of `CROP_MODES`.
@@ -90,7 +92,7 @@ class Preprocess:
             value = getattr(self, name)
             self._require(name, isinstance(value, (list, tuple)), "a list of numbers")
             object.__setattr__(self, name, tuple(value))
-        sizes = f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})"
+        sizes = f"three integers (1 to {MOST_CHANNELS} channels, height and width in 1..{MAX_SIDE})"
         self._require("input_size", _is_input_size(self.input_size), sizes)
         self._require("interpolation", self.interpolation in INTERPOLATIONS, INTERPOLATIONS)
         self._require("crop_mode", self.crop_mode in CROP_MODES, CROP_MODES)
@@ -132,6 +134,45 @@ class Preprocess:
         canvas.paste(seen, (max(-left, 0), max(-top, 0)))
         return canvas
 
+    def load(self, source: str | Path | bytes | BinaryIO | Image.Image) -> Image.Image | np.ndarray:
+        """A file or image as the network's input before normalisation.
+
+        Returns:
+            What `crop` returns for 1 or 3 channels; else, and from a `.npy` file, uint8 (height, width, C).
+
+        Raises:
+            ImageError: for an image that cannot be used, or does not have the channels.
+        """
+        channels = self.input_size[0]
+        if isinstance(source, Image.Image):
+            if channels in (1, 3):
+                return load_image(source, then=self.crop)
+            return self._cropped(lambda: stacks.from_image(source, channels))
+        data = _read(source, MAX_BYTES)
+        if stacks.is_array(data):
+            return self._cropped(lambda: stacks.from_array(data, channels))
+        if channels in (1, 3):
+            return load_image(data, then=self.crop)
+        image = _open(data, MAX_PIXELS)
+        _check_cost(image, data, MAX_PIXELS)
+        return self._cropped(lambda: stacks.from_image(image, channels))
+
+    def _cropped(self, read: Callable[[], np.ndarray]) -> np.ndarray:
+        channels, height, width = self.input_size
+
+        def of_channel(i: int) -> Preprocess:
+            return replace(self, input_size=(1, height, width), mean=self.mean[i : i + 1], std=(1.0,))
+
+        try:
+            return stacks.cropped(read(), of_channel)
+        except stacks.ChannelError as error:
+            takes = f"{channels} channel" + "s" * (channels > 1)
+            message = f"The file holds {error}, and the network takes {takes}."
+            raise ImageError(message, "channels", held=str(error), takes=channels) from error
+        except Exception as error:
+            message = "The image is truncated or damaged; save or send it again."
+            raise ImageError(message, "truncated") from error
+
     def crop_words(self) -> str:
         """What `crop` does, in words."""
         size = "{}x{}".format(*self.input_size[1:])
@@ -147,8 +188,8 @@ class Preprocess:
         """One image, cropped and normalised: float32 (C, H, W)."""
         return self.normalise(self.crop(image))
 
-    def normalise(self, crop: Image.Image) -> torch.Tensor:
-        """An image that `crop` returned, as float32 (C, H, W): (value / 255 - mean) / std."""
+    def normalise(self, crop: Image.Image | np.ndarray) -> torch.Tensor:
+        """An image that `crop` or `load` returned, as float32 (C, H, W): (value / 255 - mean) / std."""
         import torch
 
         channels, height, width = self.input_size
@@ -236,7 +277,7 @@ def jpeg_scans(data: bytes) -> int:
 def _is_input_size(size: tuple) -> bool:
     if len(size) != 3 or not all(isinstance(number, int) for number in size):
         return False
-    return size[0] in (1, 3) and all(1 <= side <= MAX_SIDE for side in size[1:])
+    return 1 <= size[0] <= MOST_CHANNELS and all(1 <= side <= MAX_SIDE for side in size[1:])
 
 
 def _are_finite(numbers: Iterable[Any]) -> bool:

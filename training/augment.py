@@ -163,6 +163,11 @@ class Feed:
         self.seed, self.device = seed, device
         if recipe.balance == "sampler" and is_multi(data.labels):
             raise ValueError("--balance sampler needs images of one class each; give --balance weights")
+        colours = [name for name in ("trivial", "jitter") if name in recipe.augment]
+        if colours and len(data.shape) == 3 and data.shape[0] not in (1, 3):
+            raise ValueError(
+                f"--augment {','.join(colours)} changes colours, and there are {data.shape[0]} channels"
+            )
         self.mixer = _mixer(recipe, len(data.classes))
 
     def drawn(self, epoch: int) -> Tensor | None:

@@ -62,9 +62,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def build_model(options, train: Images) -> Network:
-    """The network the command line asks for, fresh, for RGB images of the data's size and classes."""
+    """The network the command line asks for, fresh, for images of the data's channels, size and classes."""
     torch.manual_seed(options.seed)
-    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
+    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": train.shape[0]}
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
     model = create_model(options.model, num_classes=len(train.classes), **overrides)
@@ -95,7 +95,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     size = overrides_from(options).get("input_size", (32, 32))
-    view = whole_image(size, crop_mode=crop_mode(options))
+    view = whole_image(size, options.in_chans or 3, crop_mode(options))
     training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)

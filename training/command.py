@@ -61,6 +61,13 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[
         help="how photos of any shape fill the input: the middle cut out, squashed, or whole between borders "
         "(default: crop, or as --weights has it); kept in the checkpoint",
     )
+    parser.add_argument(
+        "--in-chans",
+        type=int,
+        metavar="N",
+        help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
+        "a page each (default: 3, or as --weights has it)",
+    )
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
     add_outliers_flag(parser)
     add_unknown_flag(parser)

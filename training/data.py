@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import Refusal
-from resnet_hub.preprocess import ImageError, Preprocess, load_image
+from resnet_hub.preprocess import ImageError, Preprocess
 from training.distributed import local_rank, wait
 from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
@@ -32,7 +32,7 @@ from training.tiny_imagenet import is_tiny_imagenet
 if TYPE_CHECKING:
     from training.label_table import LabelTable
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".npy"}
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
 PARTS = ("train", "val", "test")
@@ -306,7 +306,7 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
 def _read(file: Path, view: Preprocess) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
-        return np.atleast_3d(np.asarray(view.crop(load_image(file))))
+        return np.atleast_3d(np.asarray(view.load(file)))
     except ImageError as error:
         return f"left out {file}: {error}"
 
@@ -367,7 +367,7 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
     if crop_mode == "border":
         return whole_image(data.shape[1:], data.shape[0], crop_mode)
     index = torch.arange(0, len(data), max(len(data) // most, 1))
-    counts = torch.zeros(3, 256, dtype=torch.double)
+    counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
         channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.per_image import JOINT, Answer
+from resnet_hub.stacks import visible
 from training.data import Images
 from training.engine import Answered
 from training.multilabel import is_multi
@@ -53,8 +54,8 @@ def _of_several(model, test: Images, answered: Answered, root: Path, probabiliti
     shares, index = probabilities.max(1).values.tolist(), answered.index.tolist()
     true, said = (_names(test.classes, flags) for flags in (answered.labels, _called(model, probabilities)))
     return [
-        Answer(file_name(test, i, root), *named, share, loss, None)
-        for i, *named, share, loss in zip(index, true, said, shares, losses, strict=True)
+        Answer(file_name(test, i, root), shown, named, share, loss, None)
+        for i, shown, named, share, loss in zip(index, true, said, shares, losses, strict=True)
     ]
 
 
@@ -97,15 +98,12 @@ def worst(model, answered: Answered) -> Tensor:
 def picture(model, test: Images, answered: Answered, places: Tensor) -> tuple[list, list[str], list[str]]:
     """(images (H, W, 3) or (H, W) uint8, true labels, predicted labels) of some answers, for a grid."""
     fetched = test.fetch([answered.index[places]])
-    images = [visible(pixels.permute(1, 2, 0).numpy()) for batch, _ in fetched for pixels in batch]
+    images = [
+        np.asarray(visible(pixels.permute(1, 2, 0).numpy())) for batch, _ in fetched for pixels in batch
+    ]
     if is_multi(answered.labels):
         called = _called(model, model.calibration.probabilities(answered.logits[places]))
         true, said = (_names(test.classes, flags) for flags in (answered.labels[places], called))
         return images, true, said
-    said = answered.logits[places].argmax(1)
-    return images, [test.classes[i] for i in answered.labels[places]], [test.classes[i] for i in said]
-
-
-def visible(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, C) of any number of channels as a picture: grey, or the first three as red, green and blue."""
-    return pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
+    best = answered.logits[places].argmax(1)
+    return images, [test.classes[i] for i in answered.labels[places]], [test.classes[i] for i in best]

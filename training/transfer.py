@@ -162,6 +162,27 @@ def framed(pretrained: Network, size: tuple[int, int], framing: str | None) -> P
     return whole_image(size, pretrained.config.in_chans, mode, seen.mean)
 
 
+def with_channels(pretrained: Network, channels: int | None) -> Network:
+    """The network for images of so many channels, its first convolution's weights shared out among them.
+
+    Grey gets the sum over the colours; more channels repeat them, at weights that keep the sum. Source:
+    `timm.models.adapt_input_conv`.
+    """
+    had = pretrained.config.in_chans
+    if channels is None or channels == had:
+        return pretrained
+    model = build_network(pretrained.config.override(in_chans=channels))
+    state, first = pretrained.state_dict(), f"{pretrained.first_conv}.weight"
+    repeated = state[first][:, torch.arange(channels) % had] * (had / channels)
+    state[first] = state[first].sum(1, keepdim=True) if channels == 1 else repeated
+    model.load_state_dict(state)
+    seen = pretrained.preprocess
+    mean, std = (tuple(v[i % had] for i in range(channels)) for v in (seen.mean, seen.std))
+    model.preprocess = replace(seen, input_size=(channels, *seen.input_size[1:]), mean=mean, std=std)
+    model.labels, model.source, model.revision = pretrained.labels, pretrained.source, pretrained.revision
+    return model.eval()
+
+
 def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
     """The mode itself; for "auto" the one that suits so many training images, and why."""
     if mode != "auto":
@@ -242,7 +263,8 @@ def on_features(recipe: Recipe) -> Recipe:
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Fine-tune, then measure on the test part and write the run directory."""
-    recipe, pretrained = recipe_from(options), load_weights(options.weights)
+    recipe = recipe_from(options)
+    pretrained = with_channels(load_weights(options.weights), options.in_chans)
     if recipe.whiten:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     recipe = sized(recipe, pretrained)

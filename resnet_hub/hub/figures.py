@@ -183,6 +183,7 @@ def _class_entries(figures: dict[str, Any], images: float) -> Iterator[Entry]:
     counts = [sum(counts) for counts in confusion] or figures.get("class_images") or [1] * len(labels)
     columns = [key for key in PER_CLASS if key in figures] if len(labels) <= MOST_LISTED else []
     called = [sum(column) for column in zip(*confusion, strict=True)] or counts
+    values: Any
     for label, count, times, *values in zip(labels, counts, called, *map(figures.get, columns), strict=False):
         texts = [PER_CLASS[key][2](value) for key, value in zip(columns, values, strict=True)]
         for key, value in zip(columns, values, strict=True):
