@@ -25,7 +25,7 @@ from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
-from training import multilabel
+from training import hub_data, multilabel
 from training.augment import Feed
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
@@ -36,7 +36,7 @@ from training.data import (
     in_memory,
     split_held_out,
 )
-from training.distributed import any_process, process_group, rank
+from training.distributed import any_process, first_on_machine, process_group, rank
 from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
 from training.outliers import add_outliers_flag
@@ -110,8 +110,10 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
         TrainingError: when something cannot be written.
     """
     try:
-        options.data = data_source(options.data, options.labels)
         with process_group(pick_device(options.device)) as device:
+            options.hub_dataset = hub_data.dataset_id(options.data)
+            options.data_name = options.data_name or options.hub_dataset
+            options.data = data_source(options.data, options.labels)
             use_fast_kernels(device)
             train(options, device)
     except Stopped:
@@ -170,6 +172,8 @@ def data_source(data: str, labels: Path | None) -> str | LabelTable:
     Raises:
         DataError: for a table that cannot be used.
     """
+    with first_on_machine():
+        data = str(hub_data.local_folder(data)) if hub_data.is_remote(data) else data
     return data if labels is None else read_table(labels, Path(data))
 
 

@@ -278,6 +278,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "command": options.command,
         "teacher": options.teacher,
         "data": options.data_name or train.source,
+        "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
         "familiar_share": FAMILIAR_SHARE,
