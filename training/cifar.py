@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from resnet_hub import create_model, list_models
-from resnet_hub.command import program_name
+from resnet_hub.command import program_name, run_command
 from resnet_hub.models.base import Network
 from resnet_hub.models.flags import add_override_flags, overrides_from
 from resnet_hub.preprocess import FRAMINGS
@@ -30,10 +30,12 @@ from training.command import (
 )
 from training.data import Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
+from training.job import job_command
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
 from training.outliers import load_outliers
 from training.recipes import recipe_from
+from training.sections import in_sections
 
 FIRST = (
     "model",
@@ -56,8 +58,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"
     )
-    add_run_flags(parser, recipe="fast", first=FIRST)
+    add_run_flags(parser, recipe="fast")
     add_override_flags(parser)
+    parser.add_argument(
+        "--print-job",
+        action="store_true",
+        help="train nothing; print the `hf jobs` command that does it on a rented GPU and publishes the run",
+    )
+    in_sections(parser, FIRST)
     return parser.parse_args(arguments)
 
 
@@ -115,7 +123,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_training("training.cifar", train, parse_arguments(arguments), arguments)
+    options = parse_arguments(arguments)
+    if options.print_job:
+        given = sys.argv[1:] if arguments is None else arguments
+        words = [word for word in given if word != "--print-job"]
+        return run_command("training.cifar", lambda: print(job_command(words, options.data, options.out)))
+    return run_training("training.cifar", train, options, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
-from training import hub_data, multilabel
+from training import hub_data, multilabel, tracking
 from training.augment import Feed
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
@@ -41,12 +41,11 @@ from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
-from training.sections import in_sections
 from training.unknown import add_unknown_flag
 
 
-def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[str]) -> None:
-    """The flags of both trainers, in sections; `first` names those on top of `--help`."""
+def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """The flags of both trainers."""
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run directory to write")
     parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
@@ -75,11 +74,12 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
+    for package in ("trackio", "wandb"):
+        parser.add_argument(f"--{package}", action="store_true", help=f"log with {package}, where installed")
     parser.add_argument("--compile", action="store_true", help="run through torch.compile")
     parser.add_argument("--sync-batch-norm", action="store_true", help="batch statistics over all GPUs")
     add_device_flags(parser)
     add_recipe_flags(parser, recipe)
-    in_sections(parser, first)
 
 
 def run_training(
@@ -294,6 +294,7 @@ def new_trainer(
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    options.trackers = tracking.trackers(options)
     chosen = ("precision", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
@@ -309,7 +310,7 @@ def new_trainer(
         compiled=options.compile,
         save_every=options.save_every,
         identity=identity,
-        log=tensorboard(options),
+        log=tracking.to_all(options.trackers),
     )
 
 
@@ -333,21 +334,6 @@ def load_teacher(
     return lambda x: teacher(x * (std / its_std) + (mean - its_mean) / its_std)
 
 
-def tensorboard(options) -> Callable[[str, float, int], None] | None:
-    """What writes figures to RUN/tensorboard, where asked for and on rank 0.
-
-    Raises:
-        ValueError: when the package is not installed.
-    """
-    if not options.tensorboard or rank() > 0:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("--tensorboard needs the package: pip install tensorboard") from error
-    return SummaryWriter(options.out / "tensorboard").add_scalar
-
-
 def fit(trainer: Trainer, held_out, options) -> None:
     """Train from the start or from the checkpoint, until the best weights are in the network."""
     is_here = bool(held(options.out))
@@ -356,5 +342,8 @@ def fit(trainer: Trainer, held_out, options) -> None:
         raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
     if is_here:
         trainer.load(options.out)
-    trainer.fit(held_out, options.out)
+    try:
+        trainer.fit(held_out, options.out)
+    finally:
+        tracking.finish(options.trackers)
     trainer.restore_best()

@@ -43,6 +43,7 @@ from training.evaluate import finish_run
 from training.multilabel import is_multi
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from
+from training.sections import in_sections
 
 FIRST = ("weights", "data", "out", "mode", "input", "framing", "epochs", "lr", "augment", "resume", "help")
 
@@ -75,7 +76,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "first match counts; without a value it lists the layers of --weights",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
-    add_run_flags(parser, recipe="transfer", first=FIRST)
+    add_run_flags(parser, recipe="transfer")
+    in_sections(parser, FIRST)
     return parser.parse_args(arguments)
 
 
