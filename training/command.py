@@ -35,6 +35,7 @@ from training.data import (
     find_data,
     find_images,
     in_memory,
+    is_folder,
     split_held_out,
 )
 from training.distributed import any_process, process_group, rank
@@ -42,7 +43,6 @@ from training.engine import Stopped, Trainer, keep_freed_memory
 from training.layout import parts_of
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
-from training.tiny_imagenet import is_tiny_imagenet
 from training.unknown import add_unknown_flag
 
 
@@ -159,14 +159,19 @@ def find_images_to_train(data: str, held_out: int | None, seed: int, view: Prepr
     Raises:
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
-    parts = {} if data == "cifar10" or is_tiny_imagenet(Path(data)) else parts_of(Path(data))
-    if not {"val", "test"} <= parts.keys():
+    if not has_held_out(data):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)
+    folder = parts_of(Path(data))["val"]
     if held_out is not None:
-        raise DataError(f"--held-out {held_out}: {parts['val']} is what is held out")
-    return find_data(data, "train", view), find_images(parts["val"], view)
+        raise DataError(f"--held-out {held_out}: {folder} is what is held out")
+    return find_data(data, "train", view), find_images(folder, view)
+
+
+def has_held_out(data: str) -> bool:
+    """Whether a data set has a validation part beside its test part."""
+    return is_folder(data) and {"val", "test"} <= parts_of(Path(data)).keys()
 
 
 def some_of(train: Images, count: int | None, seed: int) -> Images:

@@ -162,9 +162,13 @@ def find_data(data: str, part: str, view: Preprocess) -> Images:
 
 def check_parts(data: str) -> None:
     """Notice before training what would be missed after it, as `check_layout` does."""
-    root = Path(data)
-    if data != "cifar10" and not is_tiny_imagenet(root):
-        check_layout(root)
+    if is_folder(data):
+        check_layout(Path(data))
+
+
+def is_folder(data: str) -> bool:
+    """Whether `data` names a folder that is laid out by parts or classes, not a data set of its own form."""
+    return data != "cifar10" and not is_tiny_imagenet(Path(data))
 
 
 def _torchvision_cifar10(part: str) -> ImageSet:
@@ -252,6 +256,26 @@ def _read(file: Path, view: Preprocess) -> np.ndarray | str:
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def with_classes(data: Images, labels: tuple[str, ...]) -> Images:
+    """The same images, with labels that count the classes in another order.
+
+    Args:
+        labels: all of the data's classes and maybe more, each once.
+
+    Raises:
+        DataError: for data with a class that is not among them.
+    """
+    if data.classes == labels:
+        return data
+    if others := [repr(name) for name in data.classes if labels.count(name) != 1]:
+        raise DataError(
+            f"{data.source} has classes that the model does not have: {listed(others)}; it has "
+            f"{listed(map(repr, labels))}"
+        )
+    place = torch.tensor([labels.index(name) for name in data.classes])
+    return replace(data, labels=place[data.labels], classes=labels)
 
 
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:

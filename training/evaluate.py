@@ -23,14 +23,23 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
+from resnet_hub.errors import listed
+from resnet_hub.folders import part_named
+from resnet_hub.hub.card import (
+    card_figures,
+    measured_figures,
+    render_card,
+    stated_detections,
+    stated_figures,
+)
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from training import checkpoint
-from training.command import find_images_to_train
-from training.data import DataError, Images, in_memory, load_data
+from training.command import find_images_to_train, has_held_out
+from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
+from training.layout import parts_of
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
@@ -222,7 +231,7 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
+    count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
     _, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
@@ -290,7 +299,9 @@ def hardware(device: torch.device) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
-    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    parser.add_argument(
+        "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
+    )
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
     )
@@ -315,10 +326,14 @@ def evaluate(options: argparse.Namespace) -> int:
         write_again(model, options)
         return 0
     card = model_card(model)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
+    test, which = images_to_measure(model, card, options.data)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown)
-    differences = card_differences(model, card, results)
+    stated = stated_figures(card).get("images")
+    is_comparable = stated in (None, results["images"])
+    differences = card_differences(model, card, results) if is_comparable else {}
+    print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
+    if not is_comparable:
+        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
@@ -330,12 +345,43 @@ def evaluate(options: argparse.Namespace) -> int:
             flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
             right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
             print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
-    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
+    unknown = stated_detections(card).keys() if is_comparable else set()
+    for what in unknown - {each.what for each in options.unknown}:
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
+
+
+def images_to_measure(model, card: str, data: str) -> tuple[Images, str]:
+    """The images that `data` names for a test, labelled by the model's classes, and which ones they are.
+
+    That is the test part of a data set, or all images of a folder of classes. Only where the model was
+    trained on that very folder it is the one in seven that training left.
+
+    Raises:
+        DataError: for a class that the model does not have.
+    """
+    root = Path(data)
+    if not is_folder(data) or parts_of(root):
+        test = load_data(data, "test", model.preprocess)
+        return with_classes(test, model.labels), f"the test part of {data}"
+    everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
+    if not part_named(root.name) and (
+        len(left) == stated_figures(card).get("images") or _was_trained_on(model, root)
+    ):
+        which = f"those of the {len(everything):,} in {data} that training left for the test"
+        return with_classes(in_memory(left), model.labels), which
+    return with_classes(in_memory(everything), model.labels), f"all of {data}"
+
+
+def _was_trained_on(model, root: Path) -> bool:
+    """Whether the run directory that a model is from names this folder as its data."""
+    record = Path(str(model.source), "run.json")
+    if model.revision != "local" or not record.is_file():
+        return False
+    return Path(json.loads(record.read_text(encoding="utf-8"))["data"]).resolve() == root.resolve()
 
 
 def check_classes(model, test: Images) -> None:
@@ -345,7 +391,10 @@ def check_classes(model, test: Images) -> None:
         DataError: naming both.
     """
     if test.classes != model.labels:
-        raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
+        raise DataError(
+            f"the data has classes {listed(map(repr, test.classes))}, the model "
+            f"{listed(map(repr, model.labels))}"
+        )
 
 
 def model_card(model) -> str:

@@ -185,7 +185,7 @@ def _check_classes(folder: Path, found: ClassFolders) -> None:
         if shared in (inner[one], inner[other]) and not only_sorts(shared):
             raise DataError(
                 f"{folder}: {one} and {other} hold the same folders ({listed(shared)}), like the parts of a "
-                "split; name them train and test, or, if they are classes, put their images into them directly"
+                "split; name them train and test, or, if they are classes, put the images into them directly"
             )
 
 
