@@ -24,7 +24,7 @@ from PIL import Image
 from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.preprocess import WHITE, ImageError, load_image
 from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ class Prediction:
     certainty: str | None
     seen: Image.Image
     seconds: float
+
+    @property
+    def white(self) -> int | None:
+        """The white of a 16-bit file whose values took 8 or 12 bits, by which it was scaled; else None."""
+        return self.seen.info.get(WHITE)
 
 
 @contextmanager
@@ -255,6 +260,8 @@ def _run(options: argparse.Namespace) -> int:
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
     said = statement(prediction.certainty, prediction.top)
+    if prediction.white:
+        lines.append(f"  a 16-bit file with values up to {prediction.white} only; scaled by that")
     return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
@@ -274,6 +281,7 @@ def _as_json(
                 "unfamiliar": prediction.unfamiliar,
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),
+                "white": prediction.white,
             }
             for path, prediction in results
         ],

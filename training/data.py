@@ -157,7 +157,7 @@ def find_data(data: str, part: str, view: Preprocess) -> Images:
         if (folder := parts.get(part) or (parts.get("val") if part == "test" else None)) is None:
             raise DataError(f"{root} holds {listed(each.name for each in parts.values())} but no {part} part")
         return find_images(folder, view)
-    return find_images(root, view, part)
+    return find_images(root if root.is_dir() else root / part, view, part)
 
 
 def check_parts(data: str) -> None:

@@ -77,8 +77,6 @@ def find_classes(folder: Path) -> ClassFolders:
     Raises:
         DataError: when there is no class folder, or a name that is no text.
     """
-    if not folder.is_dir():
-        raise DataError(f"there is no folder {folder}; expected {folder}/<class>/<image>.jpg")
     folders = class_folders(folder)
     if not folders:
         raise DataError(f"{folder} has no class folders; {_why_no_classes(folder)}")
@@ -91,6 +89,8 @@ def find_classes(folder: Path) -> ClassFolders:
 
 def _why_no_classes(folder: Path) -> str:
     expected = f"expected {folder}/<class>/<image>.jpg"
+    if not folder.is_dir():
+        return f"there is no such folder; {expected}"
     if loose := sum(is_image(file) for file in folder.iterdir()):
         return f"its {loose:,} images lie in no sub-folder that names their class; {expected}"
     return expected
@@ -121,7 +121,7 @@ def check_layout(root: Path) -> None:
     """
     parts = parts_of(root)
     if not parts:
-        return _check_flat(root)
+        return _check_flat(root if root.is_dir() else root / "train")
     if "train" not in parts:
         there = listed(folder.name for folder in parts.values())
         raise DataError(

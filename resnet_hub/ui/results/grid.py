@@ -172,17 +172,22 @@ def points_elsewhere(name: str) -> bool:
 
 def known_as(label: str, true: str) -> bool:
     """Whether a folder's name means a model's label: "Tabby_cat" means "tabby, tabby cat"."""
-    wanted = true.replace("_", " ").strip().lower()
-    return wanted in (label.lower(), *(synonym.strip().lower() for synonym in label.split(",")))
+    return meant(true) in names_of(label)
+
+
+def meant(folder: str) -> str:
+    return folder.replace("_", " ").strip().lower()
+
+
+def names_of(label: str) -> set[str]:
+    """A label and each of its synonyms, in small letters."""
+    return {label.lower(), *(synonym.strip().lower() for synonym in label.split(","))}
 
 
 def counted_to_classes(items: Sequence[Item], labels: Sequence[str]) -> list[Item]:
     """The items by the folders that a model's labels name, wherever these lie on the way to a file."""
-
-    def is_known(folder: str) -> bool:
-        return any(known_as(label, folder) for label in labels)
-
-    found = classes_of([item.name for item in items], is_known)
+    known = set().union(*map(names_of, labels))
+    found = classes_of([item.name for item in items], lambda folder: meant(folder) in known)
     return [item._replace(true=true or item.true) for item, true in zip(items, found, strict=True)]
 
 
