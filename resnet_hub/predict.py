@@ -27,7 +27,7 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
 from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
-from resnet_hub.preprocess import ImageError
+from resnet_hub.preprocess import WHITE, ImageError
 from resnet_hub.stacks import visible
 from resnet_hub.statement import statement
 
@@ -66,6 +66,11 @@ class Prediction:
     seen: Image.Image
     seconds: float
     present: list[str] | None = None
+
+    @property
+    def white(self) -> int | None:
+        """The white of a 16-bit file whose values took 8 or 12 bits, by which it was scaled; else None."""
+        return self.seen.info.get(WHITE)
 
 
 @contextmanager
@@ -321,6 +326,8 @@ def _summary(path: Path, answers: Sequence[Answer]) -> str:
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
     said = statement(prediction.certainty, prediction.top, prediction.present)
+    if prediction.white:
+        lines.append(f"  a 16-bit file with values up to {prediction.white} only; scaled by that")
     return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
@@ -341,6 +348,7 @@ def _as_json(
                 "unfamiliar": prediction.unfamiliar,
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),
+                "white": prediction.white,
             }
             for path, prediction in results
         ],

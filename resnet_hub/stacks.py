@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from resnet_hub.preprocess import Preprocess
 
 NPY = b"\x93NUMPY"
-WHITES = (1, 255, 65535)  # of floats: the first that no value exceeds
+# White is the first that no value exceeds; a camera's 8 or 12 bits lie in files of 16.
+WHITES, WHITES_OF_FLOATS = (255, 4095, 65535), (1, 255, 65535)
 WITH_ALPHA = ("PNG", "WEBP", "GIF", "AVIF")  # formats in which a file without alpha is opaque
 
 
@@ -70,17 +71,16 @@ def from_image(image: Image.Image, channels: int) -> np.ndarray:
 def to_8_bit(array: np.ndarray) -> np.ndarray:
     """Any numbers as 0 to 255, all channels on one scale.
 
-    uint8 stays; black is 0 or the lowest value if that is negative; white is the type's highest value for
-    integers, and for floats the first of `WHITES` that no value exceeds, or the highest value.
+    uint8 stays; black is 0 or the lowest value if that is negative; white is the first of `WHITES` that no
+    value exceeds, or the highest value.
     """
     if array.dtype == np.uint8:
         return array
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
-    is_float = array.dtype.kind == "f"
     values = np.nan_to_num(array.astype(np.float32), nan=0, posinf=0, neginf=0)
     black, highest = min(0.0, float(values.min())), float(values.max())
-    whites = WHITES if is_float else (65535,)
+    whites = WHITES_OF_FLOATS if array.dtype.kind == "f" else WHITES
     white = next((white for white in whites if highest <= white), highest)
     return ((values - black) * (255 / (white - black))).round().clip(0, 255).astype(np.uint8)
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from resnet_hub import from_pretrained
 from resnet_hub.command import INTERRUPTED, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
+from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
@@ -33,12 +34,15 @@ from training.data import (
     Images,
     check_parts,
     find_data,
+    find_images,
     in_memory,
+    is_folder,
     split_held_out,
 )
 from training.distributed import any_process, first_on_machine, process_group, rank
 from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
+from training.layout import parts_of
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 from training.unknown import add_unknown_flag
@@ -163,7 +167,11 @@ def load_images_to_train(options, view: Preprocess):
     """
     check_parts(options.data)
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
-    return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
+    train, held_out = in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
+    counts = multilabel.counts(train.labels, len(train.classes))
+    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
+        raise DataError(f"{options.data}: no image of {listed(missing)} is left to train on")
+    return train, held_out
 
 
 def data_source(data: str, labels: Path | None) -> str | LabelTable:
@@ -194,15 +202,23 @@ def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int
     Raises:
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
-    root = Path(str(data))
-    has_val = (root / "test").is_dir() and (root / "val").is_dir()
-    if not (has_val if isinstance(data, str) else data.has_validation):
+    if not has_held_out(data):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)
     if held_out is not None:
-        raise DataError(f"--held-out {held_out}: {root / 'val'} is what is held out")
-    return find_data(data, "train", view), find_data(data, "val", view)
+        where = parts_of(Path(data))["val"] if isinstance(data, str) else f"the val part of {data.file}"
+        raise DataError(f"--held-out {held_out}: {where} is what is held out")
+    if not isinstance(data, str):
+        return data.images("train", view), data.images("val", view)
+    return find_data(data, "train", view), find_images(parts_of(Path(data))["val"], view)
+
+
+def has_held_out(data: str | LabelTable) -> bool:
+    """Whether a data set has a validation part beside its test part."""
+    if not isinstance(data, str):
+        return data.has_validation
+    return is_folder(data) and {"val", "test"} <= parts_of(Path(data)).keys()
 
 
 def some_of(train: Images, count: int | None, seed: int) -> Images:
@@ -224,9 +240,8 @@ def class_counts(train) -> dict[str, int]:
     counts = multilabel.counts(train.labels, len(train.classes)).tolist()
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
-        shown = ", ".join(f"{name} {count:,}" for name, count in list(by_class.items())[:12])
-        more = f" and {len(counts) - 12} more classes" if len(counts) > 12 else ""
-        print(f"{len(train):,} training images: {shown}{more}")
+        shown = listed((f"{name} {count:,}" for name, count in by_class.items()), 12)
+        print(f"{len(train):,} training images of {len(counts):,} classes: {shown}")
         if max(counts) > 3 * max(min(counts), 1):
             least, most = (choose(by_class, key=by_class.__getitem__) for choose in (min, max))
             print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
@@ -326,7 +341,10 @@ def load_teacher(
         return None
     teacher = from_pretrained(options.teacher).to(device, memory_format=torch.channels_last)
     if teacher.labels != classes:
-        raise ValueError(f"--teacher {options.teacher} answers with {teacher.labels}, the data has {classes}")
+        raise ValueError(
+            f"--teacher {options.teacher} answers with {listed(teacher.labels)}, the data "
+            f"has {listed(classes)}"
+        )
     (mean, std), (its_mean, its_std) = (
         [torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (each.mean, each.std)]
         for each in (preprocess, teacher.preprocess)

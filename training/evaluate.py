@@ -23,15 +23,24 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
+from resnet_hub.folders import part_named
+from resnet_hub.hub.card import (
+    card_figures,
+    measured_figures,
+    render_card,
+    stated_detections,
+    stated_figures,
+)
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, metrics, multilabel, predictions
-from training.command import add_labels_flag, data_source, find_images_to_train
-from training.data import DataError, Images, in_memory, load_data, with_classes
+from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
+from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
+from training.label_table import LabelTable
+from training.layout import parts_of
 from training.multilabel import class_thresholds, is_multi
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
@@ -259,8 +268,7 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    has_val = (Path(str(options.data)) / "val").is_dir() or getattr(options.data, "has_validation", False)
-    count = None if has_val else facts["held_out_images"]
+    count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
     held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
     *_, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
@@ -317,7 +325,9 @@ def hardware(device: torch.device) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
-    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    parser.add_argument(
+        "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
+    )
     add_labels_flag(parser)
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
@@ -348,13 +358,17 @@ def evaluate(options: argparse.Namespace) -> int:
         write_again(model, options)
         return 0
     card = model_card(model)
-    several = bool(model.calibration.class_thresholds)
-    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
+    test, which = images_to_measure(model, card, options.data)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
     if options.csv:
         write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
-    differences = card_differences(model, card, results)
+    stated = stated_figures(card).get("images")
+    is_comparable = stated in (None, results["images"])
+    differences = card_differences(model, card, results) if is_comparable else {}
+    print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
+    if not is_comparable:
+        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
@@ -366,12 +380,44 @@ def evaluate(options: argparse.Namespace) -> int:
             flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
             right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
             print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
-    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
+    unknown = stated_detections(card).keys() if is_comparable else set()
+    for what in unknown - {each.what for each in options.unknown}:
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
+
+
+def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images, str]:
+    """The images that `data` names for a test, labelled by the model's classes, and which ones they are.
+
+    That is the test part of a data set, or all images of a folder of classes. Only where the model was
+    trained on that very folder it is the one in seven that training left.
+
+    Raises:
+        DataError: for a class that the model does not have.
+    """
+    several = bool(model.calibration.class_thresholds)
+    if not isinstance(data, str) or not is_folder(data) or parts_of(Path(data)):
+        test = load_data(data, "test", model.preprocess)
+        return with_classes(test, model.labels, several), f"the test part of {data}"
+    root = Path(data)
+    everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
+    if not part_named(root.name) and (
+        len(left) == stated_figures(card).get("images") or _was_trained_on(model, root)
+    ):
+        which = f"those of the {len(everything):,} in {data} that training left for the test"
+        return with_classes(in_memory(left), model.labels, several), which
+    return with_classes(in_memory(everything), model.labels, several), f"all of {data}"
+
+
+def _was_trained_on(model, root: Path) -> bool:
+    """Whether the run directory that a model is from names this folder as its data."""
+    record = Path(str(model.source), "run.json")
+    if model.revision != "local" or not record.is_file():
+        return False
+    return Path(json.loads(record.read_text(encoding="utf-8"))["data"]).resolve() == root.resolve()
 
 
 def model_card(model) -> str:

@@ -22,7 +22,8 @@ from torch import Tensor
 from resnet_hub.errors import listed
 from resnet_hub.folders import SUFFIXES, part_named
 from resnet_hub.preprocess import Preprocess
-from training.data import TEST_ONE_IN, DataError, FolderSet
+from training.data import FolderSet
+from training.layout import TEST_ONE_IN, DataError
 
 PART_COLUMNS = ("split", "part", "subset", "set")
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}

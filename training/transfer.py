@@ -37,7 +37,7 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import ImageSet, normalise, whole_image, with_classes
+from training.data import DataError, Images, ImageSet, normalise, whole_image, with_classes
 from training.distributed import rank
 from training.evaluate import finish_run
 from training.multilabel import is_multi
@@ -221,30 +221,40 @@ def given_rates(rates: list[str]) -> Rates:
     return pairs
 
 
-@torch.no_grad()
 def cached_features(model: Network, data, device: torch.device, batch_size: int = 64) -> Tensor:
-    """What enters the classifier, for every image: (N, F) float32 on the CPU."""
+    """What enters the classifier, for every image that can be read: (N, F) float32 on the CPU."""
+    return read_features(model, data, device, batch_size)[0]
+
+
+@torch.no_grad()
+def read_features(model: Network, data, device: torch.device, batch_size: int = 64) -> tuple[Tensor, Tensor]:
+    """What enters the classifier, (N, F) float32 on the CPU, and the positions (N,) of the N images that
+    could be read."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
+    read: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
     model.eval().to(device, memory_format=torch.channels_last)
     batches = torch.arange(len(data)).split(batch_size)
-    for pixels, _ in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
-        model(normalise(pixels, model.preprocess, device))
+    for pixels, index in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
+        if len(index):
+            model(normalise(pixels, model.preprocess, device))
+            read.append(index)
     hook.remove()
-    return torch.cat(seen)
+    if not read:
+        raise DataError(f"{data.source} holds no readable image")
+    return torch.cat(seen), torch.cat(read)
 
 
-def feature_set(model: Network, data, device: torch.device) -> ImageSet:
-    """Images as the features a frozen network gives.
+def feature_set(model: Network, data, device: torch.device) -> tuple[Images, ImageSet]:
+    """The images that can be read, and their features that a frozen network gives.
 
     Raises:
-        ValueError: when some cannot be read.
+        DataError: when none can be read.
     """
-    features = cached_features(model, data, device)
-    if len(features) != len(data):
-        raise ValueError(f"{data.source}: {len(data) - len(features)} images cannot be read; remove them")
-    return ImageSet(features, data.labels, data.classes, data.source)
+    features, read = read_features(model, data, device)
+    kept = data if len(read) == len(data) else data.subset(read)
+    return kept, ImageSet(features, kept.labels, kept.classes, kept.source)
 
 
 def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Network:
@@ -300,7 +310,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
         recipe = on_features(recipe)
         shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-        shown, kept_out = (feature_set(model, data, device) for data in (training, held_out))
+        training, shown = feature_set(model, training, device)
+        held_out, kept_out = feature_set(model, held_out, device)
         net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
         facts["feature_pflops"] = forward_flops(model) * (len(training) + len(held_out)) / 1e15
     trainer = new_trainer(
