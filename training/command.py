@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,17 +27,21 @@ from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
+from training.calibrate import FEWEST_FOR_THRESHOLD
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
     DataError,
+    FolderSet,
     Images,
     check_parts,
     find_data,
     in_memory,
+    is_cifar10,
     split_held_out,
 )
 from training.distributed import any_process, process_group, rank
 from training.engine import Stopped, Trainer, keep_freed_memory
+from training.optim import drop_paths, layer_shares
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 from training.unknown import add_unknown_flag
@@ -48,7 +53,10 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
-        "--held-out", type=int, help="training images kept for choices (default: a tenth, 5,000 at most)"
+        "--held-out",
+        type=int,
+        help="training images kept for choices (default: a tenth, 5,000 at most); 0 trains on all of them, "
+        "keeps the last epoch and calibrates nothing",
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
@@ -56,12 +64,25 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
+    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
+    parser.add_argument(
+        "--workers", type=partial(_count, least=0), help="processes that read files (default: a core less)"
+    )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits on CUDA too, by slower kernels"
+    )
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
     parser.add_argument("--compile", action="store_true", help="run through torch.compile")
     parser.add_argument("--sync-batch-norm", action="store_true", help="batch statistics over all GPUs")
     add_device_flags(parser)
     add_recipe_flags(parser, recipe)
+
+
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; give {least} or more")
+    return int(text)
 
 
 def run_training(
@@ -93,7 +114,7 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     """
     try:
         with process_group(pick_device(options.device)) as device:
-            use_fast_kernels(device)
+            choose_kernels(device, options.deterministic)
             train(options, device)
     except Stopped:
         if rank() == 0:
@@ -108,11 +129,15 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     return 0
 
 
-def use_fast_kernels(device: torch.device) -> None:
-    """On CUDA: TF32 for what autocast leaves in float32, and the fastest convolution found by trying."""
+def choose_kernels(device: torch.device, deterministic: bool) -> None:
+    """On CUDA: TF32 for what autocast leaves in float32 and the fastest convolution found by trying, or none
+    of it and only kernels that give the same bits every time."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("highest" if deterministic else "high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def is_finished(run: Path, resume: bool) -> bool:
@@ -138,11 +163,28 @@ def load_images_to_train(options, view: Preprocess):
     """(training, validation) images as `view` cuts them; the test part, needed at the end, is looked for now.
 
     Raises:
-        DataError: when something is missing.
+        DataError: when something is missing, or what is asked for needs more held-out images.
     """
+    train, held_out = find_to_train(options, view)
+    return in_memory(train), in_memory(held_out)
+
+
+def find_to_train(options, view: Preprocess):
+    """As `load_images_to_train`, not yet read."""
     check_parts(options.data)
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
-    return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
+    if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
+        raise DataError(
+            f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
+            f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
+        )
+    train = some_of(train, options.train_images, options.seed)
+    return tuple(read_by(options.workers, data) for data in (train, held_out))
+
+
+def read_by(workers: int | None, data: Images) -> Images:
+    """The images, read by so many processes."""
+    return replace(data, workers=workers) if isinstance(data, FolderSet) else data
 
 
 def find_images_to_train(data: str, held_out: int | None, seed: int, view: Preprocess):
@@ -152,7 +194,7 @@ def find_images_to_train(data: str, held_out: int | None, seed: int, view: Prepr
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
     root = Path(data)
-    if data == "cifar10" or not ((root / "test").is_dir() and (root / "val").is_dir()):
+    if is_cifar10(data) or not ((root / "test").is_dir() and (root / "val").is_dir()):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)
@@ -250,6 +292,11 @@ def new_trainer(
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+    if recipe.drop_path:
+        drop_paths(net, recipe.drop_path)
+    if recipe.layer_decay < 1:
+        decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
+        shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
     chosen = ("precision", "teacher", "sync_batch_norm")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
@@ -263,6 +310,7 @@ def new_trainer(
         shares=shares,
         teacher=load_teacher(options, data.classes, preprocess, device),
         compiled=options.compile,
+        eval_batch=options.eval_batch,
         save_every=options.save_every,
         identity=identity,
         log=tensorboard(options),
@@ -305,7 +353,7 @@ def tensorboard(options) -> Callable[[str, float, int], None] | None:
 
 
 def fit(trainer: Trainer, held_out, options) -> None:
-    """Train from the start or from the checkpoint, until the best weights are in the network."""
+    """Train from the start or from the checkpoint, until the weights to keep are in the network."""
     is_here = bool(held(options.out))
     (is_anywhere,) = any_process([is_here], trainer.device)
     if is_here != is_anywhere:
@@ -313,4 +361,4 @@ def fit(trainer: Trainer, held_out, options) -> None:
     if is_here:
         trainer.load(options.out)
     trainer.fit(held_out, options.out)
-    trainer.restore_best()
+    trainer.restore_kept()
