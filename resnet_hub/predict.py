@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from PIL import Image
 from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
+from resnet_hub.folders import image_files
+from resnet_hub.per_image import Answer, check_csv, write_csv
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.statement import statement
 
@@ -213,7 +216,7 @@ def latency(
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command's flags."""
     parser = argparse.ArgumentParser(program_name("resnet_hub.predict"), description="Classify images.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -221,6 +224,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help=f"Hub repository, checkpoint directory or shipped checkpoint (default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write one line an image instead, the worst first"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
     return parser.parse_args(arguments)
@@ -235,21 +241,60 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from resnet_hub import from_pretrained
 
+    check_csv(options.csv)
     model = from_pretrained(options.model).to(pick_device(options.device))
     check_labels_images(model)
+    top_k = len(model.labels) if options.csv else options.top_k
     results, errors = [], []
-    for path in options.images:
+    for path, folder in _files(options.images):
         try:
-            results.append((path, classify(model, [path], top_k=options.top_k)[0]))
+            prediction = classify(model, [path], top_k=top_k)[0]
+            results.append((path, _answer(path, folder, prediction) if options.csv else prediction))
         except ImageError as error:
             errors.append((path, str(error)))
-    if options.json:
+    if options.csv:
+        write_csv(options.csv, [answer for _, answer in results])
+        print(_summary(options.csv, [answer for _, answer in results]))
+    elif options.json:
         print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
     else:
         print("".join(_as_text(path, prediction) for path, prediction in results), end="")
     for path, message in errors:
         print(printable(f"resnet_hub.predict: {path}: {message}"), file=sys.stderr)
     return BAD_INPUT if errors else 0
+
+
+def _files(arguments: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
+    """Each image, and the folder it was found in where one was given.
+
+    Raises:
+        Refusal: for a folder without images.
+    """
+    for argument in arguments:
+        if not Path(argument).is_dir():
+            yield argument, None
+            continue
+        found = image_files(Path(argument))
+        if not found:
+            raise Refusal(f"{argument} holds no image; give image files, or folders of them")
+        yield from ((str(file), Path(argument)) for file in found)
+
+
+def _answer(path: str, folder: Path | None, prediction: Prediction) -> Answer:
+    """One line of the table; the true class is a folder below the given one that is called like a label."""
+    above = Path(path).relative_to(folder).parts[:-1] if folder else ()
+    share_of = dict(prediction.top)
+    true = next((name for name in above if name in share_of), None)
+    loss = None if true is None else -math.log(max(share_of[true], 1e-12))
+    familiar = None if prediction.unfamiliar is None else not prediction.unfamiliar
+    return Answer(path, true, *prediction.top[0], loss, familiar)
+
+
+def _summary(path: Path, answers: Sequence[Answer]) -> str:
+    known = [each for each in answers if each.true is not None]
+    right = sum(each.true == each.predicted for each in known)
+    of_known = f"; {right} of {len(known)} in folders called like a class are right" if known else ""
+    return f"{len(answers)} images in {path}{of_known}"
 
 
 def _as_text(path: str, prediction: Prediction) -> str:

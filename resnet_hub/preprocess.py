@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 CROP_MODES = ("center", "squash", "border")
+FRAMINGS = {"crop": "center", "squash": "squash", "letterbox": "border"}  # names of --framing
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # names of Image.Resampling
 MAX_SIDE = 4096
 # Up to this size (256 MiB at 4 bytes a pixel) the whole image is resized, as in timm; for a 224 crop that is

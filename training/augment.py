@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
 from training.data import DataError, Images, ImageSet, normalise
+from training.metrics import balanced_draw
 from training.recipes import Recipe
 
 ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
@@ -176,6 +177,13 @@ class Feed:
         self.seed, self.device = seed, device
         self.mixer = _mixer(recipe, len(data.classes))
 
+    def drawn(self, epoch: int) -> Tensor | None:
+        """The image shown at each place of an epoch; None where each is shown at its own."""
+        if self.recipe.balance != "sampler":
+            return None
+        key = random_key(self.seed, epoch, 7)
+        return balanced_draw(self.data.labels, len(self.data.classes), key)
+
     def batches(
         self, epoch: int, numbered: list[tuple[int, Tensor]], side: int
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -192,17 +200,17 @@ class Feed:
         """
         are_images = len(self.data.shape) == 3
         size = self.data.shape[1:]
-        views = (
-            Views(len(self.data), self.recipe, size, self.seed, epoch, self.data.whole)
-            if are_images
-            else None
-        )
-        fetched = self.data.fetch([index for _, index in numbered])
-        for (number, _), (images, index) in zip(numbered, fetched, strict=True):
+        whole = self.data.whole
+        views = Views(len(self.data), self.recipe, size, self.seed, epoch, whole) if are_images else None
+        drawn = self.drawn(epoch)
+        fetched = self.data.fetch([index if drawn is None else drawn[index] for _, index in numbered])
+        for (number, places), (images, index) in zip(numbered, fetched, strict=True):
+            # An image that is drawn several times is shown differently each time.
+            shown = index if drawn is None else places[torch.isin(drawn[places], index)]
             if not len(index):
                 raise DataError(f"no image of a micro-batch of {self.data.source} can be read")
             with torch.random.fork_rng(devices=[]):
-                images = views(self._here(images), index) if are_images else images
+                images = views(self._here(images), shown) if are_images else images
                 x = normalise(images, self.preprocess, self.device)
                 labels = targets = self.data.labels[index].to(self.device)
                 if self.mixer is not None:

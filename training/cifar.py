@@ -12,10 +12,13 @@ import sys
 import torch
 from torch import nn
 
-from resnet_hub import create_model, list_models
+from resnet_hub import list_models
 from resnet_hub.command import program_name
 from resnet_hub.models.base import Network
-from resnet_hub.models.flags import add_override_flags, overrides_from
+from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
+from resnet_hub.models.registry import model_config
+from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
 from training.command import (
     add_run_flags,
@@ -34,6 +37,20 @@ from training.outliers import facts as outlier_facts
 from training.outliers import load_outliers
 from training.recipes import recipe_from
 
+FIRST = (
+    "model",
+    "data",
+    "out",
+    "recipe",
+    "epochs",
+    "batch_size",
+    "lr",
+    "augment",
+    "resume",
+    "device",
+    "help",
+)
+
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(program_name("training.cifar"), description=__doc__.split("\n")[0])
@@ -41,7 +58,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"
     )
-    add_run_flags(parser, recipe="fast")
+    add_run_flags(parser, recipe="fast", first=FIRST)
     add_override_flags(parser)
     return parser.parse_args(arguments)
 
@@ -52,9 +69,15 @@ def build_model(options, train: Images) -> Network:
     overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
-    model = create_model(options.model, num_classes=len(train.classes), **overrides)
-    model.labels, model.preprocess = train.classes, measured_preprocess(train)
+    config = model_config(options.model, num_classes=len(train.classes), **overrides)
+    model = build_network(own_design(config, options.set))
+    model.labels, model.preprocess = train.classes, measured_preprocess(train, crop_mode(options))
     return model
+
+
+def crop_mode(options) -> str:
+    """What `--framing` is called in a checkpoint."""
+    return FRAMINGS[options.framing or "crop"]
 
 
 def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> None:
@@ -75,11 +98,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     size = overrides_from(options).get("input_size", (32, 32))
-    training, held_out = load_images_to_train(options, whole_image(size))
+    view = whole_image(size, crop_mode=crop_mode(options))
+    training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     recipe = sized(recipe, model)
-    outliers = load_outliers(options, recipe, whole_image(size))
+    outliers = load_outliers(options, recipe, view)
     identity = run_identity(model, training, held_out, outliers)
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers

@@ -11,7 +11,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -25,7 +25,7 @@ from resnet_hub.command import INTERRUPTED, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
-from resnet_hub.preprocess import Preprocess
+from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.augment import Feed
 from training.calibrate import FEWEST_FOR_THRESHOLD
 from training.checkpoint import TrainingError, drop, held, kept, locked
@@ -44,11 +44,12 @@ from training.engine import Stopped, Trainer, keep_freed_memory
 from training.optim import drop_paths, layer_shares
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
+from training.sections import in_sections
 from training.unknown import add_unknown_flag
 
 
-def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
-    """The flags of both trainers."""
+def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[str]) -> None:
+    """The flags of both trainers, in sections; `first` names those on top of `--help`."""
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run directory to write")
     parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
@@ -59,6 +60,12 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         "keeps the last epoch and calibrates nothing",
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
+    parser.add_argument(
+        "--framing",
+        choices=FRAMINGS,
+        help="how photos of any shape fill the input: the middle cut out, squashed, or whole between borders "
+        "(default: crop, or as --weights has it); kept in the checkpoint",
+    )
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
     add_outliers_flag(parser)
     add_unknown_flag(parser)
@@ -77,6 +84,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--sync-batch-norm", action="store_true", help="batch statistics over all GPUs")
     add_device_flags(parser)
     add_recipe_flags(parser, recipe)
+    in_sections(parser, first)
 
 
 def _count(text: str, least: int = 1) -> int:
@@ -297,7 +305,7 @@ def new_trainer(
     if recipe.layer_decay < 1:
         decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
         shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
-    chosen = ("precision", "teacher", "sync_batch_norm")
+    chosen = ("precision", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
         net,

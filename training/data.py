@@ -45,13 +45,15 @@ class DataError(Refusal):
 class ImageSet:
     """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
 
-    `images` may also be features (N, F) float32, which training takes as they are.
+    `images` may also be features (N, F) float32, which training takes as they are. `files` are theirs, where
+    each came in one.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     source: str
+    files: tuple[Path, ...] = ()
     whole: ClassVar[bool] = False
 
     def __len__(self) -> int:
@@ -64,7 +66,8 @@ class ImageSet:
 
     def subset(self, index: Tensor) -> ImageSet:
         """The images at `index`, in that order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
+        return replace(self, images=self.images[index], labels=self.labels[index], files=files)
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch of positions: the images, and the positions of those that could be read."""
@@ -85,6 +88,7 @@ class PhotoSet:
     classes: tuple[str, ...]
     source: str
     view: Preprocess
+    files: tuple[Path, ...] = ()
     whole: ClassVar[bool] = True
 
     def __len__(self) -> int:
@@ -141,9 +145,9 @@ class FolderSet:
     def subset(self, index: Tensor) -> FolderSet:
         return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
 
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `ImageSet.fetch`; worker processes read ahead, a broken file is reported and left out, so that a
-        batch may be empty."""
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead, a
+        broken file is reported and left out, so that a batch may be empty."""
         from torch.utils.data import DataLoader
 
         plan = [index.tolist() for index in batches]
@@ -153,21 +157,23 @@ class FolderSet:
             batch_sampler=plan,
             num_workers=workers,
             collate_fn=self._collated,
-            pin_memory=torch.cuda.is_available(),
             prefetch_factor=4 if workers else None,
         )
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            yield pixels, index
+            shown = [_as_tensor(image) for image in pixels] if self.whole else _pinned(pixels)
+            yield shown, torch.tensor(index, dtype=torch.long)
 
-    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
-        index = torch.tensor([i for i, image in read if not isinstance(image, str)], dtype=torch.long)
+    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Any, list[int], list[str]]:
+        # No tensors: they would cross through shared memory, of which a container has 64 MB, and numpy's
+        # arrays go through a pipe.
+        index = [i for i, image in read if not isinstance(image, str)]
         whole = [image for _, image in read if not isinstance(image, str)]
         broken = [image for _, image in read if isinstance(image, str)]
         if self.whole:
-            return [_as_tensor(image) for image in whole], index, broken
-        return _stacked(whole) if whole else torch.empty(0, *self.shape, dtype=torch.uint8), index, broken
+            return whole, index, broken
+        return _stacked(whole).numpy() if whole else np.empty((0, *self.shape), np.uint8), index, broken
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
@@ -183,10 +189,16 @@ def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray
     return f"{len(labels)} images, checksum {sum_:08x}"
 
 
-def whole_image(size: tuple[int, int], channels: int = 3) -> Preprocess:
-    """How training sees images: the short side resized to `size` (H, W), the middle cut out."""
-    half = (0.5,) * channels  # what is read here is normalised elsewhere
-    return Preprocess(input_size=(channels, *size), crop_pct=1.0, mean=half, std=half)
+def whole_image(
+    size: tuple[int, int], channels: int = 3, crop_mode: str = "center", mean: tuple[float, ...] = ()
+) -> Preprocess:
+    """How training sees images: as large as `size` (H, W) allows, framed as `crop_mode` says.
+
+    Args:
+        mean: the colour of the borders of "border"; what is read here is normalised elsewhere.
+    """
+    half = (0.5,) * channels
+    return Preprocess((channels, *size), crop_pct=1.0, crop_mode=crop_mode, mean=mean or half, std=half)
 
 
 def load_data(data: str, part: str, view: Preprocess) -> Images:
@@ -328,13 +340,14 @@ def in_memory(data: Images) -> Images:
         kept = torch.cat([index for _, index in read])
         if not len(kept):
             raise DataError(f"{data.source} holds no readable image")
-        photos = tuple(photo.clone() for some, _ in read for photo in some)
+        photos = tuple(photo for some, _ in read for photo in some)
         return PhotoSet(photos, data.labels[kept], data.classes, data.source, data.view)
     if len(data) > MOST_IN_THREADS:
         images, kept = _read_by_processes(data)
     else:
         images, kept = read_images(data.files, data.view, data.source)
-    return ImageSet(images, data.labels[kept], data.classes, data.source)
+    files = tuple(data.files[int(i)] for i in kept)
+    return ImageSet(images, data.labels[kept], data.classes, data.source, files)
 
 
 def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
@@ -381,11 +394,35 @@ def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image.copy()).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _pinned(pixels: np.ndarray) -> Tensor:
+    """In memory that a GPU reads from by itself, where there is one."""
+    tensor = torch.from_numpy(pixels)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+
+
+def with_classes(data: Images, labels: tuple[str, ...]) -> Images:
+    """The same images, with labels that count the classes in another order.
+
+    Args:
+        labels: all of the data's classes and maybe more, each once.
+
+    Raises:
+        DataError: for data with a class that is not among them.
+    """
+    if data.classes == labels:
+        return data
+    if others := [name for name in data.classes if labels.count(name) != 1]:
+        some, known = (", ".join(names[:5]) + " ..." * (len(names) > 5) for names in (others, labels))
+        raise DataError(f"{data.source} has classes that the model does not have: {some}; it has {known}")
+    place = torch.tensor([labels.index(name) for name in data.classes])
+    return replace(data, labels=place[data.labels], classes=labels)
 
 
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
@@ -407,8 +444,11 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
 
 
-def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
-    """The whole image, normalised by channel means and deviations of `most` training images or all."""
+def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
+    """The whole image, normalised by channel means and deviations of `most` training images or all; with
+    borders, which are made in the colour of the mean, that of `whole_image`."""
+    if crop_mode == "border":
+        return whole_image(data.shape[1:], data.shape[0], crop_mode)
     index = torch.arange(0, len(data), max(len(data) // most, 1))
     counts = torch.zeros(3, 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
@@ -420,6 +460,7 @@ def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
     return Preprocess(
         input_size=data.shape,
         crop_pct=1.0,
+        crop_mode=crop_mode,
         mean=tuple(round(m, 4) for m in mean.tolist()),
         std=tuple(round(s, 4) for s in std.tolist()),
     )

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from resnet_hub.command import handled
 from resnet_hub.files import write_atomically
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
-from training import checkpoint
+from training import checkpoint, metrics
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
@@ -175,13 +175,17 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
+        self.class_weights = None
+        if recipe.balance == "weights":
+            labels, classes = feed.data.labels, len(feed.data.classes)
+            self.class_weights = metrics.class_weights(labels, classes).to(device)
         self.epoch = self.step = 0
         self.seconds = 0.0  # of this epoch, over all sessions
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
         self.unread: list[Tensor] = []  # the same of the last steps, still on the device
         self.history: list[dict] = []
         self.keep = recipe.keep
-        self.best: dict = {"val_acc": -1.0, "val_loss": math.inf, "epoch": 0}
+        self.best: dict = {"epoch": 0}
         # A step cut into the same parts is the same step, whichever processes compute them.
         parts = {"accumulate": recipe.accumulate * world_size()}
         self.identity = {"recipe": asdict(recipe) | {"expects": ""} | parts, "seed": seed} | (identity or {})
@@ -311,13 +315,21 @@ class Trainer:
             # One batch of both: batch norm must not give away which is which.
             logits = self.forward(x if others is None else torch.cat([x, others]))
             logits, beside = logits[: len(x)], logits[len(x) :]
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+            loss = self._cross_entropy(logits, targets)
             if self.teacher is not None:
                 loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
             if others is not None:
                 loss = loss + self.recipe.outlier_weight * exposure.uniform_cross_entropy(beside)
         self.scaler.scale(loss / parts).backward()
         return loss.detach(), logits.detach()
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
+        smooth, weights = self.recipe.label_smoothing, self.class_weights
+        if weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=smooth)
+        # torch would divide by the sum of the batch's weights, and micro-batches would not add up to a batch.
+        each = F.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=smooth)
+        return each.mean()
 
     def _distilled(self, x: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():
@@ -390,7 +402,7 @@ class Trainer:
         }
         self.history.append(line)
         if len(held_out) and self._is_better(line):
-            scores = {name: line[name] for name in ("val_acc", "val_loss")}
+            scores = {name: value for name, value in line.items() if name.startswith("val_")}
             self.best = scores | {"epoch": self.epoch + 1}
             if self.keep == "best":
                 self.best["weights"] = {
@@ -409,22 +421,27 @@ class Trainer:
         return {
             "val_loss": self.checked("held-out loss", F.cross_entropy(logits, labels).item()),
             "val_acc": (logits.argmax(1) == labels).float().mean().item(),
+            **metrics.beside_accuracy(logits, labels),
         }
 
     def _is_better(self, line: dict) -> bool:
-        """By validation accuracy; among equals, of which few images make many, by the loss."""
-        best = self.best
-        return (line["val_acc"], -line["val_loss"]) > (best["val_acc"], -best.get("val_loss", 0.0))
+        """By the recipe's metric; among equals, of which few images make many, by the loss."""
+        key, more_is_better = metrics.CHOICES[self.recipe.metric]
+        sign = 1 if more_is_better else -1
+        ranks = [(sign * one[key], -one.get("val_loss", 0.0)) for one in (line, self.best) if key in one]
+        return len(ranks) == 1 or ranks[0] > ranks[1]
 
     def _report(self, line: dict) -> None:
-        for name in ("train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_second"):
-            if name in line:
-                self.log(name, line[name], line["epoch"] * len(self.feed.data))
+        for name in line.keys() - {"epoch", "seconds", "pflops"}:
+            self.log(name, line[name], line["epoch"] * len(self.feed.data))
+        chosen = self.recipe.metric
+        is_shown = chosen != "accuracy" and "val_acc" in line
+        by = f"{chosen} {line[metrics.CHOICES[chosen][0]]:.4f}  " if is_shown else ""
         if rank() == 0:
             held_out = f"held out {line['val_acc']:.2%}  " if "val_acc" in line else ""
             tqdm.write(
                 f"epoch {line['epoch']}/{self.recipe.epochs}  loss {line['train_loss']:.4f}  "
-                f"train {line['train_acc']:.2%}  {held_out}"
+                f"train {line['train_acc']:.2%}  {held_out}{by}"
                 f"{line['images_per_second']:.0f} images/s"
             )
 
@@ -475,9 +492,12 @@ class Trainer:
         """
         path, state = checkpoint.read(run, self.device)
         for key, value in self.identity.items():
-            if state.get(key) != value:
+            then = state.get(key)
+            if key == "recipe" and then:  # a field that is newer than the file had its default
+                then = asdict(Recipe(epochs=1)) | then
+            if then != value:
                 raise TrainingError(
-                    f"{path} was made with another {key}: {_difference(state.get(key), value)}; "
+                    f"{path} was made with another {key}: {_difference(then, value)}; "
                     "repeat the first command, or choose another --out"
                 )
         self.net.load_state_dict(state["net"])
@@ -509,7 +529,8 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
         raise ValueError(f"{asked} looks at held-out images, and --held-out 0 leaves none; give --keep last")
     if recipe.keep != "auto":
         return recipe.keep
-    return "best" if held_out >= FEWEST_TO_CHOOSE or recipe.patience else "last"
+    is_chosen = recipe.patience or recipe.metric != "accuracy"
+    return "best" if held_out >= FEWEST_TO_CHOOSE or is_chosen else "last"
 
 
 def _distributed(net: Any) -> Any:
@@ -542,8 +563,25 @@ def eval_batch(shape: tuple[int, ...]) -> int:
     return max(min(EVAL_BATCH, EVAL_PIXELS // math.prod(shape[1:])), 1)
 
 
-@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
+class Answered(NamedTuple):
+    """Logits (N, classes) float32 on the CPU of the images that could be read, their labels (N,), and their
+    positions (N,) in the data."""
+
+    logits: Tensor
+    labels: Tensor
+    index: Tensor
+
+
 def predict_logits(
+    net: nn.Module, data: Images, preprocess: Preprocess, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """The logits and labels of `predict_each`."""
+    answered = predict_each(net, data, preprocess, **options)
+    return answered.logits, answered.labels
+
+
+@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
+def predict_each(
     net: nn.Module,
     data: Images,
     preprocess: Preprocess,
@@ -551,9 +589,8 @@ def predict_logits(
     view: Callable[[Tensor], Tensor] | None = None,
     batch_size: int | None = None,
     dtype: torch.dtype | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) float32 on the CPU, of the images or of a view of them (N, C, H, W), and their
-    labels (N,).
+) -> Answered:
+    """What a network answers to the images, or to a view of them (N, C, H, W).
 
     Several processes take a share each, so that every image is counted once; one that cannot be read is
     left out.
@@ -579,4 +616,4 @@ def predict_logits(
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
     if not kept.any():
         raise DataError(f"{data.source} holds no readable image")
-    return logits[kept], data.labels[kept]
+    return Answered(logits[kept], data.labels[kept], kept.nonzero()[:, 0])

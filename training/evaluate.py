@@ -26,12 +26,13 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
-from training import checkpoint
+from resnet_hub.per_image import check_csv, write_csv
+from training import checkpoint, metrics, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
 from training.command import find_images_to_train
-from training.data import DataError, Images, in_memory, load_data
+from training.data import DataError, Images, in_memory, load_data, with_classes
 from training.distributed import rank, world_size
-from training.engine import Trainer, predict_logits, write_json
+from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
@@ -49,21 +50,28 @@ def shift(x: Tensor, pixels: int) -> Tensor:
     return F.pad(x, (1, 1, 1, 1), "reflect")[:, :, top : top + height, top : top + width]
 
 
-def measure(model, test: Images, shifts: bool = False, unknown: Sequence[UnknownSet] = ()) -> dict:
+def measure(
+    model,
+    test: Images,
+    shifts: bool = False,
+    unknown: Sequence[UnknownSet] = (),
+    answered: Answered | None = None,
+) -> dict:
     """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
 
     Args:
         shifts: measure test-time augmentation by one-pixel shifts too, which no card gives: half the weight
             on image and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
         unknown: images of other things, measured beside the test images.
+        answered: what the network says of `test`; None to compute it.
     """
-    logits, labels = predict_logits(model, test, model.preprocess)
+    logits, labels, _ = answered or predict_each(model, test, model.preprocess)
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
     right = logits.argmax(1) == labels
     classes = len(test.classes)
-    confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
-    confusion = confusion.view(classes, classes)
+    confusion = metrics.confusion_matrix(logits.argmax(1), labels, classes)
+    each = metrics.by_class(confusion)
     results: dict[str, Any] = {
         "images": len(labels),
         "top1": right.float().mean().item(),
@@ -72,7 +80,11 @@ def measure(model, test: Images, shifts: bool = False, unknown: Sequence[Unknown
         "loss": F.cross_entropy(scaled, labels).item(),
         "calibration_error": calibration_error(scaled.softmax(1), labels),
         "calibration_error_uncalibrated": calibration_error(logits.softmax(1), labels),
-        "per_class": (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist(),
+        **metrics.summary(confusion),
+        "per_class": each["recall"].tolist(),
+        "class_precision": each["precision"].tolist(),
+        "class_f1": each["f1"].tolist(),
+        "class_images": each["images"].tolist(),
         "confusion": confusion.tolist(),
     }
     if model.calibration.energy_threshold is not None:
@@ -125,16 +137,21 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     from training.plots import confusion, curves, prediction_grid
 
     run: Path = options.out
-    test, results, fitted = calibrate_and_measure(model, held_out, options)
+    test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results, "calibration": fitted}
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     facts["seconds"] += facts.get("feature_seconds", 0.0)
-    some = _some_predictions(model, test)
+    some = {
+        "predictions": predictions.picture(test, answered, predictions.spread(answered)),
+        "top_losses": predictions.picture(test, answered, predictions.worst(model, answered)),
+    }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
-        curves(trainer.history).savefig(run / "curves.png", dpi=110)
+        curves(trainer.history, bool(trainer.recipe.augment)).savefig(run / "curves.png", dpi=110)
         confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
-        prediction_grid(*some).savefig(run / "predictions.png", dpi=110)
+        for name, shown in some.items():
+            prediction_grid(*shown).savefig(run / f"{name}.png", dpi=110)
+        write_csv(run / "predictions.csv", predictions.answers(model, test, answered, Path(options.data)))
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
@@ -143,15 +160,16 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
 
 
-def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, dict, dict]:
-    """Fit the calibration on the validation set: the test images, what `measure` returns, how it fits."""
+def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Answered, dict, dict]:
+    """Fit the calibration on the validation set: the test images, the answers, what `measure` returns, and
+    what a card says of the fit."""
     model.eval()
     model.calibration, fitted = calibrate(model, held_out)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
-    results = measure(model, test, unknown=options.unknown)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
+    answered = predict_each(model, test, model.preprocess)
+    results = measure(model, test, unknown=options.unknown, answered=answered)
     model.calibration = measured_calibration(model, results)
-    return test, results, fitted
+    return test, answered, results, fitted
 
 
 def write_again(model, options) -> None:
@@ -167,23 +185,11 @@ def write_again(model, options) -> None:
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    _, facts["results"], facts["calibration"] = calibrate_and_measure(model, in_memory(held_out), options)
+    held_out = in_memory(with_classes(held_out, model.labels))
+    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
-
-
-def _some_predictions(model, test: Images, count: int = 32) -> tuple[list, list[str], list[str]]:
-    """(images (H, W, 3) uint8, true labels, predicted labels) of images spread over the test part."""
-    index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
-    some = test.subset(index)
-    logits, labels = predict_logits(model, some, model.preprocess)
-    images = [
-        pixels.permute(1, 2, 0).numpy()
-        for batch, _ in some.fetch([torch.arange(len(some))])
-        for pixels in batch
-    ]
-    return images, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -238,6 +244,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
     )
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write the answer to each image, worst first"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--write",
@@ -254,14 +263,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
+    check_csv(options.csv)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:
         write_again(model, options)
         return 0
     card = model_card(model)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
-    results = measure(model, test, shifts=options.tta, unknown=options.unknown)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
+    answered = predict_each(model, test, model.preprocess)
+    results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
+    if options.csv:
+        write_csv(options.csv, predictions.answers(model, test, answered, Path(options.data)))
     differences = card_differences(model, card, results)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
@@ -280,16 +292,6 @@ def evaluate(options: argparse.Namespace) -> int:
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
-
-
-def check_classes(model, test: Images) -> None:
-    """Refuse data whose classes are not the model's.
-
-    Raises:
-        DataError: naming both.
-    """
-    if test.classes != model.labels:
-        raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
 
 
 def model_card(model) -> str:

@@ -132,7 +132,7 @@ def positions(
 
 def outlier_feed(outliers: Images, feed: Feed) -> Feed:
     """The outliers as `feed` shows its own images, but not mixed: they have no labels to mix."""
-    recipe = replace(feed.recipe, mixup=0.0, cutmix=0.0)
+    recipe = replace(feed.recipe, mixup=0.0, cutmix=0.0, balance="none")
     return Feed(outliers, feed.preprocess, recipe, feed.seed + 1, feed.device)
 
 

@@ -29,8 +29,8 @@ from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
 from resnet_hub.hub.load import is_half
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
-from training.data import load_data
-from training.evaluate import TOLERANCE, card_differences, check_classes, measure
+from training.data import load_data, with_classes
+from training.evaluate import TOLERANCE, card_differences, measure
 
 ROOT = Path(__file__).parents[1]
 FACTS_FILE = "run.json"
@@ -97,8 +97,7 @@ def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
     refuse_differences(f"the card and {FACTS_FILE} of {run}", card_differences(model, card, facts["results"]))
     if data is None:
         return
-    test = load_data(data, "test", model.preprocess)
-    check_classes(model, test)
+    test = with_classes(load_data(data, "test", model.preprocess), model.labels)
     found = card_differences(model, render_card(model, facts, load_from=run.name), measure(model, test))
     refuse_differences(f"{FACTS_FILE} of {run} and what was measured on {data}", found)
 

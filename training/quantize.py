@@ -24,9 +24,8 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.interop.onnx import export_onnx
 from resnet_hub.models.base import Network
-from training.data import Images, find_data, in_memory, normalise
+from training.data import Images, find_data, in_memory, normalise, with_classes
 from training.engine import TrainingError, write_json
-from training.evaluate import check_classes
 
 CALIBRATED_ON = 512  # training images
 CPU = torch.device("cpu")
@@ -136,7 +135,7 @@ def quantize_and_compare(options: argparse.Namespace) -> dict[str, dict[str, flo
     """
     model = from_pretrained(options.checkpoint)
     train, test = (find_data(options.data, part, model.preprocess) for part in ("train", "test"))
-    check_classes(model, test)
+    test = with_classes(test, model.labels)
     with TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from resnet_hub.lab.fine_tuning import HEAD_RATE
+from training.metrics import BALANCES, CHOICES
 
 OPTIMIZERS = ("muon", "sgd", "adam", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "step", "constant")
@@ -63,6 +65,10 @@ class Recipe:
     outlier_jpeg: int = option(
         0, "JPEG quality the outliers are encoded with at the training size; 0 for none"
     )
+    balance: str = option(
+        "none", "classes of unlike size count alike, by weights in the loss or by drawing images", BALANCES
+    )
+    metric: str = option("accuracy", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
     ema: float = option(0.0, "decay a step of the averaged weights that are evaluated and kept; 0 for none")
     ema_warmup: bool = option(False, "let the average begin with a small decay: (1 + steps) / (10 + steps)")
     keep: str = option(
@@ -77,7 +83,7 @@ class Recipe:
     layer_decay: float = option(
         1.0, "factor on the rate for each block further from the classifier; 1 for none"
     )
-    patience: int = option(0, "stop after so many epochs without a better held-out accuracy; 0 for never")
+    patience: int = option(0, "stop after so many epochs without a better --metric; 0 for never")
     expects: str = ""
 
     def __post_init__(self) -> None:
@@ -123,23 +129,28 @@ def options() -> list:
 
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """`--recipe`, and a flag for each field that replaces the recipe's value."""
-    said = "; ".join(f"{name} = {as_flags(recipe)}: {recipe.expects}" for name, recipe in RECIPES.items())
-    words = f"default: {default}. What each is, and what it is expected to reach: {said}".replace("%", "%%")
-    parser.add_argument("--recipe", choices=RECIPES, default=default, help=words)
-    group = parser.add_argument_group("instead of what the recipe says")
+    fitting = {n: r for n, r in RECIPES.items() if n.startswith("transfer") == default.startswith("transfer")}
+    words = f"{', '.join(fitting)}; what each is stands at the end (default: {default})"
+    parser.add_argument("--recipe", choices=RECIPES, default=default, metavar="NAME", help=words)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    said = [
+        textwrap.fill(text, 79, initial_indent=indent, subsequent_indent="    ", break_on_hyphens=False)
+        for name, recipe in fitting.items()
+        for text, indent in ((f"{name}: {as_flags(recipe)}", "  "), (f"expected: {recipe.expects}", "    "))
+    ]
+    parser.epilog = "\n".join(["recipes:", *said]).replace("%", "%%")
     for each in options():
         words, choices = each.metadata["help"], each.metadata["choices"]
         if each.type == "bool":
-            group.add_argument(
+            parser.add_argument(
                 flag(each.name), action=argparse.BooleanOptionalAction, default=None, help=words
             )
         elif each.type.startswith("tuple"):
             help_ = f"{words}: none, or any of {', '.join(choices)}" if choices else f"{words}; none for all"
-            group.add_argument(flag(each.name), type=_names, metavar="A,B,...", help=help_)
+            parser.add_argument(flag(each.name), type=_names, metavar="A,B,...", help=help_)
         else:
             kind = {"int": int, "float": float, "str": str}[each.type]
-            default = "" if each.default is MISSING else f" (where a recipe says nothing: {each.default})"
-            group.add_argument(flag(each.name), type=kind, choices=choices or None, help=words + default)
+            parser.add_argument(flag(each.name), type=kind, choices=choices or None, help=words)
 
 
 def recipe_from(given: argparse.Namespace) -> Recipe:
@@ -273,7 +284,8 @@ RECIPES = {
         low_res_until=8 / 18,
         augment=("crop", "flip", "cutout"),
         expects="resnet8_wide_cifar, 49,000 JPEG re-encoded CIFAR-10 images, three seeds: 90.4, 90.9, 90.6 % "
-        "test top-1, 91.4, 91.4, 91.3 % with flip test-time augmentation; 1.13 PFLOPs",
+        "test top-1, 91.4, 91.4, 91.3 % with flip test-time augmentation; 1.13 PFLOPs "
+        "(training/results/frontier.md)",
     ),
     "hour": replace(
         SHORT,

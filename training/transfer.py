@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
-from resnet_hub.command import program_name
+from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import parse_size
-from resnet_hub.preprocess import Preprocess
+from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.command import (
     add_run_flags,
     class_counts,
@@ -37,12 +38,14 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import FolderSet, ImageSet, in_memory, normalise, whole_image
+from training.data import FolderSet, ImageSet, in_memory, normalise, whole_image, with_classes
 from training.distributed import rank
 from training.evaluate import finish_run
 from training.features import stored_features
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from, refuse_idle
+
+FIRST = ("weights", "data", "out", "mode", "input", "framing", "epochs", "lr", "augment", "resume", "help")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -64,9 +67,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--rate",
         action="append",
+        nargs="?",
+        const="",
         metavar="PATTERN=SHARE",
-        help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze; "
-        "may be repeated, the first match counts",
+        help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze "
+        "(a ResNet's layers are conv1 bn1 layer1 ... layer4 fc); may be repeated, the "
+        "first match counts; without a value it lists the layers of --weights",
     )
     parser.add_argument(
         "--keep-head",
@@ -75,7 +81,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "class of the data)",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
-    add_run_flags(parser, recipe="transfer")
+    add_run_flags(parser, recipe="transfer", first=FIRST)
     return parser.parse_args(arguments)
 
 
@@ -136,25 +142,36 @@ def _from_torchvision(name: str) -> Network:
 
 
 def with_new_head(
-    pretrained: Network, classes: tuple[str, ...], changes: dict, keep: bool = False
+    pretrained: Network,
+    classes: tuple[str, ...],
+    changes: dict,
+    framing: str | None = None,
+    keep: bool | None = None,
 ) -> Network:
-    """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them."""
+    """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them; by
+    default where these are its classes, in its order."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     model = build_network(config)
     head = model.classifier_name
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
-    if keep:
+    if pretrained.labels == classes if keep is None else keep:
         ours, theirs = (net.get_submodule(head) for net in (model, pretrained))
         rows = torch.tensor([pretrained.labels.index(name) for name in classes])
         ours.load_state_dict({name: value[rows] for name, value in theirs.state_dict().items()})
     model.labels = classes
-    # Images are trained and measured on as `Preprocess` crops them by default, all of the short side.
-    seen = pretrained.preprocess
-    size = (config.in_chans, *config.input_size)
-    model.preprocess = Preprocess(input_size=size, crop_pct=1.0, mean=seen.mean, std=seen.std)
+    # Images are trained and measured on whole, as far as their shape allows.
+    view = framed(pretrained, config.input_size, framing)
+    model.preprocess = replace(view, std=pretrained.preprocess.std)
     return model
+
+
+def framed(pretrained: Network, size: tuple[int, int], framing: str | None) -> Preprocess:
+    """How images are read to train on; without `--framing` as the pretrained network frames them."""
+    seen = pretrained.preprocess
+    mode = FRAMINGS[framing] if framing else seen.crop_mode
+    return whole_image(size, pretrained.config.in_chans, mode, seen.mean)
 
 
 def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
@@ -244,7 +261,7 @@ def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Netwo
         changes["drop_rate"] = options.drop_rate
     keep = keeps_head(options.keep_head, pretrained, classes)
     torch.manual_seed(options.seed)
-    return with_new_head(pretrained, classes, changes, keep)
+    return with_new_head(pretrained, classes, changes, options.framing, keep)
 
 
 ON_IMAGES = (
@@ -289,7 +306,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
-    found, held_out = find_to_train(options, whole_image(size, pretrained.config.in_chans))
+    found, held_out = find_to_train(options, framed(pretrained, size, options.framing))
+    if knows_all(pretrained, found.classes):
+        found, held_out = (with_classes(data, pretrained.labels) for data in (found, held_out))
     model = build_model(options, pretrained, found.classes).to(device)
     mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
@@ -297,6 +316,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     is_head = is_head and not options.teacher
     # Random crops are cut from the whole photo, not from the middle that the network sees of it.
     is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
+    is_whole = is_whole and model.preprocess.crop_mode == "center"
     training = in_memory(replace(found, whole=True) if is_whole else found)
     held_out = in_memory(held_out)
     facts: dict[str, Any] = {
@@ -339,6 +359,21 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     return trainer, kept_out, cost
 
 
+def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:
+    """Whether the network's classes are these, in whatever order."""
+    return sorted(pretrained.labels) == sorted(classes)
+
+
+def list_layers(model: Network) -> None:
+    """Print what `--rate` can name: each layer, its parameters, and how the modes let it learn."""
+    head = model.classifier_name or ""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        counts[name.partition(".")[0]] += parameter.numel()
+    print("\n".join(f"{name:12} {count:>12,} parameters" for name, count in counts.items()))
+    print(f"--rate {next(iter(counts))}=0 freezes the first of them; {head} is made anew for the classes")
+
+
 def base_model(pretrained: Network, weights: str) -> str | None:
     """What the card calls the source: a directory by its whole path, which is not taken for a repository."""
     return str(Path(weights).resolve()) if pretrained.revision == "local" else pretrained.source
@@ -350,7 +385,10 @@ def forward_flops(model: Network) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_training("training.transfer", train, parse_arguments(arguments), arguments)
+    options = parse_arguments(arguments)
+    if "" in (options.rate or ()):
+        return run_command("training.transfer", lambda: list_layers(load_weights(options.weights)))
+    return run_training("training.transfer", train, options, arguments)
 
 
 if __name__ == "__main__":

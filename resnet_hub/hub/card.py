@@ -41,9 +41,13 @@ MODES = {
     "given": "learning rates set layer by layer",
 }
 KEPT = {
-    "best": "best validation accuracy",
+    "best": "best validation {metric}",
     "last": "the last one, whatever the {held_out} validation images say",
     "ema": "averaged over the end of the run",
+}
+BALANCES = {
+    "weights": ", each class weighted by the inverse of its number of images",
+    "sampler": ", each class drawn as often as any other",
 }
 AUGMENTATIONS = {
     "crop": "random crop after reflecting {crop_padding} pixels at the border (at 32x32)",
@@ -112,7 +116,7 @@ def _network_context(model, load_from: str) -> dict[str, Any]:
 
 def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """What the template needs to know of a run; its figures come as tables."""
-    recipe = run["recipe"]
+    recipe, kept = run["recipe"], run.get("keep", "best")
     return {
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
@@ -125,10 +129,10 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "loss_words": _loss_words(recipe, base_words(run.get("teacher"))),
         "augmentation_words": _augmentation_words(recipe),
         "seconds_words": _seconds_words(run),
-        "kept_words": KEPT[run.get("keep", "best")].format(held_out=run["held_out_images"]),
-        "choices": " ".join(
-            ["the epoch,"] * (run.get("keep", "best") == "best") + ["the temperature, the thresholds"]
+        "kept_words": KEPT[kept].format(
+            metric=recipe.get("metric", "accuracy").replace("_", " "), held_out=run["held_out_images"]
         ),
+        "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
         "calibration_words": _calibration_words(run),
         "alarm_words": _alarm_words(run.get("calibration") or {}),
     }
@@ -337,6 +341,7 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
 def _loss_words(recipe: dict[str, Any], teacher: str | None) -> str:
     taught = f"half cross entropy, half distillation from {teacher} (arXiv 1503.02531)"
     words = taught if teacher else "cross entropy"
+    words += BALANCES.get(recipe.get("balance", "none"), "")
     if recipe.get("label_smoothing"):
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):

@@ -68,9 +68,8 @@ def share_of_each(names: Iterable[str], rates: Rates) -> dict[str, float]:
         shares[name] = share
         idle.discard(pattern)
     if idle:
-        raise Refusal(
-            f"patterns {sorted(idle)} decide for no parameter; it begins with {', '.join(list(shares)[:4])}"
-        )
+        layers = dict.fromkeys(name.partition(".")[0] for name in shares)
+        raise Refusal(f"patterns {sorted(idle)} decide for no parameter; the layers are {', '.join(layers)}")
     return shares
 
 
