@@ -99,6 +99,8 @@ def run_training(
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):  # torchrun --max-restarts started it again
+        options.resume = True
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"
     return run_command(program, lambda: start_or_resume(train, options))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from inspect import signature
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -534,7 +535,12 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
 
 
 def _distributed(net: Any) -> Any:
-    return DistributedDataParallel(net, broadcast_buffers=False) if world_size() > 1 else net
+    if world_size() == 1:
+        return net
+    # What torch 2.13 calls it; the older name warns there.
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    name = new if new in signature(DistributedDataParallel.__init__).parameters else old
+    return DistributedDataParallel(net, **{name: False})
 
 
 def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:

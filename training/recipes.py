@@ -138,7 +138,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
         for name, recipe in fitting.items()
         for text, indent in ((f"{name}: {as_flags(recipe)}", "  "), (f"expected: {recipe.expects}", "    "))
     ]
-    parser.epilog = "\n".join(["recipes:", *said]).replace("%", "%%")
+    parser.epilog = "\n".join(["recipes:", *said])
     for each in options():
         words, choices = each.metadata["help"], each.metadata["choices"]
         if each.type == "bool":
