@@ -27,6 +27,7 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "study": ("training.study", "run a comparison and record its table and curves"),
     "quantize": ("training.quantize", "make an int8 version and measure it"),
     "bench": ("training.bench", "measure the training speed"),
+    "gpu": ("training.gpu", "measure training on a GPU and check its promises there"),
     "scale": ("training.scale", "compute what an ImageNet-scale run takes"),
     "bench-app": ("resnet_hub.ui.bench", "measure the app's start-up and event times"),
 }

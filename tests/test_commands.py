@@ -41,6 +41,7 @@ BAD_INPUT = {
     "training.bench": ["resnet49"],
     "training.cifar": ["resnet20_cifar", "--data", "/no/such/folder", "--out", "{folder}/run"],
     "training.evaluate": ["no_such_model", "--data", "/no/such/folder"],
+    "training.gpu": ["resnet49"],
     "training.publish": ["/no/such/run", "--repo-id", "owner/name", "--dry-run"],
     "training.quantize": ["no_such_model", "--data", "/no/such/folder"],
     "training.scale": ["resnet49"],

@@ -12,10 +12,12 @@ import sys
 import torch
 from torch import nn
 
-from resnet_hub import create_model, list_models
+from resnet_hub import list_models
 from resnet_hub.command import program_name, run_command
 from resnet_hub.models.base import Network
-from resnet_hub.models.flags import add_override_flags, overrides_from
+from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
+from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
 from training.command import (
@@ -75,7 +77,8 @@ def build_model(options, train: Images) -> Network:
     overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": train.shape[0]}
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
-    model = create_model(options.model, num_classes=len(train.classes), **overrides)
+    config = model_config(options.model, num_classes=len(train.classes), **overrides)
+    model = build_network(own_design(config, options.set))
     model.labels, model.preprocess = train.classes, measured_preprocess(train, crop_mode(options))
     return model
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -28,9 +29,11 @@ from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training import hub_data, multilabel, tracking
 from training.augment import Feed
+from training.calibrate import FEWEST_FOR_THRESHOLD
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
     DataError,
+    FolderSet,
     Images,
     check_parts,
     find_data,
@@ -43,6 +46,7 @@ from training.distributed import any_process, first_on_machine, process_group, r
 from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of
+from training.optim import drop_paths, layer_shares
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 from training.unknown import add_unknown_flag
@@ -54,7 +58,10 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
-        "--held-out", type=int, help="training images kept for choices (default: a tenth, 5,000 at most)"
+        "--held-out",
+        type=int,
+        help="training images kept for choices (default: a tenth, 5,000 at most); 0 trains on all of them, "
+        "keeps the last epoch and calibrates nothing",
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
     add_labels_flag(parser)
@@ -76,6 +83,13 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
+    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
+    parser.add_argument(
+        "--workers", type=partial(_count, least=0), help="processes that read files (default: a core less)"
+    )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits on CUDA too, by slower kernels"
+    )
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
     for package in ("trackio", "wandb"):
@@ -86,12 +100,20 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_recipe_flags(parser, recipe)
 
 
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; give {least} or more")
+    return int(text)
+
+
 def run_training(
     program: str, train: Callable[[argparse.Namespace, torch.device], None], options, arguments
 ) -> int:
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):  # torchrun --max-restarts started it again
+        options.resume = True
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"
     return run_command(program, lambda: start_or_resume(train, options))
@@ -115,10 +137,11 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     """
     try:
         with process_group(pick_device(options.device)) as device:
+            tracking.check(options)
             options.hub_dataset = hub_data.dataset_id(options.data)
             options.data_name = options.data_name or options.hub_dataset
             options.data = data_source(options.data, options.labels)
-            use_fast_kernels(device)
+            choose_kernels(device, options.deterministic)
             train(options, device)
     except Stopped:
         if rank() == 0:
@@ -133,11 +156,15 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     return 0
 
 
-def use_fast_kernels(device: torch.device) -> None:
-    """On CUDA: TF32 for what autocast leaves in float32, and the fastest convolution found by trying."""
+def choose_kernels(device: torch.device, deterministic: bool) -> None:
+    """On CUDA: TF32 for what autocast leaves in float32 and the fastest convolution found by trying, or none
+    of it and only kernels that give the same bits every time."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("highest" if deterministic else "high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def is_finished(run: Path, resume: bool) -> bool:
@@ -163,15 +190,28 @@ def load_images_to_train(options, view: Preprocess):
     """(training, validation) images as `view` cuts them; the test part, needed at the end, is looked for now.
 
     Raises:
-        DataError: when something is missing.
+        DataError: when something is missing, or what is asked for needs more held-out images.
     """
+    train, held_out = find_to_train(options, view)
+    return in_memory(train), in_memory(held_out)
+
+
+def find_to_train(options, view: Preprocess):
+    """As `load_images_to_train`, not yet read."""
     check_parts(options.data)
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
-    train, held_out = in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
-    counts = multilabel.counts(train.labels, len(train.classes))
-    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
-        raise DataError(f"{options.data}: no image of {listed(missing)} is left to train on")
-    return train, held_out
+    if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
+        raise DataError(
+            f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
+            f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
+        )
+    train = some_of(train, options.train_images, options.seed)
+    return tuple(read_by(options.workers, data) for data in (train, held_out))
+
+
+def read_by(workers: int | None, data: Images) -> Images:
+    """The images, read by so many processes."""
+    return replace(data, workers=workers) if isinstance(data, FolderSet) else data
 
 
 def data_source(data: str, labels: Path | None) -> str | LabelTable:
@@ -236,8 +276,14 @@ def some_of(train: Images, count: int | None, seed: int) -> Images:
 
 
 def class_counts(train) -> dict[str, int]:
-    """Training images of each class; said aloud where they are out of balance."""
+    """Training images of each class; said aloud where they are out of balance.
+
+    Raises:
+        DataError: when a class has none that can be read.
+    """
     counts = multilabel.counts(train.labels, len(train.classes)).tolist()
+    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
+        raise DataError(f"{train.source}: no image of {listed(missing)} is left to train on")
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
         shown = listed((f"{name} {count:,}" for name, count in by_class.items()), 12)
@@ -309,7 +355,11 @@ def new_trainer(
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    options.trackers = tracking.trackers(options)
+    if recipe.drop_path:
+        drop_paths(net, recipe.drop_path)
+    if recipe.layer_decay < 1:
+        decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
+        shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
     chosen = ("precision", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
@@ -323,9 +373,9 @@ def new_trainer(
         shares=shares,
         teacher=load_teacher(options, data.classes, preprocess, device),
         compiled=options.compile,
+        eval_batch=options.eval_batch,
         save_every=options.save_every,
         identity=identity,
-        log=tracking.to_all(options.trackers),
     )
 
 
@@ -353,15 +403,13 @@ def load_teacher(
 
 
 def fit(trainer: Trainer, held_out, options) -> None:
-    """Train from the start or from the checkpoint, until the best weights are in the network."""
+    """Train from the start or from the checkpoint, until the weights to keep are in the network."""
     is_here = bool(held(options.out))
     (is_anywhere,) = any_process([is_here], trainer.device)
     if is_here != is_anywhere:
         raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
     if is_here:
         trainer.load(options.out)
-    try:
+    with tracking.tracked(options) as trainer.log:
         trainer.fit(held_out, options.out)
-    finally:
-        tracking.finish(options.trackers)
-    trainer.restore_best()
+    trainer.restore_kept()

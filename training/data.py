@@ -13,17 +13,19 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import listed
-from resnet_hub.preprocess import ImageError, Preprocess
+from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import local_rank, wait
 from training.layout import DataError, check_layout, find_classes, is_test, parts_of
 from training.multilabel import is_multi, strata
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
+WHOLE_SIDE = 1.5  # short side of a whole photo over that of the crops, which are small parts of it
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class ImageSet:
     classes: tuple[str, ...]
     source: str
     files: tuple[Path, ...] = ()
+    whole: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,14 +80,57 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class PhotoSet:
+    """Whole photos in memory, uint8 (3, h, w) each of its own size, from which crops of `view`'s are cut."""
+
+    photos: tuple[Tensor, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+    view: Preprocess
+    files: tuple[Path, ...] = ()
+    whole: ClassVar[bool] = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(3, H, W) of the crops"""
+        return self.view.input_size
+
+    def subset(self, index: Tensor) -> PhotoSet:
+        """As `ImageSet.subset`."""
+        photos = tuple(self.photos[i] for i in index.tolist())
+        return replace(self, photos=photos, labels=self.labels[index])
+
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, the photos as a list."""
+        for index in batches:
+            yield [self.photos[i] for i in index.tolist()], index
+
+    def fingerprint(self) -> str:
+        """As `ImageSet.fingerprint`."""
+        sums = [zlib.crc32(photo.numpy()) for photo in self.photos]
+        return _checksum(self.classes, self.labels, repr(sums).encode())
+
+
+@dataclass(frozen=True)
 class FolderSet:
-    """Images that stay in their files, resized and cropped as `view` says when read."""
+    """Images that stay in their files, resized and cropped as `view` says when read.
+
+    Args:
+        whole: they are read whole, with a short side `WHOLE_SIDE` times that of `view`, or their own.
+        workers: processes that read; None for all cores but one.
+    """
 
     files: tuple[Path, ...]
     labels: Tensor
     classes: tuple[str, ...]
     source: str
     view: Preprocess
+    whole: bool = False
+    workers: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,30 +140,39 @@ class FolderSet:
         return self.view.input_size
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
-        return index, _read(self.files[index], self.view)
+        return index, _read(self.files[index], self.view, self.whole)
 
     def subset(self, index: Tensor) -> FolderSet:
         return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
 
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `ImageSet.fetch`; worker processes read ahead, a broken file is reported and left out, so that a
-        batch may be empty."""
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead, a
+        broken file is reported and left out, so that a batch may be empty."""
         from torch.utils.data import DataLoader
 
         plan = [index.tolist() for index in batches]
-        workers = max((os.cpu_count() or 2) - 1, 1)
-        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=self._collated)
+        workers = max((os.cpu_count() or 2) - 1, 1) if self.workers is None else self.workers
+        loader = DataLoader(
+            self,
+            batch_sampler=plan,
+            num_workers=workers,
+            collate_fn=self._collated,
+            prefetch_factor=4 if workers else None,
+        )
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            yield torch.from_numpy(pixels), torch.tensor(index, dtype=torch.long)
+            shown = [_as_tensor(image) for image in pixels] if self.whole else _pinned(pixels)
+            yield shown, torch.tensor(index, dtype=torch.long)
 
-    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[np.ndarray, list[int], list[str]]:
+    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Any, list[int], list[str]]:
         # No tensors: they would cross through shared memory, of which a container has 64 MB, and numpy's
         # arrays go through a pipe.
         index = [i for i, image in read if not isinstance(image, str)]
         whole = [image for _, image in read if not isinstance(image, str)]
         broken = [image for _, image in read if isinstance(image, str)]
+        if self.whole:
+            return whole, index, broken
         return _stacked(whole).numpy() if whole else np.empty((0, *self.shape), np.uint8), index, broken
 
     def fingerprint(self) -> str:
@@ -125,7 +181,7 @@ class FolderSet:
         return _checksum(self.classes, self.labels, names.encode(errors="surrogateescape"))
 
 
-Images = ImageSet | FolderSet
+Images = ImageSet | PhotoSet | FolderSet
 
 
 def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
@@ -154,9 +210,9 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
-        data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
-            class folders, of which one file in seven, by its name's checksum, is the test part; or images
-            that a table labels.
+        data: "cifar10" (torchvision downloads it, unless a folder here has that name), a folder with train/
+            and test/ (or val/), or a folder of class folders, of which one file in seven, by its name's
+            checksum, is the test part; or images that a table labels.
         view: what is resized and cropped; a network is measured with its own.
 
     Raises:
@@ -164,7 +220,7 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """
     if not isinstance(data, str):
         return data.images(part, view)
-    if data == "cifar10":
+    if is_cifar10(data):
         _, height, width = view.input_size
         if (height, width) != (32, 32):
             raise DataError(f"cifar10 has 32x32 images, not {height}x{width}; give them in a folder")
@@ -181,6 +237,20 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     return find_images(root if root.is_dir() else root / part, view, part)
 
 
+def is_cifar10(data: str) -> bool:
+    """Whether torchvision's CIFAR-10 is meant; a folder of that name here comes first, which is said."""
+    is_here = data == "cifar10" and Path(data).is_dir()
+    if is_here:
+        _say_once(f"--data cifar10 is the folder {Path(data).resolve()}, not torchvision's data set")
+    return data == "cifar10" and not is_here
+
+
+@cache
+def _say_once(message: str) -> None:
+    if local_rank() == 0:
+        print(message)
+
+
 def check_parts(data: str | LabelTable) -> None:
     """Notice before training what would be missed after it, as `check_layout` does."""
     if not isinstance(data, str):
@@ -191,7 +261,7 @@ def check_parts(data: str | LabelTable) -> None:
 
 def is_folder(data: str) -> bool:
     """Whether `data` names a folder that is laid out by parts or classes, not a data set of its own form."""
-    return data != "cifar10" and not is_tiny_imagenet(Path(data))
+    return not is_cifar10(data) and not is_tiny_imagenet(Path(data))
 
 
 def _torchvision_cifar10(part: str) -> ImageSet:
@@ -240,8 +310,20 @@ def in_memory(data: Images) -> Images:
     Raises:
         DataError: when there is no readable image.
     """
-    if isinstance(data, ImageSet) or len(data) * math.prod(data.shape) > IN_MEMORY_BYTES:
+    if not isinstance(data, FolderSet) or not len(data):
         return data
+    # Whole photos are half as long again as high, more or less.
+    pixels = math.prod(data.shape) * (1.5 * WHOLE_SIDE**2 if data.whole else 1)
+    if len(data) * pixels > IN_MEMORY_BYTES:
+        return data
+    if data.whole:
+        batches = torch.arange(len(data)).split(25)
+        read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+        kept = torch.cat([index for _, index in read])
+        if not len(kept):
+            raise DataError(f"{data.source} holds no readable image")
+        photos = tuple(photo for some, _ in read for photo in some)
+        return PhotoSet(photos, data.labels[kept], data.classes, data.source, data.view)
     if len(data) > MOST_IN_THREADS:
         images, kept = _read_by_processes(data)
     else:
@@ -270,12 +352,33 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
     return _stacked([images[i] for i in kept]), kept
 
 
-def _read(file: Path, view: Preprocess) -> np.ndarray | str:
+def _read(file: Path, view: Preprocess, whole: bool = False) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
+        if whole:
+            return np.atleast_3d(np.asarray(load_image(file, then=partial(_whole, view=view))))
         return np.atleast_3d(np.asarray(view.load(file)))
     except ImageError as error:
         return f"left out {file}: {error}"
+
+
+def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
+    """All of the image, with a short side of `WHOLE_SIDE` times the view's, never enlarged."""
+    channels, height, width = view.input_size
+    scale = min(WHOLE_SIDE * max(height, width) / min(image.size), 1.0)
+    size = [max(round(side * scale), 1) for side in image.size]
+    how = Image.Resampling[view.interpolation.upper()]
+    return image.convert("L" if channels == 1 else "RGB").resize(size, how)
+
+
+def _as_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _pinned(pixels: np.ndarray) -> Tensor:
+    """In memory that a GPU reads from by itself, where there is one."""
+    tensor = torch.from_numpy(pixels)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
@@ -315,12 +418,12 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     """(training, held-out) indices; the held-out part takes each class in proportion.
 
     Args:
-        held_out: how many; None means a tenth, 5,000 at most.
+        held_out: how many, 0 for none; None means a tenth, 5,000 at most.
     """
     if held_out is None:
         held_out = min(max(len(labels) // 10, 1), 5000)
-    if not 0 < held_out < len(labels):
-        raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 1 to {len(labels) - 1}")
+    if not 0 <= held_out < len(labels):
+        raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 0 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     labels = strata(labels)
     by_class = order[torch.argsort(labels[order], stable=True)]
@@ -373,5 +476,5 @@ def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> T
         return images.to(device)
     mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255
     std = torch.tensor(preprocess.std, device=device).view(1, -1, 1, 1) * 255
-    pixels = images.to(device, torch.float32).sub_(mean).div_(std)
+    pixels = images.to(device).to(torch.float32).sub_(mean).div_(std)  # bytes travel, not floats
     return pixels.contiguous(memory_format=torch.channels_last)

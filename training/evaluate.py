@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -35,79 +35,16 @@ from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, metrics, multilabel, predictions
+from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
 from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
 from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.label_table import LabelTable
 from training.layout import parts_of
-from training.multilabel import class_thresholds, is_multi
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
-FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
-FIRM_RIGHT = 0.9  # share of firm answers to the validation images that is right
-LEAST_FIRM = 0.5  # below it another class may be as probable
-HOTTEST = 20.0
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
-
-
-def fit_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_entropy) -> float:
-    """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599).
-
-    At most `HOTTEST`, at least its inverse: logits that know nothing would want an endless one, a few that
-    are all right none at all.
-    """
-    bent = torch.zeros((), requires_grad=True)  # -inf to inf, for 1 / HOTTEST to HOTTEST
-    optimizer = torch.optim.LBFGS([bent], max_iter=50, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = cost(logits / HOTTEST ** bent.tanh(), labels)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return HOTTEST ** bent.tanh().item()
-
-
-def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error: |confidence - accuracy| in bins of confidence, weighted by count."""
-    confidence, predicted = probabilities.max(1)
-    correct = (predicted == labels).float()
-    which = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins).index_add_(0, which, confidence - correct)
-    return (gaps.abs().sum() / len(labels)).item()
-
-
-def calibrate(model, held_out: Images) -> Calibration:
-    """Temperature and unfamiliarity threshold from held-out images alone."""
-    logits, labels = predict_logits(model, held_out, model.preprocess)
-    if is_multi(labels):
-        temperature = fit_temperature(logits, labels, F.binary_cross_entropy_with_logits)
-        shares = (logits / temperature).sigmoid()
-        return Calibration(round(temperature, 4), class_thresholds=class_thresholds(shares, labels))
-    energy = logits.logsumexp(1)
-    threshold = round(energy.quantile(1 - FAMILIAR_SHARE).item(), 4)
-    temperature = round(fit_temperature(logits, labels), 4)
-    familiar = energy >= threshold
-    share, predicted = (logits / temperature).softmax(1).max(1)
-    firm = firm_threshold(share[familiar], (predicted == labels)[familiar])
-    return Calibration(temperature=temperature, energy_threshold=threshold, firm_threshold=firm)
-
-
-def firm_threshold(share: Tensor, right: Tensor) -> float | None:
-    """The lowest top probability, `LEAST_FIRM` at least, from which answers are right often enough.
-
-    Args:
-        share, right: (N,) top probability of each validation image that is familiar, and whether it is right.
-
-    Returns:
-        None where no threshold makes `FIRM_RIGHT` of the answers right.
-    """
-    order = share.argsort(descending=True)
-    right_so_far = right[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
-    good = (right_so_far >= FIRM_RIGHT).nonzero()
-    return round(max(share[order[good[-1]]].item(), LEAST_FIRM), 4) if len(good) else None
 
 
 def mirror(x: Tensor) -> Tensor:
@@ -149,7 +86,7 @@ def measure(
     results: dict[str, Any] = {
         "images": len(labels),
         "top1": right.float().mean().item(),
-        "top5": _in_top(logits, labels, min(5, classes)),
+        **({"top5": _in_top(logits, labels, 5)} if classes > 5 else {}),  # of five any answer is among them
         "top1_flip_tta": ((logits + mirrored).argmax(1) == labels).float().mean().item(),
         "loss": F.cross_entropy(scaled, labels).item(),
         "calibration_error": calibration_error(scaled.softmax(1), labels),
@@ -200,7 +137,7 @@ def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
 
 
 def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options, more: dict) -> None:
-    """Calibrate the best weights, measure them on the test part and write the whole run directory.
+    """Calibrate the kept weights, measure them on the test part and write the whole run directory.
 
     `run.json` comes last and replaces `last.ckpt`: until it stands, --resume does all of this again.
 
@@ -211,18 +148,19 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     from training.plots import confusion, curves, prediction_grid
 
     run: Path = options.out
-    test, answered, results = calibrate_and_measure(model, held_out, options)
-    facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
+    test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
+    facts = run_facts(trainer, train, held_out, options) | more | {"results": results, "calibration": fitted}
     if "confusion" not in results:
         facts["images"] = ["curves.png"]
     facts["pflops"] += facts.get("feature_pflops", 0.0)
+    facts["seconds"] += facts.get("feature_seconds", 0.0)
     some = {
         "predictions": predictions.picture(model, test, answered, predictions.spread(answered)),
         "top_losses": predictions.picture(model, test, answered, predictions.worst(model, answered)),
     }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
-        curves(trainer.history).savefig(run / "curves.png", dpi=110)
+        curves(trainer.history, bool(trainer.recipe.augment)).savefig(run / "curves.png", dpi=110)
         if "confusion" in results:
             confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
         for name, shown in some.items():
@@ -245,16 +183,17 @@ def summary(results: dict) -> str:
     return f"mean average precision {results['mean_average_precision']:.2%}, F1 {results['micro_f1']:.4f}"
 
 
-def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Answered, dict]:
-    """Fit the calibration on the validation set: the test images, the answers, and what `measure` returns."""
+def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Answered, dict, dict]:
+    """Fit the calibration on the validation set: the test images, the answers, what `measure` returns, and
+    what a card says of the fit."""
     model.eval()
-    model.calibration = calibrate(model, held_out)
+    model.calibration, fitted = calibrate(model, held_out)
     several = bool(model.calibration.class_thresholds)
     test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, unknown=options.unknown, answered=answered)
     model.calibration = measured_calibration(model, results)
-    return test, answered, results
+    return test, answered, results, fitted
 
 
 def write_again(model, options) -> None:
@@ -270,8 +209,8 @@ def write_again(model, options) -> None:
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
-    *_, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
+    held_out = in_memory(with_classes(held_out, model.labels, bool(model.calibration.class_thresholds)))
+    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
@@ -280,7 +219,7 @@ def write_again(model, options) -> None:
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
     """What a card says of how a run was made."""
     history = trainer.history
-    last = history[trainer.best["epoch"] - 1]
+    last = history[trainer.kept_epoch - 1]
     return {
         "name": options.out.name,
         "command": options.command,
@@ -296,11 +235,12 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
         "epochs_run": len(history),
-        "best_epoch": trainer.best["epoch"],
+        "keep": trainer.keep,
+        "best_epoch": trainer.kept_epoch,
         "train_loss": last["train_loss"],
         "train_acc": last["train_acc"],
-        "val_loss": last["val_loss"],
-        "val_acc": last["val_acc"],
+        "val_loss": last.get("val_loss"),
+        "val_acc": last.get("val_acc"),
         "seconds": sum(line["seconds"] for line in history),
         "pflops": sum(line["pflops"] for line in history),
         "hardware": hardware(trainer.device),

@@ -10,7 +10,9 @@ SECTIONS = {
         "labels", "train_images", "held_out", "framing", "in_chans", "balance", "outliers", "unknown",
         "data_name",
     ),
-    "what learns": ("mode", "rate", "teacher", "drop_rate", "drop_path", "layer_decay", "whiten"),
+    "what learns": (
+        "mode", "rate", "keep_head", "teacher", "drop_rate", "drop_path", "layer_decay", "whiten"
+    ),
     "images as they are shown": (
         "augment", "crop_padding", "mixup", "cutmix", "label_smoothing", "low_res", "low_res_until"
     ),
@@ -23,7 +25,9 @@ SECTIONS = {
         "outlier_weight", "outlier_share", "outliers_except", "outlier_jpeg"
     ),
     "the run": ("resume", "seed", "save_every", "tensorboard", "trackio", "wandb", "print_job"),
-    "the machine": ("device", "precision", "compile", "sync_batch_norm"),
+    "the machine": (
+        "device", "precision", "compile", "sync_batch_norm", "deterministic", "eval_batch", "workers"
+    ),
 }  # fmt: skip
 REST = "further flags"
 

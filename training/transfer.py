@@ -11,6 +11,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from tqdm import tqdm
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.errors import listed
+from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
@@ -30,19 +33,29 @@ from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.command import (
     add_run_flags,
     class_counts,
+    find_to_train,
     fit,
-    load_images_to_train,
     new_trainer,
     run_identity,
     run_training,
     sized,
 )
-from training.data import DataError, Images, ImageSet, normalise, whole_image, with_classes
+from training.data import (
+    DataError,
+    FolderSet,
+    Images,
+    ImageSet,
+    in_memory,
+    normalise,
+    whole_image,
+    with_classes,
+)
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.features import stored_features
 from training.multilabel import is_multi
 from training.optim import freeze
-from training.recipes import Recipe, recipe_from
+from training.recipes import Recipe, recipe_from, refuse_idle
 from training.sections import in_sections
 
 FIRST = ("weights", "data", "out", "mode", "input", "framing", "epochs", "lr", "augment", "resume", "help")
@@ -61,9 +74,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--mode",
         choices=[*MODES, "auto"],
-        default="auto",
         help="feature: the new head; partial: the last stage too; full: everything, early layers slowest; "
-        f"auto: by the number of images (up to {FEW:,}, up to {SOME:,}, above)",
+        f"auto (the default): by the number of images (up to {FEW:,}, up to {SOME:,}, above)",
     )
     parser.add_argument(
         "--rate",
@@ -74,6 +86,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze "
         "(a ResNet's layers are conv1 bn1 layer1 ... layer4 fc); may be repeated, the "
         "first match counts; without a value it lists the layers of --weights",
+    )
+    parser.add_argument(
+        "--keep-head",
+        action=argparse.BooleanOptionalAction,
+        help="start from the network's own classifier, its rows found by name (default: where it knows every "
+        "class of the data)",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
     add_run_flags(parser, recipe="transfer")
@@ -138,18 +156,24 @@ def _from_torchvision(name: str) -> Network:
 
 
 def with_new_head(
-    pretrained: Network, classes: tuple[str, ...], changes: dict, framing: str | None = None
+    pretrained: Network,
+    classes: tuple[str, ...],
+    changes: dict,
+    framing: str | None = None,
+    keep: bool | None = None,
 ) -> Network:
-    """The same network and weights with a fresh classifier for `classes`; with its own where these are its
-    classes, in its order."""
+    """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them; by
+    default where these are its classes, in its order."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     model = build_network(config)
     head = model.classifier_name
-    kept = pretrained.state_dict()
-    if pretrained.labels != classes:
-        kept = {k: v for k, v in kept.items() if not k.startswith(head + ".")}
+    kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
+    if pretrained.labels == classes if keep is None else keep:
+        ours, theirs = (net.get_submodule(head) for net in (model, pretrained))
+        rows = torch.tensor([pretrained.labels.index(name) for name in classes])
+        ours.load_state_dict({name: value[rows] for name, value in theirs.state_dict().items()})
     model.labels = classes
     # Images are trained and measured on whole, as far as their shape allows.
     view = framed(pretrained, config.input_size, framing)
@@ -246,31 +270,78 @@ def read_features(model: Network, data, device: torch.device, batch_size: int = 
     return torch.cat(seen), torch.cat(read)
 
 
-def feature_set(model: Network, data, device: torch.device) -> tuple[Images, ImageSet]:
-    """The images that can be read, and their features that a frozen network gives.
+def feature_set(model: Network, data, device: torch.device) -> tuple[Images, ImageSet, float]:
+    """The images that can be read, the features a frozen network gives of them, and the seconds that these
+    took, now or when they were stored.
 
     Raises:
         DataError: when none can be read.
     """
-    features, read = read_features(model, data, device)
+    features, read, seconds = stored_features(model, data, device, partial(cached_features, model))
     kept = data if len(read) == len(data) else data.subset(read)
-    return kept, ImageSet(features, kept.labels, kept.classes, kept.source)
+    return kept, ImageSet(features, kept.labels, kept.classes, kept.source), seconds
+
+
+def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]) -> bool:
+    """Whether the pretrained classifier is kept: as asked, else where it knows every class.
+
+    Raises:
+        ValueError: when it is asked for and a class is new.
+    """
+    new = [name for name in classes if name not in pretrained.labels]
+    if asked and new:
+        raise ValueError(f"--keep-head: the network does not know {listed(new, 5)}; leave it out")
+    keeps = asked if asked is not None else not new
+    if keeps and asked is None and rank() == 0:
+        print("the classifier is kept: the network knows every class; --no-keep-head starts a fresh one")
+    return keeps
 
 
 def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Network:
-    """The pretrained network with a head for `classes`, drawn from the seed."""
+    """The pretrained network with a head for `classes`, kept or drawn from the seed."""
     changes = {} if options.input is None else {"input_size": parse_size(options.input)}
     if changes and pretrained.fixed_input_size:
         raise ValueError(f"--input {options.input}: {pretrained.config.name} takes its own size only")
     if options.drop_rate is not None:
         changes["drop_rate"] = options.drop_rate
+    keep = keeps_head(options.keep_head, pretrained, classes)
     torch.manual_seed(options.seed)
-    return with_new_head(pretrained, classes, changes, options.framing)
+    return with_new_head(pretrained, classes, changes, options.framing, keep)
 
 
-def on_features(recipe: Recipe) -> Recipe:
-    """The recipe for a head alone: nothing that works on images."""
-    return replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False)
+ON_IMAGES = (
+    "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay"
+)  # fmt: skip
+
+
+def on_features(options, recipe: Recipe) -> Recipe:
+    """The recipe for a head alone, on features computed once: nothing that works on images or layers.
+
+    Raises:
+        ValueError: for a flag that asks for it.
+    """
+    refuse_idle(
+        options, ON_IMAGES, "works on images, and mode feature trains a head on features; give --mode partial"
+    )
+    return replace(
+        recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False, drop_path=0.0, layer_decay=1.0
+    )
+
+
+def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
+    """(mode, rates) that the flags ask for.
+
+    Raises:
+        ValueError: for flags that contradict one another.
+    """
+    if options.rate:
+        if options.mode:
+            raise ValueError(f"--rate and --mode {options.mode} both say what learns; give one of them")
+        return "given", given_rates(options.rate)
+    mode = chosen_mode(options.mode or "auto", images, model.config)
+    if options.layer_decay and mode == "full":
+        return mode, (("", 1.0),)  # the decay is the whole profile
+    return mode, mode_rates(mode, model.config, model.classifier_name)
 
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
@@ -281,44 +352,67 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
-    training, held_out = load_images_to_train(options, framed(pretrained, size, options.framing))
-    if knows_all(pretrained, training.classes):
-        several = is_multi(training.labels)
-        training, held_out = (with_classes(data, pretrained.labels, several) for data in (training, held_out))
-        if rank() == 0:
-            print("the classifier of --weights goes on: these are its classes")
-    counts = class_counts(training)
-    model = build_model(options, pretrained, training.classes).to(device)
-    head = model.classifier_name
-    mode = "given" if options.rate else chosen_mode(options.mode, len(training), model.config)
-    rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
+    found, held_out = find_to_train(options, framed(pretrained, size, options.framing))
+    if knows_all(pretrained, found.classes):
+        several = is_multi(found.labels)
+        found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
+    model = build_model(options, pretrained, found.classes).to(device)
+    mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
+    is_head = set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
+    is_head = is_head and not options.teacher
+    # Random crops are cut from the whole photo, not from the middle that the network sees of it.
+    is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
+    is_whole = is_whole and model.preprocess.crop_mode == "center" and are_photos(found)
+    training = in_memory(replace(found, whole=True) if is_whole else found)
+    held_out = in_memory(held_out)
     facts: dict[str, Any] = {
         "base_model": base_model(pretrained, options.weights),
         "mode": mode,
         "rates": [list(rate) for rate in rates],
         "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_params": sum(p.numel() for p in model.parameters()),
-        "class_counts": counts,
+        "class_counts": class_counts(training),
     }
     if rank() == 0:
         print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
     identity = run_identity(model, training, held_out)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
-    net: nn.Module = model
-    shown, kept_out = training, held_out
-    if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
-        recipe = on_features(recipe)
-        shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-        training, shown = feature_set(model, training, device)
-        held_out, kept_out = feature_set(model, held_out, device)
-        net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
-        facts["feature_pflops"] = forward_flops(model) * (len(training) + len(held_out)) / 1e15
+    if is_head:
+        trainer, parts, cost = head_trainer(options, recipe, model, (training, held_out), shares, identity)
+        (training, _), (held_out, kept_out) = parts
+        facts |= cost
+    else:
+        kept_out, given = held_out, {"identity": identity, "shares": shares}
+        trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
+    fit(trainer, kept_out, options)
+    finish_run(trainer, model, training, held_out, options, facts)
+
+
+def are_photos(data: FolderSet) -> bool:
+    """Whether the files are images of one or three channels, and no arrays."""
+    return data.shape[0] in (1, 3) and not any(file.suffix.lower() == ARRAY for file in data.files)
+
+
+def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):
+    """The trainer of the head alone; the readable images and their features for (training, held-out); what
+    the features cost."""
+    device, head = next(model.parameters()).device, model.classifier_name
+    recipe = on_features(options, recipe)
+    shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
+    *parts, seconds = zip(*(feature_set(model, data, device) for data in parts), strict=True)
+    parts = tuple(zip(*parts, strict=True))
+    (training, shown), (held_out, _) = parts
+    net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
+    cost = {
+        "feature_pflops": forward_flops(model) * (len(training) + len(held_out)) / 1e15,
+        "feature_seconds": sum(seconds),
+    }
+    options = argparse.Namespace(**vars(options) | {"precision": "fp32"})  # as the features are
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
     )
-    fit(trainer, kept_out, options)
-    finish_run(trainer, model, training, held_out, options, facts)
+    return trainer, parts, cost
 
 
 def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:

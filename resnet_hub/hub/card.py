@@ -40,6 +40,11 @@ MODES = {
     "full": "full fine-tuning",
     "given": "learning rates set layer by layer",
 }
+KEPT = {
+    "best": "best validation {metric}",
+    "last": "the last one, whatever the {held_out} validation images say",
+    "ema": "averaged over the end of the run",
+}
 BALANCES = {
     "weights": ", each class weighted by the inverse of its number of images",
     "sampler": ", each class drawn as often as any other",
@@ -51,6 +56,7 @@ AUGMENTATIONS = {
     "cutout": "cutout of a quarter of the side",
     "resized_crop": "random resized crop",
     "trivial": "TrivialAugment",
+    "rand": "RandAugment",
     "erase": "random erasing",
     "rotate": "rotation",
     "affine": "affine transformation",
@@ -110,7 +116,7 @@ def _network_context(model, load_from: str) -> dict[str, Any]:
 
 def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """What the template needs to know of a run; its figures come as tables."""
-    recipe = run["recipe"]
+    recipe, kept = run["recipe"], run.get("keep", "best")
     return {
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
@@ -122,6 +128,13 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "optimizer_words": _optimizer_words(recipe),
         "loss_words": _loss_words(recipe, base_words(run.get("teacher")), "class_threshold" in stated),
         "augmentation_words": _augmentation_words(recipe),
+        "seconds_words": _seconds_words(run),
+        "kept_words": KEPT[kept].format(
+            metric=recipe.get("metric", "accuracy").replace("_", " "), held_out=run["held_out_images"]
+        ),
+        "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
+        "calibration_words": _calibration_words(run),
+        "alarm_words": _alarm_words(run.get("calibration") or {}),
     }
 
 
@@ -335,7 +348,39 @@ def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = Fal
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):
         words += f", {name} {recipe[name]}" if recipe.get(name) else ""
-    return words + (f"; averaged weights (decay {recipe['ema']} a step)" if recipe.get("ema") else "")
+    words += f"; averaged weights (decay {recipe['ema']} a step)" if recipe.get("ema") else ""
+    return words + (f"; stochastic depth {recipe['drop_path']}" if recipe.get("drop_path") else "")
+
+
+def _calibration_words(run: dict[str, Any]) -> str:
+    """How the temperature was found; cards of earlier runs do not say on how many images."""
+    fitted = run.get("calibration")
+    if not run["held_out_images"]:
+        return "All images were trained on, none was left to fit a temperature or thresholds: none is used."
+    if fitted is None:
+        return "The logits are divided by a temperature fitted on the validation set."
+    images = f"{fitted['images']:,} validation images"
+    if not fitted.get("temperature"):
+        return f"The temperature stays 1: fitted on the {images} it made others of them no more probable."
+    low, high = fitted["temperature"]
+    return (
+        f"The logits are divided by a temperature fitted on the {images} with a prior toward 1 "
+        f"(95 % interval {low:.3g} to {high:.3g})."
+    )
+
+
+def _alarm_words(fitted: dict[str, Any]) -> str:
+    if not fitted.get("false_alarms"):
+        return ""
+    share, low, high = (percent(each, 1) for each in fitted["false_alarms"])
+    images = f"{fitted['images']:,} images"
+    return f"; going by {images}, {share} of others like them are expected below it ({low} to {high})"
+
+
+def _seconds_words(run: dict[str, Any]) -> str:
+    seconds, features = run["seconds"], run.get("feature_seconds", 0.0)
+    words = f"{seconds:,.0f} seconds" if seconds >= 10 else f"{seconds:.1f} seconds"
+    return words + (f", {features:.1f} of them for the features," if features else "")
 
 
 def _augmentation_words(recipe: dict[str, Any]) -> str:

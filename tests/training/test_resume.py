@@ -329,7 +329,8 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_train_like_one_with_two_micro_batches(colours, tmp_path):
     """Losses over 20 steps of 12 images, and the weights at the end."""
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e .[dev]")
-    same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--lr", "0.02"]
+    same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--low-res", "0"]
+    same += ["--lr", "0.02"]
     two = start(colours, tmp_path / "two", *same, launcher=TORCHRUN)
     said, _ = two.communicate(timeout=600)
     assert two.returncode == 0, said

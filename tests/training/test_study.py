@@ -4,6 +4,7 @@ fp32 are compared on the same images. Oracles: the runs' own files, and ONNX Run
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -158,7 +159,41 @@ def test_benchmark_variants_take_steps_of_the_same_size(variant, monkeypatch):
 
 
 def test_benchmark_ends_with_the_images():
-    assert bench.images_per_second(iter([128] * 8), seconds=60) > 0
+    assert bench.run_steps(iter([128] * 8), 60, torch.device("cpu")).images > 0
+
+
+def test_benchmark_counts_processor_seconds_and_what_others_took(monkeypatch, capsys):
+    """In 10 s this process had 8 of the 20 s of two processors, others 12: it would take 4 s alone."""
+    monkeypatch.setattr(bench, "available_cores", lambda: 2)
+    before, after = bench.Times(0, 1, 100), bench.Times(10, 9, 120)
+    assert bench.speed_between(400, before, after, cores=2) == (100, 0.6)
+    assert bench.speed_between(400, before, after, cores=0) == (40, 0.6)  # a GPU's steps by the clock
+    assert bench.speed_between(400, before, after, cores=2, processes=2).others == pytest.approx(0.2)
+    bench.say_when_busy("resnet20_cifar", 0.6)
+    bench.say_when_busy("resnet20_cifar", 0.02)
+    said = capsys.readouterr().err
+    assert said == "resnet20_cifar: the machine was not quiet, other programs took 60% of it\n"
+
+
+def test_benchmark_sees_the_processor_time_of_its_workers():
+    from multiprocessing import Event, Process
+
+    stop = Event()
+    worker = Process(target=_busy, args=(stop,), daemon=True)
+    worker.start()
+    try:
+        before = bench.Times.now()
+        while bench.processor_seconds(worker) < 0.3:
+            time.sleep(0.02)
+        assert bench.Times.now().own - before.own >= 0.2
+    finally:
+        stop.set()
+        worker.join()
+
+
+def _busy(stop) -> None:
+    while not stop.is_set():
+        pass
 
 
 def test_benchmark_of_an_unknown_network_is_one_line(capsys):
