@@ -28,16 +28,21 @@ def folder() -> Path:
 
 
 def stored_features(
-    model: Network, data: Images, device: torch.device, compute: Callable[[Images, torch.device], Tensor]
+    model: Network,
+    data: Images,
+    device: torch.device,
+    compute: Callable[[Images, torch.device], Tensor],
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, float]:
     """The features (N, F) float32 of the images that can be read, and the seconds that computing them took,
     now or when they were stored.
 
     Args:
+        dtype: what `compute` computes in; None for float32.
         compute: (images, device) -> features; asked for images that are not stored, a share on each process.
     """
     keys = image_keys(data)
-    store = folder() / f"{network_key(model, device)}.safetensors"
+    store = folder() / f"{network_key(model, device, dtype)}.safetensors"
     known = _read(store)
     missing = [i for i, key in enumerate(keys) if key not in known]
     wait()  # all have read before one writes
@@ -76,10 +81,11 @@ def image_keys(data: Images) -> list[bytes]:
     ]
 
 
-def network_key(model: Network, device: torch.device) -> str:
+def network_key(model: Network, device: torch.device, dtype: torch.dtype | None) -> str:
     """A digest of all that features depend on beside the image: weights but the classifier's, preprocessing,
-    torch and the kind of device."""
-    seen = hashlib.sha256(repr((model.config, model.preprocess, torch.__version__, device.type)).encode())
+    torch, the kind of device and the precision."""
+    made_by = (model.config, model.preprocess, torch.__version__, device.type, dtype)
+    seen = hashlib.sha256(repr(made_by).encode())
     for name, value in model.state_dict().items():
         if not name.startswith(f"{model.classifier_name}."):
             seen.update(name.encode())

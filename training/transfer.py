@@ -23,7 +23,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.geometry import totals, trace
-from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
+from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import parse_size
@@ -34,6 +34,7 @@ from training.command import (
     find_to_train,
     fit,
     new_trainer,
+    precision,
     run_identity,
     run_training,
     sized,
@@ -73,6 +74,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze "
         "(a ResNet's layers are conv1 bn1 layer1 ... layer4 fc); may be repeated, the "
         "first match counts; without a value it lists the layers of --weights",
+    )
+    parser.add_argument(
+        "--far",
+        action="store_true",
+        help="the images are unlike those --weights learned from (scans, microscopy, other classes at another "
+        f"scale): auto goes one mode further, and full teaches every layer at {FAR_SHARE} of --lr",
     )
     parser.add_argument(
         "--keep-head",
@@ -174,11 +181,11 @@ def framed(pretrained: Network, size: tuple[int, int], framing: str | None) -> P
     return whole_image(size, pretrained.config.in_chans, mode, seen.mean)
 
 
-def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
+def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = True) -> str:
     """The mode itself; for "auto" the one that suits so many training images, and why."""
     if mode != "auto":
         return mode
-    mode = mode_for(images)
+    mode = mode_for(images, similar)
     if mode == "partial" and not isinstance(config, ResNetConfig):
         if rank() == 0:
             print(f"mode feature, because {config.name} has no stages of which the last could learn")
@@ -189,7 +196,9 @@ def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
             "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
             "full": f"more than {SOME:,} images can teach every layer",
         }
-        print(f"mode {mode}, because of {images:,} training images: {why[mode]}")
+        unlike = "" if similar else "; images unlike those of --weights teach one mode more"
+        shown = mode_for(images)
+        print(f"mode {mode}, because of {images:,} training images: {why[shown]}{unlike}")
     return mode
 
 
@@ -211,27 +220,38 @@ def given_rates(rates: list[str]) -> Rates:
 
 
 @torch.no_grad()
-def cached_features(model: Network, data, device: torch.device, batch_size: int = 64) -> Tensor:
-    """What enters the classifier, for every image: (N, F) float32 on the CPU."""
+def cached_features(
+    model: Network,
+    data,
+    device: torch.device,
+    batch_size: int = 64,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """What enters the classifier, for every image: (N, F) float32 on the CPU, computed under autocast to
+    `dtype` where one is given."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
     model.eval().to(device, memory_format=torch.channels_last)
     batches = torch.arange(len(data)).split(batch_size)
     for pixels, _ in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
-        model(normalise(pixels, model.preprocess, device))
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            model(normalise(pixels, model.preprocess, device))
     hook.remove()
     return torch.cat(seen)
 
 
-def feature_set(model: Network, data, device: torch.device) -> tuple[ImageSet, float]:
+def feature_set(
+    model: Network, data, device: torch.device, dtype: torch.dtype | None = None
+) -> tuple[ImageSet, float]:
     """Images as the features a frozen network gives, and the seconds that computing them took, now or when
     they were stored.
 
     Raises:
         ValueError: when some cannot be read.
     """
-    features, seconds = stored_features(model, data, device, partial(cached_features, model))
+    compute = partial(cached_features, model, dtype=dtype)
+    features, seconds = stored_features(model, data, device, compute, dtype)
     if len(features) != len(data):
         raise ValueError(f"{data.source}: {len(data) - len(features)} images cannot be read; remove them")
     return ImageSet(features, data.labels, data.classes, data.source), seconds
@@ -290,13 +310,15 @@ def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
         ValueError: for flags that contradict one another.
     """
     if options.rate:
-        if options.mode:
-            raise ValueError(f"--rate and --mode {options.mode} both say what learns; give one of them")
+        if other := f"--mode {options.mode}" if options.mode else "--far" * options.far:
+            raise ValueError(f"--rate and {other} both say what learns; give one of them")
         return "given", given_rates(options.rate)
-    mode = chosen_mode(options.mode or "auto", images, model.config)
+    mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
+    if options.far and options.mode in ("feature", "partial"):
+        raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
     if options.layer_decay and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
-    return mode, mode_rates(mode, model.config, model.classifier_name)
+    return mode, mode_rates(mode, model.config, model.classifier_name, not options.far)
 
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
@@ -345,14 +367,16 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     """(trainer of the head alone, the held-out features, what the features cost) for (training, held-out)."""
     device, head = next(model.parameters()).device, model.classifier_name
     recipe = on_features(options, recipe)
+    dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-    (shown, took), (kept_out, took_more) = (feature_set(model, data, device) for data in parts)
+    (shown, took), (kept_out, took_more) = (feature_set(model, data, device, dtype) for data in parts)
     net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
     cost = {
         "feature_pflops": forward_flops(model) * sum(map(len, parts)) / 1e15,
         "feature_seconds": took + took_more,
+        "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
-    options = argparse.Namespace(**vars(options) | {"precision": "fp32"})  # as the features are
+    options = argparse.Namespace(**vars(options) | {"precision": "fp32"})
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
     )
