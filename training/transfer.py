@@ -78,8 +78,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--far",
         action="store_true",
-        help="the images are unlike those --weights learned from (scans, microscopy, other classes at another "
-        f"scale): auto goes one mode further, and full teaches every layer at {FAR_SHARE} of --lr",
+        help="the images are unlike those --weights learned from (scans, microscopy, much larger photos): "
+        f"auto goes one mode further, and full teaches every layer at {FAR_SHARE} of --lr",
     )
     parser.add_argument(
         "--keep-head",
