@@ -23,7 +23,8 @@ SUFFIXES_OF = {
     "AVIF": (".avif", ".avifs"),
 }
 HEIF_SUFFIXES = (".heic", ".heif", ".heics", ".heifs", ".hif")  # read where pillow-heif is installed
-SUFFIXES = frozenset(suffix for names in SUFFIXES_OF.values() for suffix in names) | {*HEIF_SUFFIXES}
+ARRAY = ".npy"  # images of any number of channels
+SUFFIXES = frozenset(suffix for names in SUFFIXES_OF.values() for suffix in names) | {*HEIF_SUFFIXES, ARRAY}
 PARTS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "dev"),
@@ -35,6 +36,7 @@ NO_DATA = frozenset(  # what systems and programs leave beside photos, in small 
      "$recycle.bin", "system volume information", "#recycle")
 )  # fmt: skip
 DATE = re.compile(r"[\d\W_]*\d[\d\W_]*")  # "2023", "2023-05", "01"
+MOST_DEEP = 20  # folders inside each other that are looked at
 KEPT_IN = {"images", "image", "imgs", "img", "photos", "jpeg", "jpg", "png"}  # a class's own sub-folder
 
 
@@ -108,8 +110,18 @@ def classes_of(
         names: paths with "/" between folders.
         is_known: whether a folder's name means a class, of a model for instance.
     """
-    above = [PurePosixPath(name).parts[:-1] for name in names]
-    classes = {folders for folders in _prefixes(above) if _is_class(folders, above)}
+    above = [PurePosixPath(name).parts[:-1][:MOST_DEEP] for name in names]
+    inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for path in set(above):
+        for deep in range(len(path)):
+            inside[path[:deep]].add(path[deep])
+    parents = Counter((len(folder), name) for folder, names_in in inside.items() for name in names_in)
+
+    def is_class(folder: tuple[str, ...]) -> bool:
+        alike = [name for name in inside[folder] if parents[len(folder), name] > 1]
+        return (bool(alike) and part_named(folder[-1]) is None) or only_sorts(inside[folder])
+
+    classes = {folder for folder in [*inside] if folder and is_class(folder)} | {*above}
     return [_class_in(folders, classes, is_known) for folders in above]
 
 
@@ -117,24 +129,8 @@ def _class_in(
     folders: tuple[str, ...], classes: set[tuple[str, ...]], is_known: Callable[[str], bool]
 ) -> str | None:
     known = [name for name in folders if is_known(name)]
-    first = [folders[i] for i in range(len(folders)) if folders[: i + 1] in classes]
-    return next(iter([*known, *first, *folders[-1:]]), None)
-
-
-def _prefixes(paths: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    return {path[: i + 1] for path in paths for i in range(len(path))}
-
-
-def _is_class(folder: tuple[str, ...], above: Sequence[tuple[str, ...]]) -> bool:
-    if folder in above:
-        return True
-    deep = len(folder)
-    inside = {path[deep] for path in above if path[:deep] == folder}
-    beside = Counter(
-        path[deep] for path in _prefixes(above) if len(path) == deep + 1 and path[:deep] != folder
-    )
-    is_sorted_alike = part_named(folder[-1]) is None and any(beside[name] for name in inside)
-    return is_sorted_alike or only_sorts(inside)
+    first = [name for i, name in enumerate(folders) if folders[: i + 1] in classes]
+    return next(iter([*known, *first]), None)
 
 
 def only_sorts(names: Iterable[str]) -> bool:

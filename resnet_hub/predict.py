@@ -26,12 +26,14 @@ from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
-from resnet_hub.per_image import Answer, check_csv, write_csv
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
+from resnet_hub.preprocess import WHITE, ImageError
+from resnet_hub.stacks import visible
 from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
@@ -50,6 +52,8 @@ class Prediction:
         energy: logsumexp of the logits; low for images unlike the training data (arXiv 2010.03759).
         unfamiliar: whether `energy` is below the model's threshold; None where the model has none.
         certainty: "firm", "unsure" or "unfamiliar"; None where no thresholds were measured.
+        present: labels whose probability reaches their threshold, most probable first, from a network whose
+            images show any number of its classes; None from one with a single answer.
         seen: the network's input image: resized and cropped, not yet normalised.
         seconds: time in the network for the image's batch, divided by the number of images in it.
     """
@@ -61,6 +65,12 @@ class Prediction:
     certainty: str | None
     seen: Image.Image
     seconds: float
+    present: list[str] | None = None
+
+    @property
+    def white(self) -> int | None:
+        """The white of a 16-bit file whose values took 8 or 12 bits, by which it was scaled; else None."""
+        return self.seen.info.get(WHITE)
 
 
 @contextmanager
@@ -99,7 +109,7 @@ def classify(
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
-    seen = [load_image(image, then=model.preprocess.crop) for image in images]
+    seen = [model.preprocess.load(image) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
         predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
@@ -124,7 +134,9 @@ def check_labels_images(model: Network) -> None:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+def _classify_crops(
+    model: Network | Reference, crops: list[Image.Image | np.ndarray], top_k: int
+) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
@@ -133,10 +145,10 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
         started = time.perf_counter()
         logits = model(pixels.to(device)).float().cpu()  # (N, num_classes)
         seconds = (time.perf_counter() - started) / len(crops)
-        probabilities = (logits / model.calibration.temperature).softmax(1)
+        probabilities = model.calibration.probabilities(logits)
         best = probabilities.topk(min(top_k, len(model.labels)))
         energies = logits.logsumexp(1).tolist()
-    threshold = model.calibration.energy_threshold
+    threshold, thresholds = model.calibration.energy_threshold, model.calibration.class_thresholds
     return [
         Prediction(
             top=[(model.labels[i], p) for i, p in zip(indices, values, strict=True)],
@@ -144,12 +156,21 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
             energy=energy,
             unfamiliar=None if threshold is None else energy < threshold,
             certainty=model.calibration.certainty(energy, values[0]),
-            seen=crop,
+            seen=visible(crop),
             seconds=seconds,
+            present=_present(model, shares) if thresholds else None,
         )
-        for indices, values, energy, crop in zip(
-            best.indices.tolist(), best.values.tolist(), energies, crops, strict=True
+        for indices, values, energy, crop, shares in zip(
+            best.indices.tolist(), best.values.tolist(), energies, crops, probabilities, strict=True
         )
+    ]
+
+
+def _present(model: Network | Reference, shares: torch.Tensor) -> list[str]:
+    return [
+        model.labels[i]
+        for i in shares.argsort(descending=True).tolist()
+        if shares[i] >= model.calibration.class_thresholds[i]
     ]
 
 
@@ -165,6 +186,8 @@ def saliency(model: Network, crop: Image.Image, class_index: int) -> np.ndarray:
     """
     import torch
 
+    if model.config.in_chans not in (1, 3):
+        raise Refusal(f"Grad-CAM needs an image's channels, and the network takes {model.config.in_chans}")
     device = next(model.parameters()).device
     pixels = model.preprocess.normalise(crop)[None].to(device)
     with evaluation(model):
@@ -282,12 +305,15 @@ def _files(arguments: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
 
 def _answer(path: str, folder: Path | None, prediction: Prediction) -> Answer:
     """One line of the table; the true class is a folder below the given one that is called like a label."""
+    familiar = None if prediction.unfamiliar is None else not prediction.unfamiliar
+    best, share = prediction.top[0]
+    if prediction.present is not None:
+        return Answer(path, None, JOINT.join(prediction.present), share, None, familiar)
     above = Path(path).relative_to(folder).parts[:-1] if folder else ()
     share_of = dict(prediction.top)
     true = next((name for name in above if name in share_of), None)
     loss = None if true is None else -math.log(max(share_of[true], 1e-12))
-    familiar = None if prediction.unfamiliar is None else not prediction.unfamiliar
-    return Answer(path, true, *prediction.top[0], loss, familiar)
+    return Answer(path, true, best, share, loss, familiar)
 
 
 def _summary(path: Path, answers: Sequence[Answer]) -> str:
@@ -299,7 +325,9 @@ def _summary(path: Path, answers: Sequence[Answer]) -> str:
 
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    said = statement(prediction.certainty, prediction.top)
+    said = statement(prediction.certainty, prediction.top, prediction.present)
+    if prediction.white:
+        lines.append(f"  a 16-bit file with values up to {prediction.white} only; scaled by that")
     return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
@@ -313,12 +341,14 @@ def _as_json(
             {
                 "image": path,
                 "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top],
+                **({} if prediction.present is None else {"present": prediction.present}),
                 "familiar": None if prediction.unfamiliar is None else not prediction.unfamiliar,
                 "certainty": prediction.certainty,
                 "score": round(prediction.energy, 4),
                 "unfamiliar": prediction.unfamiliar,
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),
+                "white": prediction.white,
             }
             for path, prediction in results
         ],

@@ -20,7 +20,7 @@ import resnet_hub
 
 # From the bottom up. A room imports from layers below its own, and from itself.
 LAYERS = (
-    {"errors", "command"},
+    {"errors", "command", "folders"},
     {"config", "preprocess", "device", "files", "statement", "cli"},
     {"models"},
     {"geometry"},

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from resnet_hub.preprocess import Preprocess
 from training.data import DataError, Images, ImageSet, normalise
 from training.metrics import balanced_draw
+from training.multilabel import is_multi
 from training.recipes import Recipe
 
 ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
@@ -175,6 +176,13 @@ class Feed:
             data = replace(data, images=data.images.to(device))
         self.data, self.preprocess, self.recipe = data, preprocess, recipe
         self.seed, self.device = seed, device
+        if recipe.balance == "sampler" and is_multi(data.labels):
+            raise ValueError("--balance sampler needs images of one class each; give --balance weights")
+        colours = [name for name in ("trivial", "jitter") if name in recipe.augment]
+        if colours and len(data.shape) == 3 and data.shape[0] not in (1, 3):
+            raise ValueError(
+                f"--augment {','.join(colours)} changes colours, and there are {data.shape[0]} channels"
+            )
         self.mixer = _mixer(recipe, len(data.classes))
 
     def drawn(self, epoch: int) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from resnet_hub.models.calibration import Calibration
 from training.data import Images
 from training.engine import predict_logits
+from training.multilabel import class_thresholds, is_multi
 from training.unknown import Z
 
 TEMPERATURE_SPREAD = 0.5  # of log T, before any image was seen
@@ -30,7 +32,7 @@ class Temperature(NamedTuple):
     interval: tuple[float, float] | None = None
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
+def fit_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_entropy) -> Temperature:
     """The temperature that makes (N, C) logits most probable (Guo et al., arXiv 1706.04599), believed to be
     near 1 before anything was seen: few images move it little.
 
@@ -38,11 +40,11 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
         The mode of the posterior of log T with a normal prior, and the interval of its Laplace approximation.
     """
     log_t = torch.zeros((), dtype=torch.double, requires_grad=True)
-    logits = logits.double()
+    logits, labels = logits.double(), labels.double() if labels.is_floating_point() else labels
     optimizer = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn="strong_wolfe", tolerance_change=1e-12)
 
     def loss() -> Tensor:
-        misfit = F.cross_entropy(logits / log_t.exp(), labels, reduction="sum")
+        misfit = cost(logits / log_t.exp(), labels, reduction="sum")
         return misfit + log_t**2 / (2 * TEMPERATURE_SPREAD**2)
 
     def step() -> Tensor:
@@ -60,7 +62,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     return Temperature(math.exp(middle), (math.exp(middle - reach), math.exp(middle + reach)))
 
 
-def useful_temperature(logits: Tensor, labels: Tensor) -> Temperature:
+def useful_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_entropy) -> Temperature:
     """`fit_temperature`, or 1 where images that it was not fitted on are no more probable with it.
 
     Each of `FOLDS` parts is judged by the temperature of the others.
@@ -71,10 +73,10 @@ def useful_temperature(logits: Tensor, labels: Tensor) -> Temperature:
     gain = 0.0
     for part in range(FOLDS):
         here = fold == part
-        value = fit_temperature(logits[~here], labels[~here]).value
-        before, after = (F.cross_entropy(logits[here] / t, labels[here], reduction="sum") for t in (1, value))
+        value = fit_temperature(logits[~here], labels[~here], cost).value
+        before, after = (cost(logits[here] / t, labels[here], reduction="sum") for t in (1, value))
         gain += (before - after).item()
-    return fit_temperature(logits, labels) if gain > 0 else Temperature()
+    return fit_temperature(logits, labels, cost) if gain > 0 else Temperature()
 
 
 def energy_threshold(energy: Tensor) -> tuple[float, list[float]] | None:
@@ -119,6 +121,12 @@ def calibrate(model, held_out: Images) -> tuple[Calibration, dict[str, Any]]:
     if not len(held_out):
         return Calibration(), {"images": 0}
     logits, labels = predict_logits(model, held_out, model.preprocess)
+    if is_multi(labels):
+        temperature = useful_temperature(logits, labels, F.binary_cross_entropy_with_logits)
+        shares = (logits / temperature.value).sigmoid()
+        thresholds = class_thresholds(shares, labels)
+        said: dict[str, Any] = {"images": len(labels), "temperature": temperature.interval}
+        return Calibration(round(temperature.value, 4), class_thresholds=thresholds), said
     temperature, energy = useful_temperature(logits, labels), logits.logsumexp(1)
     found = energy_threshold(energy)
     said = {"images": len(labels), "temperature": temperature.interval, "false_alarms": found and found[1]}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from resnet_hub import list_models
-from resnet_hub.command import program_name
+from resnet_hub.command import program_name, run_command
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
@@ -32,10 +32,12 @@ from training.command import (
 )
 from training.data import Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
+from training.job import job_command
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
 from training.outliers import load_outliers
 from training.recipes import recipe_from
+from training.sections import in_sections
 
 FIRST = (
     "model",
@@ -58,15 +60,21 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"
     )
-    add_run_flags(parser, recipe="fast", first=FIRST)
+    add_run_flags(parser, recipe="fast")
     add_override_flags(parser)
+    parser.add_argument(
+        "--print-job",
+        action="store_true",
+        help="train nothing; print the `hf jobs` command that does it on a rented GPU and publishes the run",
+    )
+    in_sections(parser, FIRST)
     return parser.parse_args(arguments)
 
 
 def build_model(options, train: Images) -> Network:
-    """The network the command line asks for, fresh, for RGB images of the data's size and classes."""
+    """The network the command line asks for, fresh, for images of the data's channels, size and classes."""
     torch.manual_seed(options.seed)
-    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
+    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": train.shape[0]}
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
     config = model_config(options.model, num_classes=len(train.classes), **overrides)
@@ -98,7 +106,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     size = overrides_from(options).get("input_size", (32, 32))
-    view = whole_image(size, crop_mode=crop_mode(options))
+    view = whole_image(size, options.in_chans or 3, crop_mode(options))
     training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
@@ -118,7 +126,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_training("training.cifar", train, parse_arguments(arguments), arguments)
+    options = parse_arguments(arguments)
+    if options.print_job:
+        given = sys.argv[1:] if arguments is None else arguments
+        words = [word for word in given if word != "--print-job"]
+        return run_command("training.cifar", lambda: print(job_command(words, options.data, options.out)))
+    return run_training("training.cifar", train, options, arguments)
 
 
 if __name__ == "__main__":

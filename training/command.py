@@ -11,7 +11,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from resnet_hub import from_pretrained
 from resnet_hub.command import INTERRUPTED, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
+from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
+from training import hub_data, multilabel, tracking
 from training.augment import Feed
 from training.calibrate import FEWEST_FOR_THRESHOLD
 from training.checkpoint import TrainingError, drop, held, kept, locked
@@ -35,21 +37,23 @@ from training.data import (
     Images,
     check_parts,
     find_data,
+    find_images,
     in_memory,
-    is_cifar10,
+    is_folder,
     split_held_out,
 )
-from training.distributed import any_process, process_group, rank
+from training.distributed import any_process, first_on_machine, process_group, rank
 from training.engine import Stopped, Trainer, keep_freed_memory
+from training.label_table import LabelTable, read_table
+from training.layout import parts_of
 from training.optim import drop_paths, layer_shares
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
-from training.sections import in_sections
 from training.unknown import add_unknown_flag
 
 
-def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[str]) -> None:
-    """The flags of both trainers, in sections; `first` names those on top of `--help`."""
+def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
+    """The flags of both trainers."""
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run directory to write")
     parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
@@ -60,11 +64,19 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[
         "keeps the last epoch and calibrates nothing",
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
+    add_labels_flag(parser)
     parser.add_argument(
         "--framing",
         choices=FRAMINGS,
         help="how photos of any shape fill the input: the middle cut out, squashed, or whole between borders "
         "(default: crop, or as --weights has it); kept in the checkpoint",
+    )
+    parser.add_argument(
+        "--in-chans",
+        type=int,
+        metavar="N",
+        help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
+        "a page each (default: 3, or as --weights has it)",
     )
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
     add_outliers_flag(parser)
@@ -80,11 +92,12 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str, first: Sequence[
     )
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
+    for package in ("trackio", "wandb"):
+        parser.add_argument(f"--{package}", action="store_true", help=f"log with {package}, where installed")
     parser.add_argument("--compile", action="store_true", help="run through torch.compile")
     parser.add_argument("--sync-batch-norm", action="store_true", help="batch statistics over all GPUs")
     add_device_flags(parser)
     add_recipe_flags(parser, recipe)
-    in_sections(parser, first)
 
 
 def _count(text: str, least: int = 1) -> int:
@@ -124,6 +137,9 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     """
     try:
         with process_group(pick_device(options.device)) as device:
+            options.hub_dataset = hub_data.dataset_id(options.data)
+            options.data_name = options.data_name or options.hub_dataset
+            options.data = data_source(options.data, options.labels)
             choose_kernels(device, options.deterministic)
             train(options, device)
     except Stopped:
@@ -175,8 +191,9 @@ def load_images_to_train(options, view: Preprocess):
     Raises:
         DataError: when something is missing, or what is asked for needs more held-out images.
     """
-    train, held_out = find_to_train(options, view)
-    return in_memory(train), in_memory(held_out)
+    train, held_out = map(in_memory, find_to_train(options, view))
+    check_counts(train, options.data)
+    return train, held_out
 
 
 def find_to_train(options, view: Preprocess):
@@ -192,25 +209,67 @@ def find_to_train(options, view: Preprocess):
     return tuple(read_by(options.workers, data) for data in (train, held_out))
 
 
+def check_counts(train: Images, source) -> None:
+    """Refuse a class without a training image.
+
+    Raises:
+        DataError: naming it.
+    """
+    counts = multilabel.counts(train.labels, len(train.classes))
+    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
+        raise DataError(f"{source}: no image of {listed(missing)} is left to train on")
+
+
 def read_by(workers: int | None, data: Images) -> Images:
     """The images, read by so many processes."""
     return replace(data, workers=workers) if isinstance(data, FolderSet) else data
 
 
-def find_images_to_train(data: str, held_out: int | None, seed: int, view: Preprocess):
+def data_source(data: str, labels: Path | None) -> str | LabelTable:
+    """What `--data` and `--labels` name.
+
+    Raises:
+        DataError: for a table that cannot be used.
+    """
+    with first_on_machine():
+        data = str(hub_data.local_folder(data)) if hub_data.is_remote(data) else data
+    return data if labels is None else read_table(labels, Path(data))
+
+
+def add_labels_flag(parser: argparse.ArgumentParser) -> None:
+    """`--labels`, for every command that reads a data set."""
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE.csv",
+        help="a table instead of class folders: file below --data, labels with ; between several, maybe a "
+        "column split; where some image has none or several, each class is answered by itself",
+    )
+
+
+def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int, view: Preprocess):
     """(training, validation) images, not yet read: `val/` where there is a test part beside it, else a split.
 
     Raises:
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
-    root = Path(data)
-    if is_cifar10(data) or not ((root / "test").is_dir() and (root / "val").is_dir()):
+    if not has_held_out(data):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)
     if held_out is not None:
-        raise DataError(f"--held-out {held_out}: {root / 'val'} is what is held out")
-    return find_data(data, "train", view), find_data(data, "val", view)
+        where = parts_of(Path(data))["val"] if isinstance(data, str) else f"the val part of {data.file}"
+        raise DataError(f"--held-out {held_out}: {where} is what is held out")
+    if not isinstance(data, str):
+        return data.images("train", view), data.images("val", view)
+    return find_data(data, "train", view), find_images(parts_of(Path(data))["val"], view)
+
+
+def has_held_out(data: str | LabelTable) -> bool:
+    """Whether a data set has a validation part beside its test part."""
+    if not isinstance(data, str):
+        return data.has_validation
+    return is_folder(data) and {"val", "test"} <= parts_of(Path(data)).keys()
 
 
 def some_of(train: Images, count: int | None, seed: int) -> Images:
@@ -229,12 +288,11 @@ def some_of(train: Images, count: int | None, seed: int) -> Images:
 
 def class_counts(train) -> dict[str, int]:
     """Training images of each class; said aloud where they are out of balance."""
-    counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
+    counts = multilabel.counts(train.labels, len(train.classes)).tolist()
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
-        shown = ", ".join(f"{name} {count:,}" for name, count in list(by_class.items())[:12])
-        more = f" and {len(counts) - 12} more classes" if len(counts) > 12 else ""
-        print(f"{len(train):,} training images: {shown}{more}")
+        shown = listed((f"{name} {count:,}" for name, count in by_class.items()), 12)
+        print(f"{len(train):,} training images of {len(counts):,} classes: {shown}")
         if max(counts) > 3 * max(min(counts), 1):
             least, most = (choose(by_class, key=by_class.__getitem__) for choose in (min, max))
             print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
@@ -307,6 +365,7 @@ def new_trainer(
     if recipe.layer_decay < 1:
         decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
         shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
+    options.trackers = tracking.trackers(options)
     chosen = ("precision", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
@@ -323,7 +382,7 @@ def new_trainer(
         eval_batch=options.eval_batch,
         save_every=options.save_every,
         identity=identity,
-        log=tensorboard(options),
+        log=tracking.to_all(options.trackers),
     )
 
 
@@ -339,27 +398,15 @@ def load_teacher(
         return None
     teacher = from_pretrained(options.teacher).to(device, memory_format=torch.channels_last)
     if teacher.labels != classes:
-        raise ValueError(f"--teacher {options.teacher} answers with {teacher.labels}, the data has {classes}")
+        raise ValueError(
+            f"--teacher {options.teacher} answers with {listed(teacher.labels)}, the data "
+            f"has {listed(classes)}"
+        )
     (mean, std), (its_mean, its_std) = (
         [torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (each.mean, each.std)]
         for each in (preprocess, teacher.preprocess)
     )
     return lambda x: teacher(x * (std / its_std) + (mean - its_mean) / its_std)
-
-
-def tensorboard(options) -> Callable[[str, float, int], None] | None:
-    """What writes figures to RUN/tensorboard, where asked for and on rank 0.
-
-    Raises:
-        ValueError: when the package is not installed.
-    """
-    if not options.tensorboard or rank() > 0:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("--tensorboard needs the package: pip install tensorboard") from error
-    return SummaryWriter(options.out / "tensorboard").add_scalar
 
 
 def fit(trainer: Trainer, held_out, options) -> None:
@@ -370,5 +417,8 @@ def fit(trainer: Trainer, held_out, options) -> None:
         raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
     if is_here:
         trainer.load(options.out)
-    trainer.fit(held_out, options.out)
+    try:
+        trainer.fit(held_out, options.out)
+    finally:
+        tracking.finish(options.trackers)
     trainer.restore_kept()

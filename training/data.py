@@ -10,40 +10,40 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import listed
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import local_rank, read_once, wait
+from training.layout import DataError, check_layout, find_classes, is_test, parts_of
+from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
 from training.tiny_imagenet import is_tiny_imagenet
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+if TYPE_CHECKING:
+    from training.label_table import LabelTable
+
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
 WHOLE_SIDE = 1.5  # short side of a whole photo over that of the crops, which are small parts of it
-PARTS = ("train", "val", "test")
-TEST_ONE_IN = 7  # of a folder without parts
-
-
-class DataError(Refusal):
-    """A data set that cannot be used; the message is one line for a person."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
+    """Images (N, C, H, W) uint8 with labels (N,) int64 and the class names they index, or labels (N, classes)
+    of 0 and 1 where an image may show several.
 
     `images` may also be features (N, F) float32, which training takes as they are. `files` are theirs, where
     each came in one.
@@ -177,8 +177,8 @@ class FolderSet:
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
-        listed = "\n".join(f"{file} {file.stat().st_size}" for file in self.files)
-        return _checksum(self.classes, self.labels, listed.encode())
+        names = "\n".join(f"{file} {file.stat().st_size}" for file in self.files)
+        return _checksum(self.classes, self.labels, names.encode(errors="surrogateescape"))
 
 
 Images = ImageSet | PhotoSet | FolderSet
@@ -201,23 +201,25 @@ def whole_image(
     return Preprocess((channels, *size), crop_pct=1.0, crop_mode=crop_mode, mean=mean or half, std=half)
 
 
-def load_data(data: str, part: str, view: Preprocess) -> Images:
+def load_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data` as `find_data` finds it, in memory where it fits."""
     return in_memory(find_data(data, part, view))
 
 
-def find_data(data: str, part: str, view: Preprocess) -> Images:
+def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
         data: "cifar10" (torchvision downloads it, unless a folder here has that name), a folder with train/
-            and test/ (or val/), or a folder of class folders, of which every seventh file, by its name's
-            checksum, is the test part.
+            and test/ (or val/), or a folder of class folders, of which one file in seven, by its name's
+            checksum, is the test part; or images that a table labels.
         view: what is resized and cropped; a network is measured with its own.
 
     Raises:
         DataError: when it is missing, offline, or holds no class folder.
     """
+    if not isinstance(data, str):
+        return data.images(part, view)
     if is_cifar10(data):
         _, height, width = view.input_size
         if (height, width) != (32, 32):
@@ -228,9 +230,11 @@ def find_data(data: str, part: str, view: Preprocess) -> Images:
         found, classes = tiny_imagenet(root, part)
         labels = torch.tensor([classes.index(name) for _, name in found], dtype=torch.long)
         return FolderSet(tuple(file for file, _ in found), labels, classes, str(root), view)
-    if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
-        return find_images((part == "test" and _test_folder(root)) or root / part, view)
-    return find_images(root, view, lambda file: _is_test(root, file) == (part == "test"))
+    if parts := parts_of(root):
+        if (folder := parts.get(part) or (parts.get("val") if part == "test" else None)) is None:
+            raise DataError(f"{root} holds {listed(each.name for each in parts.values())} but no {part} part")
+        return find_images(folder, view)
+    return find_images(root if root.is_dir() else root / part, view, part)
 
 
 def is_cifar10(data: str) -> bool:
@@ -247,41 +251,17 @@ def _say_once(message: str) -> None:
         print(message)
 
 
-def _test_folder(root: Path) -> Path | None:
-    return next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+def check_parts(data: str | LabelTable) -> None:
+    """Notice before training what would be missed after it, as `check_layout` does."""
+    if not isinstance(data, str):
+        data.check()
+    elif is_folder(data):
+        check_layout(Path(data))
 
 
-def check_parts(data: str) -> None:
-    """Notice before training what would be missed after it.
-
-    Raises:
-        DataError: when `data` has no test part, one with other classes, or a class without test images.
-    """
-    root = Path(data)
-    if is_cifar10(data) or not root.is_dir() or is_tiny_imagenet(root):
-        return
-    if (root / "train").is_dir():
-        if _test_folder(root) is None:
-            raise DataError(
-                f"{root} has train/ but neither test/ nor val/; figures are measured on one of them"
-            )
-        for part in (root / name for name in ("val", "test") if (root / name).is_dir()):
-            train_classes, classes = ([d.name for d in _class_folders(f)] for f in (root / "train", part))
-            if train_classes != classes:
-                raise DataError(f"{root / 'train'} has classes {train_classes}, {part} {classes}")
-    test = find_data(data, "test", whole_image((1, 1)))
-    counts = torch.bincount(test.labels, minlength=len(test.classes)).tolist()
-    empty = [name for name, count in zip(test.classes, counts, strict=True) if not count]
-    if empty:
-        raise DataError(f"{root}: no image of {', '.join(empty)} in the test part; put some into {root}/test")
-
-
-def _is_test(root: Path, file: Path) -> bool:
-    return zlib.crc32(file.relative_to(root).as_posix().encode()) % TEST_ONE_IN == 0
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
+def is_folder(data: str) -> bool:
+    """Whether `data` names a folder that is laid out by parts or classes, not a data set of its own form."""
+    return not is_cifar10(data) and not is_tiny_imagenet(Path(data))
 
 
 def _torchvision_cifar10(part: str) -> ImageSet:
@@ -304,21 +284,23 @@ def _torchvision_cifar10(part: str) -> ImageSet:
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
 
 
-def find_images(
-    folder: Path, view: Preprocess, keep: Callable[[Path], bool] = lambda file: True
-) -> FolderSet:
-    """The images of a folder with one sub-folder a class.
+def find_images(folder: Path, view: Preprocess, part: str = "") -> FolderSet:
+    """The images of a folder with one sub-folder a class, however deep in it.
+
+    Args:
+        part: "train" or "test" for the images of a folder without parts that are kept for it; "" for all.
 
     Raises:
         DataError: when there is no class folder.
     """
-    folders = _class_folders(folder)
-    if not folders:
-        raise DataError(f"{folder} has no class folders; expected {folder}/<class>/<image>.jpg")
-    found = [(file, i) for i, of_class in enumerate(folders) for file in image_files(of_class) if keep(file)]
-    files, labels = [file for file, _ in found], torch.tensor([i for _, i in found], dtype=torch.long)
-    classes = tuple(d.name for d in folders)
-    return FolderSet(tuple(files), labels, classes, str(folder), view)
+    classes, files = find_classes(folder)
+    found: list[tuple[Path, int]] = []
+    for i, of_class in enumerate(files):
+        tests = is_test(folder, of_class) if part else [False] * len(of_class)
+        wanted = part == "test"
+        found += [(file, i) for file, tested in zip(of_class, tests, strict=True) if tested == wanted]
+    labels = torch.tensor([i for _, i in found], dtype=torch.long)
+    return FolderSet(tuple(file for file, _ in found), labels, classes, str(folder), view)
 
 
 def in_memory(data: Images) -> Images:
@@ -367,11 +349,6 @@ def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
     return torch.cat([pixels for pixels, _ in read]), torch.cat([index for _, index in read])
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Files below `folder` that are named like images, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
-
-
 def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
     """(images uint8 (N, C, H, W), positions in `files` of those that could be read)."""
     with ThreadPoolExecutor() as pool:
@@ -388,8 +365,8 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
 def _read(file: Path, view: Preprocess, whole: bool = False) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
-        prepare = partial(_whole, view=view) if whole else view.crop
-        return np.atleast_3d(np.asarray(load_image(file, then=prepare)))
+        read = load_image(file, then=partial(_whole, view=view)) if whole else view.load(file)
+        return np.atleast_3d(np.asarray(read))
     except ImageError as error:
         return f"left out {file}: {error}"
 
@@ -404,7 +381,7 @@ def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _pinned(pixels: np.ndarray) -> Tensor:
@@ -417,22 +394,33 @@ def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
-def with_classes(data: Images, labels: tuple[str, ...]) -> Images:
+def with_classes(data: Images, labels: tuple[str, ...], several: bool = False) -> Images:
     """The same images, with labels that count the classes in another order.
 
     Args:
         labels: all of the data's classes and maybe more, each once.
+        several: whether the model answers for each class by itself.
 
     Raises:
-        DataError: for data with a class that is not among them.
+        DataError: for data with a class that is not among them, or images with several where there is one
+            answer.
     """
-    if data.classes == labels:
+    if data.classes == labels and is_multi(data.labels) == several:
         return data
-    if others := [name for name in data.classes if labels.count(name) != 1]:
-        some, known = (", ".join(names[:5]) + " ..." * (len(names) > 5) for names in (others, labels))
-        raise DataError(f"{data.source} has classes that the model does not have: {some}; it has {known}")
+    if is_multi(data.labels) and not several:
+        raise DataError(f"{data.source} has images with no label or several, and the model gives one answer")
+    if others := [repr(name) for name in data.classes if labels.count(name) != 1]:
+        raise DataError(
+            f"{data.source} has classes that the model does not have: {listed(others)}; it has "
+            f"{listed(map(repr, labels))}"
+        )
     place = torch.tensor([labels.index(name) for name in data.classes])
-    return replace(data, labels=place[data.labels], classes=labels)
+    if not several:
+        return replace(data, labels=place[data.labels], classes=labels)
+    of_each = data.labels if is_multi(data.labels) else F.one_hot(data.labels, len(data.classes)).float()
+    placed = torch.zeros(len(data), len(labels))
+    placed[:, place] = of_each
+    return replace(data, labels=placed, classes=labels)
 
 
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
@@ -446,12 +434,27 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     if not 0 <= held_out < len(labels):
         raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 0 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    labels = strata(labels)
     by_class = order[torch.argsort(labels[order], stable=True)]
     few = min(held_out, len(labels) - held_out)  # places of the smaller part are far enough apart to differ
     every = torch.linspace(0, len(labels) - 1, few).round().long()
     is_held = torch.full((len(labels),), few < held_out)
     is_held[every] = few == held_out
+    _keep_one_of_each(labels[by_class], is_held)
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
+
+
+def _keep_one_of_each(labels: Tensor, is_held: Tensor) -> None:
+    """Exchange images so that no class is held out whole, while there is a class that can spare one."""
+    counts = torch.bincount(labels, minlength=0)
+    kept = torch.bincount(labels[~is_held], minlength=len(counts))
+    for name in ((counts > 0) & (kept == 0)).nonzero()[:, 0].tolist():
+        richest = int(kept.argmax())
+        if kept[richest] < 2:
+            return
+        given = ((labels == richest) & ~is_held).nonzero()[0, 0]
+        is_held[(labels == name).nonzero()[0, 0]], is_held[given] = False, True
+        kept[richest], kept[name] = kept[richest] - 1, 1
 
 
 def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
@@ -460,7 +463,7 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
     if crop_mode == "border":
         return whole_image(data.shape[1:], data.shape[0], crop_mode)
     index = torch.arange(0, len(data), max(len(data) // most, 1))
-    counts = torch.zeros(3, 256, dtype=torch.double)
+    counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
         channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])

@@ -95,3 +95,15 @@ def wait() -> None:
     """Block until every process gets here."""
     if world_size() > 1:
         dist.barrier()
+
+
+@contextmanager
+def first_on_machine() -> Iterator[None]:
+    """Let one process of each machine do something, a download say, before the others do it too."""
+    if local_rank() > 0:
+        wait()
+    try:
+        yield
+    finally:
+        if local_rank() == 0:
+            wait()

@@ -37,6 +37,7 @@ from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
+from training.loss import Loss
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
@@ -176,10 +177,10 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
-        self.class_weights = None
-        if recipe.balance == "weights":
-            labels, classes = feed.data.labels, len(feed.data.classes)
-            self.class_weights = metrics.class_weights(labels, classes).to(device)
+        self.metric = metrics.chosen(recipe.metric, feed.data.labels)
+        self.loss = Loss(recipe, feed.data.labels, len(feed.data.classes), device)
+        if self.loss.is_multi and (teacher is not None or outliers is not None):
+            raise ValueError("--teacher and --outliers are for images of one class each")
         self.epoch = self.step = 0
         self.seconds = 0.0  # of this epoch, over all sessions
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
@@ -305,7 +306,7 @@ class Trainer:
                 if world_size() > 1 and part < parts - 1:
                     stack.enter_context(self.forward.no_sync())
                 loss, logits = self._backward(x, targets, next(others), parts)
-            right = (logits.argmax(1) == labels).sum()
+            right = self.loss.right(logits, labels)
             self.unread.append(torch.stack([loss * len(x), right, torch.full_like(right, len(x))]))
         self._update()
 
@@ -316,21 +317,13 @@ class Trainer:
             # One batch of both: batch norm must not give away which is which.
             logits = self.forward(x if others is None else torch.cat([x, others]))
             logits, beside = logits[: len(x)], logits[len(x) :]
-            loss = self._cross_entropy(logits, targets)
+            loss = self.loss(logits, targets)
             if self.teacher is not None:
                 loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
             if others is not None:
                 loss = loss + self.recipe.outlier_weight * exposure.uniform_cross_entropy(beside)
         self.scaler.scale(loss / parts).backward()
         return loss.detach(), logits.detach()
-
-    def _cross_entropy(self, logits: Tensor, targets: Tensor) -> Tensor:
-        smooth, weights = self.recipe.label_smoothing, self.class_weights
-        if weights is None:
-            return F.cross_entropy(logits, targets, label_smoothing=smooth)
-        # torch would divide by the sum of the batch's weights, and micro-batches would not add up to a batch.
-        each = F.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=smooth)
-        return each.mean()
 
     def _distilled(self, x: Tensor, logits: Tensor) -> Tensor:
         with torch.no_grad():
@@ -419,15 +412,13 @@ class Trainer:
         logits, labels = predict_logits(
             self.kept, held_out, self.feed.preprocess, batch_size=self.eval_batch, dtype=dtype
         )
-        return {
-            "val_loss": self.checked("held-out loss", F.cross_entropy(logits, labels).item()),
-            "val_acc": (logits.argmax(1) == labels).float().mean().item(),
-            **metrics.beside_accuracy(logits, labels),
-        }
+        figures = metrics.of_held_out(logits, labels)
+        self.checked("held-out loss", figures["val_loss"])
+        return figures
 
     def _is_better(self, line: dict) -> bool:
         """By the recipe's metric; among equals, of which few images make many, by the loss."""
-        key, more_is_better = metrics.CHOICES[self.recipe.metric]
+        key, more_is_better = metrics.CHOICES[self.metric]
         sign = 1 if more_is_better else -1
         ranks = [(sign * one[key], -one.get("val_loss", 0.0)) for one in (line, self.best) if key in one]
         return len(ranks) == 1 or ranks[0] > ranks[1]
@@ -435,9 +426,8 @@ class Trainer:
     def _report(self, line: dict) -> None:
         for name in line.keys() - {"epoch", "seconds", "pflops"}:
             self.log(name, line[name], line["epoch"] * len(self.feed.data))
-        chosen = self.recipe.metric
-        is_shown = chosen != "accuracy" and "val_acc" in line
-        by = f"{chosen} {line[metrics.CHOICES[chosen][0]]:.4f}  " if is_shown else ""
+        is_shown = self.metric != "accuracy" and "val_loss" in line
+        by = f"{self.metric} {line[metrics.CHOICES[self.metric][0]]:.4f}  " if is_shown else ""
         if rank() == 0:
             held_out = f"held out {line['val_acc']:.2%}  " if "val_acc" in line else ""
             tqdm.write(
@@ -530,7 +520,7 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
         raise ValueError(f"{asked} looks at held-out images, and --held-out 0 leaves none; give --keep last")
     if recipe.keep != "auto":
         return recipe.keep
-    is_chosen = recipe.patience or recipe.metric != "accuracy"
+    is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")
     return "best" if held_out >= FEWEST_TO_CHOOSE or is_chosen else "last"
 
 

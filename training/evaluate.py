@@ -23,16 +23,25 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
+from resnet_hub.folders import part_named
+from resnet_hub.hub.card import (
+    card_figures,
+    measured_figures,
+    render_card,
+    stated_detections,
+    stated_figures,
+)
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.per_image import check_csv, write_csv
-from training import checkpoint, metrics, predictions
+from training import checkpoint, metrics, multilabel, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
-from training.command import find_images_to_train
-from training.data import DataError, Images, in_memory, load_data, with_classes
+from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
+from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
+from training.label_table import LabelTable
+from training.layout import parts_of
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
@@ -66,6 +75,8 @@ def measure(
         answered: what the network says of `test`; None to compute it.
     """
     logits, labels, _ = answered or predict_each(model, test, model.preprocess)
+    if model.calibration.class_thresholds:
+        return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
     right = logits.argmax(1) == labels
@@ -139,25 +150,37 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     run: Path = options.out
     test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results, "calibration": fitted}
+    if "confusion" not in results:
+        facts["images"] = ["curves.png"]
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     facts["seconds"] += facts.get("feature_seconds", 0.0)
     some = {
-        "predictions": predictions.picture(test, answered, predictions.spread(answered)),
-        "top_losses": predictions.picture(test, answered, predictions.worst(model, answered)),
+        "predictions": predictions.picture(model, test, answered, predictions.spread(answered)),
+        "top_losses": predictions.picture(model, test, answered, predictions.worst(model, answered)),
     }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
         curves(trainer.history, bool(trainer.recipe.augment)).savefig(run / "curves.png", dpi=110)
-        confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+        if "confusion" in results:
+            confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
         for name, shown in some.items():
             prediction_grid(*shown).savefig(run / f"{name}.png", dpi=110)
-        write_csv(run / "predictions.csv", predictions.answers(model, test, answered, Path(options.data)))
+        write_csv(
+            run / "predictions.csv", predictions.answers(model, test, answered, Path(str(options.data)))
+        )
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         write_json(run / "run.json", facts)
         checkpoint.drop(run)
-        print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
+        print(f"test {summary(results)}; written to {run}")
+
+
+def summary(results: dict) -> str:
+    """The figures to look at first, in words."""
+    if "top1" in results:
+        return f"top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}"
+    return f"mean average precision {results['mean_average_precision']:.2%}, F1 {results['micro_f1']:.4f}"
 
 
 def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Answered, dict, dict]:
@@ -165,7 +188,8 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     what a card says of the fit."""
     model.eval()
     model.calibration, fitted = calibrate(model, held_out)
-    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
+    several = bool(model.calibration.class_thresholds)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, unknown=options.unknown, answered=answered)
     model.calibration = measured_calibration(model, results)
@@ -183,10 +207,10 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
+    count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    held_out = in_memory(with_classes(held_out, model.labels))
-    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
+    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
+    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, in_memory(held_out), options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
@@ -201,11 +225,12 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "command": options.command,
         "teacher": options.teacher,
         "data": options.data_name or train.source,
+        "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
-        "recipe": {"name": options.recipe} | asdict(trainer.recipe),
+        "recipe": {"name": options.recipe} | asdict(trainer.recipe) | {"metric": trainer.metric},
         "seed": options.seed,
         "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
@@ -240,7 +265,10 @@ def hardware(device: torch.device) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
-    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    parser.add_argument(
+        "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
+    )
+    add_labels_flag(parser)
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
     )
@@ -264,34 +292,72 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     check_csv(options.csv)
+    options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:
         write_again(model, options)
         return 0
     card = model_card(model)
-    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels)
+    test, which = images_to_measure(model, card, options.data)
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
     if options.csv:
-        write_csv(options.csv, predictions.answers(model, test, answered, Path(options.data)))
-    differences = card_differences(model, card, results)
+        write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
+    stated = stated_figures(card).get("images")
+    is_comparable = stated in (None, results["images"])
+    differences = card_differences(model, card, results) if is_comparable else {}
+    print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
+    if not is_comparable:
+        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
-        shown = ["top1", "top5", "calibration_error", "loss"]
-        shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta
-        print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown if name in results))
+        shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
+        shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
+        print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]
             flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
             right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
             print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
-    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
+    unknown = stated_detections(card).keys() if is_comparable else set()
+    for what in unknown - {each.what for each in options.unknown}:
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
+
+
+def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images, str]:
+    """The images that `data` names for a test, labelled by the model's classes, and which ones they are.
+
+    That is the test part of a data set, or all images of a folder of classes. Only where the model was
+    trained on that very folder it is the one in seven that training left.
+
+    Raises:
+        DataError: for a class that the model does not have.
+    """
+    several = bool(model.calibration.class_thresholds)
+    if not isinstance(data, str) or not is_folder(data) or parts_of(Path(data)):
+        test = load_data(data, "test", model.preprocess)
+        return with_classes(test, model.labels, several), f"the test part of {data}"
+    root = Path(data)
+    everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
+    if not part_named(root.name) and (
+        len(left) == stated_figures(card).get("images") or _was_trained_on(model, root)
+    ):
+        which = f"those of the {len(everything):,} in {data} that training left for the test"
+        return with_classes(in_memory(left), model.labels, several), which
+    return with_classes(in_memory(everything), model.labels, several), f"all of {data}"
+
+
+def _was_trained_on(model, root: Path) -> bool:
+    """Whether the run directory that a model is from names this folder as its data."""
+    record = Path(str(model.source), "run.json")
+    if model.revision != "local" or not record.is_file():
+        return False
+    return Path(json.loads(record.read_text(encoding="utf-8"))["data"]).resolve() == root.resolve()
 
 
 def model_card(model) -> str:

@@ -33,28 +33,28 @@ def stored_features(
     device: torch.device,
     compute: Callable[[Images, torch.device], Tensor],
     dtype: torch.dtype | None = None,
-) -> tuple[Tensor, float]:
-    """The features (N, F) float32 of the images that can be read, and the seconds that computing them took,
-    now or when they were stored.
+) -> tuple[Tensor, Tensor, float]:
+    """The features (N, F) float32 of the N images that can be read, their positions (N,), and the seconds
+    that computing them took, now or when they were stored.
 
     Args:
         dtype: what `compute` computes in; None for float32.
         compute: (images, device) -> features; asked for images that are not stored, a share on each process.
     """
-    keys = image_keys(data)
+    keys, read = image_keys(data)
     store = folder() / f"{network_key(model, device, dtype)}.safetensors"
     known = _read(store)
-    missing = [i for i, key in enumerate(keys) if key not in known]
+    missing = {key: i for key, i in zip(keys, read.tolist(), strict=True) if key not in known}
     wait()  # all have read before one writes
     if missing:
-        fresh = _computed(data.subset(torch.tensor(missing)), device, compute)
-        known |= {keys[i]: pair for i, pair in zip(missing, fresh, strict=True)}
+        fresh = _computed(data.subset(torch.tensor(list(missing.values()))), device, compute)
+        known |= dict(zip(missing, fresh, strict=True))
         if rank() == 0:
             _write(store, known)
     if not keys:
-        return torch.empty(0, 0), 0.0
+        return torch.empty(0, 0), read, 0.0
     features, seconds = zip(*(known[key] for key in keys), strict=True)
-    return torch.stack(features), sum(seconds)
+    return torch.stack(features), read, sum(seconds)
 
 
 def _computed(data: Images, device: torch.device, compute: Callable) -> list[tuple[Tensor, float]]:
@@ -72,13 +72,15 @@ def _computed(data: Images, device: torch.device, compute: Callable) -> list[tup
     return [(each, seconds) for each in summed(features)]
 
 
-def image_keys(data: Images) -> list[bytes]:
-    """A digest of the pixels of each image that can be read."""
-    return [
-        hashlib.blake2b(image.contiguous().numpy().tobytes(), digest_size=KEY).digest()
-        for images, _ in data.fetch(torch.arange(len(data)).split(64) if len(data) else [])
-        for image in images
-    ]
+def image_keys(data: Images) -> tuple[list[bytes], Tensor]:
+    """A digest of the pixels of each image that can be read, and its position."""
+    keys: list[bytes] = []
+    read = [torch.empty(0, dtype=torch.long)]
+    for images, index in data.fetch(torch.arange(len(data)).split(64) if len(data) else []):
+        pixels = [image.contiguous().numpy().tobytes() for image in images]
+        keys += [hashlib.blake2b(each, digest_size=KEY).digest() for each in pixels]
+        read.append(index)
+    return keys, torch.cat(read)
 
 
 def network_key(model: Network, device: torch.device, dtype: torch.dtype | None) -> str:

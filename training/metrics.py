@@ -9,14 +9,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from resnet_hub.errors import Refusal
+from training import multilabel
 
 BALANCES = ("none", "weights", "sampler")
 # name of --metric -> (its key in a line of the history, whether more is better)
 CHOICES = {
+    "auto": ("", True),  # mean_average_precision where images show several classes, else accuracy
     "accuracy": ("val_acc", True),
     "balanced_accuracy": ("val_balanced_acc", True),
     "macro_f1": ("val_macro_f1", True),
     "loss": ("val_loss", False),
+    "mean_average_precision": ("val_map", True),
 }
 
 
@@ -58,10 +64,33 @@ def summary(confusion: Tensor) -> dict[str, Any]:
     }
 
 
-def beside_accuracy(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """What a line of the history gives of the held-out images beside accuracy and loss."""
+def of_held_out(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """What a line of the history gives of the held-out images."""
+    if multilabel.is_multi(labels):
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        return {"val_loss": loss.item()} | multilabel.beside_loss(logits, labels)
     figures = summary(confusion_matrix(logits.argmax(1), labels, logits.shape[1]))
-    return {"val_balanced_acc": figures["balanced_accuracy"], "val_macro_f1": figures["macro_f1"]}
+    return {
+        "val_loss": F.cross_entropy(logits, labels).item(),
+        "val_acc": (logits.argmax(1) == labels).float().mean().item(),
+        "val_balanced_acc": figures["balanced_accuracy"],
+        "val_macro_f1": figures["macro_f1"],
+    }
+
+
+def chosen(metric: str, labels: Tensor) -> str:
+    """The metric that `--metric` means for these labels.
+
+    Raises:
+        ValueError: for one that they do not have.
+    """
+    several = multilabel.is_multi(labels)
+    allowed = ("mean_average_precision", "loss", "accuracy") if several else tuple(CHOICES)[1:5]
+    if metric == "auto":
+        return allowed[0]
+    if metric not in allowed:
+        raise Refusal(f"--metric {metric} is not for these labels; give {', '.join(allowed)}")
+    return metric
 
 
 def class_weights(labels: Tensor, classes: int) -> Tensor:

@@ -71,7 +71,7 @@ def prediction_grid(
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, image, label, answer in zip(grid.flat, images, true, predicted, strict=False):
-        axes.imshow(image)
+        axes.imshow(image, cmap="grey", vmin=0, vmax=255)
         if label == answer:
             axes.set_title(label, fontsize=8)
         else:

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_hub.per_image import Answer
+from resnet_hub.per_image import JOINT, Answer
+from resnet_hub.stacks import visible
 from training.data import Images
 from training.engine import Answered
+from training.multilabel import is_multi
 from training.unknown import answers as judged
 
 SHOWN = 32  # images in a picture
@@ -23,7 +25,9 @@ def answers(model, test: Images, answered: Answered, root: Path) -> list[Answer]
     Args:
         root: the folder from which files are named.
     """
-    probabilities = (answered.logits / model.calibration.temperature).softmax(1)
+    probabilities = model.calibration.probabilities(answered.logits)
+    if is_multi(answered.labels):
+        return _of_several(model, test, answered, root, probabilities)
     share, best = probabilities.max(1)
     losses = losses_of(model, answered)
     flagged = judged(model, answered.logits).flagged.tolist()
@@ -44,9 +48,32 @@ def answers(model, test: Images, answered: Answered, root: Path) -> list[Answer]
     ]
 
 
+def _of_several(model, test: Images, answered: Answered, root: Path, probabilities: Tensor) -> list[Answer]:
+    """The same where an image may show several classes; `share` is that of the most probable one."""
+    losses = losses_of(model, answered).tolist()
+    shares, index = probabilities.max(1).values.tolist(), answered.index.tolist()
+    true, said = (_names(test.classes, flags) for flags in (answered.labels, _called(model, probabilities)))
+    return [
+        Answer(file_name(test, i, root), shown, named, share, loss, None)
+        for i, shown, named, share, loss in zip(index, true, said, shares, losses, strict=True)
+    ]
+
+
+def _called(model, probabilities: Tensor) -> Tensor:
+    return probabilities >= torch.tensor(model.calibration.class_thresholds)
+
+
+def _names(classes: tuple[str, ...], flags: Tensor) -> list[str]:
+    """For each image, the names of the classes (N, C) that are set."""
+    return [JOINT.join(classes[i] for i in row.nonzero()[:, 0]) for row in flags]
+
+
 def losses_of(model, answered: Answered) -> Tensor:
-    """Cross entropy of each image (N,), calibrated."""
+    """Cross entropy of each image (N,), calibrated; the mean of the classes' where there are several."""
     scaled = answered.logits / model.calibration.temperature
+    if is_multi(answered.labels):
+        each = F.binary_cross_entropy_with_logits(scaled, answered.labels, reduction="none")
+        return each.mean(1)
     return F.cross_entropy(scaled, answered.labels, reduction="none")
 
 
@@ -68,14 +95,15 @@ def worst(model, answered: Answered) -> Tensor:
     return losses_of(model, answered).topk(min(SHOWN, len(answered.index))).indices
 
 
-def picture(test: Images, answered: Answered, places: Tensor) -> tuple[list, list[str], list[str]]:
+def picture(model, test: Images, answered: Answered, places: Tensor) -> tuple[list, list[str], list[str]]:
     """(images (H, W, 3) or (H, W) uint8, true labels, predicted labels) of some answers, for a grid."""
     fetched = test.fetch([answered.index[places]])
-    images = [visible(pixels.permute(1, 2, 0).numpy()) for batch, _ in fetched for pixels in batch]
-    said = answered.logits[places].argmax(1)
-    return images, [test.classes[i] for i in answered.labels[places]], [test.classes[i] for i in said]
-
-
-def visible(pixels: np.ndarray) -> np.ndarray:
-    """(H, W, C) of any number of channels as a picture: grey, or the first three as red, green and blue."""
-    return pixels[:, :, :3] if pixels.shape[2] >= 3 else pixels[:, :, 0]
+    images = [
+        np.asarray(visible(pixels.permute(1, 2, 0).numpy())) for batch, _ in fetched for pixels in batch
+    ]
+    if is_multi(answered.labels):
+        called = _called(model, model.calibration.probabilities(answered.logits[places]))
+        true, said = (_names(test.classes, flags) for flags in (answered.labels[places], called))
+        return images, true, said
+    best = answered.logits[places].argmax(1)
+    return images, [test.classes[i] for i in answered.labels[places]], [test.classes[i] for i in best]

@@ -68,7 +68,7 @@ class Recipe:
     balance: str = option(
         "none", "classes of unlike size count alike, by weights in the loss or by drawing images", BALANCES
     )
-    metric: str = option("accuracy", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
+    metric: str = option("auto", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
     ema: float = option(0.0, "decay a step of the averaged weights that are evaluated and kept; 0 for none")
     ema_warmup: bool = option(False, "let the average begin with a small decay: (1 + steps) / (10 + steps)")
     keep: str = option(

@@ -30,6 +30,7 @@ from resnet_hub.models.flags import parse_size
 from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.command import (
     add_run_flags,
+    check_counts,
     class_counts,
     find_to_train,
     fit,
@@ -39,12 +40,23 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import FolderSet, ImageSet, in_memory, normalise, whole_image, with_classes
+from training.data import (
+    DataError,
+    FolderSet,
+    Images,
+    ImageSet,
+    in_memory,
+    normalise,
+    whole_image,
+    with_classes,
+)
 from training.distributed import rank
 from training.evaluate import finish_run
 from training.features import stored_features
+from training.multilabel import is_multi
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from, refuse_idle
+from training.sections import in_sections
 
 FIRST = ("weights", "data", "out", "mode", "input", "framing", "epochs", "lr", "augment", "resume", "help")
 
@@ -88,7 +100,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "class of the data)",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
-    add_run_flags(parser, recipe="transfer", first=FIRST)
+    add_run_flags(parser, recipe="transfer")
+    in_sections(parser, FIRST)
     return parser.parse_args(arguments)
 
 
@@ -181,6 +194,27 @@ def framed(pretrained: Network, size: tuple[int, int], framing: str | None) -> P
     return whole_image(size, pretrained.config.in_chans, mode, seen.mean)
 
 
+def with_channels(pretrained: Network, channels: int | None) -> Network:
+    """The network for images of so many channels, its first convolution's weights shared out among them.
+
+    Grey gets the sum over the colours; more channels repeat them, at weights that keep the sum. Source:
+    `timm.models.adapt_input_conv`.
+    """
+    had = pretrained.config.in_chans
+    if channels is None or channels == had:
+        return pretrained
+    model = build_network(pretrained.config.override(in_chans=channels))
+    state, first = pretrained.state_dict(), f"{pretrained.first_conv}.weight"
+    repeated = state[first][:, torch.arange(channels) % had] * (had / channels)
+    state[first] = state[first].sum(1, keepdim=True) if channels == 1 else repeated
+    model.load_state_dict(state)
+    seen = pretrained.preprocess
+    mean, std = (tuple(v[i % had] for i in range(channels)) for v in (seen.mean, seen.std))
+    model.preprocess = replace(seen, input_size=(channels, *seen.input_size[1:]), mean=mean, std=std)
+    model.labels, model.source, model.revision = pretrained.labels, pretrained.source, pretrained.revision
+    return model.eval()
+
+
 def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = True) -> str:
     """The mode itself; for "auto" the one that suits so many training images, and why."""
     if mode != "auto":
@@ -219,42 +253,53 @@ def given_rates(rates: list[str]) -> Rates:
     return pairs
 
 
+def cached_features(model: Network, data, device: torch.device, **options: Any) -> Tensor:
+    """What enters the classifier, for every image that can be read: (N, F) float32 on the CPU."""
+    return read_features(model, data, device, **options)[0]
+
+
 @torch.no_grad()
-def cached_features(
+def read_features(
     model: Network,
     data,
     device: torch.device,
     batch_size: int = 64,
     dtype: torch.dtype | None = None,
-) -> Tensor:
-    """What enters the classifier, for every image: (N, F) float32 on the CPU, computed under autocast to
-    `dtype` where one is given."""
+) -> tuple[Tensor, Tensor]:
+    """What enters the classifier, (N, F) float32 on the CPU, computed under autocast to `dtype` where one is
+    given, and the positions (N,) of the N images that could be read."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
+    read: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
     model.eval().to(device, memory_format=torch.channels_last)
     batches = torch.arange(len(data)).split(batch_size)
-    for pixels, _ in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
-        with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            model(normalise(pixels, model.preprocess, device))
+    for pixels, index in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
+        if len(index):
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                model(normalise(pixels, model.preprocess, device))
+            read.append(index)
     hook.remove()
-    return torch.cat(seen)
+    if not read:
+        raise DataError(f"{data.source} holds no readable image")
+    return torch.cat(seen), torch.cat(read)
 
 
 def feature_set(
     model: Network, data, device: torch.device, dtype: torch.dtype | None = None
-) -> tuple[ImageSet, float]:
-    """Images as the features a frozen network gives, and the seconds that computing them took, now or when
-    they were stored.
+) -> tuple[Images, ImageSet, float]:
+    """The images that can be read, their features that a frozen network gives, and the seconds that computing
+    these took, now or when they were stored.
 
     Raises:
-        ValueError: when some cannot be read.
+        DataError: when none can be read.
     """
     compute = partial(cached_features, model, dtype=dtype)
-    features, seconds = stored_features(model, data, device, compute, dtype)
-    if len(features) != len(data):
-        raise ValueError(f"{data.source}: {len(data) - len(features)} images cannot be read; remove them")
-    return ImageSet(features, data.labels, data.classes, data.source), seconds
+    features, read, seconds = stored_features(model, data, device, compute, dtype)
+    if len(data) and not len(read):
+        raise DataError(f"{data.source} holds no readable image")
+    kept = data if len(read) == len(data) else data.subset(read)
+    return kept, ImageSet(features, kept.labels, kept.classes, kept.source), seconds
 
 
 def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]) -> bool:
@@ -268,7 +313,7 @@ def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]
         raise ValueError(f"--keep-head: the network does not know {', '.join(new[:5])}; leave it out")
     keeps = asked if asked is not None else not new
     if keeps and asked is None and rank() == 0:
-        print("the classifier is kept: the network knows every class; --no-keep-head starts a fresh one")
+        print("the classifier of --weights goes on: it knows every class; --no-keep-head starts a fresh one")
     return keeps
 
 
@@ -323,14 +368,16 @@ def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Fine-tune, then measure on the test part and write the run directory."""
-    recipe, pretrained = recipe_from(options), load_weights(options.weights)
+    recipe = recipe_from(options)
+    pretrained = with_channels(load_weights(options.weights), options.in_chans)
     if recipe.whiten:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
     found, held_out = find_to_train(options, framed(pretrained, size, options.framing))
     if knows_all(pretrained, found.classes):
-        found, held_out = (with_classes(data, pretrained.labels) for data in (found, held_out))
+        several = is_multi(found.labels)
+        found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
     model = build_model(options, pretrained, found.classes).to(device)
     mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
@@ -338,8 +385,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     is_head = is_head and not options.teacher
     # Random crops are cut from the whole photo, not from the middle that the network sees of it.
     is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
-    is_whole = is_whole and model.preprocess.crop_mode == "center"
+    is_whole = is_whole and model.preprocess.crop_mode == "center" and model.config.in_chans in (1, 3)
     training = in_memory(replace(found, whole=True) if is_whole else found)
+    check_counts(training, options.data)
     held_out = in_memory(held_out)
     facts: dict[str, Any] = {
         "base_model": base_model(pretrained, options.weights),
@@ -354,8 +402,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     identity = run_identity(model, training, held_out)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
     if is_head:
-        trainer, kept_out, cost = head_trainer(options, recipe, model, (training, held_out), shares, identity)
-        facts |= cost
+        trainer, parts, kept_out, cost = head_trainer(
+            options, recipe, model, (training, held_out), shares, identity
+        )
+        (training, held_out), facts = parts, facts | cost
     else:
         kept_out, given = held_out, {"identity": identity, "shares": shares}
         trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
@@ -364,23 +414,26 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):
-    """(trainer of the head alone, the held-out features, what the features cost) for (training, held-out)."""
+    """For (training, held-out): a trainer of the head alone, the images that can be read, the held-out
+    features, and what the features cost."""
     device, head = next(model.parameters()).device, model.classifier_name
     recipe = on_features(options, recipe)
     dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-    (shown, took), (kept_out, took_more) = (feature_set(model, data, device, dtype) for data in parts)
+    parts, (shown, kept_out), seconds = zip(
+        *(feature_set(model, d, device, dtype) for d in parts), strict=True
+    )
     net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
     cost = {
         "feature_pflops": forward_flops(model) * sum(map(len, parts)) / 1e15,
-        "feature_seconds": took + took_more,
+        "feature_seconds": sum(seconds),
         "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
     options = argparse.Namespace(**vars(options) | {"precision": "fp32"})
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
     )
-    return trainer, kept_out, cost
+    return trainer, parts, kept_out, cost
 
 
 def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:

@@ -126,7 +126,7 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "base": base_words(run.get("base_model")),
         "mode": MODES.get(run.get("mode"), run.get("mode")),
         "optimizer_words": _optimizer_words(recipe),
-        "loss_words": _loss_words(recipe, base_words(run.get("teacher"))),
+        "loss_words": _loss_words(recipe, base_words(run.get("teacher")), "class_threshold" in stated),
         "augmentation_words": _augmentation_words(recipe),
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
@@ -256,7 +256,7 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
     if run:
         is_cifar = re.search(r"cifar-?10(?!\d)", run["data"], re.IGNORECASE) is not None
         fields.model_name = run["name"]
-        fields.datasets = ["cifar10"] if is_cifar else None
+        fields.datasets = ["cifar10"] if is_cifar else [run["hub_dataset"]] if "hub_dataset" in run else None
         fields.metrics = ["accuracy"]
         fields.eval_results = _eval_results(run["data"], stated, "cifar10" if is_cifar else "imagefolder")
     return fields
@@ -280,6 +280,8 @@ def _eval_results(data: str, stated: dict[str, Any], kind: str) -> list[EvalResu
 def _summary(model, run: dict | None) -> str:
     own = "" if model.config.name in list_models() else " (a design of its own)"
     what = f"A `{model.config.name}` network{own} with {totals(trace(model.config)).params:,} parameters"
+    if run and model.calibration.class_thresholds:
+        return f"{what} that says which of {len(model.labels)} things an image shows, each by itself."
     if run:
         return f"{what} that sorts images into {len(model.labels)} classes."
     if model.source is None:
@@ -338,9 +340,9 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
     return f"{words}; rates {rise}{SCHEDULES[recipe.get('schedule', 'one_cycle')]}"
 
 
-def _loss_words(recipe: dict[str, Any], teacher: str | None) -> str:
+def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = False) -> str:
     taught = f"half cross entropy, half distillation from {teacher} (arXiv 1503.02531)"
-    words = taught if teacher else "cross entropy"
+    words = taught if teacher else "binary cross entropy of each class" if several else "cross entropy"
     words += BALANCES.get(recipe.get("balance", "none"), "")
     if recipe.get("label_smoothing"):
         words += f" with label smoothing {recipe['label_smoothing']}"
@@ -400,7 +402,8 @@ def is_for_research(run: dict[str, Any]) -> bool:
 
 
 def _limits(model, run: dict | None) -> str:
-    lines = ["It always answers with one of its classes, whatever the image shows."] if model.labels else []
+    is_one_answer = model.labels and not model.calibration.class_thresholds
+    lines = ["It always answers with one of its classes, whatever the image shows."] if is_one_answer else []
     if run:
         lines.append("It was not tested for any decision about people, safety or health.")
     if run and is_for_research(run):

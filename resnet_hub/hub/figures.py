@@ -23,8 +23,11 @@ MOST_CROSSED = 20  # classes in a confusion matrix
 # key in the facts -> (column of the table by class, name of one entry, number -> text)
 PER_CLASS: dict[str, tuple[str, str, Callable[[float], str]]] = {
     "per_class": ("accuracy", "class {}", lambda share: percent(share, 1)),
+    "class_ap": ("average precision", "average precision of {}", lambda share: percent(share, 1)),
     "class_precision": ("precision", "precision of {}", lambda share: percent(share, 1)),
+    "class_recall": ("recall", "recall of {}", lambda share: percent(share, 1)),
     "class_f1": ("F1", "F1 of {}", "{:.3f}".format),
+    "class_threshold": ("threshold", "threshold of {}", "{:.4f}".format),
     "class_images": ("images", "images of {}", "{:,}".format),
 }
 
@@ -71,6 +74,14 @@ FIGURES = (
         metric=("accuracy", "Top-1 accuracy, flip test-time augmentation"),
     ),
     Figure("top5", "top-5 accuracy", metric=("accuracy", "Top-5 accuracy")),
+    Figure(
+        "mean_average_precision",
+        "mean average precision of the classes",
+        metric=("mean_average_precision", "Mean average precision"),
+        tolerance=1e-3,
+    ),
+    Figure("exact_match", "images with every label right"),
+    Figure("micro_f1", "F1 over all labels", form="{:.4f}".format, tolerance=1e-3),
     Figure("balanced_accuracy", "balanced accuracy (mean recall of the classes)", tolerance=1e-3),
     Figure("macro_precision", "precision, mean of the classes", tolerance=1e-3),
     Figure(
@@ -172,6 +183,7 @@ def _class_entries(figures: dict[str, Any], images: float) -> Iterator[Entry]:
     counts = [sum(counts) for counts in confusion] or figures.get("class_images") or [1] * len(labels)
     columns = [key for key in PER_CLASS if key in figures] if len(labels) <= MOST_LISTED else []
     called = [sum(column) for column in zip(*confusion, strict=True)] or counts
+    values: Any
     for label, count, times, *values in zip(labels, counts, called, *map(figures.get, columns), strict=False):
         texts = [PER_CLASS[key][2](value) for key, value in zip(columns, values, strict=True)]
         for key, value in zip(columns, values, strict=True):

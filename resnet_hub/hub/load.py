@@ -107,7 +107,7 @@ def load_checkpoint(checkpoint: Checkpoint, bounds: Bounds = OWN) -> Network:
         if "resnet_hub" not in values:  # timm's name implies no size
             config = replace(config, input_size=preprocess.input_size[1:])
         labels = read_labels(values, config)
-        calibration = read_calibration(values)
+        calibration = read_calibration(values, len(labels))
     with naming(checkpoint, checkpoint.weights):
         check_header(checkpoint.weights)
         parameters, held = totals(trace(config)).params, checkpoint.weights.stat().st_size
@@ -167,11 +167,12 @@ def read_config(values: dict[str, Any]) -> ModelConfig:
     return model_config(name, **{k: v for k, v in overrides.items() if k not in TIMM_TRAINING_ARGS})
 
 
-def read_calibration(values: dict[str, Any]) -> Calibration:
+def read_calibration(values: dict[str, Any], classes: int) -> Calibration:
     """The checkpoint's own calibration.
 
     Raises:
-        ValueError: for anything but finite numbers, or more detections than anybody would read.
+        ValueError: for anything but finite numbers, more detections than anybody would read, or thresholds
+            that are not one a class.
     """
     calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
     longest = max((len(what) for what, *_ in calibration.detections), default=0)
@@ -180,6 +181,9 @@ def read_calibration(values: dict[str, Any]) -> Calibration:
             f"calibration: {len(calibration.detections):,} detections with names of up to {longest:,} "
             f"characters; at most {MOST_DETECTIONS} of {MOST_NAME} are read"
         )
+    thresholds = calibration.class_thresholds
+    if thresholds and (len(thresholds) != classes or not all(0 <= share <= 1 for share in thresholds)):
+        raise Refusal(f"calibration: {len(thresholds)} thresholds for {classes} classes, each from 0 to 1")
     return calibration
 
 

@@ -84,10 +84,15 @@ def config_json(model: Network) -> dict[str, Any]:
     """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
     config = model.config
     name, model_args = architecture(config)
+    calibration = asdict(model.calibration)
+    if not calibration["class_thresholds"]:
+        del calibration["class_thresholds"]
     return {
         "architecture": name,
         "num_classes": config.num_classes,
         "label_names": list(model.labels),
+        # transformers' pipeline reads it, and then takes sigmoids.
+        **({"problem_type": "multi_label_classification"} if model.calibration.class_thresholds else {}),
         **({"model_args": model_args} if model_args else {}),
         "pretrained_cfg": model.preprocess.to_pretrained_cfg()
         | {
@@ -100,6 +105,6 @@ def config_json(model: Network) -> dict[str, Any]:
         "resnet_hub": {
             "format": 1,
             "config": config.to_dict(),
-            "calibration": asdict(model.calibration),
+            "calibration": calibration,
         },
     }
