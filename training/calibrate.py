@@ -45,7 +45,7 @@ def fit_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_ent
         The mode of the posterior of log T with a normal prior, and the interval of its Laplace approximation.
     """
     log_t = torch.zeros((), dtype=torch.double, requires_grad=True)
-    logits = logits.double()
+    logits, labels = logits.double(), labels.double() if labels.is_floating_point() else labels
     optimizer = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn="strong_wolfe", tolerance_change=1e-12)
 
     def loss() -> Tensor:

@@ -192,8 +192,9 @@ def load_images_to_train(options, view: Preprocess):
     Raises:
         DataError: when something is missing, or what is asked for needs more held-out images.
     """
-    train, held_out = find_to_train(options, view)
-    return in_memory(train), in_memory(held_out)
+    train, held_out = map(in_memory, find_to_train(options, view))
+    check_counts(train, options.data)
+    return train, held_out
 
 
 def find_to_train(options, view: Preprocess):
@@ -207,6 +208,17 @@ def find_to_train(options, view: Preprocess):
         )
     train = some_of(train, options.train_images, options.seed)
     return tuple(read_by(options.workers, data) for data in (train, held_out))
+
+
+def check_counts(train: Images, source) -> None:
+    """Refuse a class without a training image.
+
+    Raises:
+        DataError: naming it.
+    """
+    counts = multilabel.counts(train.labels, len(train.classes))
+    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
+        raise DataError(f"{source}: no image of {listed(missing)} is left to train on")
 
 
 def read_by(workers: int | None, data: Images) -> Images:
@@ -276,14 +288,8 @@ def some_of(train: Images, count: int | None, seed: int) -> Images:
 
 
 def class_counts(train) -> dict[str, int]:
-    """Training images of each class; said aloud where they are out of balance.
-
-    Raises:
-        DataError: when a class has none that can be read.
-    """
+    """Training images of each class; said aloud where they are out of balance."""
     counts = multilabel.counts(train.labels, len(train.classes)).tolist()
-    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
-        raise DataError(f"{train.source}: no image of {listed(missing)} is left to train on")
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
         shown = listed((f"{name} {count:,}" for name, count in by_class.items()), 12)

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from resnet_hub.errors import listed
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
-from training.distributed import local_rank, wait
+from training.distributed import local_rank, read_once, wait
 from training.layout import DataError, check_layout, find_classes, is_test, parts_of
 from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
@@ -317,19 +317,29 @@ def in_memory(data: Images) -> Images:
     if len(data) * pixels > IN_MEMORY_BYTES:
         return data
     if data.whole:
-        batches = torch.arange(len(data)).split(25)
-        read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
-        kept = torch.cat([index for _, index in read])
-        if not len(kept):
-            raise DataError(f"{data.source} holds no readable image")
-        photos = tuple(photo for some, _ in read for photo in some)
-        return PhotoSet(photos, data.labels[kept], data.classes, data.source, data.view)
+        photos, index = read_once(lambda: _read_whole(data))
+        return PhotoSet(tuple(photos), data.labels[index], data.classes, data.source, data.view)
+    images, index = read_once(lambda: _read_all(data))
+    files = tuple(data.files[i] for i in index.tolist())
+    return ImageSet(images, data.labels[index], data.classes, data.source, files)
+
+
+def _read_whole(data: FolderSet) -> tuple[list[Tensor], Tensor]:
+    """(photos, positions of those that could be read)."""
+    batches = torch.arange(len(data)).split(25)
+    read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+    photos = [photo for some, _ in read for photo in some]
+    if not photos:
+        raise DataError(f"{data.source} holds no readable image")
+    return photos, torch.cat([index for _, index in read])
+
+
+def _read_all(data: FolderSet) -> tuple[Tensor, Tensor]:
+    """(images, positions of those that could be read)."""
     if len(data) > MOST_IN_THREADS:
-        images, kept = _read_by_processes(data)
-    else:
-        images, kept = read_images(data.files, data.view, data.source)
-    files = tuple(data.files[int(i)] for i in kept)
-    return ImageSet(images, data.labels[kept], data.classes, data.source, files)
+        return _read_by_processes(data)
+    images, kept = read_images(data.files, data.view, data.source)
+    return images, torch.tensor(kept, dtype=torch.long)
 
 
 def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
@@ -355,9 +365,8 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
 def _read(file: Path, view: Preprocess, whole: bool = False) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
-        if whole:
-            return np.atleast_3d(np.asarray(load_image(file, then=partial(_whole, view=view))))
-        return np.atleast_3d(np.asarray(view.load(file)))
+        read = load_image(file, then=partial(_whole, view=view)) if whole else view.load(file)
+        return np.atleast_3d(np.asarray(read))
     except ImageError as error:
         return f"left out {file}: {error}"
 
@@ -372,7 +381,7 @@ def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _pinned(pixels: np.ndarray) -> Tensor:

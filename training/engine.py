@@ -521,7 +521,7 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
         raise ValueError(f"{asked} looks at held-out images, and --held-out 0 leaves none; give --keep last")
     if recipe.keep != "auto":
         return recipe.keep
-    is_chosen = recipe.patience or recipe.metric != "accuracy"
+    is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")
     return "best" if held_out >= FEWEST_TO_CHOOSE or is_chosen else "last"
 
 

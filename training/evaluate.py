@@ -209,8 +209,8 @@ def write_again(model, options) -> None:
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    held_out = in_memory(with_classes(held_out, model.labels, bool(model.calibration.class_thresholds)))
-    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
+    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
+    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, in_memory(held_out), options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)

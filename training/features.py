@@ -28,22 +28,27 @@ def folder() -> Path:
 
 
 def stored_features(
-    model: Network, data: Images, device: torch.device, compute: Callable[[Images, torch.device], Tensor]
+    model: Network,
+    data: Images,
+    device: torch.device,
+    compute: Callable[[Images, torch.device], Tensor],
+    dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, float]:
-    """The features (N, F) float32 of the images that can be read, their positions (N,), and the seconds that
-    computing them took, now or when they were stored.
+    """The features (N, F) float32 of the N images that can be read, their positions (N,), and the seconds
+    that computing them took, now or when they were stored.
 
     Args:
+        dtype: what `compute` computes in; None for float32.
         compute: (images, device) -> features; asked for images that are not stored, a share on each process.
     """
     keys, read = image_keys(data)
-    store = folder() / f"{network_key(model, device)}.safetensors"
+    store = folder() / f"{network_key(model, device, dtype)}.safetensors"
     known = _read(store)
-    missing = [i for i, key in enumerate(keys) if key not in known]
+    missing = {key: i for key, i in zip(keys, read.tolist(), strict=True) if key not in known}
     wait()  # all have read before one writes
     if missing:
-        fresh = _computed(data.subset(read[missing]), device, compute)
-        known |= {keys[i]: pair for i, pair in zip(missing, fresh, strict=True)}
+        fresh = _computed(data.subset(torch.tensor(list(missing.values()))), device, compute)
+        known |= dict(zip(missing, fresh, strict=True))
         if rank() == 0:
             _write(store, known)
     if not keys:
@@ -68,19 +73,21 @@ def _computed(data: Images, device: torch.device, compute: Callable) -> list[tup
 
 
 def image_keys(data: Images) -> tuple[list[bytes], Tensor]:
-    """A digest of the pixels of each image that can be read, and the positions (N,) of these images."""
-    keys, read = [], [torch.empty(0, dtype=torch.long)]
+    """A digest of the pixels of each image that can be read, and its position."""
+    keys: list[bytes] = []
+    read = [torch.empty(0, dtype=torch.long)]
     for images, index in data.fetch(torch.arange(len(data)).split(64) if len(data) else []):
-        pixels = (image.contiguous().numpy().tobytes() for image in images)
+        pixels = [image.contiguous().numpy().tobytes() for image in images]
         keys += [hashlib.blake2b(each, digest_size=KEY).digest() for each in pixels]
         read.append(index)
     return keys, torch.cat(read)
 
 
-def network_key(model: Network, device: torch.device) -> str:
+def network_key(model: Network, device: torch.device, dtype: torch.dtype | None) -> str:
     """A digest of all that features depend on beside the image: weights but the classifier's, preprocessing,
-    torch and the kind of device."""
-    seen = hashlib.sha256(repr((model.config, model.preprocess, torch.__version__, device.type)).encode())
+    torch, the kind of device and the precision."""
+    made_by = (model.config, model.preprocess, torch.__version__, device.type, dtype)
+    seen = hashlib.sha256(repr(made_by).encode())
     for name, value in model.state_dict().items():
         if not name.startswith(f"{model.classifier_name}."):
             seen.update(name.encode())

@@ -11,7 +11,7 @@ SECTIONS = {
         "data_name",
     ),
     "what learns": (
-        "mode", "rate", "keep_head", "teacher", "drop_rate", "drop_path", "layer_decay", "whiten"
+        "mode", "rate", "far", "keep_head", "teacher", "drop_rate", "drop_path", "layer_decay", "whiten"
     ),
     "images as they are shown": (
         "augment", "crop_padding", "mixup", "cutmix", "label_smoothing", "low_res", "low_res_until"

@@ -25,17 +25,19 @@ from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import listed
 from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
-from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
+from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import parse_size
 from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.command import (
     add_run_flags,
+    check_counts,
     class_counts,
     find_to_train,
     fit,
     new_trainer,
+    precision,
     run_identity,
     run_training,
     sized,
@@ -86,6 +88,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze "
         "(a ResNet's layers are conv1 bn1 layer1 ... layer4 fc); may be repeated, the "
         "first match counts; without a value it lists the layers of --weights",
+    )
+    parser.add_argument(
+        "--far",
+        action="store_true",
+        help="the images are unlike those --weights learned from (scans, microscopy, much larger photos): "
+        f"auto goes one mode further, and full teaches every layer at {FAR_SHARE} of --lr",
     )
     parser.add_argument(
         "--keep-head",
@@ -209,11 +217,11 @@ def with_channels(pretrained: Network, channels: int | None) -> Network:
     return model.eval()
 
 
-def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
+def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = True) -> str:
     """The mode itself; for "auto" the one that suits so many training images, and why."""
     if mode != "auto":
         return mode
-    mode = mode_for(images)
+    mode = mode_for(images, similar)
     if mode == "partial" and not isinstance(config, ResNetConfig):
         if rank() == 0:
             print(f"mode feature, because {config.name} has no stages of which the last could learn")
@@ -224,7 +232,9 @@ def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
             "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
             "full": f"more than {SOME:,} images can teach every layer",
         }
-        print(f"mode {mode}, because of {images:,} training images: {why[mode]}")
+        unlike = "" if similar else "; images unlike those of --weights teach one mode more"
+        shown = mode_for(images)
+        print(f"mode {mode}, because of {images:,} training images: {why[shown]}{unlike}")
     return mode
 
 
@@ -245,15 +255,21 @@ def given_rates(rates: list[str]) -> Rates:
     return pairs
 
 
-def cached_features(model: Network, data, device: torch.device, batch_size: int = 64) -> Tensor:
+def cached_features(model: Network, data, device: torch.device, **options: Any) -> Tensor:
     """What enters the classifier, for every image that can be read: (N, F) float32 on the CPU."""
-    return read_features(model, data, device, batch_size)[0]
+    return read_features(model, data, device, **options)[0]
 
 
 @torch.no_grad()
-def read_features(model: Network, data, device: torch.device, batch_size: int = 64) -> tuple[Tensor, Tensor]:
-    """What enters the classifier, (N, F) float32 on the CPU, and the positions (N,) of the N images that
-    could be read."""
+def read_features(
+    model: Network,
+    data,
+    device: torch.device,
+    batch_size: int = 64,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What enters the classifier, (N, F) float32 on the CPU, computed under autocast to `dtype` where one is
+    given, and the positions (N,) of the N images that could be read."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
     read: list[Tensor] = []
@@ -262,7 +278,8 @@ def read_features(model: Network, data, device: torch.device, batch_size: int = 
     batches = torch.arange(len(data)).split(batch_size)
     for pixels, index in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
         if len(index):
-            model(normalise(pixels, model.preprocess, device))
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                model(normalise(pixels, model.preprocess, device))
             read.append(index)
     hook.remove()
     if not read:
@@ -270,14 +287,19 @@ def read_features(model: Network, data, device: torch.device, batch_size: int = 
     return torch.cat(seen), torch.cat(read)
 
 
-def feature_set(model: Network, data, device: torch.device) -> tuple[Images, ImageSet, float]:
-    """The images that can be read, the features a frozen network gives of them, and the seconds that these
-    took, now or when they were stored.
+def feature_set(
+    model: Network, data, device: torch.device, dtype: torch.dtype | None = None
+) -> tuple[Images, ImageSet, float]:
+    """The images that can be read, their features that a frozen network gives, and the seconds that computing
+    these took, now or when they were stored.
 
     Raises:
         DataError: when none can be read.
     """
-    features, read, seconds = stored_features(model, data, device, partial(cached_features, model))
+    compute = partial(cached_features, model, dtype=dtype)
+    features, read, seconds = stored_features(model, data, device, compute, dtype)
+    if len(data) and not len(read):
+        raise DataError(f"{data.source} holds no readable image")
     kept = data if len(read) == len(data) else data.subset(read)
     return kept, ImageSet(features, kept.labels, kept.classes, kept.source), seconds
 
@@ -293,7 +315,7 @@ def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]
         raise ValueError(f"--keep-head: the network does not know {listed(new, 5)}; leave it out")
     keeps = asked if asked is not None else not new
     if keeps and asked is None and rank() == 0:
-        print("the classifier is kept: the network knows every class; --no-keep-head starts a fresh one")
+        print("the classifier of --weights goes on: it knows every class; --no-keep-head starts a fresh one")
     return keeps
 
 
@@ -335,13 +357,15 @@ def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
         ValueError: for flags that contradict one another.
     """
     if options.rate:
-        if options.mode:
-            raise ValueError(f"--rate and --mode {options.mode} both say what learns; give one of them")
+        if other := f"--mode {options.mode}" if options.mode else "--far" * options.far:
+            raise ValueError(f"--rate and {other} both say what learns; give one of them")
         return "given", given_rates(options.rate)
-    mode = chosen_mode(options.mode or "auto", images, model.config)
+    mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
+    if options.far and options.mode in ("feature", "partial"):
+        raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
     if options.layer_decay and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
-    return mode, mode_rates(mode, model.config, model.classifier_name)
+    return mode, mode_rates(mode, model.config, model.classifier_name, not options.far)
 
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
@@ -365,6 +389,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
     is_whole = is_whole and model.preprocess.crop_mode == "center" and are_photos(found)
     training = in_memory(replace(found, whole=True) if is_whole else found)
+    check_counts(training, options.data)
     held_out = in_memory(held_out)
     facts: dict[str, Any] = {
         "base_model": base_model(pretrained, options.weights),
@@ -379,9 +404,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     identity = run_identity(model, training, held_out)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
     if is_head:
-        trainer, parts, cost = head_trainer(options, recipe, model, (training, held_out), shares, identity)
-        (training, _), (held_out, kept_out) = parts
-        facts |= cost
+        trainer, parts, kept_out, cost = head_trainer(
+            options, recipe, model, (training, held_out), shares, identity
+        )
+        (training, held_out), facts = parts, facts | cost
     else:
         kept_out, given = held_out, {"identity": identity, "shares": shares}
         trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
@@ -395,24 +421,26 @@ def are_photos(data: FolderSet) -> bool:
 
 
 def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):
-    """The trainer of the head alone; the readable images and their features for (training, held-out); what
-    the features cost."""
+    """For (training, held-out): a trainer of the head alone, the images that can be read, the held-out
+    features, and what the features cost."""
     device, head = next(model.parameters()).device, model.classifier_name
     recipe = on_features(options, recipe)
+    dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-    *parts, seconds = zip(*(feature_set(model, data, device) for data in parts), strict=True)
-    parts = tuple(zip(*parts, strict=True))
-    (training, shown), (held_out, _) = parts
+    parts, (shown, kept_out), seconds = zip(
+        *(feature_set(model, d, device, dtype) for d in parts), strict=True
+    )
     net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
     cost = {
-        "feature_pflops": forward_flops(model) * (len(training) + len(held_out)) / 1e15,
+        "feature_pflops": forward_flops(model) * sum(map(len, parts)) / 1e15,
         "feature_seconds": sum(seconds),
+        "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
-    options = argparse.Namespace(**vars(options) | {"precision": "fp32"})  # as the features are
+    options = argparse.Namespace(**vars(options) | {"precision": "fp32"})
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
     )
-    return trainer, parts, cost
+    return trainer, parts, kept_out, cost
 
 
 def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:
