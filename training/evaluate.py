@@ -34,7 +34,7 @@ from resnet_hub.hub.card import (
 )
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
-from training import checkpoint
+from training import checkpoint, extend
 from training.command import find_images_to_train, has_held_out
 from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
@@ -194,6 +194,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     run: Path = options.out
     test, results = calibrate_and_measure(model, held_out, options)
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
+    facts |= extend.facts(options)
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     some = _some_predictions(model, test)
     if rank() == 0:

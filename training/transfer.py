@@ -39,6 +39,7 @@ from training.command import (
 from training.data import DataError, Images, ImageSet, normalise, whole_image
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.extend import take_weights
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from
 
@@ -243,6 +244,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, pretrained, training.classes).to(device)
+    take_weights(model, options)
     head = model.classifier_name
     mode = "given" if options.rate else chosen_mode(options.mode, len(training), model.config)
     rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
