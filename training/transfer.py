@@ -54,6 +54,7 @@ from training.data import (
 )
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.extend import take_weights
 from training.features import stored_features
 from training.multilabel import is_multi
 from training.optim import freeze
@@ -381,6 +382,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         several = is_multi(found.labels)
         found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
     model = build_model(options, pretrained, found.classes).to(device)
+    take_weights(model, options)
     mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
     is_head = set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}

@@ -130,7 +130,8 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "augmentation_words": _augmentation_words(recipe),
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
-            metric=recipe.get("metric", "accuracy").replace("_", " "), held_out=run["held_out_images"]
+            metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
+            held_out=run["held_out_images"],
         ),
         "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
         "calibration_words": _calibration_words(run),
