@@ -50,7 +50,7 @@ def test_a_tiff_has_a_page_a_channel(tmp_path):
 
 
 def test_alpha_is_a_channel_of_its_own_and_a_png_without_one_is_opaque(tmp_path):
-    Image.fromarray(steps(4), "RGBA").save(tmp_path / "a.png")
+    Image.fromarray(steps(4)).save(tmp_path / "a.png")
     assert np.array_equal(view(4).load(tmp_path / "a.png"), steps(4))
     Image.fromarray(steps(3)).save(tmp_path / "opaque.png")
     assert view(4).load(tmp_path / "opaque.png")[0, 0].tolist() == [10, 20, 30, 255]

@@ -19,14 +19,14 @@ from training import cifar, evaluate, transfer
 from training.data import find_data, read_images, whole_image
 
 COLUMNS = ["file", "true", "predicted", "share", "loss", "familiar"]
-QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "4", "--device", "cpu", "--precision", "fp32"]
+QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "20", "--device", "cpu", "--precision", "fp32"]
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
     """Bright and dark images, three times as wide as high."""
     classes = {"bright": noise_image(150, 250, (96, 32)), "dark": noise_image(0, 100, (96, 32))}
-    return image_folders(tmp_path_factory.mktemp("photos"), {"train": 12, "test": 5}, classes)
+    return image_folders(tmp_path_factory.mktemp("photos"), {"train": 24, "test": 5}, classes)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def check(table: list[dict[str, str]], model, root: Path, count: int) -> None:
         assert row["predicted"] == prediction.top[0][0]
         assert float(row["share"]) == pytest.approx(prediction.top[0][1], abs=1e-4)
         assert float(row["loss"]) == pytest.approx(-math.log(dict(prediction.top)[row["true"]]), abs=1e-3)
-        assert row["familiar"] == ("no" if prediction.unfamiliar else "yes")
+        assert row["familiar"] == {True: "no", False: "yes"}[prediction.unfamiliar]
 
 
 def test_a_run_lists_the_answer_to_every_test_image_worst_first(run, photos):
