@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from resnet_hub.models.calibration import Calibration
 from training.data import Images
 from training.engine import predict_logits
-from training.multilabel import class_thresholds, is_multi
+from training.multilabel import UNDECIDED, class_thresholds, is_multi
 from training.unknown import Z
 
 TEMPERATURE_SPREAD = 0.5  # of log T, before any image was seen
@@ -30,6 +30,11 @@ class Temperature(NamedTuple):
 
     value: float = 1.0
     interval: tuple[float, float] | None = None
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tensor:
+    """torch's, with labels of whatever type the logits have."""
+    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction=reduction)
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_entropy) -> Temperature:
@@ -118,15 +123,16 @@ def calibrate(model, held_out: Images) -> tuple[Calibration, dict[str, Any]]:
         The calibration, without what the images are too few for; their number, the temperature's interval and
         the false alarms to expect.
     """
+    several = is_multi(held_out.labels)
     if not len(held_out):
-        return Calibration(), {"images": 0}
+        undecided = (UNDECIDED,) * len(held_out.classes) if several else ()
+        return Calibration(class_thresholds=undecided), {"images": 0}
     logits, labels = predict_logits(model, held_out, model.preprocess)
-    if is_multi(labels):
-        temperature = useful_temperature(logits, labels, F.binary_cross_entropy_with_logits)
-        shares = (logits / temperature.value).sigmoid()
-        thresholds = class_thresholds(shares, labels)
-        said: dict[str, Any] = {"images": len(labels), "temperature": temperature.interval}
-        return Calibration(round(temperature.value, 4), class_thresholds=thresholds), said
+    if several:
+        fit = useful_temperature(logits, labels, binary_cross_entropy)
+        shares = (logits / fit.value).sigmoid()
+        calibration = Calibration(round(fit.value, 4), class_thresholds=class_thresholds(shares, labels))
+        return calibration, {"images": len(labels), "temperature": fit.interval}
     temperature, energy = useful_temperature(logits, labels), logits.logsumexp(1)
     found = energy_threshold(energy)
     said = {"images": len(labels), "temperature": temperature.interval, "false_alarms": found and found[1]}

@@ -32,6 +32,7 @@ from training.command import (
 )
 from training.data import Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
+from training.extend import take_weights
 from training.job import job_command
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
@@ -110,13 +111,14 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
+    take_weights(model, options)
     recipe = sized(recipe, model)
     outliers = load_outliers(options, recipe, view)
     identity = run_identity(model, training, held_out, outliers)
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers
     )
-    if recipe.whiten:
+    if recipe.whiten and not options.extends:
         first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
         whiten_stem(first, trainer.feed)
     total = sum(p.numel() for p in model.parameters())

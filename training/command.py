@@ -2,7 +2,7 @@
 
 nothing there           start
 last.ckpt               go on with --resume, refuse without it (last.ckpt.prev: the one before it)
-run.json (finished)     --resume changes nothing; refuse without it
+run.json (finished)     --resume changes nothing, or with more --epochs goes on; refuse without it
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import FRAMINGS, Preprocess
-from training import hub_data, multilabel, tracking
+from training import extend, hub_data, multilabel, tracking
 from training.augment import Feed
 from training.calibrate import FEWEST_FOR_THRESHOLD
 from training.checkpoint import TrainingError, drop, held, kept, locked
@@ -55,7 +55,9 @@ from training.unknown import add_unknown_flag
 def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     """The flags of both trainers."""
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run directory to write")
-    parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
+    words = "continue from RUN/last.ckpt, or a finished run with more --epochs"
+    parser.add_argument("--resume", action="store_true", help=words)
+    parser.set_defaults(extends=None)  # epochs of the finished run that goes on
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
         "--held-out",
@@ -123,7 +125,7 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
     """Train as the state of the run directory says; 130 with what is kept when it is interrupted."""
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out) if rank() == 0 else nullcontext():
-        if is_finished(options.out, options.resume):
+        if is_finished(options.out, options):
             return 0
         keep_freed_memory()
         return train_and_say(train, options)
@@ -137,6 +139,7 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     """
     try:
         with process_group(pick_device(options.device)) as device:
+            tracking.check(options)
             options.hub_dataset = hub_data.dataset_id(options.data)
             options.data_name = options.data_name or options.hub_dataset
             options.data = data_source(options.data, options.labels)
@@ -166,21 +169,25 @@ def choose_kernels(device: torch.device, deterministic: bool) -> None:
     torch.use_deterministic_algorithms(deterministic)
 
 
-def is_finished(run: Path, resume: bool) -> bool:
-    """Whether there is nothing left to do.
+def is_finished(run: Path, options) -> bool:
+    """Whether there is nothing left to do; `options.extends` becomes the epochs a finished run has, where
+    more are asked for.
 
     Raises:
-        TrainingError: when it holds a run and nobody asked to go on with it.
+        TrainingError: when it holds a run and nobody asked to go on with it, or with other arguments.
     """
-    found = [*(name for name in ("run.json",) if (run / name).exists()), *held(run)]
-    if found and not resume:
+    options.extends = None
+    found = [*(name for name in (extend.RECORD,) if (run / name).exists()), *held(run)]
+    if found and not options.resume:
         raise TrainingError(f"{run} holds a run ({found[0]}); give --resume, or another --out")
-    if "run.json" in found:
-        drop(run)  # a crash between the two leaves them
-        if rank() == 0:
+    if extend.RECORD in found:
+        options.extends = extend.epochs_run(run, options)
+        if not options.extends or not extend.is_under_way(run):
+            drop(run)  # a crash between the two leaves them
+        if rank() == 0 and not options.extends:
             print(f"{run} is finished; nothing to do")
-        return True
-    if resume and not found and rank() == 0:
+        return not options.extends
+    if options.resume and not found and rank() == 0:
         print(f"{run} holds no last.ckpt; starting afresh")
     return False
 
@@ -365,7 +372,6 @@ def new_trainer(
     if recipe.layer_decay < 1:
         decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
         shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
-    options.trackers = tracking.trackers(options)
     chosen = ("precision", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
@@ -382,7 +388,7 @@ def new_trainer(
         eval_batch=options.eval_batch,
         save_every=options.save_every,
         identity=identity,
-        log=tracking.to_all(options.trackers),
+        restart=options.extends or 0,
     )
 
 
@@ -417,8 +423,8 @@ def fit(trainer: Trainer, held_out, options) -> None:
         raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
     if is_here:
         trainer.load(options.out)
-    try:
+    elif options.extends:
+        trainer.go_on(extend.history_of(options.out, options.extends), extend.read_record(options.out))
+    with tracking.tracked(options) as trainer.log:
         trainer.fit(held_out, options.out)
-    finally:
-        tracking.finish(options.trackers)
     trainer.restore_kept()

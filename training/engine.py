@@ -147,6 +147,7 @@ class Trainer:
         eval_batch: held-out images evaluated at once; None for what `predict_logits` chooses.
         save_every: seconds between checkpoints within an epoch.
         log: called with (name, value, images seen) for TensorBoard.
+        restart: the epoch from which the schedule starts anew, at full size: a finished run goes on there.
     """
 
     def __init__(
@@ -166,9 +167,11 @@ class Trainer:
         save_every: float = 60.0,
         identity: dict | None = None,
         log: Callable[[str, float, int], None] | None = None,
+        restart: int = 0,
     ) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
+        self.restart = restart
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
         self.amp_dtype, self.teacher, self.save_every = amp_dtype, teacher, save_every
         self.eval_batch = eval_batch
@@ -191,6 +194,7 @@ class Trainer:
         # A step cut into the same parts is the same step, whichever processes compute them.
         parts = {"accumulate": recipe.accumulate * world_size()}
         self.identity = {"recipe": asdict(recipe) | {"expects": ""} | parts, "seed": seed} | (identity or {})
+        self.identity |= {"restart": restart} if restart else {}
         self.log = log or (lambda name, value, images: None)
         shown = 1 + recipe.outlier_share * (outliers is not None)  # images, for each training image
         self._flops = {
@@ -201,7 +205,8 @@ class Trainer:
     def sides(self) -> list[int]:
         """The images' short side in pixels (or the number of features), epoch by epoch."""
         full, epochs = min(self.feed.data.shape[1:] or self.feed.data.shape), self.recipe.epochs
-        low_epochs = round(epochs * self.recipe.low_res_until) if self.recipe.low_res else 0
+        is_low = self.recipe.low_res and not self.restart
+        low_epochs = round(epochs * self.recipe.low_res_until) if is_low else 0
         return [self.recipe.low_res] * low_epochs + [full] * (epochs - low_epochs)
 
     def _shape(self, side: int) -> tuple[int, ...]:
@@ -238,9 +243,22 @@ class Trainer:
                 self.train_epoch(run, stop)
                 self.finish_epoch(held_out, run)
 
+    def go_on(self, history: list[dict], record: dict[str, Any]) -> None:
+        """Take up a finished run, whose weights the network has, after its last epoch.
+
+        Args:
+            history: a line for each of its epochs.
+            record: its `run.json`.
+        """
+        kept = history[record["best_epoch"] - 1]
+        weights = {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}
+        scores = {name: value for name, value in kept.items() if name.startswith("val_")}
+        self.best = scores | {"epoch": kept["epoch"], "weights": weights}
+        self.history, self.epoch = history, len(history)
+
     def is_done(self) -> bool:
         """Whether all epochs are run, or patience has run out."""
-        waited = self.epoch - self.best["epoch"]
+        waited = self.epoch - max(self.best["epoch"], self.restart)
         return self.epoch >= self.recipe.epochs or 0 < self.recipe.patience <= waited
 
     def train_epoch(self, run: Path, stop: Callable[[], bool] = lambda: False) -> None:
@@ -285,7 +303,7 @@ class Trainer:
 
     def _lr_factor(self, share: float) -> float:
         """What the recipe's rates are multiplied by once `share` of this epoch is over."""
-        progress = (self.epoch + share) / self.recipe.epochs
+        progress = (self.epoch + share - self.restart) / (self.recipe.epochs - self.restart)
         return max(SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup), 1e-6)
 
     def train_step(
@@ -426,8 +444,9 @@ class Trainer:
     def _report(self, line: dict) -> None:
         for name in line.keys() - {"epoch", "seconds", "pflops"}:
             self.log(name, line[name], line["epoch"] * len(self.feed.data))
-        is_shown = self.metric != "accuracy" and "val_loss" in line
-        by = f"{self.metric} {line[metrics.CHOICES[self.metric][0]]:.4f}  " if is_shown else ""
+        key, _ = metrics.CHOICES[self.metric]
+        is_shown = key != "val_acc" and key in line
+        by = f"{self.metric} {line[key]:.4f}  " if is_shown else ""
         if rank() == 0:
             held_out = f"held out {line['val_acc']:.2%}  " if "val_acc" in line else ""
             tqdm.write(

@@ -34,7 +34,7 @@ from resnet_hub.hub.card import (
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.per_image import check_csv, write_csv
-from training import checkpoint, metrics, multilabel, predictions
+from training import checkpoint, extend, metrics, multilabel, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
 from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
 from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
@@ -150,6 +150,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     run: Path = options.out
     test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
     facts = run_facts(trainer, train, held_out, options) | more | {"results": results, "calibration": fitted}
+    facts |= extend.facts(options)
     if "confusion" not in results:
         facts["images"] = ["curves.png"]
     facts["pflops"] += facts.get("feature_pflops", 0.0)
@@ -230,7 +231,8 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "held_out_images": len(held_out),
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
-        "recipe": {"name": options.recipe} | asdict(trainer.recipe) | {"metric": trainer.metric},
+        "recipe": {"name": options.recipe} | asdict(trainer.recipe),
+        "metric": trainer.metric,
         "seed": options.seed,
         "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),

@@ -6,8 +6,10 @@ trackio has the interface of wandb, so both are one class.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from resnet_hub.errors import Refusal
@@ -47,34 +49,29 @@ TRACKERS: dict[str, Callable[[Any], Log]] = {
 }
 
 
-def trackers(options: Any) -> list[Log]:
-    """What the flags ask for, on rank 0.
+def check(options: Any) -> None:
+    """Notice before the work that a package is missing.
 
     Raises:
-        Refusal: when a package is not installed.
+        Refusal: saying which one to install.
     """
-    asked = [name for name in TRACKERS if getattr(options, name)] if rank() == 0 else []
-    made = []
-    for name in asked:
-        try:
-            made.append(TRACKERS[name](options))
-        except ImportError as error:
-            raise Refusal(f"--{name} needs the package: pip install {name}") from error
-    return made
+    for name in TRACKERS:
+        if getattr(options, name) and find_spec(name) is None:
+            raise Refusal(f"--{name} needs the package: pip install {name}")
 
 
-def to_all(logs: list[Log]) -> Log | None:
-    """One function that writes to each; None where there is none."""
+@contextmanager
+def tracked(options: Any) -> Iterator[Log]:
+    """Yields what writes to everything that the flags ask for, on rank 0; afterwards the runs there end."""
+    logs = [make(options) for name, make in TRACKERS.items() if rank() == 0 and getattr(options, name)]
 
     def log(name: str, value: float, images: int) -> None:
         for each in logs:
             each(name, value, images)
 
-    return log if logs else None
-
-
-def finish(logs: list[Log]) -> None:
-    """End the runs that need it."""
-    for each in logs:
-        if isinstance(each, Tracked):
-            each.finish()
+    try:
+        yield log
+    finally:
+        for each in logs:
+            if isinstance(each, Tracked):
+                each.finish()

@@ -22,6 +22,8 @@ from tqdm import tqdm
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.errors import listed
+from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
@@ -52,6 +54,7 @@ from training.data import (
 )
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.extend import take_weights
 from training.features import stored_features
 from training.multilabel import is_multi
 from training.optim import freeze
@@ -310,7 +313,7 @@ def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]
     """
     new = [name for name in classes if name not in pretrained.labels]
     if asked and new:
-        raise ValueError(f"--keep-head: the network does not know {', '.join(new[:5])}; leave it out")
+        raise ValueError(f"--keep-head: the network does not know {listed(new, 5)}; leave it out")
     keeps = asked if asked is not None else not new
     if keeps and asked is None and rank() == 0:
         print("the classifier of --weights goes on: it knows every class; --no-keep-head starts a fresh one")
@@ -379,13 +382,14 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         several = is_multi(found.labels)
         found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
     model = build_model(options, pretrained, found.classes).to(device)
+    take_weights(model, options)
     mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
     is_head = set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
     is_head = is_head and not options.teacher
     # Random crops are cut from the whole photo, not from the middle that the network sees of it.
     is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
-    is_whole = is_whole and model.preprocess.crop_mode == "center" and model.config.in_chans in (1, 3)
+    is_whole = is_whole and model.preprocess.crop_mode == "center" and are_photos(found)
     training = in_memory(replace(found, whole=True) if is_whole else found)
     check_counts(training, options.data)
     held_out = in_memory(held_out)
@@ -411,6 +415,11 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
+
+
+def are_photos(data: FolderSet) -> bool:
+    """Whether the files are images of one or three channels, and no arrays."""
+    return data.shape[0] in (1, 3) and not any(file.suffix.lower() == ARRAY for file in data.files)
 
 
 def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):

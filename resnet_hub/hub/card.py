@@ -130,7 +130,8 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "augmentation_words": _augmentation_words(recipe),
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
-            metric=recipe.get("metric", "accuracy").replace("_", " "), held_out=run["held_out_images"]
+            metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
+            held_out=run["held_out_images"],
         ),
         "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
         "calibration_words": _calibration_words(run),
@@ -257,7 +258,7 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
         is_cifar = re.search(r"cifar-?10(?!\d)", run["data"], re.IGNORECASE) is not None
         fields.model_name = run["name"]
         fields.datasets = ["cifar10"] if is_cifar else [run["hub_dataset"]] if "hub_dataset" in run else None
-        fields.metrics = ["accuracy"]
+        fields.metrics = ["accuracy" if "top1" in stated else "mean_average_precision"]
         fields.eval_results = _eval_results(run["data"], stated, "cifar10" if is_cifar else "imagefolder")
     return fields
 

@@ -300,10 +300,10 @@ def test_features_are_computed_once_for_every_image_and_network(start, tmp_path,
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     model, asked = from_pretrained(start), []
     data = noise_set(10, 32, classes=3)
-    first, seconds = features.stored_features(model, data, CPU, counted(model, asked))
+    first, _, seconds = features.stored_features(model, data, CPU, counted(model, asked))
     torch.testing.assert_close(first, transfer.cached_features(model, data, CPU))
     two = data.subset(torch.tensor([7, 2]))
-    again, same = features.stored_features(model, two, CPU, counted(model, asked))
+    again, _, same = features.stored_features(model, two, CPU, counted(model, asked))
     assert torch.equal(again, first[[7, 2]]) and asked == [10] and 0 < same < seconds
     other = replace(data, images=torch.cat([data.images[:9], 255 - data.images[9:]]))
     features.stored_features(model, other, CPU, counted(model, asked))

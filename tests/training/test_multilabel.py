@@ -171,7 +171,7 @@ def test_one_answer_cannot_be_measured_on_images_with_several(photos):
 def test_a_run_learns_each_label_and_its_card_says_how_well(run, photos):
     facts = json.loads((run / "run.json").read_text())
     results, card = facts["results"], (run / "README.md").read_text()
-    assert results["mean_average_precision"] > 0.9 and facts["recipe"]["metric"] == "mean_average_precision"
+    assert results["mean_average_precision"] > 0.9 and facts["metric"] == "mean_average_precision"
     assert "| class | average precision | precision | recall | F1 | threshold | images |" in card
     assert "says which of 3 things an image shows" in card and "binary cross entropy of each class" in card
     assert "It always answers with one" not in card and not (run / "confusion.png").exists()
