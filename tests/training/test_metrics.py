@@ -93,7 +93,7 @@ def test_the_weighted_loss_is_each_image_s_times_its_class_s_weight():
     logits, labels = torch.randn(4, 2, generator=draw), torch.tensor([0, 1, 1, 0])
     plain = F.cross_entropy(logits, labels, reduction="none")
     by_hand = (plain * torch.tensor([20 / 30, 2.0, 2.0, 20 / 30])).mean()
-    torch.testing.assert_close(one._cross_entropy(logits, labels), by_hand)
+    torch.testing.assert_close(one.loss(logits, labels), by_hand)
 
 
 LINES = [  # of a history: by accuracy the first is best, by every other metric the second
