@@ -16,7 +16,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.files import write_atomically
 from resnet_hub.models.base import Network
 from training.data import Images
-from training.distributed import rank, summed, wait, world_size
+from training.distributed import rank, summed, world_size
 
 MOST_BYTES = 1 << 30  # of one network's features; beyond it no more are stored
 KEY = 16  # bytes
@@ -44,8 +44,9 @@ def stored_features(
     keys, read = image_keys(data)
     store = folder() / f"{network_key(model, device, dtype)}.safetensors"
     known = _read(store)
-    missing = {key: i for key, i in zip(keys, read.tolist(), strict=True) if key not in known}
-    wait()  # all have read before one writes
+    # Machines without a common disk know different ones; all have read before one writes.
+    unknown = summed(torch.tensor([float(key not in known) for key in keys], device=device)).cpu() > 0
+    missing = {keys[i]: int(read[i]) for i in unknown.nonzero()[:, 0].tolist()}
     if missing:
         fresh = _computed(data.subset(torch.tensor(list(missing.values()))), device, compute)
         known |= dict(zip(missing, fresh, strict=True))
@@ -62,14 +63,14 @@ def _computed(data: Images, device: torch.device, compute: Callable) -> list[tup
     mine = torch.arange(rank(), len(data), world_size())
     started = time.perf_counter()
     part = compute(data.subset(mine), device) if len(mine) else None
-    width = torch.tensor(float(0 if part is None else part.shape[1]))
+    width = torch.tensor(float(0 if part is None else part.shape[1]), device=device)
     if world_size() > 1:
         torch.distributed.all_reduce(width, torch.distributed.ReduceOp.MAX)
-    features = torch.zeros(len(data), int(width))
+    features = torch.zeros(len(data), int(width), device=device)
     if part is not None:
-        features[mine] = part
-    seconds = summed(torch.tensor(time.perf_counter() - started)).item() / world_size() / len(data)
-    return [(each, seconds) for each in summed(features)]
+        features[mine.to(device)] = part.to(device)
+    took = summed(torch.tensor(time.perf_counter() - started, device=device)).item()
+    return [(each, took / world_size() / len(data)) for each in summed(features).cpu()]
 
 
 def image_keys(data: Images) -> tuple[list[bytes], Tensor]:

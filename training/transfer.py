@@ -438,10 +438,11 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
         "feature_seconds": sum(seconds),
         "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
-    options = argparse.Namespace(**vars(options) | {"precision": "fp32"})
+    alone = argparse.Namespace(**vars(options) | {"precision": "fp32"})
     trainer = new_trainer(
-        net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
+        net, recipe, shown, model.preprocess, alone, device, identity=identity, shares=shares
     )
+    options.trackers = alone.trackers
     return trainer, parts, kept_out, cost
 
 

@@ -14,7 +14,7 @@ from helpers.training import image_folders, noise_image
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained
-from training import bench, cifar, quantize, scale, study
+from training import bench, cifar, gpu, quantize, scale, study
 from training.data import load_data
 from training.engine import Trainer
 from training.study import STUDIES, Study
@@ -194,6 +194,15 @@ def test_benchmark_sees_the_processor_time_of_its_workers():
 def _busy(stop) -> None:
     while not stop.is_set():
         pass
+
+
+def test_what_a_gpu_reaches_is_measured_on_a_cpu_too(capsys):
+    words = ["resnet20_cifar", "--device", "cpu", "--images", "32", "--batch", "16", "--seconds", "0.01"]
+    assert gpu.main(words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["resnet20_cifar"]
+    assert found["same bits with --deterministic"] is True and found["Muon ms a step"] > 0
+    assert {"training float32", "ideal float32", "evaluation float32"} <= found.keys()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_benchmark_of_an_unknown_network_is_one_line(capsys):
