@@ -150,7 +150,7 @@ def test_a_folder_is_measured_whatever_the_order_of_the_model_s_classes(run, pho
 def test_classes_that_the_model_does_not_have_are_one_line(run, tmp_path, capsys):
     image_folders(tmp_path / "more", {"test": 1}, {name: noise_image(0, 9) for name in ("dark", "green")})
     assert evaluate.main([str(run), "--data", str(tmp_path / "more")]) == 2
-    said = "has classes that the model does not have: green; it has bright, dark"
+    said = "has classes that the model does not have: 'green'; it has 'bright', 'dark'"
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
