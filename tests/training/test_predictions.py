@@ -156,7 +156,7 @@ def test_classes_that_the_model_does_not_have_are_one_line(run, tmp_path, capsys
 
 def test_batches_of_a_stream_cross_no_shared_memory(photos):
     """A container has 64 MB of it: the pixels lie in the message itself."""
-    from torch.multiprocessing.reductions import ForkingPickler
+    from multiprocessing.reduction import ForkingPickler  # to which torch adds tensors in shared memory
 
     found = find_data(str(photos), "train", whole_image((64, 64)))
     message = ForkingPickler.dumps(found._collated([found[i] for i in range(8)]))
