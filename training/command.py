@@ -302,7 +302,10 @@ def class_counts(train) -> dict[str, int]:
         print(f"{len(train):,} training images of {len(counts):,} classes: {shown}")
         if max(counts) > 3 * max(min(counts), 1):
             least, most = (choose(by_class, key=by_class.__getitem__) for choose in (min, max))
-            print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
+            print(
+                f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}, "
+                "and --balance weights makes them count alike"
+            )
     return by_class
 
 

@@ -117,7 +117,7 @@ def _from_file(path: Path, name: str | None, notes: list[str]) -> Network:
     config = model_config(name)
     expected = build_network(config)
     head, names = expected.classifier_name, list(expected.state_dict())
-    state = unwrapped(state, names, head, str(path), notes)
+    state = unwrapped(state, names, head or "", str(path), notes)
     overrides = {}
     if (classes := state.get(f"{head}.weight")) is not None and classes.ndim == 2:
         overrides["num_classes"] = len(classes)

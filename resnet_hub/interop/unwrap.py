@@ -21,7 +21,7 @@ HOLDERS = (  # keys under which training scripts store a network's tensors
 )  # fmt: skip
 HEADS = ("fc", "head.fc", "head", "classifier", "classifier.fc", "last_linear")
 NOT_THE_NETWORK = ("criterion.", "loss.", "loss_fn.")  # class weights of a loss that a module keeps
-HARMLESS = [argparse.Namespace]  # timm's checkpoints hold their command line
+HARMLESS: list = [argparse.Namespace]  # timm's checkpoints hold their command line
 SHOWN = 5  # keys of a kind in one message
 
 

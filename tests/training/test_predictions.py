@@ -150,13 +150,13 @@ def test_a_folder_is_measured_whatever_the_order_of_the_model_s_classes(run, pho
 def test_classes_that_the_model_does_not_have_are_one_line(run, tmp_path, capsys):
     image_folders(tmp_path / "more", {"test": 1}, {name: noise_image(0, 9) for name in ("dark", "green")})
     assert evaluate.main([str(run), "--data", str(tmp_path / "more")]) == 2
-    said = "has classes that the model does not have: green; it has bright, dark"
+    said = "has classes that the model does not have: 'green'; it has 'bright', 'dark'"
     assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_batches_of_a_stream_cross_no_shared_memory(photos):
     """A container has 64 MB of it: the pixels lie in the message itself."""
-    from torch.multiprocessing.reductions import ForkingPickler
+    from multiprocessing.reduction import ForkingPickler  # to which torch adds tensors in shared memory
 
     found = find_data(str(photos), "train", whole_image((64, 64)))
     message = ForkingPickler.dumps(found._collated([found[i] for i in range(8)]))

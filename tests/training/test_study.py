@@ -145,7 +145,7 @@ def test_int8_of_other_classes_is_refused(trained, tmp_path, capsys):
         (tmp_path / part / "cat").mkdir(parents=True)
         Image.new("RGB", (16, 16)).save(tmp_path / part / "cat" / "1.png")
     assert quantize.main([str(trained), "--data", str(tmp_path)]) == 2
-    assert "classes that the model does not have: cat" in capsys.readouterr().err.splitlines()[-1]
+    assert "classes that the model does not have: 'cat'" in capsys.readouterr().err.splitlines()[-1]
 
 
 # Speed

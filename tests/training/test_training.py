@@ -864,4 +864,4 @@ def test_data_of_other_classes_is_refused(run, tmp_path, capsys):
     (tmp_path / "test" / "cat").mkdir(parents=True)
     Image.new("RGB", (32, 32)).save(tmp_path / "test" / "cat" / "1.png")
     assert evaluate.main([str(run), "--data", str(tmp_path), "--device", "cpu"]) == 2
-    assert "classes that the model does not have: cat" in capsys.readouterr().err.splitlines()[-1]
+    assert "classes that the model does not have: 'cat'" in capsys.readouterr().err.splitlines()[-1]
