@@ -370,7 +370,7 @@ def test_torchrun_starts_a_process_that_died_again_from_the_checkpoint(colours, 
     run = tmp_path / "run"
     launcher = (*TORCHRUN, "--max-restarts=1")
     process = start(colours, run, "--save-every", "0", "--epochs", "8", "--low-res", "0", launcher=launcher)
-    wait_for(lambda: (run / "last.ckpt").exists(), process)
+    wait_for(lambda: (run / "last.ckpt").exists(), process, seconds=280)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
