@@ -442,7 +442,6 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, alone, device, identity=identity, shares=shares
     )
-    options.trackers = alone.trackers
     return trainer, parts, kept_out, cost
 
 
