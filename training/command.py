@@ -28,6 +28,7 @@ from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
 from training import extend
 from training.augment import Feed
+from training.check import summary
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
     DataError,
@@ -152,6 +153,8 @@ def load_images_to_train(options, view: Preprocess):
         DataError: when something is missing.
     """
     check_parts(options.data)
+    if rank() == 0 and is_folder(options.data):
+        print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     train, held_out = in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
     counts = torch.bincount(train.labels, minlength=len(train.classes))
