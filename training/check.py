@@ -106,11 +106,13 @@ def _copy_lines(images: Labelled, copies: Sequence[doubts.Copy], how: str, root:
         total = images.parts.count(part)
         where = "in it before" if part == before else f"in {before}"
         names = (f"{_name(images.files[c.image], root)} = {_name(images.files[c.of], root)}" for c in pairs)
-        lines.append(f"{len(pairs):,} of {total:,} {part} images are {how} {where}: {listed(names, NAMED)}")
+        lines.append(
+            f"{part} images that are {how} {where}: {len(pairs):,} of {total:,} ({listed(names, NAMED)})"
+        )
     torn = [c for c in copies if images.classes[c.image] != images.classes[c.of]]
     if torn:
         names = (f"{_name(images.files[c.image], root)} = {_name(images.files[c.of], root)}" for c in torn)
-        lines.append(f"{len(torn):,} images are {how} in two classes: {listed(names, NAMED)}")
+        lines.append(f"images that are {how} in two classes: {len(torn):,} ({listed(names, NAMED)})")
     return lines
 
 
@@ -234,7 +236,7 @@ def report(root: Path, figures: dict[str, Any]) -> list[str]:
         left_out_words(root),
     ]
     if broken := figures["unreadable"]:
-        lines.append(f"{len(broken):,} images cannot be read: {listed(broken, NAMED)}")
+        lines.append(f"images that cannot be read: {len(broken):,} ({listed(broken, NAMED)})")
     copies = [*figures["exact"], *figures["near"]]
     return [line for line in [*lines, *(copies or ["no copies"])] if line]
 
@@ -316,7 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
 def check(options: argparse.Namespace) -> None:
     """Look at the data set, say what is found, write the files."""
     root = options.data
-    out = options.out or root.with_name(f"{root.resolve().name}-check")
+    out = options.out or root.resolve().with_name(f"{root.resolve().name}-check")
     images, figures, rows = findings(root)
     lines = report(root, figures)
     try:
