@@ -16,7 +16,7 @@ from PIL import Image
 
 from training import command as run_command
 from training import data as data_module
-from training import evaluate, transfer
+from training import cifar, evaluate, transfer
 from training.data import check_parts, find_data, in_memory, load_data, split_held_out, whole_image
 from training.layout import DataError, left_out_words
 
@@ -166,6 +166,14 @@ def test_class_names_alike_in_their_first_200_characters_do_not_collide(tmp_path
     from resnet_hub import from_pretrained
 
     assert from_pretrained(tmp_path / "run").labels == tuple(names)
+
+
+def test_a_batch_of_one_image_is_one_line_that_says_what_to_do(tmp_path, capsys):
+    for part in ("train", "test"):
+        folder(tmp_path / "d" / part, 3)
+    words = ["resnet18", "--data", str(tmp_path / "d"), "--out", str(tmp_path / "run"), "--batch-size", "1"]
+    assert cifar.main([*words, "--epochs", "1", "--device", "cpu", "--precision", "fp32"]) == 2
+    assert "give a larger --batch-size" in capsys.readouterr().err.splitlines()[-1]
 
 
 # Evaluation
