@@ -121,8 +121,8 @@ def one_value_explained(images: int) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise TrainingError(
-            f"a batch norm cannot learn from a micro-batch of {images} image whose feature map is 1x1; give a "
-            "larger --batch-size, fewer --accumulate or a larger --input"
+            f"a batch norm cannot learn from a micro-batch of {images} image whose feature map is 1x1; give "
+            "a larger --batch-size, fewer --accumulate or a larger --input"
         ) from error
 
 

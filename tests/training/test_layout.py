@@ -14,9 +14,9 @@ import torch
 from helpers.training import noise_image
 from PIL import Image
 
+from training import cifar, evaluate, transfer
 from training import command as run_command
 from training import data as data_module
-from training import cifar, evaluate, transfer
 from training.data import check_parts, find_data, in_memory, load_data, split_held_out, whole_image
 from training.layout import DataError, left_out_words
 
