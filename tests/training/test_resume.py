@@ -362,14 +362,15 @@ def test_a_run_of_two_processes_is_resumed_by_one_with_as_many_micro_batches(col
         assert cifar.main(arguments(colours, tmp_path / run, *same, "--accumulate", "2", *resume)) == 0
         ends.append(load_file(tmp_path / run / "model.safetensors"))
     for name, value in ends[0].items():
-        torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-4)
+        if "num_batches_tracked" not in name:  # one process counts each of its micro-batches
+            torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-4)
 
 
 def test_torchrun_starts_a_process_that_died_again_from_the_checkpoint(colours, tmp_path):
     run = tmp_path / "run"
     launcher = (*TORCHRUN, "--max-restarts=1")
     process = start(colours, run, "--save-every", "0", "--epochs", "8", "--low-res", "0", launcher=launcher)
-    wait_for(lambda: (run / "last.ckpt").exists(), process)
+    wait_for(lambda: (run / "last.ckpt").exists(), process, seconds=280)
     os.kill(children(process.pid)[-1], signal.SIGKILL)
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
