@@ -27,7 +27,7 @@ from tqdm import tqdm
 from resnet_hub.command import printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import listed
-from resnet_hub.files import write_atomically
+from resnet_hub.files import Writer, write_atomically
 from resnet_hub.preprocess import ImageError, load_image
 from training import doubts
 from training.layout import DataError, check_layout, find_classes, is_test, left_out_words, parts_of
@@ -309,6 +309,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _writer(data: bytes) -> Writer:
+    return lambda file: file.write(data)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when everything was looked at, 2 with one line when not."""
     options = parse_arguments(arguments)
@@ -339,8 +343,8 @@ def check(options: argparse.Namespace) -> None:
     for name, chosen in sheets.items():
         if chosen:
             table, sheet = as_csv([rows[i] for i in chosen]), contact_sheet(images, rows, chosen)
-            write_atomically(out / f"{name}.csv", lambda file, table=table: file.write(table))
-            write_atomically(out / f"{name}.png", lambda file, sheet=sheet: file.write(sheet))
+            write_atomically(out / f"{name}.csv", _writer(table))
+            write_atomically(out / f"{name}.png", _writer(sheet))
     lines.append(
         f"written to {out}: images.csv{''.join(f', {n}.csv, {n}.png' for n, c in sheets.items() if c)}"
     )
