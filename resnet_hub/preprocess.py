@@ -458,7 +458,8 @@ def _deep_colour(image: Image.Image, data: bytes) -> Image.Image:
     if other is None:
         return image
     image.load()
-    if max(high for _, high in image.getextrema()[:3]) * 256 > WHITES[1]:  # type: ignore[index,misc]
+    extrema: Any = image.getextrema()  # (lowest, highest) of each channel
+    if max(high for _, high in extrema[:3]) * 256 > WHITES[1]:
         return image
     low = Image.open(BytesIO(data), formats=FORMATS)
     low.tile = [tile._replace(args=_with_raw_mode(tile.args, other)) for tile in low.tile]

@@ -39,6 +39,7 @@ BAD_INPUT = {
     "resnet_hub.predict": ["photo.jpg", "--model", "no_such_model"],
     "resnet_hub.ui.bench": ["--runs", "0"],
     "training.bench": ["resnet49"],
+    "training.check": ["/no/such/folder"],
     "training.cifar": ["resnet20_cifar", "--data", "/no/such/folder", "--out", "{folder}/run"],
     "training.evaluate": ["no_such_model", "--data", "/no/such/folder"],
     "training.gpu": ["resnet49"],

@@ -30,6 +30,7 @@ from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training import extend, hub_data, multilabel, tracking
 from training.augment import Feed
 from training.calibrate import FEWEST_FOR_THRESHOLD
+from training.check import summary
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
     DataError,
@@ -206,6 +207,8 @@ def load_images_to_train(options, view: Preprocess):
 def find_to_train(options, view: Preprocess):
     """As `load_images_to_train`, not yet read."""
     check_parts(options.data)
+    if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
+        print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
         raise DataError(

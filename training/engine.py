@@ -112,6 +112,24 @@ def freeze_running_stats(net: nn.Module, frozen: bool) -> Iterator[None]:
         norm.momentum = momentum
 
 
+@contextmanager
+def one_value_explained(images: int) -> Iterator[None]:
+    """Say what to do where a batch norm has a single value a channel to normalise by.
+
+    Raises:
+        TrainingError: for torch's error about it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"a batch norm cannot learn from a micro-batch of {images} image whose feature map is 1x1; give "
+            "a larger --batch-size, fewer --accumulate or a larger --input"
+        ) from error
+
+
 def micro_batches(order: list[Tensor], accumulate: int, first: int = 0) -> list[tuple[int, Tensor]]:
     """(number, positions) of this process's share of each step from `first` on.
 
@@ -333,7 +351,8 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             # One batch of both: batch norm must not give away which is which.
-            logits = self.forward(x if others is None else torch.cat([x, others]))
+            with one_value_explained(len(x)):
+                logits = self.forward(x if others is None else torch.cat([x, others]))
             logits, beside = logits[: len(x)], logits[len(x) :]
             loss = self.loss(logits, targets)
             if self.teacher is not None:

@@ -210,4 +210,4 @@ def left_out_words(root: Path, most: int = 5) -> str:
         return ""
     kinds = (f"{len(names):,} {suffix or 'without a suffix'}" for suffix, names in counted.items())
     names = [name for of_suffix in counted.values() for name in of_suffix]
-    return f"{len(names):,} files are no images and left out: {listed(kinds)} ({listed(names, most)})"
+    return f"left out, because they are no images: {listed(kinds)} ({listed(names, most)})"
