@@ -174,7 +174,7 @@ def test_pretrained_cfg_survives_json():
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("input_size", 224), ("input_size", (224, 224)), ("input_size", (4, 224, 224)),
+    ("input_size", 224), ("input_size", (224, 224)), ("input_size", (65, 224, 224)),
     ("input_size", (3, 0, 224)), ("input_size", (3, 224, 4097)), ("input_size", (3, 224.0, 224)),
     ("input_size", (1, 224, 224)),  # three means are left for one channel
     ("interpolation", "random"), ("interpolation", None), ("crop_mode", "middle"),
