@@ -274,12 +274,15 @@ def serve(options: argparse.Namespace) -> None:
     """
     with without_proxy(everywhere=not options.share):
         import_gradio_without_stubs()
+        from resnet_hub.decoding import Decoder
+        from resnet_hub.preprocess import decode_apart
         from resnet_hub.ui.limits import read_limits
         from resnet_hub.ui.recorder import Recorder, metrics
         from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
         limits = read_limits(options.limit)
+        decode_apart(Decoder(limits.decode_seconds, limits.decode_waiting).decode)
         uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
         shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
         recorder, ready = Recorder(options.operations_dir), Event()

@@ -204,7 +204,7 @@ def test_models_are_bounded_by_their_bytes():
 
 
 def test_loading_keeps_few_places_and_turns_the_rest_away():
-    turns, inside, most = Turns(at_once=2, waiting=1), [], []
+    turns, inside, most = Turns(at_once=2, waiting=1, seconds=20), [], []
     leave = threading.Event()
 
     def work() -> None:
