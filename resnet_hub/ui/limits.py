@@ -54,7 +54,8 @@ class Limits:
     models: int = limit(4, "models in memory, and as many references")
     models_bytes: int = limit(1_000_000_000, "bytes of the models in memory, and as many of references")
     typed_bytes: int = limit(700_000_000, "bytes of a repository a visitor names; VGG-16 has 554 MB")
-    sessions: int = limit(600, "visitors whose last answer is kept, 0.3 MB each; the oldest goes first")
+    sessions: int = limit(5000, "visitors whose last answer is kept; who was here longest ago goes first")
+    sessions_bytes: int = limit(400_000_000, "bytes of all those answers")
 
     def __post_init__(self) -> None:
         for each in fields(self):

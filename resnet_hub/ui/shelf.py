@@ -228,6 +228,10 @@ class Shelf:
         """(source, model) of those that need no loading, the most recently used last."""
         return self._models.items()
 
+    def held(self) -> int:
+        """Bytes of the models in memory."""
+        return sum(size_of(model) for _, model in self.in_memory())
+
     def card(self, source: str) -> str | None:
         """The model card of a loaded model, from the commit its weights are from; None without one.
 

@@ -134,7 +134,15 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
     with recorder.failures(source, model.revision), refusing(language), shelf.computing:
         prediction = infer(uploaded(image), source)
     seconds = time.perf_counter() - started
-    recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar), prediction.top[0][1])
+    recorder.expects(source, model.revision, model.calibration)
+    recorder.answered(
+        source,
+        model.revision,
+        seconds,
+        bool(prediction.unfamiliar),
+        prediction.top[0][1],
+        prediction.certainty == "firm",
+    )
     return Shown(prediction, source, model.revision, model.calibration, list(model.labels))
 
 
