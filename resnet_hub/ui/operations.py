@@ -67,8 +67,8 @@ def by_day(language: str, recorder: Recorder) -> Markup | str:
             percent(day.failed / asked),
             percent(day.refused / asked),
             percent(day.share("top")),
-            beside(language, day.share("firm"), card and card.firm_share),
-            beside(language, day.share("flagged"), card and card.false_alarms),
+            beside(language, day.share("firm"), card.firm_share if card else None),
+            beside(language, day.share("flagged"), card.false_alarms if card else None),
         ])  # fmt: skip
     if not rows:
         return ""

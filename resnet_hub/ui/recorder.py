@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -229,7 +229,7 @@ class Recorder:
         model: str,
         revision: str,
         event: str,
-        tallies: dict[str, float],
+        tallies: Mapping[str, float],
         seconds: float | None = None,
         **facts: Any,
     ) -> None:
@@ -242,7 +242,9 @@ class Recorder:
             self._count_day(model, revision, tallies, seconds)
         self._log({"event": event, "model": model, "revision": revision, **facts})
 
-    def _count_day(self, model: str, revision: str, tallies: dict[str, float], seconds: float | None) -> None:
+    def _count_day(
+        self, model: str, revision: str, tallies: Mapping[str, float], seconds: float | None
+    ) -> None:
         if self._days is None:
             return
         key = (time.strftime("%Y-%m-%d", time.gmtime()), model, revision)
@@ -257,7 +259,7 @@ class Recorder:
             return []
         with self._lock:
             rows = self._days.execute(READ_DAYS, (MOST_DAYS,)).fetchall()
-            return [Day(*row, self._latencies(row[:3])) for row in rows]
+            return [Day(*row, latencies=self._latencies(row[:3])) for row in rows]
 
     def _latencies(self, key: tuple) -> tuple[float | None, ...]:
         classes = self._days.execute(READ_LATENCIES, key).fetchall() if self._days else []

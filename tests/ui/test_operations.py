@@ -15,7 +15,7 @@ from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.operations import by_day, parts, report
 from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, metrics, percentile
-from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.errors import Toast, refusal, refuse
 
 
 def test_percentiles_are_nearest_ranks():
@@ -74,8 +74,9 @@ def test_each_days_counts_are_kept_across_restarts(tmp_path):
 def test_refusals_are_no_errors_and_trouble_of_the_hub_is_one(tmp_path):
     said: list[dict] = []
     recorder = Recorder(tmp_path, said.append)
-    for error in (ImageError("small", "truncated"), refuse("ja", "unknown_model", model="x", offered="y"),
-                  refuse("en", "hub_unreachable", model="x"), ZeroDivisionError("private words")):  # fmt: skip
+    unknown = refuse("ja", "unknown_model", model="x", offered="y")
+    gone = Toast("en", refusal("hub_unreachable", model="x"))
+    for error in (ImageError("small", "truncated"), unknown, gone, ZeroDivisionError("private words")):
         with pytest.raises(type(error)), recorder.failures("net", "r1"):
             raise error
     (line,), (day,) = recorder.lines(), recorder.days()
