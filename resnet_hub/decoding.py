@@ -133,7 +133,7 @@ def start() -> subprocess.Popen:
     paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     own = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "resnet_hub.decoding"],
+        [sys.executable, "-c", "from resnet_hub.decoding import main; main()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -254,7 +254,3 @@ def bound_this_process() -> BinaryIO:
         os.nice(5)
         resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
     return own
-
-
-if __name__ == "__main__":
-    main()

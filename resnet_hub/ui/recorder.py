@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 KEPT = 1000  # answers of each model that percentiles are taken from
 MOST_MODELS = 100
 PERCENTILES = (50, 95, 99)
+LATENCY = "latency_seconds"
 MOST_DAYS = 400
 TALLIES = ("answered", "failed", "refused", "flagged", "firm", "top")  # of a day; `top` adds up shares
 STEP = 1.1  # latencies of a day are kept in classes this much apart
@@ -133,14 +134,14 @@ def metrics(recorder: Recorder) -> str:
     """Everything since the start in Prometheus' text format."""
     names = {"answered": "answers", "failed": "errors", "refused": "refusals", "flagged": "flagged",
              "firm": "firm", "top": "top_share"}  # fmt: skip
-    found: dict[str, list[str]] = {f"{name}_total": [] for name in names.values()} | {"latency_seconds": []}
+    found: dict[str, list[str]] = {name: [] for name in (*(f"{n}_total" for n in names.values()), LATENCY)}
     for line in recorder.lines():
         labels = f'model="{quoted(line.model)}",revision="{quoted(line.revision)}"'
         for tally, name in names.items():
             found[f"{name}_total"].append(f"{{{labels}}} {getattr(line.counts, tally):g}")
         for share, seconds in zip(PERCENTILES, line.latencies, strict=True):
             if seconds is not None:
-                found["latency_seconds"].append(f'{{{labels},quantile="{share / 100}"}} {seconds:.6f}')
+                found[LATENCY].append(f'{{{labels},quantile="{share / 100}"}} {seconds:.6f}')
     parts = {part: held() for part, held in recorder.parts.items()}
     found["memory_part_bytes"] = [f'{{part="{part}"}} {held:.0f}' for part, held in parts.items()]
     found["start_time_seconds"] = [f" {recorder.started:.0f}"]
@@ -259,7 +260,7 @@ class Recorder:
             return []
         with self._lock:
             rows = self._days.execute(READ_DAYS, (MOST_DAYS,)).fetchall()
-            return [Day(*row, latencies=self._latencies(row[:3])) for row in rows]
+            return [Day(*row)._replace(latencies=self._latencies(row[:3])) for row in rows]
 
     def _latencies(self, key: tuple) -> tuple[float | None, ...]:
         classes = self._days.execute(READ_LATENCIES, key).fetchall() if self._days else []
