@@ -30,7 +30,7 @@ from helpers.loopback_hub import (
     status,
     with_body,
 )
-from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from huggingface_hub import HfApi, ModelCard, constants, hf_hub_download
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -382,6 +382,33 @@ def test_what_takes_longer_than_asked_is_given_up_and_called_slow(hub, repo, tmp
     hub.faults = []
     with bounded(seconds=60):
         fetch_checkpoint(REPO)
+
+
+def test_a_storage_that_keeps_failing_ends_soon_and_leaves_nothing(hub, repo, saved, tmp_path, monkeypatch):
+    """The real hf_xet client; its storage answers nothing but 503."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    token = {
+        "X-Xet-Cas-Url": f"{hub.endpoint}/cas",
+        "X-Xet-Access-Token": "x",
+        "X-Xet-Token-Expiration": "9" * 10,
+    }
+
+    def xet(method: str, path: str, answer: Answer):
+        if path.startswith("/xet-token"):
+            return Answer(200, json.dumps(token).encode(), token)
+        if path.endswith(WEIGHTS):
+            route = {"X-Xet-Hash": "ab" * 32, "X-Xet-Refresh-Route": f"{hub.endpoint}/xet-token"}
+            return Answer(answer.status, answer.body, answer.headers | route)
+        return error(503) if path.startswith("/cas") else None
+
+    hub.faults = [xet]
+    message = refusal(REPO)
+    assert message.startswith(f"{REPO}: {WEIGHTS}: ")
+    assert len([path for _, path in hub.requests if path.startswith("/cas")]) <= 6
+    assert not [*tmp_path.rglob("*.incomplete")] and WEIGHTS not in cached(tmp_path)
+    hub.faults = []
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    assert same_answers(from_pretrained(REPO), from_pretrained(saved))
 
 
 def test_other_downloads_of_this_process_are_not_bounded(hub, repo, saved):
