@@ -44,10 +44,15 @@ class Decoder:
     """
 
     def __init__(self, seconds: float = 10, waiting: int = 2) -> None:
-        self.seconds = seconds
+        self.seconds, self.waiting = seconds, waiting
+        self._begin()
+        if hasattr(os, "register_at_fork"):  # a fork has the pipes too, and perhaps a lock that is held
+            os.register_at_fork(after_in_child=self._begin)
+
+    def _begin(self) -> None:
         self._process: subprocess.Popen | None = None
         self._one = threading.Lock()
-        self._places = threading.BoundedSemaphore(1 + waiting)
+        self._places = threading.BoundedSemaphore(1 + self.waiting)
 
     def decode(self, data: bytes, max_pixels: int = MAX_PIXELS, then: Then | None = None) -> Image.Image:
         """As `preprocess.decode`.

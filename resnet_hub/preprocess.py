@@ -50,9 +50,9 @@ STRIP = 1_000_000  # pixels of a strip, where a conversion needs further copies
 MAX_BYTES = 30_000_000
 JPEG = b"\xff\xd8"  # the first bytes of every one
 # From where a file is dear to read: 40 million pixels are decoded, scan by scan, in half a second. PIL opens
-# a PNG of many chunks slowly, and reads plain PPM and packed BMP in Python.
+# a PNG of many chunks slowly, and reads plain PPM and packed BMP in Python; a TIFF may hold anything.
 DEAR_PIXELS = 40_000_000
-DEAR_BYTES, DEAR_BYTES_OF = 2_000_000, {b"P": 100_000, b"B": 100_000}  # by the file's first letter
+DEAR_BYTES, DEAR_BYTES_OF = 2_000_000, {b"P": 100_000, b"B": 100_000, b"I": 0, b"M": 0}  # by first letter
 
 Then = Callable[[Image.Image], Image.Image]
 Decoder = Callable[[bytes, int, "Then | None"], Image.Image]

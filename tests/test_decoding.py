@@ -77,12 +77,13 @@ def test_an_ordinary_photo_starts_no_process(monkeypatch):
         preprocess.decode_apart(None)
 
 
-@pytest.mark.parametrize("name", ["progressive", "png", "ppm", "chunks"])
+@pytest.mark.parametrize("name", ["progressive", "png", "ppm", "tiff", "chunks"])
 def test_what_may_be_dear_is_decoded_there(decoder, monkeypatch, name):
     data = {
         "progressive": lambda: encoded("L", "jpeg", (3000, 3000), progressive=True),
         "png": lambda: encoded("L", "png", (2400, 1700)),
         "ppm": lambda: plain_ppm(60_000),
+        "tiff": lambda: encoded("RGB", "tiff"),
         "chunks": lambda: encoded() + bytes(preprocess.DEAR_BYTES),
     }[name]()
     monkeypatch.setattr(preprocess, "_decoded", lambda *_: pytest.fail("it was decoded here"))
@@ -127,6 +128,18 @@ def test_only_a_few_wait_and_the_rest_are_refused_at_once():
     for each in waiting:
         each.join()
     few.end()
+
+
+def test_a_fork_has_a_process_of_its_own(decoder):
+    decoder.decode(encoded())
+    with decoder._one:  # as where another thread of the parent decodes
+        child = os.fork()
+        if not child:
+            ok = decoder.decode(encoded()).size == (90, 60)
+            decoder.end()
+            os._exit(0 if ok else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    assert decoder.decode(encoded()).size == (90, 60)
 
 
 def test_a_process_that_ended_by_itself_is_replaced(decoder):
