@@ -37,6 +37,9 @@ class Limits:
 
     upload_bytes: int = limit(MAX_BYTES, "bytes of one uploaded file")
     upload_request_bytes: int = limit(400_000_000, "bytes of one upload of many files")
+    uploads_a_minute: int = limit(
+        600, "uploads from one address in a minute, a folder's files each; a proxy may be one address for all"
+    )
     uploads_held_bytes: int = limit(2_000_000_000, "bytes of all uploads on the disk; more are refused")
     upload_seconds: int = limit(600, "age at which an uploaded file is deleted")
     sweep_seconds: int = limit(60, "seconds between two looks for such files")
