@@ -20,7 +20,6 @@ import sys
 import tempfile
 import threading
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
@@ -31,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import httpx
 from helpers import ROOT
-from helpers.asking import answer, ask, classify_zip, config, event, sent, told, upload
+from helpers.asking import answer, ask, classify_zip, config, event, sent, told, upload, zipped
 from helpers.images import image, scan_bomb
 from helpers.serving import deaf_port, free_port
 
@@ -105,13 +104,6 @@ class Refused(Exception):
 
 
 # Hostile requests: any answer will do, as long as there is one
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def classified(make: Callable[[], bytes]) -> Callable[[str], object]:

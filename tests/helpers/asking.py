@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
+import zipfile
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -60,6 +62,14 @@ def told(address: str, session: str, seconds: float = 120) -> dict:
 def answer(address: str, name: str, data: Sequence[Any]) -> dict:
     """What the queue answers to a bare request."""
     return told(address, ask(address, event(address, name), data))
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip of {name: bytes}."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
 
 
 def classify_zip(address: str, path: str, model: str) -> str:

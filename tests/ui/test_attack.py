@@ -1,19 +1,17 @@
 """The running app under a stranger's requests."""
 
-import io
 import json
 import os
 import subprocess
 import sys
 import time
 import uuid
-import zipfile
 from pathlib import Path
 
 import httpx
 import pytest
 from helpers import ROOT
-from helpers.asking import PHOTO, answer, ask, classify_zip, event, sent, told, upload
+from helpers.asking import PHOTO, answer, ask, classify_zip, event, sent, told, upload, zipped
 from helpers.images import scan_bomb
 from helpers.serving import free_port, served
 
@@ -83,13 +81,6 @@ def test_an_image_that_decodes_for_ever_is_given_up_while_others_are_answered(el
 def memory(address: str) -> int:
     lines = httpx.get(f"{address}metrics", timeout=60).text.splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("resnet_hub_memory_bytes "))
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
-    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-    return buffer.getvalue()
 
 
 def test_a_zip_bomb_in_results_is_refused_in_little_memory(elsewhere):

@@ -8,11 +8,10 @@ import time
 
 import gradio as gr
 import pytest
-from helpers.asking import answer, ask, classify_zip, event, sent, told, upload
+from helpers.asking import answer, ask, classify_zip, event, sent, told, upload, zipped
 from helpers.checkpoints import tiny
 from helpers.loopback_hub import LoopbackHub, dripping, serve
 from helpers.serving import served
-from test_attack import zipped
 
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.loading import load
