@@ -15,11 +15,29 @@ from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 
 DEEPEST = 6  # of a value that is weighed
-POINTER, OBJECT = 8, 50  # bytes
+POINTER, OBJECT, COMPONENT = 8, 50, 4000  # bytes
+
+
+class Nothing(dict):
+    """A dictionary that forgets what it is told."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        return None
 
 
 class Session(SessionState):
-    """One visitor's values; not what the components show."""
+    """One visitor's values, and the components changed for them; not what these show."""
+
+    def __init__(self, blocks: Any) -> None:
+        super().__init__(blocks)
+        self.config_values = Nothing()
+        self._usual = blocks.default_config.blocks
+
+    def weight(self) -> int:
+        """About how many bytes are held for this visitor alone."""
+        blocks = self.blocks_config.blocks
+        changed = sum(block is not self._usual.get(key) for key, block in blocks.copy().items())
+        return weight(dict(self.state_data)) + changed * COMPONENT
 
     def _update_value_in_config(self, key: int, value: Any) -> None:
         return None
@@ -73,7 +91,7 @@ class Sessions(StateHolder):
         with self.lock:
             touched, self._touched = self._touched, set()
             for name in touched & self.session_data.keys():
-                self._bytes[name] = weight(dict(self.session_data[name].state_data))
+                self._bytes[name] = self.session_data[name].weight()  # type: ignore[attr-defined]
             self._bytes = {name: held for name, held in self._bytes.items() if name in self.session_data}
             oldest = datetime.datetime.now() - datetime.timedelta(seconds=self.seconds)
             while self.session_data and self._has_to_go(next(iter(self.session_data)), oldest):
