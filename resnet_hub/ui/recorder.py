@@ -205,7 +205,7 @@ class Recorder:
     ) -> None:
         """One image was classified in `seconds`, from the request to the answer, with this top share."""
         tallies = {"answered": 1, "flagged": int(flagged), "firm": int(firm), "top": share or 0.0}
-        facts = {"seconds": round(seconds, 4), "flagged": flagged, "firm": firm, "top": share}
+        facts = {"flagged": flagged, "firm": firm, "top": share}
         self._count(model, revision, "answer", tallies, seconds, **facts)
 
     def failed(self, model: str, revision: str, error: Exception | None = None) -> None:
@@ -241,6 +241,8 @@ class Recorder:
             if seconds is not None:
                 counts.seconds.append(seconds)
             self._count_day(model, revision, tallies, seconds)
+        if seconds is not None:
+            facts["seconds"] = round(seconds, 4)
         self._log({"event": event, "model": model, "revision": revision, **facts})
 
     def _count_day(
