@@ -138,7 +138,7 @@ def metrics(recorder: Recorder) -> str:
     for line in recorder.lines():
         labels = f'model="{quoted(line.model)}",revision="{quoted(line.revision)}"'
         for tally, name in names.items():
-            found[f"{name}_total"].append(f"{{{labels}}} {getattr(line.counts, tally):g}")
+            found[f"{name}_total"].append(f"{{{labels}}} {getattr(line.counts, tally):.12g}")
         for share, seconds in zip(PERCENTILES, line.latencies, strict=True):
             if seconds is not None:
                 found[LATENCY].append(f'{{{labels},quantile="{share / 100}"}} {seconds:.6f}')
