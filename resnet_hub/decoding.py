@@ -24,7 +24,7 @@ from typing import BinaryIO, cast
 
 from PIL import Image
 
-from resnet_hub.preprocess import MAX_PIXELS, ImageError, Then, decode
+from resnet_hub.preprocess import MAX_PIXELS, WHITE, ImageError, Then, decode
 
 IDLE = 60  # seconds
 MOST_MEMORY = 2 << 30  # bytes of address space
@@ -205,7 +205,10 @@ def answer(pipe: BinaryIO) -> Image.Image:
             mode, (width, height) = said["mode"], said["size"]
             if width < 1 or height < 1 or width * height * CHANNELS[mode] != len(pixels):
                 raise ValueError(f"{len(pixels):,} bytes of {width} x {height} pixels")
-            return Image.frombytes(mode, (width, height), pixels)
+            image = Image.frombytes(mode, (width, height), pixels)
+            if isinstance(white := said.get("white"), int):
+                image.info[WHITE] = white
+            return image
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("no answer of ours") from error
     raise refusal
@@ -243,7 +246,8 @@ def decoded(max_pixels: int, then: Then | None, data: bytes) -> tuple[bytes, byt
         image = decode(data, max_pixels, then)
     except ImageError as error:
         return json.dumps({"message": str(error), "code": error.code, "facts": error.facts}).encode(), b""
-    return json.dumps({"mode": image.mode, "size": image.size}).encode(), image.tobytes()
+    said = {"mode": image.mode, "size": image.size, "white": image.info.get(WHITE)}
+    return json.dumps(said).encode(), image.tobytes()
 
 
 def bound_this_process() -> BinaryIO:
