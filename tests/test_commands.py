@@ -6,6 +6,7 @@ The list of commands is read from the sources, so a new one is tested as well.
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -50,6 +51,13 @@ BAD_INPUT = {
     "training.transfer": ["--weights", "no_such", "--data", "/no/such", "--out", "{folder}/run"],
 }
 
+NEEDS_TORCH = {
+    "resnet_hub.convert": ["resnet20_cifar10", "{folder}/out", "--to", "timm"],
+    "resnet_hub.family": ["--measure"],
+    "resnet_hub.parity": ["resnet20_cifar"],
+    "resnet_hub.predict": ["{photo}"],
+}
+
 
 def status_of(module: str, words: list[str], monkeypatch) -> int:
     """The exit status of `python -m module words`, run in this process."""
@@ -74,6 +82,35 @@ def test_bad_input_is_one_line_and_status_2(module, monkeypatch, capsys, tmp_pat
     said = capsys.readouterr()
     assert not said.out and "Traceback" not in said.err
     assert "error: " in said.err.splitlines()[-1] or said.err.splitlines()[-1].startswith(f"{module}: ")
+
+
+ENDING = """
+import os, signal, sys
+class Ending:
+    def find_spec(self, name, path, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.{signal})
+sys.meta_path.insert(0, Ending())
+"""
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("module", sorted(set(COMMANDS) - {"app", "resnet_hub.cli"}))
+def test_a_signal_while_torch_is_imported_ends_with_a_sentence(module, signal, tmp_path, photo):
+    """Where a command's imports begin; the words are such that torch is needed."""
+    (tmp_path / "sitecustomize.py").write_text(ENDING.format(name="torch", signal=signal))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    }
+    words = [word.format(folder=tmp_path, photo=photo) for word in NEEDS_TORCH.get(module, BAD_INPUT[module])]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], cwd=ROOT, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    if done.returncode == 2 and module not in NEEDS_TORCH:
+        return  # it refuses these words before it needs torch
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr and "Traceback" not in done.stderr
 
 
 # One command
