@@ -217,8 +217,18 @@ def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Netwo
     return with_new_head(pretrained, classes, changes)
 
 
-def on_features(recipe: Recipe) -> Recipe:
-    """The recipe for a head alone: nothing that works on images."""
+def on_features(recipe: Recipe, options: argparse.Namespace) -> Recipe:
+    """The recipe for a head alone: nothing that works on images.
+
+    Raises:
+        ValueError: when a flag asks for something that does.
+    """
+    asked = [name for name in ("augment", "mixup", "cutmix", "low_res") if getattr(options, name)]
+    if asked:
+        raise ValueError(
+            f"--{asked[0].replace('_', '-')} changes images, and a head alone learns from features that were "
+            "computed once; leave it out, or give --mode partial or full"
+        )
     return replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False)
 
 
@@ -252,7 +262,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     net: nn.Module = model
     shown, kept_out = training, held_out
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
-        recipe = on_features(recipe)
+        recipe = on_features(recipe, options)
         shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
         shown, kept_out = (feature_set(model, data, device) for data in (training, held_out))
         net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))

@@ -123,44 +123,69 @@ def test_the_course_s_strided_block():
 # gradients and products
 
 
-def functional_norms(model, depth: int, skip: bool, act, batch_norm: bool, x, labels) -> list[float]:
+def images_and_labels():
+    """What the lab draws its gradients from."""
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(gradients.IMAGES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
+    return x.double(), torch.randint(10, (gradients.IMAGES,), generator=draw)
+
+
+def functional_norms(model, depth: int, kind: str, act, batch_norm: bool) -> dict[str, list[float]]:
     """The same network written out with functions on copies of its weights: an independent backward pass."""
-    weights = [conv.weight.detach().clone().double().requires_grad_() for conv in model.convs]
+    weights = [conv.weight.detach().clone().requires_grad_() for conv in model.convs]
     norm = (lambda y: F.batch_norm(y, None, None, training=True)) if batch_norm else (lambda y: y)
-    y = act(norm(F.conv2d(x, weights[0], padding=1)))
-    for first in range(1, depth - 1, 2):
-        z = act(norm(F.conv2d(y, weights[first], padding=1)))
-        z = norm(F.conv2d(z, weights[first + 1], padding=1))
-        y = act(z + y if skip else z)
-    if depth % 2 == 0:
-        y = act(norm(F.conv2d(y, weights[-1], padding=1)))
-    logits = F.linear(y.mean((2, 3)), model.head.weight.detach().double())
+    x, labels = images_and_labels()
+    maps = []
+
+    def seen(y):
+        y.retain_grad()
+        maps.append(y)
+        return y
+
+    if kind == "pre":
+        y = seen(F.conv2d(x, weights[0], padding=1))
+        for first in range(1, depth - 1, 2):
+            z = seen(F.conv2d(act(norm(y)), weights[first], padding=1))
+            y = seen(y + F.conv2d(act(norm(z)), weights[first + 1], padding=1))
+        if depth % 2 == 0:
+            y = seen(F.conv2d(act(norm(y)), weights[-1], padding=1))
+        y = act(norm(y))
+    else:
+        y = seen(act(norm(F.conv2d(x, weights[0], padding=1))))
+        for first in range(1, depth - 1, 2):
+            z = seen(act(norm(F.conv2d(y, weights[first], padding=1))))
+            z = norm(F.conv2d(z, weights[first + 1], padding=1))
+            y = seen(act(z + y if kind == "post" else z))
+        if depth % 2 == 0:
+            y = seen(act(norm(F.conv2d(y, weights[-1], padding=1))))
+    logits = F.linear(y.mean((2, 3)), model.head.weight.detach())
     F.cross_entropy(logits, labels).backward()
-    return [weight.grad.norm().item() for weight in weights]
+    return {
+        "weights": [weight.grad.norm().item() for weight in weights],
+        "activations": [each.grad.norm().item() for each in maps],
+    }
 
 
 @pytest.mark.parametrize("depth", [5, 8])
-@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "post", "pre"])
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("activation", gradients.ACTIVATIONS)
-def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, skip, batch_norm, activation):
-    found = gradients.gradient_flow(depth, skip=skip, activation=activation, batch_norm=batch_norm)
-    model = gradients.conv_stack(depth, skip, activation, batch_norm, seed=0)
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(gradients.IMAGES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
-    labels = torch.randint(10, (gradients.IMAGES,), generator=draw)
+def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, kind, batch_norm, activation):
+    skip, order = kind != "plain", "pre" if kind == "pre" else "post"
+    model = gradients.conv_stack(depth, skip, activation, batch_norm, 0, order)
     act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda y: y}[activation]
-    expected = functional_norms(model, depth, skip, act, batch_norm, x.double(), labels)
-    np.testing.assert_allclose(found.norms, expected, rtol=5e-3)
+    expected = functional_norms(model, depth, kind, act, batch_norm)
+    settings = {"skip": skip, "activation": activation, "batch_norm": batch_norm, "order": order}
+    for at in gradients.PLACES:
+        found = gradients.gradient_flow(depth, at=at, **settings)
+        np.testing.assert_allclose(found.norms, expected[at], rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_the_plus_one_and_the_branch_add_up_to_the_gradient_of_each_block(batch_norm):
     found = gradients.plus_one(7, batch_norm=batch_norm)
     model = gradients.conv_stack(7, True, "relu", batch_norm, seed=0)
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(gradients.IMAGES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
-    labels = torch.randint(10, (gradients.IMAGES,), generator=draw)
+    x, labels = images_and_labels()
     F.cross_entropy(model(x), labels)
     out = model.joins[-1][0].detach().requires_grad_()  # the last block, once more by itself
     sums = model.norms[6](model.convs[6](torch.relu(model.norms[5](model.convs[5](out)))))
@@ -171,21 +196,56 @@ def test_the_plus_one_and_the_branch_add_up_to_the_gradient_of_each_block(batch_
     assert found.branch[-1] == pytest.approx(through.norm().item(), rel=1e-3)
     cosine = torch.cosine_similarity(total.grad.flatten(), through.flatten(), dim=0).item()
     assert found.cosines[-1] == pytest.approx(cosine, abs=1e-3)
+    assert found.whole[-1] == pytest.approx((total.grad + through).norm().item(), rel=1e-6)
     assert len(found.shortcut) == len(found.cosines) == 3
 
 
-def test_plain_nets_with_batch_norm_explode_toward_the_input_and_sigmoids_without_it_vanish():
-    plain, skip = (gradients.gradient_flow(56, skip=skip) for skip in (False, True))
-    assert plain.first_to_last > 100 > 10 > skip.first_to_last > 0.1
-    assert (
-        gradients.gradient_flow(30, skip=False, activation="sigmoid", batch_norm=False).first_to_last < 1e-10
+def test_at_56_layers_activations_and_weights_tell_opposite_stories_without_batch_norm():
+    def ratio(skip, at):
+        return gradients.gradient_flow(56, skip=skip, batch_norm=False, at=at).first_to_last
+
+    assert ratio(False, "activations") < 0.1 and ratio(True, "activations") > 10_000
+    assert ratio(False, "weights") > 2 and ratio(True, "weights") < 0.1
+
+
+def test_plain_nets_with_batch_norm_explode_toward_the_input_and_residual_ones_do_not():
+    plain, post, pre = (
+        gradients.gradient_flow(56, **kind).first_to_last
+        for kind in ({"skip": False}, {"skip": True}, {"skip": True, "order": "pre"})
     )
+    assert plain > 1000 > 10 > post > pre > 1
+
+
+def test_sigmoids_make_both_networks_vanish_beyond_float32_but_not_the_pre_activation_one():
+    plain, post, pre = (
+        gradients.gradient_flow(56, activation="sigmoid", batch_norm=False, **kind).first_to_last
+        for kind in ({"skip": False}, {"skip": True}, {"skip": True, "order": "pre"})
+    )
+    assert 0 < plain < 1e-25 < post < 1e-15 and pre > 0.01
+
+
+def test_branch_and_shortcut_are_nearly_orthogonal_and_their_sum_longer_than_the_shortcut():
+    found = gradients.plus_one(56)
+    assert max(map(abs, found.cosines)) < 0.06 and len(found.cosines) == 27
+    assert all(whole > part for whole, part in zip(found.whole, found.shortcut, strict=True))
+
+
+def test_a_pre_activation_network_has_shortcuts():
+    with pytest.raises(ValueError, match="skip=True"):
+        gradients.gradient_flow(8, skip=False, order="pre")
 
 
 def test_the_paper_s_plain_net_has_far_larger_gradients_than_its_residual_twin():
+    weights = []
+    for seed in range(3):
+        plain, skip = (
+            gradients.registered_flow(f"{k}56_cifar", "weights", seed) for k in ("plain", "resnet")
+        )
+        weights.append(plain.norms[0] / skip.norms[0])
+    assert weights == pytest.approx([404, 493, 338], rel=0.01)
     plain, skip = (gradients.registered_flow(f"{kind}56_cifar") for kind in ("plain", "resnet"))
     assert len(plain.norms) == len(skip.norms) == 55  # and the classifier
-    assert 100 < plain.norms[0] / skip.norms[0] < 2000
+    assert plain.norms[0] / skip.norms[0] == pytest.approx(419, rel=0.02)
 
 
 def test_the_factor_a_layer_leads_from_the_last_to_the_first():
@@ -202,19 +262,29 @@ def test_products_are_the_course_s():
 # batch norm and dropout
 
 
-def test_spread_along_depth_is_that_of_torch_s_own_layers():
-    for norm in (True, False):
-        draw = torch.Generator().manual_seed(0)
-        x = torch.randn(batchnorm.IMAGES, 16, 8, 8, generator=draw)
-        expected = []
-        for _ in range(6):
-            conv, bn = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-            with torch.no_grad():
-                conv.weight.copy_(torch.randn(16, 16, 3, 3, generator=draw) * 0.7 * (2 / 144) ** 0.5)
-                x = bn(conv(x)) if norm else conv(x)
-            expected.append(x.std().item())
-            x = x.relu()
-        np.testing.assert_allclose(batchnorm.spread(6, norm, 0.7).stds, expected, rtol=1e-4)
+@pytest.mark.parametrize("border", batchnorm.BORDERS)
+@pytest.mark.parametrize("norm", [True, False])
+def test_spread_along_depth_is_that_of_torch_s_own_layers(norm, border):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(batchnorm.IMAGES, 128, 8, 8, generator=draw)
+    expected = []
+    for _ in range(6):
+        conv = nn.Conv2d(128, 128, 3, padding=1, bias=False, padding_mode=border)
+        with torch.no_grad():
+            conv.weight.copy_(torch.randn(128, 128, 3, 3, generator=draw) * 0.7 * (2 / 1152) ** 0.5)
+            x = nn.BatchNorm2d(128)(conv(x)) if norm else conv(x)
+        expected.append(x.std().item())
+        x = x.relu()
+    np.testing.assert_allclose(batchnorm.spread(6, norm, 0.7, border).stds, expected, rtol=1e-4)
+
+
+def test_he_s_initialisation_keeps_activations_and_zeros_at_the_border_eat_them():
+    ends = [
+        [batchnorm.spread(20, False, 1.0, border, seed).stds[-1] for border in batchnorm.BORDERS]
+        for seed in range(5)
+    ]
+    assert np.mean(ends, axis=0)[0] == pytest.approx(2**0.5, rel=0.4)
+    assert all(eaten < kept / 2 for kept, eaten in ends)
 
 
 def test_without_batch_norm_activations_die_or_explode_and_with_it_they_stay():

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.geometry import Row, stages, totals
+from resnet_hub.geometry import Row, Stage, stages, totals
 from resnet_hub.geometry.advice import Advice
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import Design
@@ -143,7 +143,7 @@ def panel(language: str, design: Design, drawn: str) -> str:
         drawing=drawn,
         advice=[advice_item(language, design.config, one) for one in design.advice],
         heads=heads(language, STAGE_COLUMNS),
-        stages=stage_rows(design.rows),
+        stages=stage_rows(language, design.rows),
     )
 
 
@@ -159,13 +159,19 @@ def drawing(language: str, name: str, design: Design, scale: float) -> str:
     return shrinking_maps(maps_of(language, design), scale, COLOURS[name], title)
 
 
-def stage_rows(rows: list[Row]) -> list[list[Any]]:
+def field(language: str, row: Row | Stage) -> int | str:
+    """A row's receptive field; global pooling and linear layers take in the whole image."""
+    in_head = (row.stage if isinstance(row, Row) else row.name) == "head"
+    return say(language, "field_all") if in_head else row.receptive_field
+
+
+def stage_rows(language: str, rows: list[Row]) -> list[list[Any]]:
     """Map, receptive field and cost of each stage."""
     return [
         [
             s.name,
             shape(s),
-            s.receptive_field,
+            field(language, s),
             s.jump,
             short(s.params),
             short(s.macs),
@@ -194,7 +200,7 @@ def layer_row(language: str, row: Row) -> list[Any]:
         say(language, f"op_{row.op}"),
         window(row),
         shape(row),
-        row.receptive_field,
+        field(language, row),
         row.jump,
         f"{row.padding_share:.0%}" if row.padding_share else "",
         f"{row.params:,}" if row.params else "",

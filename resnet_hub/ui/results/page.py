@@ -126,6 +126,12 @@ def evidence(language: str, on: dict[str, Any]) -> str:
     return f"{text} {say(language, 'results_one_seed')}" if on["seeds"] < 2 else text
 
 
+def budget(language: str, on: dict[str, Any]) -> str:
+    """What a quoted figure was measured with: "4,000 training images, 5 epochs, 3 seeds"."""
+    facts = {"images": f"{on['train_images']:,}", "epochs": on["epochs"], "seeds": on["seeds"]}
+    return say(language, "results_budget" if on["seeds"] > 1 else "results_budget_one", **facts)
+
+
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
     written = StringIO()
     writer = csv.DictWriter(written, [*rows[0]], extrasaction="ignore", lineterminator="\n")

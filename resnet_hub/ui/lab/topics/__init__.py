@@ -7,6 +7,7 @@ from resnet_hub.ui.lab.topics import (
     dropout,
     exercises,
     gradients,
+    networks,
     pooling,
     products,
     residual,
@@ -17,7 +18,7 @@ from resnet_hub.ui.lab.topics import (
 )
 
 MODULES = (
-    pooling, residual, gradients, products, batchnorm, dropout, cost, skips, scaling, timeline, transfer,
-    exercises,
+    pooling, residual, gradients, products, batchnorm, dropout, cost, skips, scaling, networks, timeline,
+    transfer, exercises,
 )  # fmt: skip
 TOPICS: dict[str, Topic] = {name: topic for module in MODULES for name, topic in module.TOPICS.items()}

@@ -3,15 +3,17 @@
 from markupsafe import Markup
 
 from resnet_hub.lab import batchnorm
-from resnet_hub.ui.lab.form import Slider, Values
+from resnet_hub.ui.lab.form import Choice, Redraw, Slider, Values
 from resnet_hub.ui.lab.pieces import Topic, bar_chart, line_chart, says, word
 from resnet_hub.ui.shared.chart import number
 from resnet_hub.ui.shared.html import table
 
 
 def draw_batchnorm(language: str, values: Values) -> list[Markup]:
-    depth, gain = values["depth"], values["gain"]
-    found = {key: batchnorm.spread(depth, key == "with_norm", gain) for key in ("without_norm", "with_norm")}
+    depth, given = values["depth"], (values["gain"], values["border"], values["seed"])
+    found = {
+        key: batchnorm.spread(depth, key == "with_norm", *given) for key in ("without_norm", "with_norm")
+    }
     stds = {word(language, key): each.stds for key, each in found.items()}
     facts = {f"{key}_last": number(each.stds[-1]) for key, each in found.items()}
     return [
@@ -49,6 +51,8 @@ TOPICS = {
         (
             Slider(name="depth", value=20, least=2, most=batchnorm.MOST_DEPTH),
             Slider(name="gain", value=0.7, least=0.5, most=2, step=0.1),
+            Choice(name="border", value="circular", options=batchnorm.BORDERS),
+            Redraw(name="seed", value=0),
         ),
         draw_batchnorm,
         study="batchnorm",
