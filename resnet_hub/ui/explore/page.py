@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.geometry import Row, Stage, stages, totals
+from resnet_hub.geometry import WINDOWED, Row, Stage, main_path, stages, totals
 from resnet_hub.geometry.advice import Advice
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import Design
@@ -25,7 +25,6 @@ START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}  # name of a design 
 Examined = Design | Refusal
 STAGE_COLUMNS = ("stage", "map", "field", "jump", "params", "macs", "memory")
 LAYER_COLUMNS = ("layer", "op", "kernel", "map", "field", "jump", "padded", "params", "macs", "memory")
-WINDOWED = ("conv", "max_pool", "avg_pool")  # layers that read more than single positions
 
 # From what the controls or an address say to designs
 
@@ -328,11 +327,6 @@ def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, 
         (title, lines(series, title, x_title, base=2, first=0))
         for title, series in zip(titles, (sides, fields), strict=True)
     ]
-
-
-def main_path(rows: list[Row]) -> list[Row]:
-    """The convolutions and poolings an image passes one after another, shortcuts left out."""
-    return [row for row in rows if row.op in WINDOWED and ".downsample" not in row.name]
 
 
 def take_away(language: str, sound: Mapping[str, Design], drawings: Mapping[str, str], query: str) -> str:

@@ -115,7 +115,7 @@ def evidence(language: str, on: dict[str, Any]) -> str:
         language,
         "results_evidence",
         images=f"{on['train_images']:,}",
-        data=name_of(language, "data", str(on["data"])),
+        data=study_data(language, str(on["data"])),
         epochs=on["epochs"],
         seeds=on["seeds"],
         test=f"{on['test_images']:,}",
@@ -124,6 +124,10 @@ def evidence(language: str, on: dict[str, Any]) -> str:
         hours=f"{on['hours']:.1f}",
     )
     return f"{text} {say(language, 'results_one_seed')}" if on["seeds"] < 2 else text
+
+
+def study_data(language: str, data: str) -> str:
+    return name_of(language, "data", data)
 
 
 def budget(language: str, on: dict[str, Any]) -> str:

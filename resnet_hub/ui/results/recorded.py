@@ -62,6 +62,16 @@ def load(name: str) -> dict[str, Any] | None:
     return document
 
 
+def other(name: str) -> dict[str, Any] | None:
+    """What another command than `training.study` recorded, for the lab; None where it is not there."""
+    if RESULTS is None or name not in recorded():
+        return None
+    try:
+        return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Unreadable(name) from error
+
+
 def is_study(name: str) -> bool:
     """Whether a file of the results is a study at all; other commands leave their own JSON there."""
     try:
