@@ -16,6 +16,7 @@ from resnet_hub import create_model, list_models
 from resnet_hub.command import program_name
 from resnet_hub.models.base import Network
 from resnet_hub.models.flags import add_override_flags, overrides_from
+from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
 from training.command import (
     add_run_flags,
@@ -27,7 +28,7 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import Images, measured_preprocess, whole_image
+from training.data import DOWNLOADS, Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
@@ -39,7 +40,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(program_name("training.cifar"), description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=list_models(), metavar="MODEL", help="see resnet_hub.list_models()")
     parser.add_argument(
-        "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"
+        "--data",
+        required=True,
+        help=f"{', '.join(DOWNLOADS)}, a folder with train/ and test/, or one of class folders",
+    )
+    parser.add_argument(
+        "--in-chans",
+        type=int,
+        choices=(1, 3),
+        help="1 for grey images (default: as in mnist, else 3)",
     )
     add_run_flags(parser, recipe="fast")
     add_override_flags(parser)
@@ -47,14 +56,21 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def build_model(options, train: Images) -> Network:
-    """The network the command line asks for, fresh, for RGB images of the data's size and classes."""
+    """The network the command line asks for, fresh, for images of the data's shape and classes."""
     torch.manual_seed(options.seed)
-    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
+    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": train.shape[0]}
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
     model = create_model(options.model, num_classes=len(train.classes), **overrides)
     model.labels, model.preprocess = train.classes, measured_preprocess(train)
     return model
+
+
+def view_of(options: argparse.Namespace) -> Preprocess:
+    """How images are read: at the size and with the channels that the flags or the data say."""
+    channels, *usual = DOWNLOADS.get(options.data, ("", "", (3, 32, 32)))[2]
+    size = overrides_from(options).get("input_size", tuple(usual))
+    return whole_image(size, options.in_chans or channels)
 
 
 def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> None:
@@ -74,12 +90,12 @@ def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> No
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
-    size = overrides_from(options).get("input_size", (32, 32))
-    training, held_out = load_images_to_train(options, whole_image(size))
+    view = view_of(options)
+    training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     recipe = sized(recipe, model)
-    outliers = load_outliers(options, recipe, whole_image(size))
+    outliers = load_outliers(options, recipe, view)
     identity = run_identity(model, training, held_out, outliers)
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers

@@ -28,6 +28,7 @@ from resnet_hub.preprocess import Preprocess
 from training.augment import Feed
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
+    DOWNLOADS,
     DataError,
     Images,
     check_parts,
@@ -152,7 +153,7 @@ def find_images_to_train(data: str, held_out: int | None, seed: int, view: Prepr
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
     root = Path(data)
-    if data == "cifar10" or not ((root / "test").is_dir() and (root / "val").is_dir()):
+    if data in DOWNLOADS or not ((root / "test").is_dir() and (root / "val").is_dir()):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)

@@ -30,6 +30,11 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
 PARTS = ("train", "val", "test")
+DOWNLOADS = {  # what torchvision fetches: its class, what a card calls it, (channels, height, width)
+    "cifar10": ("CIFAR10", "CIFAR-10", (3, 32, 32)),
+    "mnist": ("MNIST", "MNIST", (1, 28, 28)),
+    "fashion_mnist": ("FashionMNIST", "Fashion-MNIST", (1, 28, 28)),
+}
 TEST_ONE_IN = 7  # of a folder without parts
 
 
@@ -39,7 +44,7 @@ class DataError(Refusal):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
+    """Images (N, C, H, W) uint8 with labels (N,) int64 and the class names they index.
 
     `images` may also be features (N, F) float32, which training takes as they are.
     """
@@ -54,7 +59,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(3, H, W), or (F,)"""
+        """(C, H, W), or (F,)"""
         return tuple(self.images.shape[1:])
 
     def subset(self, index: Tensor) -> ImageSet:
@@ -142,18 +147,19 @@ def find_data(data: str, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
-        data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
+        data: one of `DOWNLOADS`, a folder with train/ and test/ (or val/), or a folder of
             class folders, of which every seventh file, by its name's checksum, is the test part.
         view: what is resized and cropped; a network is measured with its own.
 
     Raises:
         DataError: when it is missing, offline, or holds no class folder.
     """
-    if data == "cifar10":
-        _, height, width = view.input_size
-        if (height, width) != (32, 32):
-            raise DataError(f"cifar10 has 32x32 images, not {height}x{width}; give them in a folder")
-        return _torchvision_cifar10(part)
+    if data in DOWNLOADS:
+        (*_, shape), seen = DOWNLOADS[data], view.input_size
+        if seen != shape:
+            has, wanted = ("x".join(map(str, each)) for each in (shape, seen))
+            raise DataError(f"{data} has images of {has}, not {wanted}; give them in a folder")
+        return _torchvision(data, part)
     root = Path(data)
     if is_tiny_imagenet(root):
         found, classes = tiny_imagenet(root, part)
@@ -175,7 +181,7 @@ def check_parts(data: str) -> None:
         DataError: when `data` has no test part, one with other classes, or a class without test images.
     """
     root = Path(data)
-    if data == "cifar10" or not root.is_dir() or is_tiny_imagenet(root):
+    if data in DOWNLOADS or not root.is_dir() or is_tiny_imagenet(root):
         return
     if (root / "train").is_dir():
         if _test_folder(root) is None:
@@ -201,24 +207,27 @@ def _class_folders(folder: Path) -> list[Path]:
     return sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
 
 
-def _torchvision_cifar10(part: str) -> ImageSet:
-    from torchvision.datasets import CIFAR10
+def _torchvision(name: str, part: str) -> ImageSet:
+    from torchvision import datasets
 
+    kind, title, _ = DOWNLOADS[name]
     root = Path(torch.hub.get_dir()).parent / "data"
     if local_rank() > 0:
         wait()  # the first process of a machine downloads
     try:
-        data = CIFAR10(root, train=part == "train", download=True)
+        data = getattr(datasets, kind)(root, train=part == "train", download=True)
     except Exception as error:  # torchvision lets urllib's, tarfile's and its own errors through
         raise DataError(
-            f"CIFAR-10 is not in {root} and could not be downloaded ({error}); "
+            f"{title} is not in {root} and could not be downloaded ({error}); "
             "go online once, or give --data an image folder with train/ and test/"
         ) from error
     finally:
         if local_rank() == 0:
             wait()
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
+    pixels = torch.as_tensor(data.data)  # (N, H, W, 3), or (N, H, W) where they are grey
+    images = pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)
+    labels = torch.as_tensor(data.targets)
+    return ImageSet(images.contiguous(), labels, tuple(data.classes), f"{title} (torchvision)")
 
 
 def find_images(
@@ -313,9 +322,9 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
 def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
     """The whole image, normalised by channel means and deviations of `most` training images or all."""
     index = torch.arange(0, len(data), max(len(data) // most, 1))
-    counts = torch.zeros(3, 256, dtype=torch.double)
+    counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
-        channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
+        channels = pixels.transpose(0, 1).flatten(1)  # (C, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
     values = torch.arange(256, dtype=torch.double) / 255
     mean = (counts @ values) / counts.sum(1)
@@ -329,7 +338,7 @@ def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
 
 
 def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
-    """uint8 (N, 3, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
+    """uint8 (N, C, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
     if images.is_floating_point():
         return images.to(device)
     mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255

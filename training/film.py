@@ -33,6 +33,7 @@ from training.study import RESULTS, SHORT_RUN
 
 NETWORKS = ("plain20_cifar", "resnet20_cifar")
 CHANNELS = 4  # of each stage's map
+FEW = ("--held-out", "500", "--batch-size", "32")  # many steps from few images
 EXAMPLES = Path(cifar.__file__).parents[1] / "resnet_hub" / "examples"
 SHOWN = ("train_loss", "train_acc", "val_loss", "val_acc")
 
@@ -56,8 +57,9 @@ def film(name: str, options: argparse.Namespace, device: torch.device) -> dict[s
     """Train one network: its history, and a frame before the first epoch and after each."""
     with TemporaryDirectory() as run:
         arguments = [
-            name, *shlex.split(SHORT_RUN), "--data", options.data, "--out", run, "--device", str(device),
-            "--train-images", str(options.train_images), "--epochs", str(options.epochs),
+            name, *shlex.split(SHORT_RUN), *FEW, "--data", options.data, "--out", run,
+            "--device", str(device), "--train-images", str(options.train_images),
+            "--epochs", str(options.epochs),
         ]  # fmt: skip
         given = cifar.parse_arguments(arguments)
         training, held_out = load_images_to_train(given, whole_image((32, 32)))
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.film"), description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, help="as for training.cifar")
     parser.add_argument("--data-name", help="what the record calls the data")
-    parser.add_argument("--train-images", type=int, default=2_000, help="default: 2000")
+    parser.add_argument("--train-images", type=int, default=1_000, help="default: 1000")
     parser.add_argument("--epochs", type=int, default=12, help="default: 12")
     parser.add_argument("--image", type=Path, default=EXAMPLES / "cat.jpg", help="the image to look at")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where film.json is written")

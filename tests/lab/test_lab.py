@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from resnet_hub.lab import (
     family,
     fine_tuning,
     gradients,
+    heads,
     pooling,
     products,
     residual,
@@ -455,3 +458,100 @@ def test_bounds_name_the_value_and_what_is_allowed():
     ):
         with pytest.raises(ValueError, match=r"is not allowed; give .+ to .+"):
             call()
+
+
+# batch norm's formula and effects
+
+
+def test_the_formula_of_batch_norm_is_the_paper_s():
+    for x, mean, std, gamma, beta in ((5, 3, 2, 1.5, 0.5), (-4, 1.5, 0.5, -2, 3)):
+        expected = gamma * (x - mean) / (std**2 + 1e-5) ** 0.5 + beta
+        assert batchnorm.normalise(x, mean, std, gamma, beta) == pytest.approx(expected, rel=1e-5)
+
+
+def test_effects_of_batch_norm_are_those_of_its_definition():
+    few, many = batchnorm.effects(4), batchnorm.effects(64)
+    for found in (few, many):
+        assert found.rescaled < 1e-3 and found.biased < 1e-4
+        assert found.gradient == pytest.approx(0.1, rel=1e-3)  # y(cw) = y(w), so dL/d(cw) = dL/dw / c
+    assert few.noise > 2 * many.noise > 0
+
+
+def test_the_noise_of_the_batch_is_the_spread_of_one_image_s_output():
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(100, 8, 4, 4, 4, generator=draw)
+    images[:, 0] = images[0, 0]
+    weight = torch.randn(4, 4, 3, 3, generator=draw) * 0.25
+    outs = []
+    for batch in images:
+        maps = F.conv2d(batch, weight, padding=1).double()
+        mean, var = maps.mean((0, 2, 3), keepdim=True), maps.var((0, 2, 3), correction=0, keepdim=True)
+        outs.append(((maps - mean) / (var + 1e-5).sqrt())[0])
+    assert batchnorm.effects(8).noise == pytest.approx(torch.stack(outs).std(0).mean().item(), rel=1e-4)
+
+
+# a block's own code
+
+
+@pytest.mark.parametrize(("block", "inside"), [("basic", 64), ("bottleneck", 64), ("basic", 128)])
+def test_each_line_of_a_block_s_code_has_the_shape_a_debugger_sees(block, inside):
+    """Oracle: a trace function that looks at `out` after each line while the real block runs."""
+    from resnet_hub.config import ResNetConfig
+    from resnet_hub.models.resnet import BasicBlock, Bottleneck
+
+    kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+    real = kind(ResNetConfig(name="x", block=block), inside, 128 // (4 if block == "bottleneck" else 1), 2)
+    shapes: list[tuple[int, ...]] = []
+
+    def look(frame, event, value):
+        if frame.f_code is not kind.forward.__code__:
+            return None
+        if event == "return":
+            shapes.append(tuple(value.shape[1:]))
+        elif event == "line" and "out" in frame.f_locals:
+            shapes.append(tuple(frame.f_locals["out"].shape[1:]))
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        real(torch.zeros(1, inside, 14, 14))
+    finally:
+        sys.settrace(before)
+    found = residual.block_code(block, inside, 128, 2, 14)
+    assert found[0].code.startswith("def forward(self, x")
+    shown = [line.shape for line in found if line.shape]
+    distinct = [shapes[0], *(b for a, b in itertools.pairwise(shapes) if a != b)]
+    assert [shown[0], *(b for a, b in itertools.pairwise(shown) if a != b)] == distinct
+    assert shown[-1] == shapes[-1] == (128, 7, 7)
+
+
+# heads
+
+
+@pytest.mark.parametrize(("channels", "side", "classes"), [(512, 7, 1000), (64, 8, 10), (16, 1, 2)])
+def test_heads_are_module_counts(channels, side, classes):
+    def count(*layers):
+        return sum(p.numel() for layer in layers for p in layer.parameters())
+
+    with torch.device("meta"):
+        flat = channels * side * side
+        hidden = nn.Linear(flat, 4096), nn.Linear(4096, 4096), nn.Linear(4096, classes)
+        expected = (count(nn.Linear(channels, classes)), count(nn.Linear(flat, classes)), count(*hidden))
+    found = heads.heads(channels, side, classes)
+    assert (found.pooled, found.flat, found.hidden) == expected
+
+
+def test_the_head_of_vgg_16_and_of_resnet_50_are_known():
+    assert heads.heads(512, 7, 1000).hidden == 123_642_856
+    assert heads.heads(2048, 7, 1000).pooled == 2_049_000
+
+
+def test_the_average_divides_noise_by_the_side_and_the_maximum_saves_a_spike():
+    found = heads.pooling_errors(0.5, side=8, draws=4000)
+    assert found.flat[0] == pytest.approx(0.5 / 8, rel=0.05)
+    # The mean of the largest of 64 normal values is 2.4 deviations (Tippett 1925: 2.39 for n = 64).
+    assert found.flat[1] == pytest.approx(0.5 * 2.39, rel=0.05)
+    assert found.spike[0] == pytest.approx(1 - 1 / 64, rel=0.01) and found.spike[1] < found.spike[0]
+    none = heads.pooling_errors(0.0)
+    assert none.flat == (0, 0) and none.spike == pytest.approx((1 - 1 / 49, 0))

@@ -355,7 +355,7 @@ def test_run_that_is_a_file_is_one_line(shapes, tmp_path, capsys):
 
 
 def test_cifar10_has_one_size():
-    with pytest.raises(DataError, match="cifar10 has 32x32 images, not 64x64"):
+    with pytest.raises(DataError, match="cifar10 has images of 3x32x32, not 3x64x64"):
         load_data("cifar10", "train", whole_image((64, 64)))
 
 
@@ -387,6 +387,26 @@ def test_cifar10_is_torchvisions(monkeypatch):
         assert found.images.shape == (6, 3, 32, 32) and found.labels.tolist() == [0, 1] * 3
         assert np.array_equal(found.images[4, :, 7, 9], Ten(None, is_train, True).data[4, 7, 9])
         assert found.classes == ("airplane", "automobile")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+def test_mnist_is_torchvision_s_in_one_channel(name, kind, monkeypatch):
+    from torchvision import datasets
+
+    class Digits:
+        classes = ("0 - zero", "1 - one")
+
+        def __init__(self, root, train, download):
+            draw = torch.Generator().manual_seed(int(train))
+            self.data = torch.randint(0, 256, (6, 28, 28), dtype=torch.uint8, generator=draw)
+            self.targets = torch.tensor([0, 1] * 3)
+
+    monkeypatch.setattr(datasets, kind, Digits)
+    found = load_data(name, "test", whole_image((28, 28), channels=1))
+    assert found.images.shape == (6, 1, 28, 28) and found.labels.tolist() == [0, 1] * 3
+    assert torch.equal(found.images[4, 0], Digits(None, False, True).data[4])
+    with pytest.raises(DataError, match="mnist has images of 1x28x28, not 3x28x28"):
+        load_data(name, "test", whole_image((28, 28)))
 
 
 # Optimizers and schedules

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from resnet_hub.ui.results.grid import MOST_BYTES, MOST_FILES, Grid
-from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, is_study, load, recorded
+from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_study, load, recorded
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
@@ -59,6 +59,7 @@ def parts(language: str, document: dict[str, Any]) -> dict[str, Any]:
         "name": name,
         "title": title(language, name),
         "question": say(language, asked) if asked in TEXT else document["question"],
+        "finding": {key: words[language] for key, words in finding(document).items() if key != "budget"},
         "table": study_table(language, document["rows"]),
         "curves": [curve(language, document["histories"], part) for part in ("train", "val")],
         "command": document["evidence"]["command"],
