@@ -16,7 +16,10 @@ from resnet_hub.ui.shared.images import data_url, viridis
 from resnet_hub.ui.shared.text import percent
 
 SIDE = 300  # of each drawing, in its own units
+HEAVY = ("vgg16",)  # half a gigabyte of linear layers behind the maps that are looked at
 MOST_CELLS = 16  # places to click along one side
+
+NETWORKS = (*TRAINED, *(name for name in list_models() if name not in HEAVY))
 
 
 def draw(language: str, values: Values) -> list[Markup]:
@@ -90,7 +93,7 @@ def cells(size: tuple[int, int], values: Values) -> str:
 TOPICS = {
     "receptive": Topic(
         (
-            Choice(name="network", value=DEFAULT, options=(*TRAINED, *list_models())),
+            Choice(name="network", value=DEFAULT, options=NETWORKS),
             Slider(name="stage", value=3, least=1, most=5),
             Slider(name="across", value=50, least=0, most=100),
             Slider(name="down", value=50, least=0, most=100),
