@@ -11,14 +11,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from torch.nn import functional as F
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.geometry import stages, trace
 from resnet_hub.lab import ablation, film, occlusion, receptive
 from resnet_hub.preprocess import load_image
-from resnet_hub.ui.lab.topics import film as film_topic
-from resnet_hub.ui.lab.trained import EXAMPLE
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def shipped():
 
 @pytest.fixture(scope="module")
 def crop(shipped):
-    return shipped.preprocess.crop(load_image(EXAMPLE))
+    return shipped.preprocess.crop(load_image(ROOT / "resnet_hub" / "examples" / "cat.jpg"))
 
 
 def resnet20(weights, x, without=None, plain=False, upto=3):
@@ -217,4 +216,3 @@ def test_a_recorded_frame_is_read_back_as_it_was_written():
         film.frame(document, "a", 2)
     with pytest.raises(ValueError, match="'b'"):
         film.frame(document, "b", 0)
-    assert film_topic.EPOCHS == 12
