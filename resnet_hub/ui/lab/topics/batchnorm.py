@@ -72,9 +72,9 @@ def draw_formula(language: str, values: Values) -> list[Markup]:
     ]
     return [
         says(language, "formula", y=f"{y:.3f}".replace("-", "−"), **shown),
-        table([word(language, key) for key in ("effect", "measured")], effects, "stories"),
+        table([word(language, key) for key in ("effect", "measured")], effects, "words"),
         render("lab/pieces.html", piece="heading", text=word(language, "norm_or_drop")),
-        table(["", word(language, "batch_norm"), word(language, "dropout")], compared, "stories"),
+        table(["", word(language, "batch_norm"), word(language, "dropout")], compared, "words"),
     ]
 
 

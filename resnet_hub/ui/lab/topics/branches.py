@@ -27,7 +27,7 @@ def draw(language: str, values: Values) -> list[Markup]:
         curves[word(language, key)] = [100 * answer.kept for answer in found]
         shown.append(answered(language, key, found, off))
     return [
-        row(figure(pixels(image), word(language, "seen"))),
+        row(figure(pixels(image), word(language, "seen")), size="small"),
         line_chart(language, ("kept_axis", "removed_axis"), curves, log=False, first=0),
         *shown,
         *measured(language),

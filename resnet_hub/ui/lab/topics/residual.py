@@ -11,6 +11,8 @@ from resnet_hub.ui.shared.chart import number
 from resnet_hub.ui.shared.html import render, table
 from resnet_hub.ui.shared.text import say
 
+CODE_WIDTH = 26  # of all lines but the longest, so that a phone shows the shape beside them
+
 
 def draw_residual(language: str, values: Values) -> list[Markup]:
     passed = residual.pass_through(values["strength"], values["negative"])
@@ -43,9 +45,8 @@ def draw_shapes(language: str, values: Values) -> list[Markup]:
 def code(*block: Any) -> str:
     """The block's own `forward`, with the shape after each line."""
     found = residual.block_code(*block)
-    wide = max(len(line.code) for line in found if line.shape)
     return "\n".join(
-        f"{line.code:{wide}}  # {shape_of(line.shape)}" if line.shape else line.code for line in found
+        f"{line.code:{CODE_WIDTH}}  # {shape_of(line.shape)}" if line.shape else line.code for line in found
     )
 
 
