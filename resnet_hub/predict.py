@@ -29,6 +29,7 @@ from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
@@ -190,6 +191,11 @@ def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.
     with evaluation(model):
         maps = model.features(pixels[None].to(device))
         return [each[0, :channels].float().cpu().numpy() for each in maps]
+
+
+def feature_maps(model: Network, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """The map that leaves each stage, for images (N, C, H, W) as `preprocess.normalise` makes them."""
+    return model.features(pixels)
 
 
 def latency(

@@ -73,13 +73,11 @@ def markdown(document: dict[str, Any]) -> str:
 
 def record(options: argparse.Namespace, command: str) -> None:
     """Measure every checkpoint on the same test images and write the record."""
-    found, test = {}, None
-    for source in options.checkpoints:
-        model = from_pretrained(source)
-        if test is None:
-            test = load_data(options.data, "test", model.preprocess)
-            some = torch.linspace(0, len(test) - 1, min(options.images, len(test))).long()
-            test = test.subset(some)
+    models = [from_pretrained(source) for source in options.checkpoints]
+    test = load_data(options.data, "test", models[0].preprocess)
+    test = test.subset(torch.linspace(0, len(test) - 1, min(options.images, len(test))).long())
+    found = {}
+    for model, source in zip(models, options.checkpoints, strict=True):
         check_classes(model, test)
         found[Path(source).name] = accuracies(model, test)
     document = {

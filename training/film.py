@@ -48,7 +48,7 @@ def as_bytes(values: np.ndarray) -> dict[str, Any]:
 
 def frame(model: Network, image: Path) -> dict[str, Any]:
     """What the Lab shows of a network at one moment of its training."""
-    filters = model.get_submodule(model.first_conv).weight.detach().cpu().numpy()
+    filters = model.state_dict()[f"{model.first_conv}.weight"].cpu().numpy()
     maps = stage_maps(model, model.preprocess.crop(load_image(image)), CHANNELS)
     return {"filters": as_bytes(filters), "maps": [as_bytes(each) for each in maps]}
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import Refusal
 from resnet_hub.lab.bounds import one_of
 
 if TYPE_CHECKING:
     from PIL import Image
+    from torch import Tensor
 
     from resnet_hub.models.base import Network
 
@@ -61,7 +62,7 @@ def without(model: Network, block: str) -> Iterator[None]:
 
     from resnet_hub.models.resnet import ZeroPadShortcut
 
-    def shortcut_only(module, inputs, out):
+    def shortcut_only(module: Any, inputs: tuple[Tensor, ...], out: Tensor) -> Tensor:
         (x,) = inputs
         if module.downsample is not None:
             return F.relu(module.downsample(x))

@@ -67,11 +67,11 @@ def cams(model: Network, crop: Image.Image, class_index: int) -> list[np.ndarray
     """
     import torch
 
-    from resnet_hub.predict import evaluation
+    from resnet_hub.predict import evaluation, feature_maps
 
     with evaluation(model), torch.inference_mode(False), torch.enable_grad():
         pixels = model.preprocess.normalise(crop)[None].to(next(model.parameters()).device)
-        maps = model.features(pixels.requires_grad_())
+        maps = feature_maps(model, pixels.requires_grad_())
         gradients = torch.autograd.grad(model.head(maps[-1])[0, class_index], maps)
     found = []
     for each, gradient in zip(maps, gradients, strict=True):
@@ -82,6 +82,6 @@ def cams(model: Network, crop: Image.Image, class_index: int) -> list[np.ndarray
 
 def first_filters(model: Network) -> np.ndarray:
     """The filters of the first convolution (n, channels, k, k), each scaled to 0 to 1."""
-    weights = model.get_submodule(model.first_conv).weight.detach().cpu().numpy()
+    weights = model.state_dict()[f"{model.first_conv}.weight"].cpu().numpy()
     low, high = (side((1, 2, 3), keepdims=True) for side in (weights.min, weights.max))
     return (weights - low) / np.maximum(high - low, 1e-12)

@@ -75,8 +75,8 @@ def field(model: Network, crop: Image.Image, stage: int, row: int, column: int) 
     sides = range(1, 2 * max(weights.shape) + 2, 2)
     inner = next(side for side in sides if weights[cut(square(centre, side), weights.shape)].sum() > 0.4999)
     formal = found[stage].receptive_field
-    boxes = (bounds(square(centre, side), weights.shape) for side in (formal, inner))
-    return Field(weights, formal, *boxes, inner)
+    box, half = (bounds(square(centre, side), weights.shape) for side in (formal, inner))
+    return Field(weights, formal, box, half, inner)
 
 
 def first_centre(rows: Sequence[Row], stage: str) -> tuple[float, int]:
@@ -93,12 +93,12 @@ def gradient_weights(model: Network, crop: Image.Image, stage: int, row: int, co
     """(H, W): magnitude over colours of the gradient of the position's sum over channels, adding up to 1."""
     import torch
 
-    from resnet_hub.predict import evaluation
+    from resnet_hub.predict import evaluation, feature_maps
 
     with evaluation(model), torch.inference_mode(False), torch.enable_grad():
         pixels = model.preprocess.normalise(crop)[None].to(next(model.parameters()).device)
         pixels.requires_grad_()
-        out = model.features(pixels)[stage][0, :, row, column].sum()
+        out = feature_maps(model, pixels)[stage][0, :, row, column].sum()
         (gradient,) = torch.autograd.grad(out, pixels)
     magnitude = gradient[0].norm(dim=0).double().cpu().numpy()
     return magnitude / max(magnitude.sum(), 1e-30)
