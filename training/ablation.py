@@ -28,8 +28,8 @@ from training.study import RESULTS
 QUESTION = (
     "What is left of a trained network when one block is switched off, so that only its shortcut passes "
     "(arXiv 1605.06431)? A plain block has no shortcut: its input passes on as in the residual twin. "
-    "Networks that were trained differently start differently: compare what each loses. One network of a kind shows "
-    "nothing of the other."
+    "Networks that were trained differently start differently: compare what each loses. One network of a "
+    "kind shows nothing of the other."
 )
 
 
