@@ -168,7 +168,7 @@ def gaps(language: str, name: str) -> str:
             arm=arm_name(language, row["arm"]),
             train=percent(row["train_acc"], 1),
             test=percent(row["test_acc"], 1),
-            gap=f"{100 * (row['train_acc'] - row['test_acc']):+.1f}",
+            gap=f"{100 * (row['train_acc'] - row['test_acc']):+.1f}".replace("-", "−"),
         )
         for row in study["rows"]
     )
