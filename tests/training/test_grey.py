@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from resnet_hub import from_pretrained
-from training import cifar, transfer
+from training import cifar
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "4", "--device", "cpu", "--precision", "fp32"]
 
@@ -28,18 +28,6 @@ def test_lenet_trains_on_grey_images_as_published(tmp_path):
     ]
     assert abs(model.preprocess.mean[0] - np.mean(grey)) < 0.02  # of the training part alone
     assert sum(p.numel() for p in model.parameters()) == 44_426 - 8 * 85  # two classes instead of ten
-
-
-def test_augmentation_of_a_head_alone_is_refused_before_anything_is_read(tmp_path, capsys):
-    classes = {"dark": noise_image(0, 120), "light": noise_image(130, 255)}
-    data = image_folders(tmp_path / "data", {"train": 12, "test": 4}, classes)
-    common = ["--weights", "resnet20_cifar10", "--data", str(data), *QUICK]
-    asked = ["--mode", "feature", "--augment", "flip", "--out", str(tmp_path / "run")]
-    assert transfer.main([*common, *asked]) == 2
-    assert "--augment changes images" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "run.json").exists()
-    plain = ["--mode", "feature", "--augment", "none", "--out", str(tmp_path / "plain")]
-    assert transfer.main([*common, *plain]) == 0
 
 
 def test_the_lab_s_film_is_what_the_networks_were(tmp_path, monkeypatch):
