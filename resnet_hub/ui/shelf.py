@@ -176,6 +176,10 @@ class Shelf:
         """(text, source) of every offered model."""
         return [(self._describe(language, source), source) for source in self.offered]
 
+    def choices_or_none(self, language: str) -> list[tuple[str, str]]:
+        """The same after no model at all, which is ""."""
+        return [(say(language, "no_model"), ""), *self.choices(language)]
+
     def _describe(self, language: str, source: str) -> str:
         if source in self.shipped:
             return say(language, "offered_shipped", name=source, classes=shipped_config(source).num_classes)

@@ -13,7 +13,6 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_hub.command import printable
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
@@ -29,6 +28,7 @@ from resnet_hub.ui.shared.page import (
     STATE_KEPT,
     Page,
     examples_for,
+    file_name,
     named,
     require_image,
     uploaded,
@@ -279,7 +279,7 @@ def first_guesses(
     """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
     names, rows, broken = [], [], []
     for file in files:
-        name = printable(str(file.get("orig_name") or Path(str(file.get("path"))).name)[:100])
+        name = file_name(file)
         try:
             rows += many(ours, nets, [uploaded(file)])
             names.append(name)

@@ -50,14 +50,7 @@ APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
   if (button) trigger("click", { address: button.dataset.apply });
 });"""
-# A Space's page shows the app in a frame, and this message is how the frame asks for its address to change:
-# https://huggingface.co/docs/hub/spaces-handle-url-parameters
-ADDRESS = """(query) => {
-  const here = new URLSearchParams(location.search);
-  new URLSearchParams(query).forEach((value, name) => here.set(name, value));
-  history.replaceState(history.state, "", "?" + here);
-  if (window.parent !== window) window.parent.postMessage({ queryString: query }, "https://huggingface.co");
-}"""
+ADDRESS = """(query) => { address.say("explore", query); }"""
 Updates = dict[Component, Any]
 Values = dict[Component, Any]  # what an event brings, by component
 

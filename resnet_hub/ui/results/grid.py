@@ -34,21 +34,24 @@ BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 class Item(NamedTuple):
-    """One image file: the folder it lies in, and its bytes or path, or why it cannot be read."""
+    """One image file: the folder it lies in, its bytes or path, or why it cannot be read, and its name."""
 
     true: str
     source: bytes | str | Refusal
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One image with its true and its predicted class."""
+    """One image with its true and its predicted class; not scored where the model lacks the true one."""
 
     true: str
     label: str
     probability: float
     right: bool
     thumbnail: Image.Image
+    name: str = ""
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class Grid:
     predictions: tuple[Predicted, ...]
     unknown: tuple[str, ...]
     skipped: tuple[ImageError | Refusal, ...]
+
+    @property
+    def scored(self) -> list[Predicted]:
+        """Those whose class the model has."""
+        return [each for each in self.predictions if each.scored]
 
     @property
     def right(self) -> int:
@@ -119,7 +127,7 @@ def zipped_item(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> I
     if points_elsewhere(name):
         return Item(true, refusal("grid_unsafe", name=name[:80]))
     try:
-        return Item(true, unpacked(archive, info))
+        return Item(true, unpacked(archive, info), base_name(name))
     except BAD_ZIP:
         return Item(true, refusal("grid_damaged", name=name[:80]))
 
@@ -147,7 +155,11 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
     paths = [uploaded({"path": str(each.get("path"))}) for each in files]
     check(len(names), sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
     return [
-        Item(true, refusal("grid_unsafe", name=name[:80]) if points_elsewhere(name) else path)
+        Item(
+            true,
+            refusal("grid_unsafe", name=name[:80]) if points_elsewhere(name) else path,
+            base_name(name),
+        )
         for name, path in zip(names, paths, strict=True)
         if (true := class_of(name)) is not None
     ]
@@ -171,6 +183,11 @@ def class_of(name: str) -> str | None:
     return PurePosixPath(name).parent.name or None
 
 
+def base_name(name: str) -> str:
+    """A file's name without its folders, bounded."""
+    return PurePosixPath(name).name[:80]
+
+
 def _hidden(name: str) -> bool:
     """What macOS and file managers add: .DS_Store, __MACOSX."""
     return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(name).parts)
@@ -190,6 +207,8 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """
     if not items:
         raise refusal("grid_no_classes")
+    trues = {each.true for each in items}
+    unknown = sorted(true for true in trues if not any(known_as(label, true) for label in model.labels))
     predictions: list[Predicted] = []
     skipped: list[ImageError | Refusal] = []
     for item in items:  # one at a time: two hundred decoded photos would not fit
@@ -203,8 +222,8 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
             continue
         label, probability = classify(model, [image], top_k=1)[0].top[0]
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        predictions.append(Predicted(item.true, label, probability, known_as(label, item.true), image))
-    seen = {each.true for each in predictions}
-    unknown = sorted(true for true in seen if not any(known_as(label, true) for label in model.labels))
-    predictions.sort(key=lambda each: each.right)
+        scored = item.true not in unknown
+        right = scored and known_as(label, item.true)
+        predictions.append(Predicted(item.true, label, probability, right, image, item.name, scored))
+    predictions.sort(key=lambda each: (not each.scored, each.right))
     return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
