@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 LOCKS = 16
+OWN = "own"  # instead of a timm name: one of our models
 DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
@@ -262,7 +263,9 @@ class Shelf:
 
 
 class ReferenceKey(NamedTuple):
-    """timm's network `name` with its own weights, or `COUNTERPART` with those of our model `source`."""
+    """timm's network `name` with its own weights; or `COUNTERPART` with those of our model `source`, or that
+    model itself where `name` is `OWN`.
+    """
 
     name: str
     source: str | None = None
@@ -315,6 +318,8 @@ class References:
         ours = self.shelf.get(source)
         copy = ReferenceKey(COUNTERPART, source, ours.revision)
         key = copy if name == COUNTERPART else ReferenceKey(name)
+        if name in self.shelf.offered:
+            key = ReferenceKey(OWN, name, self.shelf.get(name).revision)
         if not self.allows(key):
             raise NoReference(f"{name} is not offered here", "not_offered", name=name)
         try:
@@ -327,10 +332,12 @@ class References:
 
     def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
         from resnet_hub.device import pick_device
-        from resnet_hub.interop.reference import copied, pretrained
+        from resnet_hub.interop.reference import copied, own, pretrained
 
         name, source, _ = key
         device = pick_device(self.shelf.device)
+        if source is not None and name == OWN:
+            return own(self.shelf.get(source), source)
         if source is not None:
             return copied(self.shelf.get(source), source).to(device)
         # As of our models, what a visitor names leaves nothing on the disk.

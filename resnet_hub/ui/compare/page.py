@@ -106,6 +106,7 @@ def card(language: str, answer: Answer, verdict: dict[str, str] | None) -> dict[
         "caption": say(language, "seen", width=width, height=height),
         "guesses": [(name_of(language, "class", label), share) for label, share in answer.top()],
         "verdict": verdict,
+        "is_unfamiliar": answer.certainty == "unfamiliar",
     }
 
 
@@ -273,4 +274,5 @@ def _beside_document(beside: Beside, ours: Answer) -> dict[str, Any]:
 
 def _answer_document(answer: Answer) -> dict[str, Any]:
     top = [{"label": label, "probability": round(share, 6)} for label, share in answer.top()]
-    return asdict(answer.facts) | {"top": top, "seconds": round(answer.seconds, 5)}
+    further = {"top": top, "seconds": round(answer.seconds, 5), "certainty": answer.certainty}
+    return asdict(answer.facts) | further

@@ -23,6 +23,7 @@ from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_p
 from resnet_hub.ui.shared.errors import details, refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
+    EXAMPLES,
     EXPLORED,
     QUIET,
     STATE_KEPT,
@@ -34,7 +35,7 @@ from resnet_hub.ui.shared.page import (
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
-from resnet_hub.ui.shelf import References, on_gpu
+from resnet_hub.ui.shelf import References, Shelf, on_gpu
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
@@ -68,25 +69,33 @@ class Inputs:
     reference: gr.Dropdown
     go: gr.Button
     names: list[str]
+    shelf: Shelf
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """(text, value) of every reference on offer."""
-        return reference_choices(language, self.names)
+        return reference_choices(language, self.shelf.choices(language), self.names)
 
 
-def reference_choices(language: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(text, value): our model rebuilt from timm's parts, then timm's own by name."""
-    return [(say(language, "compare_counterpart"), COUNTERPART), *((name, name) for name in names)]
+def reference_choices(language: str, ours: Sequence, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(text, value): our model rebuilt from timm's parts, the models on offer, then timm's own by name."""
+    return [(say(language, "compare_counterpart"), COUNTERPART), *ours, *((name, name) for name in names)]
+
+
+def second_shipped(shelf: Shelf) -> str:
+    """Another model that ships, for the comparison that the tab opens with."""
+    return next((name for name in shelf.shipped if name != DEFAULT_MODEL), COUNTERPART)
 
 
 def inputs(given: Page) -> Inputs:
     """Photo, examples, model, reference and the button."""
     names = list(SUGGESTED)
-    kept = {"choices": reference_choices("en", names), "value": [COUNTERPART], "allow_custom_value": True}
+    shelf = given.shelf
+    offered = reference_choices("en", shelf.choices("en"), names)
+    kept = {"choices": offered, "value": [second_shipped(shelf)], "allow_custom_value": True}
     upload = {"sources": ["upload", "clipboard"], "type": "filepath"}
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
-            photo = gr.Image(height=220, elem_id="compare-photo", **upload)
+            photo = gr.Image(str(EXAMPLES[0]), height=220, elem_id="compare-photo", **upload)
             given.text(photo, label="photo", placeholder="drop")
             examples_for(given, photo, "compare-examples")
         with gr.Column(min_width=300):
@@ -95,7 +104,7 @@ def inputs(given: Page) -> Inputs:
                 multiselect=True, max_choices=MOST_REFERENCES, elem_id="compare-reference", **kept
             )
             go = gr.Button(variant="primary", elem_id="compare-go")
-    found = Inputs(photo, model, reference, go, names)
+    found = Inputs(photo, model, reference, go, names, shelf)
     given.text(model, label="model", choices=given.shelf.choices)
     given.text(reference, label="compare_reference", info=reference_info, choices=found.choices)
     given.text(go, value="compare_go")
@@ -112,7 +121,8 @@ def offer_all_of_timm(given: Page, tab: gr.Tab, asked: Inputs) -> None:
     def on_open(language: str) -> dict:
         import timm
 
-        asked.names[:] = timm.list_models()
+        # A search lists matches in this order: the best known before the hundreds that contain their name.
+        asked.names[:] = dict.fromkeys([*SUGGESTED, *timm.list_models()])
         return gr.update(choices=asked.choices(language))
 
     if given.shelf.takes_any:
@@ -151,7 +161,8 @@ def load_references(
 def one_photo(given: Page, references: References, asked: Inputs) -> None:
     """One photo through our model and its references, and the time each takes."""
     language = given.language
-    panel = gr.HTML(page("en", None), elem_id="compare-panel", **EXPLORED)
+    panel = gr.HTML(elem_id="compare-panel", **EXPLORED)
+    given.begin(panel, value=lambda language: page(language, None))
     state, facts = gr.State(None, time_to_live=STATE_KEPT), gr.JSON(visible=False)
     asked.go.click(
         comparison(given, references),
@@ -182,10 +193,17 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=PROGRESS,
     ):
-        """One photo through one of our models and through timm's.
+        """Compare what two or more networks say about one photo.
 
-        `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
-        of up to four of these.
+        Args:
+            image: the photo.
+            model: one of the models the page offers, e.g. resnet20_cifar10.
+            reference: "counterpart" (the same network rebuilt with timm, with the same weights), another
+                model the page offers, a name of timm's such as resnet50, or a list of up to four of these.
+            language: en or ja, of the second output.
+
+        Returns:
+            Both answers with parameters, multiply-adds and how far the networks are apart; the same as HTML.
         """
         language = known_language(language)
         if image is None:

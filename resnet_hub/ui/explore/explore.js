@@ -1,4 +1,4 @@
-// The buttons under "Take it away". `element` is the panel they stand in.
+// The buttons under "Take it with you". `element` is the panel they stand in.
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
@@ -28,4 +28,8 @@ async function draw(svg, name) {
   const link = document.createElement("a");
   [link.href, link.download] = [canvas.toDataURL("image/png"), name];
   link.click();
+}
+
+if (matchMedia("(max-width: 800px)").matches) { // on a phone what can be changed is folded under the drawing
+  document.querySelectorAll("#designs .controls > button, #designs .controls .label-wrap.open").forEach((button) => button.click());
 }

@@ -14,7 +14,7 @@ from resnet_hub.geometry.advice import Advice
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import Design
 from resnet_hub.ui.explore.drawing import COLOURS, Map, common_scale, shrinking_maps
-from resnet_hub.ui.explore.run import Run
+from resnet_hub.ui.explore.run import WINDOWED, Run, is_on_main_path
 from resnet_hub.ui.results import recorded
 from resnet_hub.ui.shared.chart import Line, lines, standalone
 from resnet_hub.ui.shared.errors import explain
@@ -25,7 +25,6 @@ START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}  # name of a design 
 Examined = Design | Refusal
 STAGE_COLUMNS = ("stage", "map", "field", "jump", "params", "macs", "memory")
 LAYER_COLUMNS = ("layer", "op", "kernel", "map", "field", "jump", "padded", "params", "macs", "memory")
-WINDOWED = ("conv", "max_pool", "avg_pool")  # layers that read more than single positions
 
 # From what the controls or an address say to designs
 
@@ -326,7 +325,7 @@ def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, 
 
 def main_path(rows: list[Row]) -> list[Row]:
     """The convolutions and poolings an image passes one after another, shortcuts left out."""
-    return [row for row in rows if row.op in WINDOWED and ".downsample" not in row.name]
+    return [row for row in rows if is_on_main_path(row)]
 
 
 def take_away(language: str, sound: Mapping[str, Design], drawings: Mapping[str, str], query: str) -> str:
