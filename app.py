@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from types import ModuleType
@@ -127,7 +128,7 @@ def model_list(text: str) -> tuple[str, ...]:
 
 def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
     """The tabs from left to right; each module offers `build(page, tab)`."""
-    from resnet_hub.ui import cards, operations
+    from resnet_hub.ui import operations
     from resnet_hub.ui.classify import tab as classify
     from resnet_hub.ui.compare import tab as compare
     from resnet_hub.ui.explore import tab as explore
@@ -140,7 +141,6 @@ def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
         "compare": compare,
         "lab": lab,
         "results": results,
-        "cards": cards,
     }
     return modules | ({"operations": operations} if with_operations else {})
 
@@ -198,25 +198,25 @@ def wire_arrival(demo: "gr.Blocks", parts: dict[str, Any]) -> None:
     """Tell a visitor's page what its address asks for.
 
     Args:
-        parts: what the tabs built; Classify's and Explore's `arrive` update their components `arrivals`.
+        parts: what the tabs built; the `arrive` of some updates their components `arrivals`.
     """
     import gradio as gr
 
     from resnet_hub.ui.shared.arrival import visit_of
     from resnet_hub.ui.shared.page import QUIET
 
-    classifier, explorer = parts["classify"], parts["explore"]
+    classifier, explorer, comparer = parts["classify"], parts["explore"], parts["compare"]
 
     def arrive(photo: Any, request: gr.Request) -> dict:
         query = dict(request.query_params)
-        updates = classifier.arrive(query, photo)
+        updates = classifier.arrive(query, photo) | comparer.arrive(query)
         if {"a", "b"} & set(query):
             language = visit_of(request.headers.get("accept-language"), query).language
             updates |= explorer.arrive(query, language)
         return updates
 
-    given, told = classifier.parts.photo, [*classifier.arrivals, *explorer.arrivals]
-    demo.load(arrive, given, told, preprocess=False, **QUIET)
+    told = [*classifier.arrivals, *comparer.arrivals, *explorer.arrivals]
+    demo.load(arrive, classifier.parts.photo, told, preprocess=False, **QUIET)
 
 
 def launch(
@@ -260,6 +260,7 @@ def launch(
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
+        mcp_server=find_spec("mcp") is not None,  # of gradio[mcp]: the API's functions as tools for agents
         state_session_capacity=limits.sessions,
         ssr_mode=False,
         prevent_thread_lock=True,

@@ -15,6 +15,7 @@ import gradio as gr
 import numpy as np
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
+from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
 from resnet_hub.ui.classify.page import Failure, Shown, failure, model_info, panel, statement
 from resnet_hub.ui.shared.errors import Toast, refusing
@@ -87,7 +88,8 @@ class Tab:
 
     def arrive(self, query: Mapping[str, str], photo: Any) -> dict[Any, Any]:
         """What a visitor's page is told once it is built: to remember its answer, or to ask for one."""
-        asked = {name: query.get(name) for name in ("model", "beside")}
+        is_here = query.get("tab", "classify") == "classify"
+        asked = {name: query.get(name) for name in ("model", "beside") if is_here}
         updates = {
             getattr(self.parts, name): named(value)
             for name, value in asked.items()
@@ -130,6 +132,7 @@ def lay_out(page: Page) -> Parts:
         with gr.Column(min_width=300, elem_classes="more"):
             examples_for(page, photo, "examples")
             model, beside = models(page)
+            card_below(page, model)
     return Parts(photo, model, beside, label, shown, gr.State(None, time_to_live=STATE_KEPT))
 
 

@@ -6,7 +6,7 @@ Each section of the tab is one function that places its components and wires the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,33 @@ PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
 
-def build(given: Page, tab: gr.Tab) -> None:
+ADDRESS = """(model, reference) => address.say("compare", { model, reference: reference.join(",") })"""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """What `app.py` needs of the tab."""
+
+    asked: Inputs
+
+    @property
+    def arrivals(self) -> list[Any]:
+        """The components that `arrive` may update."""
+        return [self.asked.model, self.asked.reference]
+
+    def arrive(self, query: Mapping[str, str]) -> dict[Any, Any]:
+        """What is chosen for a visitor who comes with an address."""
+        updates: dict[Any, Any] = {}
+        if query.get("tab") != "compare":
+            return updates
+        if query.get("model") in self.asked.shelf.offered:
+            updates[self.asked.model] = query["model"]
+        if names := [named(name) for name in query.get("reference", "").split(",") if name]:
+            updates[self.asked.reference] = names[:MOST_REFERENCES]
+        return updates
+
+
+def build(given: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     references = References(given.shelf)
     with gr.Blocks():
@@ -55,6 +81,9 @@ def build(given: Page, tab: gr.Tab) -> None:
         several_photos(given, references, asked)
         family_guide(given, tab)
     offer_all_of_timm(given, tab, asked)
+    chosen = [asked.model, asked.reference]
+    gr.on([each.input for each in chosen], None, chosen, None, js=ADDRESS, api_visibility="private")
+    return Tab(asked)
 
 
 # What is asked
