@@ -178,6 +178,7 @@ def build_app(shelf: "Shelf", with_operations: bool = False, recorder: "Recorder
         page.text(gr.Markdown(elem_classes="fine-print"), value="privacy")
         wire_language(page)
         wire_arrival(demo, parts)
+        wire_inside(page, tabs, parts)
     classify = parts["classify"]
     demo.arrival = Arrival(page, tabs, tuple(modules), classify.begin, classify.said, classify.prepare)
     return demo
@@ -217,6 +218,31 @@ def wire_arrival(demo: "gr.Blocks", parts: dict[str, Any]) -> None:
 
     told = [*classifier.arrivals, *comparer.arrivals, *explorer.arrivals]
     demo.load(arrive, classifier.parts.photo, told, preprocess=False, **QUIET)
+
+
+def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
+    """From an answer to the maps of its network in the Explore tab, on the same photo."""
+    import gradio as gr
+
+    from resnet_hub.ui.classify.page import Shown
+    from resnet_hub.ui.explore.tab import RUN
+    from resnet_hub.ui.shared.errors import refuse, refusing
+    from resnet_hub.ui.shared.page import QUIET, uploaded
+
+    classifier, explorer = parts["classify"].parts, parts["explore"]
+
+    def look(photo: Any, outcome: Any, language: str) -> dict:
+        if not isinstance(outcome, Shown) or photo is None:
+            raise refuse(language, "inside_first")
+        with refusing(language):
+            config, file = page.shelf.get(outcome.source).config, uploaded(photo)
+        updates = explorer.look(config, file if isinstance(file, str) else None, language)
+        return updates | {tabs: gr.Tabs(selected="explore")}
+
+    given = [classifier.photo, classifier.outcome, page.language]
+    told = [tabs, explorer.parts.photo, *explorer.arrivals]
+    shown = classifier.inside.click(look, given, told, preprocess=False, **QUIET)
+    shown.success(None, explorer.parts.query, None, js=RUN, api_visibility="private")
 
 
 def launch(

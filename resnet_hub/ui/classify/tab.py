@@ -49,6 +49,7 @@ class Parts:
     beside: gr.Dropdown
     label: gr.Label
     panel: gr.HTML
+    inside: gr.Button
     outcome: gr.State
 
 
@@ -129,11 +130,13 @@ def lay_out(page: Page) -> Parts:
         with gr.Column(min_width=300, elem_classes="answered"):
             shown = page.begin(gr.HTML(elem_id="panel"), value=lambda language: panel(language, None))
             label = gr.Label(num_top_classes=5, visible=False)
+            inside = page.text(gr.Button(elem_id="inside"), value="inside")
         with gr.Column(min_width=300, elem_classes="more"):
             examples_for(page, photo, "examples")
             model, beside = models(page)
             card_below(page, model)
-    return Parts(photo, model, beside, label, shown, gr.State(None, time_to_live=STATE_KEPT))
+    outcome = gr.State(None, time_to_live=STATE_KEPT)
+    return Parts(photo, model, beside, label, shown, inside, outcome)
 
 
 def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:

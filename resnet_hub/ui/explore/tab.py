@@ -68,6 +68,10 @@ ADDRESS = """(query) => {
   for (const maps of document.querySelectorAll("#maps [data-side]"))
     maps.classList.toggle("stale", maps.dataset.design !== shown.get(maps.dataset.side));
 }"""
+RUN = """(query) => {
+  address.say("explore", query);
+  setTimeout(() => document.querySelector("#run").click(), 300);
+}"""
 Updates = dict[Component, Any]
 Values = dict[Component, Any]  # what an event brings, by component
 
@@ -311,10 +315,16 @@ class Tab:
     Args:
         arrive: (query of the address, language) -> updates by component.
         arrivals: the components it may update.
+        parts: of these, the photo and what starts a run.
     """
 
     arrive: Callable[[Mapping[str, str], str], Updates]
     arrivals: list[Component]
+    parts: Parts
+
+    def look(self, config: ModelConfig, photo: str | None, language: str) -> Updates:
+        """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then."""
+        return self.arrive({"a": designs.address(config)}, language) | {self.parts.photo: photo}
 
 
 def build(given: Page, tab: gr.Tab) -> Tab:
@@ -326,7 +336,8 @@ def build(given: Page, tab: gr.Tab) -> Tab:
     wire_run(parts, given)
     wire_language(parts, given.language)
     gr.api(explore, api_name="explore")
-    return Tab(lambda query, language: arrive(parts, query, language), [*parts.all_controls, *parts.shown])
+    arrivals = [*parts.all_controls, *parts.shown]
+    return Tab(lambda query, language: arrive(parts, query, language), arrivals, parts)
 
 
 def wire_design(parts: Parts, name: str, language: gr.Radio) -> None:
