@@ -141,7 +141,6 @@ def lay_out(given: Page) -> Parts:
     sides, _ = arrival({})
     shown = page("en", sides)
     given.text(gr.Markdown(), value="explore_intro")
-    given.text(gr.Markdown(elem_classes="fine-print"), value="explore_choices")
     controls, panels = {}, {}
     begun = cache(lambda language: page(language, sides))
     given.text(gr.HTML(elem_id="side", js_on_load=None, **EXPLORED), value=side_switch)
@@ -153,6 +152,7 @@ def lay_out(given: Page) -> Parts:
                     controls[name] = design_controls(given, designs.values(side.config))
                 panels[name] = gr.HTML(js_on_load=APPLY, **EXPLORED)
                 given.begin(panels[name], value=part(begun, "panels", name))
+    given.text(gr.Markdown(elem_classes="fine-print"), value="explore_choices")
     compared = gr.HTML(**EXPLORED, elem_id="compared")
     given.begin(compared, value=lambda language: begun(language).compared)
     tables = layer_tables(given, sides, begun)
