@@ -20,6 +20,7 @@ from resnet_hub.ui.shared.html import alert, download_url, figure, notice, rende
 from resnet_hub.ui.shared.text import TEXT, name_of, percent, safe_cell, say
 from resnet_hub.ui.shelf import Shelf
 
+MOST_BANDS = 3  # in one chart; more hide each other
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -106,7 +107,7 @@ def parts(language: str, document: dict[str, Any]) -> dict[str, Any]:
         "finding": finding(language, document["rows"]),
         "question": say(language, asked) if asked in TEXT else document["question"],
         "table": study_table(language, document["rows"]),
-        "curves": [curve(language, document["histories"], part) for part in ("train", "val")],
+        "curves": curves(language, document["histories"]),
         "command": document["evidence"]["command"],
         "evidence": evidence(language, document["evidence"]),
         "json": download_url("application/json", json.dumps(document)),
@@ -143,16 +144,31 @@ def arm(language: str, row: dict[str, Any]) -> list[str]:
     ]
 
 
-def curve(language: str, histories: dict[str, list], part: str) -> Markup:
-    """Accuracy in percent by epoch: each arm's mean over seeds, with its range."""
+def curves(language: str, histories: dict[str, list]) -> list[Markup]:
+    """Training and validation accuracy by epoch, on the same axis."""
+    both = {part: accuracies(language, histories, part) for part in ("train", "val")}
+    charts = []
+    for part, series in both.items():
+        heading = say(language, f"results_curve_{part}")
+        other = both["val" if part == "train" else "train"]
+        drawn = lines(series, heading, say(language, "results_epoch"), beside=other)
+        charts.append(figure(drawn, heading, above=True))
+    return charts
+
+
+def accuracies(language: str, histories: dict[str, list], part: str) -> list[Line]:
+    """Accuracy in percent by epoch: each arm's mean over seeds, with its range, of many arms at the end only."""
     series = []
     for arm, seeds in histories.items():
         percents = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
         columns = list(zip(*percents, strict=False))  # as long as the shortest, where one stopped early
         means = [sum(column) / len(column) for column in columns]
-        series.append(Line(arm_name(language, arm), means, [*map(min, columns)], [*map(max, columns)]))
-    heading = say(language, f"results_curve_{part}")
-    return figure(lines(series, heading, say(language, "results_epoch")), heading, above=True)
+        low, high = [*map(min, columns)], [*map(max, columns)]
+        if len(histories) > MOST_BANDS:
+            series.append(Line(arm_name(language, arm), means, ends=(low[-1], high[-1])))
+        else:
+            series.append(Line(arm_name(language, arm), means, low, high))
+    return series
 
 
 def evidence(language: str, on: dict[str, Any]) -> str:
