@@ -157,7 +157,7 @@ def curves(language: str, histories: dict[str, list]) -> list[Markup]:
 
 
 def accuracies(language: str, histories: dict[str, list], part: str) -> list[Line]:
-    """Accuracy in percent by epoch: each arm's mean over seeds, with its range, of many arms at the end only."""
+    """Accuracy in percent by epoch: each arm's mean over seeds and its range, of many arms only the last."""
     series = []
     for arm, seeds in histories.items():
         percents = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
