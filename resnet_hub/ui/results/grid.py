@@ -226,4 +226,5 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
         right = scored and known_as(label, item.true)
         predictions.append(Predicted(item.true, label, probability, right, image, item.name, scored))
     predictions.sort(key=lambda each: (not each.scored, each.right))
-    return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
+    seen = {each.true for each in predictions}
+    return Grid(name, tuple(predictions), tuple(each for each in unknown if each in seen), tuple(skipped))
