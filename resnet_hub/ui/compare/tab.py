@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL, latency
-from resnet_hub.preprocess import ImageError
+from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.shared.errors import details, refuse, refusing
@@ -39,6 +40,7 @@ from resnet_hub.ui.shelf import References, Shelf, on_gpu
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
+THUMBNAIL = 64  # pixels
 # Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "compare"}
 PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
@@ -297,7 +299,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
     state = gr.State(None, time_to_live=STATE_KEPT)
 
     @on_gpu
-    def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list]:
+    def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list, list]:
         return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
     def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
@@ -310,8 +312,8 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
         names = reference_names(reference, language)
         keys, missing = load_references(references, names, model, download_bar(progress))
         facts = [references.get(key).facts for key in keys]
-        readable, rows, broken = look(files, model, keys)
-        many = Many(readable, rows, broken, ours, facts, missing)
+        readable, rows, broken, images = look(files, model, keys)
+        many = Many(readable, rows, broken, ours, facts, missing, images)
         return many_page(language, many), many
 
     chosen = [upload, asked.model, asked.reference, language]
@@ -322,17 +324,22 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
 
 def first_guesses(
     ours: Any, nets: Sequence, files: list[dict]
-) -> tuple[list[str], list[Row], list[tuple[str, ImageError]]]:
-    """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
-    names, rows, broken = [], [], []
+) -> tuple[list[str], list[Row], list[tuple[str, ImageError]], list[Image.Image]]:
+    """Names and rows of the files that can be read, (name, why) of the others, and small copies of the first;
+    one is decoded at a time.
+    """
+    names, rows, broken, images = [], [], [], []
     for file in files:
         name = file_name(file)
         try:
-            rows += many(ours, nets, [uploaded(file)])
+            image = load_image(uploaded(file))
+            rows += many(ours, nets, [image])
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+            images.append(image)
             names.append(name)
         except ImageError as error:
             broken.append((name, error))
-    return names, rows, broken
+    return names, rows, broken, images
 
 
 # Which network to choose
