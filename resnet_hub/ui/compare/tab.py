@@ -20,7 +20,7 @@ from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
-from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
+from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
 from resnet_hub.ui.shared.errors import details, refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
@@ -334,8 +334,7 @@ def first_guesses(
         try:
             image = load_image(uploaded(file))
             rows += many(ours, nets, [image])
-            image.thumbnail((THUMBNAIL, THUMBNAIL))
-            images.append(image)
+            images.append(at_most(image, THUMBNAIL))
             names.append(name)
         except ImageError as error:
             broken.append((name, error))
