@@ -180,7 +180,7 @@ def build_app(shelf: "Shelf", with_operations: bool = False, recorder: "Recorder
         wire_arrival(demo, parts)
         wire_inside(page, tabs, parts)
     classify = parts["classify"]
-    demo.arrival = Arrival(page, tabs, tuple(modules), classify.begin, classify.said, classify.prepare)
+    demo.arrival = Arrival(page, tuple(modules), classify.begin, classify.said, classify.prepare)
     return demo
 
 

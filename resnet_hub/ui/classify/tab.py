@@ -60,6 +60,7 @@ class Tab:
     shelf: Shelf
     parts: Parts
     first: dict[str, Shown] = field(default_factory=dict)  # the one answer under "", once it is there
+    panels: dict[str, str] = field(default_factory=dict)  # it, by language
 
     @property
     def arrivals(self) -> list[Any]:
@@ -81,7 +82,9 @@ class Tab:
         """Properties of components: the first answer; without one there is no photo yet either."""
         if "" not in self.first:
             return {self.parts.photo: {"value": None}}
-        return {self.parts.panel: {"value": panel(language, self.first[""])}}
+        if language not in self.panels:
+            self.panels[language] = panel(language, self.first[""])
+        return {self.parts.panel: {"value": self.panels[language]}}
 
     def said(self, language: str) -> str:
         """The first answer in words; "" while there is none."""

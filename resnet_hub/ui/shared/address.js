@@ -3,7 +3,16 @@
   const page = document.documentElement;
 
   // Shown at once when nothing has moved for a while: parts that come one by one would push each other about.
-  let rest, latest = setTimeout(() => shown(), 30000);
+  // The tab of the address is selected before, as a visitor would, since some are filled by that event only.
+  let rest, selected = false, latest = setTimeout(() => shown(), 30000);
+  const button = (tab) => document.querySelector(`[role=tab][data-tab-id="${CSS.escape(tab)}"]`);
+  const rested = () => {
+    const wanted = button(current);
+    if (selected || !wanted || wanted.getAttribute("aria-selected") === "true") return shown();
+    selected = true;
+    wanted.click();
+    rest = setTimeout(shown, 1000);
+  };
   const shown = () => {
     [rest, latest].forEach(clearTimeout);
     building.disconnect();
@@ -11,7 +20,7 @@
   };
   const building = new MutationObserver(() => {
     clearTimeout(rest);
-    if (document.querySelector("#panel, #language")) rest = setTimeout(shown, 200);
+    if (button("classify")) rest = setTimeout(rested, 200);
   });
   building.observe(page, { childList: true, subtree: true });
 
@@ -74,7 +83,7 @@
   addEventListener("popstate", () => {
     const { tab, query } = read();
     current = tab;
-    document.querySelector(`[role=tab][data-tab-id="${CSS.escape(tab)}"]`)?.click();
+    button(tab)?.click();
     if (!dispatchEvent(new CustomEvent("address", { cancelable: true, detail: { tab, query } }))) kept[tab] = query;
     else write(false); // no one goes back inside this tab: the address follows what it shows
   });

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-import gradio as gr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,14 +47,13 @@ class Arrival:
     """What a visitor meets.
 
     Args:
-        page, tabs, names: the page, its tabs and their ids from left to right.
+        page, names: the page, and the ids of its tabs from left to right.
         first: by language, the properties of components of an answer to begin with; {} while there is none.
         said: that answer in one sentence, "" while there is none.
         prepare: makes that answer, which loads torch and the default model.
     """
 
     page: Page
-    tabs: gr.Tabs
     names: tuple[str, ...]
     first: Callable[[str], dict[Any, dict[str, Any]]]
     said: Callable[[str], str]
@@ -69,8 +67,6 @@ class Arrival:
             return built
         changes = dict(self._translated(visit.language))
         changes |= {block._id: props for block, props in self.first(visit.language).items()}
-        if visit.tab in self.names:
-            changes[self.tabs._id] = {"selected": visit.tab}
         components = [
             each | {"props": each["props"] | changes[each["id"]]} if each["id"] in changes else each
             for each in built["components"]
