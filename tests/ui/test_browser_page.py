@@ -235,3 +235,15 @@ def test_agents_find_the_api_as_documented_tools(app_url):
     assert "photo" in ours["classify"]["description"]
     properties = ours["explore"]["inputSchema"]["properties"]
     assert "imagenet, cifar or deep" in json.dumps(properties)
+
+
+def test_one_click_leads_from_an_answer_to_the_network_s_maps_of_that_photo(open_page, ready):
+    page = open_page()
+    page.locator("#inside").click()
+    maps = page.locator("#maps .design").first
+    expect(maps.locator(".notice.fine")).to_contain_text(DEFAULT_MODEL)
+    page.wait_for_url(re.compile(r"tab=explore"))
+    maps.locator(".map").last.click()
+    frame = maps.locator(".input i")
+    expect(frame).to_be_visible()
+    assert frame.evaluate("frame => frame.style.width") == "100%"  # the last stage sees all of the photo

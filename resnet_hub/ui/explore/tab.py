@@ -70,6 +70,7 @@ ADDRESS = """(query) => {
 }"""
 RUN = """(query) => {
   address.say("explore", query);
+  address.open("explore");
   setTimeout(() => document.querySelector("#run").click(), 300);
 }"""
 Updates = dict[Component, Any]
