@@ -66,7 +66,8 @@ class Arrival:
         if visit is None:
             return built
         changes = dict(self._translated(visit.language))
-        changes |= {block._id: props for block, props in self.first(visit.language).items()}
+        for block, props in self.first(visit.language).items():
+            changes[block._id] = changes.get(block._id, {}) | props
         components = [
             each | {"props": each["props"] | changes[each["id"]]} if each["id"] in changes else each
             for each in built["components"]
