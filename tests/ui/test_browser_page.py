@@ -9,7 +9,7 @@ import re
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from helpers.browsing import IN_BROWSER, open_tab
+from helpers.browsing import IN_BROWSER, PATIENCE, open_tab
 from helpers.images import image
 
 import resnet_hub
@@ -78,6 +78,7 @@ def test_the_page_opens_with_the_model_s_own_answer_and_moves_nothing(ready, con
     )).observe({ type: "layout-shift", buffered: true });"""
     for options in ({}, PHONE):
         page, said, answers = context(**options).new_page(), [], []
+        expect.set_options(timeout=PATIENCE)
         page.on("console", said.append)
         page.on("response", answers.append)
         page.add_init_script(watch)
