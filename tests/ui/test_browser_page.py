@@ -79,8 +79,8 @@ def test_the_page_opens_with_the_model_s_own_answer_and_moves_nothing(ready, con
     for options in ({}, PHONE):
         page, said, answers = context(**options).new_page(), [], []
         expect.set_options(timeout=PATIENCE)
-        page.on("console", said.append)
-        page.on("response", answers.append)
+        page.on("console", lambda line, said=said: said.append(line))
+        page.on("response", lambda answer, answers=answers: answers.append(answer))
         page.add_init_script(watch)
         page.goto(ready)
         expect(page.locator("html.built")).to_be_attached()
