@@ -209,7 +209,7 @@ def _answer(
         logits, maps = run(model, pixels)
         logits = logits[0].float().cpu()
         seconds = time.perf_counter() - started
-        probabilities = (logits / model.calibration.temperature).softmax(0).tolist()
+        probabilities = model.calibration.probabilities(logits).tolist()
     certainty = model.calibration.certainty(logits.logsumexp(0).item(), max(probabilities, default=0.0))
     answer = Answer(facts, model.labels, probabilities, crop, logits.tolist(), seconds, certainty)
     return answer, maps

@@ -7,6 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import HubUnreachable
 from resnet_hub.predict import check_labels_images
 from resnet_hub.ui.shared.errors import details, inform, refuse
@@ -34,6 +35,8 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
         with shelf.turn(source):
             model = shelf.get(source, download_bar(progress), announce)
         check_labels_images(model)
+        if model.config.in_chans not in (1, 3):
+            raise Refusal(f"{model.config.name} takes {model.config.in_chans} channels, and a photo has 3")
         return model
     except (TooLarge, Crowded) as error:
         raise refuse(language, error) from error
