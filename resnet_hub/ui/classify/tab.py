@@ -78,6 +78,12 @@ class Tab:
         heat = saliency(model, prediction.seen, prediction.class_indices[0])
         self.first[""] = shown_of(prediction, heat, DEFAULT_MODEL, model)
 
+    def known(self, image: Any, source: str) -> Shown | None:
+        """The first answer where it is asked for again: Gradio does so when a page is built."""
+        path = self.parts.photo.value["path"] if isinstance(self.parts.photo.value, dict) else None
+        is_first = isinstance(image, dict) and path is not None and image.get("path") == path
+        return self.first.get("") if is_first and source == DEFAULT_MODEL else None
+
     def begin(self, language: str) -> dict[Any, dict[str, Any]]:
         """Properties of components: the first answer; without one there is no photo yet either."""
         if "" not in self.first:
@@ -107,7 +113,8 @@ class Tab:
 def build(page: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     parts = lay_out(page)
-    wire_photo(page, parts)
+    found = Tab(page.shelf, parts)
+    wire_photo(page, parts, found.known)
     shown = [page.language, parts.outcome]
     page.language.change(panel, shown, parts.panel, **QUIET)
     for chosen in (parts.model, parts.beside):
@@ -115,7 +122,7 @@ def build(page: Page, tab: gr.Tab) -> Tab:
             None, [parts.model, parts.beside], None, js=ADDRESS % DEFAULT_MODEL, api_visibility="private"
         )
     many_photos(page, parts.model)
-    return Tab(page.shelf, parts)
+    return found
 
 
 def lay_out(page: Page) -> Parts:
@@ -154,7 +161,7 @@ def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:
     return model, beside
 
 
-def wire_photo(page: Page, parts: Parts) -> None:
+def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | None]) -> None:
     """A photo or another model: the answer, or why there is none."""
     failures: Recent[str, Failure | None] = Recent(FAILURES_KEPT)
     limits = page.shelf.limits
@@ -167,7 +174,7 @@ def wire_photo(page: Page, parts: Parts) -> None:
     outputs = [parts.label, parts.panel, parts.outcome]
     answered = gr.on(
         [parts.photo.change, parts.model.change, parts.beside.change],
-        classifier(page, failures),
+        classifier(page, failures, known),
         [parts.photo, parts.model, page.language, parts.beside],
         outputs,
         api_name="classify",
@@ -180,8 +187,14 @@ def wire_photo(page: Page, parts: Parts) -> None:
     answered.failure(on_failure, page.language, outputs, **QUIET)
 
 
-def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
-    """The function behind `/classify`; it leaves in `failures`, by session, why there is no answer."""
+def classifier(
+    page: Page, failures: Recent[str, Failure | None], known: Callable[[Any, str], Shown | None]
+) -> Callable:
+    """The function behind `/classify`; it leaves in `failures`, by session, why there is no answer.
+
+    Args:
+        known: an answer that is there already, on the page.
+    """
     infer = runner(page.shelf)
 
     def on_classify(
@@ -213,7 +226,7 @@ def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
         looks = event is not None and event.target is not None  # a program asked for labels only
         ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
         try:
-            shown = ask(named(model))
+            shown = (known(image, named(model)) if looks else None) or ask(named(model))
         except Exception as error:
             failures.put(request.session_hash, failure(error))  # type: ignore[union-attr]
             raise
