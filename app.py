@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Event
 from types import ModuleType
@@ -15,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
-from resnet_hub.ui.shared.text import language_of
 
 if TYPE_CHECKING:
     import gradio as gr
 
     from resnet_hub.ui.limits import Limits
     from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.shared.blocks import Blocks
     from resnet_hub.ui.shared.page import Page
     from resnet_hub.ui.shared.sessions import Sessions
     from resnet_hub.ui.shared.uploads import Uploads
@@ -130,7 +131,7 @@ def model_list(text: str) -> tuple[str, ...]:
 
 def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
     """The tabs from left to right; each module offers `build(page, tab)`."""
-    from resnet_hub.ui import cards, operations
+    from resnet_hub.ui import operations
     from resnet_hub.ui.classify import tab as classify
     from resnet_hub.ui.compare import tab as compare
     from resnet_hub.ui.explore import tab as explore
@@ -143,14 +144,11 @@ def tab_modules(with_operations: bool) -> dict[str, ModuleType]:
         "compare": compare,
         "lab": lab,
         "results": results,
-        "cards": cards,
     }
     return modules | ({"operations": operations} if with_operations else {})
 
 
-def build_app(
-    shelf: "Shelf", with_operations: bool = False, recorder: "Recorder | None" = None
-) -> "gr.Blocks":
+def build_app(shelf: "Shelf", with_operations: bool = False, recorder: "Recorder | None" = None) -> "Blocks":
     """The page: title, language switch, tabs.
 
     Args:
@@ -161,23 +159,31 @@ def build_app(
     import gradio as gr
 
     from resnet_hub.ui.recorder import Recorder
+    from resnet_hub.ui.shared.arrival import Arrival
     from resnet_hub.ui.shared.blocks import Blocks
-    from resnet_hub.ui.shared.page import Page, language_switch
+    from resnet_hub.ui.shared.page import Page, copy_link, language_switch
 
+    modules = tab_modules(with_operations)
     with Blocks(title="resnet_hub") as demo:
         with gr.Row(elem_classes="title"):
             gr.Markdown("# resnet_hub")
             language = language_switch()
         page, parts = Page(shelf, language, recorder or Recorder()), {}
-        page.text(gr.Markdown(), value="intro")
-        with gr.Tabs() as tabs:
-            for name, module in tab_modules(with_operations).items():
+        with gr.Row(elem_classes="title"):
+            page.text(gr.Markdown(), value="intro")
+            copy_link(page)
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
+            for name, module in modules.items():
                 with gr.Tab(id=name) as tab:
                     parts[name] = module.build(page, tab)
                 page.text(tab, label=f"tab_{name}")
+                tab.select(None, None, None, js=f"() => address.open('{name}')", api_visibility="private")
         page.text(gr.Markdown(elem_classes="fine-print"), value="privacy")
         wire_language(page)
-        wire_arrival(demo, language, tabs, parts["explore"])
+        wire_arrival(demo, parts)
+        wire_inside(page, tabs, parts)
+    classify = parts["classify"]
+    demo.arrival = Arrival(page, tuple(modules), classify.begin, classify.said, classify.prepare)
     return demo
 
 
@@ -188,63 +194,86 @@ def wire_language(page: "Page") -> None:
     language = page.language
     translated = [component for component, _ in page.translated]
     language.change(page.translations, language, translated, **QUIET)
-    mark = "(language) => { document.documentElement.lang = language; }"  # for screen readers
+    mark = "(language) => address.language(language)"
     language.change(None, language, None, js=mark, api_visibility="private")
 
 
-def wire_arrival(demo: "gr.Blocks", language: "gr.Radio", tabs: "gr.Tabs", explorer: Any) -> None:
-    """Show a visitor the page in the browser's language, and the two designs that the address names.
+def wire_arrival(demo: "gr.Blocks", parts: dict[str, Any]) -> None:
+    """Tell a visitor's page what its address asks for.
 
     Args:
-        explorer: what the Explore tab built; `arrive(query, language)` updates the components `arrivals`.
+        parts: what the tabs built; the `arrive` of some updates their components `arrivals`.
     """
     import gradio as gr
 
+    from resnet_hub.ui.shared.arrival import visit_of
     from resnet_hub.ui.shared.page import QUIET
 
-    def arrive(request: gr.Request) -> dict:
-        # One event for both: a change of language is answered from what the page shows by then.
-        chosen, query = language_of(request.headers.get("accept-language")), dict(request.query_params)
-        # The page is in English until this answer; a visitor may have switched it by then.
-        updates = {} if chosen == "en" else {language: chosen}
+    classifier, explorer, comparer = parts["classify"], parts["explore"], parts["compare"]
+
+    def arrive(photo: Any, request: gr.Request) -> dict:
+        query = dict(request.query_params)
+        updates = classifier.arrive(query, photo) | comparer.arrive(query)
         if {"a", "b"} & set(query):
-            updates |= {tabs: gr.Tabs(selected="explore")} | explorer.arrive(query, chosen)
-        return updates or gr.skip()
+            language = visit_of(request.headers.get("accept-language"), query).language
+            updates |= explorer.arrive(query, language)
+        return updates
 
-    demo.load(arrive, None, [language, tabs, *explorer.arrivals], **QUIET)
+    told = [*classifier.arrivals, *comparer.arrivals, *explorer.arrivals]
+    demo.load(arrive, classifier.parts.photo, told, preprocess=False, **QUIET)
 
 
-def warm_up(shelf: "Shelf") -> None:
-    """Import torch and run the default model once, so that the first click finds both ready.
+def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
+    """From an answer to the maps of its network in the Explore tab, on the same photo."""
+    import gradio as gr
 
-    Raises:
-        ValueError: when the device is not on this machine or the checkpoint is broken.
-    """
-    from PIL import Image
+    from resnet_hub.ui.classify.page import Shown
+    from resnet_hub.ui.explore.tab import RUN
+    from resnet_hub.ui.shared.errors import refuse, refusing
+    from resnet_hub.ui.shared.page import QUIET, uploaded
 
-    from resnet_hub.predict import DEFAULT_MODEL
+    classifier, explorer = parts["classify"].parts, parts["explore"]
 
-    shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
+    def look(photo: Any, outcome: Any, language: str) -> dict:
+        if not isinstance(outcome, Shown) or photo is None:
+            raise refuse(language, "inside_first")
+        with refusing(language):
+            config, file = page.shelf.get(outcome.source).config, uploaded(photo)
+        updates = explorer.look(config, file if isinstance(file, str) else None, language)
+        return updates | {tabs: gr.Tabs(selected="explore")}
+
+    given = [classifier.photo, classifier.outcome, page.language]
+    told = [tabs, explorer.parts.photo, *explorer.arrivals]
+    shown = classifier.inside.click(look, given, told, preprocess=False, **QUIET)
+    shown.success(None, explorer.parts.query, None, js=RUN, api_visibility="private")
 
 
 def launch(
-    demo: "gr.Blocks",
+    demo: "Blocks",
     options: argparse.Namespace,
     limits: "Limits",
     uploads: "Uploads",
     probes: dict[str, Any],
 ) -> "Sessions":
-    """Start serving, with system fonts only, so that no request leaves the machine; what visitors keep."""
-    import gradio as gr
+    """Start serving; what is returned holds what visitors' pages remember."""
     from starlette.middleware import Middleware
+    from starlette.middleware.gzip import GZipMiddleware
 
     import resnet_hub
+    from resnet_hub.ui.shared.arrival import Greeting
     from resnet_hub.ui.shared.guard import Guard
     from resnet_hub.ui.shared.page import EXAMPLES, STATE_KEPT
     from resnet_hub.ui.shared.probes import Probes
     from resnet_hub.ui.shared.sessions import Sessions
+    from resnet_hub.ui.shared.theme import theme
 
-    system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
+    # From the outside in; an event stream passes the compression as it is.
+    middleware = [
+        Middleware(Probes, **probes),
+        Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+        Middleware(Guard, limits=limits, uploads=uploads),
+        Middleware(Greeting, arrival=demo.arrival),
+    ]
     # Direct calls would pass by the queue and all that it bounds.
     queue = demo.queue(default_concurrency_limit=4, api_open=False, max_size=limits.waiting)
     queue.launch(
@@ -255,14 +284,13 @@ def launch(
         show_error=False,  # of refusals the page has sentences; other messages may name folders
         max_file_size=limits.upload_bytes,
         allowed_paths=[str(EXAMPLES[0].parent)],  # else only where the app was started in their folder
-        app_kwargs={
-            "middleware": [Middleware(Probes, **probes), Middleware(Guard, limits=limits, uploads=uploads)]
-        },
-        theme=gr.themes.Soft(font=system_font, font_mono=["ui-monospace", "monospace"]),
+        app_kwargs={"middleware": middleware},
+        theme=theme(),
         css_paths=Path(resnet_hub.__file__).parent / "ui" / "shared" / "style.css",
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
+        mcp_server=find_spec("mcp") is not None,  # of gradio[mcp]: the API's functions as tools for agents
         ssr_mode=False,
         prevent_thread_lock=True,
     )
@@ -306,12 +334,12 @@ def serve(options: argparse.Namespace) -> None:
             "sessions": sessions.held,
             "uploads": lambda: uploads.held,
         }
-    warm_up(shelf)
+    demo.arrival.prepare()  # so that the first click finds torch and the default model
     ready.set()
     demo.block_thread()
 
 
-def watch(uploads: "Uploads", demo: "gr.Blocks") -> None:
+def watch(uploads: "Uploads", demo: "Blocks") -> None:
     """Delete visitors' files at their age, in the folder and from Gradio's own lists."""
 
     def forget(deleted: list[str]) -> None:

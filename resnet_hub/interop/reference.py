@@ -248,6 +248,15 @@ def copied(ours: Network, source: str) -> Reference:
     return Reference(net, facts, ours.preprocess, ours.labels, ours.calibration)
 
 
+def own(ours: Network, source: str) -> Reference:
+    """Another of our models, to stand beside the first.
+
+    Args:
+        source: where it was loaded from.
+    """
+    return Reference(ours, facts_of(ours, source), ours.preprocess, ours.labels, ours.calibration)
+
+
 def facts_of(ours: Network, source: str) -> Facts:
     """What one of our models is.
 

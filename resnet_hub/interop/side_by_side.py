@@ -48,6 +48,7 @@ class Answer:
         seen: the network's input image, before normalisation.
         logits: one a class.
         seconds: time in the network.
+        certainty: as `Prediction.certainty`; None where nothing was measured.
     """
 
     facts: Facts
@@ -56,6 +57,7 @@ class Answer:
     seen: Image.Image
     logits: list[float]
     seconds: float
+    certainty: str | None = None
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """(label, probability) of the most probable classes, best first."""
@@ -208,7 +210,9 @@ def _answer(
         logits = logits[0].float().cpu()
         seconds = time.perf_counter() - started
         probabilities = model.calibration.probabilities(logits).tolist()
-    return Answer(facts, model.labels, probabilities, crop, logits.tolist(), seconds), maps
+    certainty = model.calibration.certainty(logits.logsumexp(0).item(), max(probabilities, default=0.0))
+    answer = Answer(facts, model.labels, probabilities, crop, logits.tolist(), seconds, certainty)
+    return answer, maps
 
 
 # Several images

@@ -1,4 +1,4 @@
-"""The Cards tab: the model card of each loaded model.
+"""The model card of the chosen model, folded under the picker.
 
 A card is a stranger's text. Its Markdown is rendered without raw HTML and without images, so that showing one
 runs no script and sends no request.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from html import escape
+from typing import Any
 
 import gradio as gr
 from markdown_it import MarkdownIt
@@ -16,11 +17,13 @@ from markupsafe import Markup
 from resnet_hub.hub.card_merge import split_front_matter
 from resnet_hub.ui.shared.errors import details
 from resnet_hub.ui.shared.html import notice
-from resnet_hub.ui.shared.page import QUIET, Page
-from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shared.page import QUIET, Page, named
+from resnet_hub.ui.shared.text import known_language, name_of, say
 from resnet_hub.ui.shelf import Shelf
 
 MOST_CHARACTERS = 200_000
+HEADING = re.compile("<h2>([^<]*)</h2>")
+TABLE = '<table tabindex="0">'  # it scrolls sideways, by keyboard too
 
 
 def card_html(text: str, language: str = "en") -> Markup:
@@ -34,13 +37,17 @@ def card_html(text: str, language: str = "en") -> Markup:
     image = say(language, "card_image")
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
     renderer.add_render_rule("image", lambda self, tokens, i, *_: escape(f"[{image}: {tokens[i].content}]"))
-    return Markup(renderer.render(body))
+    html = renderer.render(body).replace("<pre>", '<pre tabindex="0">').replace("<table>", TABLE)
+    return Markup(HEADING.sub(lambda found: heading(language, found[1]), html))
 
 
-def shown_card(shelf: Shelf, source: str | None, language: str) -> Markup:
+def heading(language: str, words: str) -> str:
+    """A heading of the cards that this project writes, in the page's language; others stay."""
+    return f"<h2>{name_of(language, 'heading', words)}</h2>"
+
+
+def shown_card(shelf: Shelf, source: str, language: str) -> Markup:
     """The card of a loaded model as HTML, or one line on why there is none."""
-    if not source:
-        return notice(say(language, "card_choose"))
     try:
         text = shelf.card(source)
     except KeyError:
@@ -52,22 +59,20 @@ def shown_card(shelf: Shelf, source: str | None, language: str) -> Markup:
     return card_html(text, language)
 
 
-def build(page: Page, tab: gr.Tab) -> None:
-    """Lay out the tab and wire it."""
-    shelf, language = page.shelf, page.language
-    page.text(gr.Markdown(), value="cards_intro")
-    model = page.text(gr.Dropdown([], value=None, elem_id="card_model"), label="card_model")
-    card = gr.HTML(elem_id="card")
+def card_below(page: Page, model: gr.Dropdown) -> None:
+    """The card of the model chosen above; read when it is unfolded."""
+    language = page.language
+    with page.text(gr.Accordion(open=False, elem_id="card-fold"), label="card_title") as fold:
+        card = gr.HTML(elem_id="card", js_on_load=None)
 
-    def refresh(chosen: str | None, language: str) -> tuple[dict, str]:
-        loaded = shelf.loaded()
-        chosen = chosen if chosen in loaded else next(iter(loaded), None)
-        return gr.update(choices=loaded, value=chosen), shown_card(shelf, chosen, language)
+    def show(chosen: Any, language: str) -> str:
+        return shown_card(page.shelf, named(chosen), known_language(language))
 
-    def show(chosen: str | None, language: str) -> str:
-        return shown_card(shelf, chosen, language)
+    # Not preprocessed: the list a visitor sees may name a model that has left the shelf.
+    fold.expand(show, [model, language], card, preprocess=False, **QUIET)
+    model.change(lambda: (gr.Accordion(open=False), ""), None, [fold, card], **QUIET)
 
-    tab.select(refresh, [model, language], [model, card], **QUIET)
-    for event in (model.input, language.change):
-        # Not preprocessed: the list a visitor sees may name a model that has left the shelf.
-        event(show, [model, language], card, preprocess=False, **QUIET)
+    def say_again(shown: str, chosen: Any, language: str) -> str:
+        return show(chosen, language) if shown else ""
+
+    language.change(say_again, [card, model, language], card, preprocess=False, **QUIET)

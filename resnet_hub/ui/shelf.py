@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 LOCKS = 16
 CARD_SECONDS = 20
+OWN = "own"  # instead of a timm name: one of our models
 DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
@@ -185,6 +186,10 @@ class Shelf:
         """(text, source) of every offered model."""
         return [(self._describe(language, source), source) for source in self.offered]
 
+    def choices_or_none(self, language: str) -> list[tuple[str, str]]:
+        """The same after no model at all, which is ""."""
+        return [(say(language, "no_model"), ""), *self.choices(language)]
+
     def _describe(self, language: str, source: str) -> str:
         if source in self.shipped:
             return say(language, "offered_shipped", name=source, classes=shipped_config(source).num_classes)
@@ -276,7 +281,9 @@ class Shelf:
 
 
 class ReferenceKey(NamedTuple):
-    """timm's network `name` with its own weights, or `COUNTERPART` with those of our model `source`."""
+    """timm's network `name` with its own weights; or `COUNTERPART` with those of our model `source`, or that
+    model itself where `name` is `OWN`.
+    """
 
     name: str
     source: str | None = None
@@ -343,6 +350,8 @@ class References:
         ours = self.shelf.get(source)
         copy = ReferenceKey(COUNTERPART, source, ours.revision)
         key = copy if name == COUNTERPART else ReferenceKey(name)
+        if name in self.shelf.offered:
+            key = ReferenceKey(OWN, name, self.shelf.get(name).revision)
         if not self.allows(key):
             raise NoReference(f"{name} is not offered here", "not_offered", name=name)
         try:
@@ -355,10 +364,12 @@ class References:
 
     def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
         from resnet_hub.device import pick_device
-        from resnet_hub.interop.reference import copied, pretrained
+        from resnet_hub.interop.reference import copied, own, pretrained
 
         name, source, _ = key
         device = pick_device(self.shelf.device)
+        if source is not None and name == OWN:
+            return own(self.shelf.get(source), source)
         if source is not None:
             return copied(self.shelf.get(source), source).to(device)
         # As of our models, what a visitor names leaves nothing on the disk.

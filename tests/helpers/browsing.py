@@ -32,7 +32,9 @@ def pages(context, app_url: str):
         page.hosts = set()
         page.on("request", lambda request: page.hosts.add(urlparse(request.url).hostname))
         page.goto(address + query)
-        expect(page.locator("#design-A .drawing svg" if query else "#panel")).to_be_visible()
+        expect(page.locator("html.built")).to_be_attached()
+        if "tab=" not in query:
+            expect(page.locator("#design-A .drawing svg" if query else "#panel")).to_be_visible()
         return page
 
     yield open_
@@ -41,14 +43,11 @@ def pages(context, app_url: str):
 
 
 def open_tab(page, language: str, key: str, shown: str) -> None:
-    """Select a tab, which a phone keeps in its overflow menu, and wait for `shown` in it."""
+    """Select a tab and wait for `shown` in it."""
     from playwright.sync_api import expect
 
     from resnet_hub.ui.shared.text import say
 
     name = say(language, key)
-    find = """name => [...document.querySelectorAll("[role=tab], .overflow-dropdown button")]
-        .find(tab => tab.textContent.trim() === name)"""
-    page.wait_for_function(find, arg=name)
-    page.evaluate(f"name => ({find})(name).click()", name)
+    page.get_by_role("tab", name=name, exact=True).click()
     expect(page.locator(shown).first).to_be_visible()

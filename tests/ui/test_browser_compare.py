@@ -7,7 +7,10 @@ from helpers.browsing import IN_BROWSER, open_tab
 from helpers.images import image
 
 import resnet_hub
-from resnet_hub.predict import DEFAULT_MODEL
+from resnet_hub.predict import DEFAULT_MODEL, classify
+from resnet_hub.ui.compare.tab import second_shipped
+from resnet_hub.ui.shared.page import EXAMPLES
+from resnet_hub.ui.shelf import Shelf
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 expect = playwright.expect
@@ -19,9 +22,8 @@ def comparer(open_page):
     """comparer(**context options) -> a page with the Compare tab open."""
 
     def open_(**options):
-        page = open_page(**options)
-        language = "ja" if options.get("locale") == "ja-JP" else "en"
-        open_tab(page, language, "tab_compare", "#compare-go")
+        page = open_page("?tab=compare&reference=counterpart", **options)
+        expect(page.locator("#compare-go")).to_be_visible()
         return page
 
     return open_
@@ -56,6 +58,27 @@ def test_a_photo_is_answered_by_both_and_measured_on_request(comparer, photo):
         re.compile(r"\d ms$")
     )
     assert {host for host in page.hosts if host} <= {"127.0.0.1"}
+
+
+def test_the_tab_opens_with_two_models_that_ship_and_flags_what_neither_knows(open_page):
+    page = open_page()
+    open_tab(page, "en", "tab_compare", "#compare-go")
+    page.locator("#compare-go").click()
+    answers = page.locator("#compare-panel .answer")
+    expect(answers).to_have_count(2)
+    names = {answers.nth(i).locator("h4").inner_text() for i in (0, 1)}
+    assert len(names) == 2 and all(name.endswith("(ours)") for name in names)
+    model = resnet_hub.from_pretrained(second_shipped(Shelf()))
+    is_odd = classify(model, [EXAMPLES[0]])[0].certainty == "unfamiliar"
+    expect(answers.nth(1).locator(".notice.wrong")).to_have_count(1 if is_odd else 0)
+
+
+def test_a_search_finds_the_network_of_that_name_first(comparer):
+    page = comparer()
+    box = page.locator("#compare-reference input").first
+    box.click()
+    box.fill("resnet50")
+    expect(page.get_by_role("option").first).to_have_text(re.compile("^.?\\s*resnet50$"))
 
 
 def test_a_typed_reference_that_cannot_be_had_leaves_the_rest_standing(comparer, photo):

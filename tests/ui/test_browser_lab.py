@@ -55,9 +55,15 @@ def go(page, topic: str) -> None:
     page.evaluate(
         "parts => document.querySelectorAll(parts).forEach(part => (part.dataset.old = true))", parts
     )
-    page.locator(f'#lab-controls nav [data-go="{topic}"]').click()
+    click_topic(page, topic)
     expect(page.locator("[data-old]")).to_have_count(0)
     expect(page.locator(f'#lab-controls form[data-topic="{topic}"]')).to_be_visible()
+
+
+def click_topic(page, topic: str) -> None:
+    """Unfold the list of topics and choose one."""
+    page.locator("#lab-controls .topics").evaluate("topics => (topics.open = true)")
+    page.locator(f'#lab-controls nav [data-go="{topic}"]').click()
 
 
 def set_control(page, name: str, value) -> None:
@@ -198,7 +204,7 @@ def test_a_topic_opened_again_starts_at_its_defaults(lab):
     set_control(page, "input", "photo")
     set_control(page, "stride", 1)
     expect(page.locator("#lab-image img.pixels")).to_have_count(3)
-    page.locator('#lab-controls nav [data-go="pooling"]').click()
+    click_topic(page, "pooling")
     expect(page.locator("#lab-image svg")).to_have_count(3)
     expect(page.locator("#lab-controls [data-grid]").first).to_be_visible()
     stride = page.locator('#lab-controls [name="stride"]')

@@ -357,7 +357,8 @@ def test_several_images_are_answered_as_each_alone_and_agreements_counted(hub, o
     assert all(row.theirs[0][0] == row.ours[0] for row in rows)
     names = [f"{i}.png" for i in range(5)]
     facts = [net.facts for net in nets]
-    many = compare_page.Many(names, rows, [], reference.facts_of(ours, SHIPPED), facts, [])
+    small = [image(0)] * len(names)
+    many = compare_page.Many(names, rows, [], reference.facts_of(ours, SHIPPED), facts, [], small)
     shown = compare_page.many_page("en", many)
     assert "5 of 5 agree (100.0 %)" in shown
     other = sum(row.ours[0] == row.theirs[1][0] for row in rows)
@@ -381,7 +382,8 @@ def test_of_several_images_one_is_in_memory_at_a_time(ours, tmp_path, monkeypatc
         image(i).save(path)
         files.append({"path": str(path), "orig_name": f"photo {i}"})
     (tmp_path / "1.png").write_bytes(b"no image")
-    names, rows, broken = compare.first_guesses(ours, [], files)
+    names, rows, broken, small = compare.first_guesses(ours, [], files)
+    assert [max(each.size) <= 64 for each in small] == [True] * len(names)
     assert names == ["photo 0", "photo 2", "photo 3"] and [name for name, _ in broken] == ["photo 1"]
     assert [row.ours[0] for row in rows] == [ours.predict(image(i))[0][0][0] for i in (0, 2, 3)]
     assert max(alive) <= 1  # the one before, which the next replaces

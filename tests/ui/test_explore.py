@@ -19,7 +19,7 @@ from PIL import Image
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.errors import Refusal
-from resnet_hub.geometry import trace
+from resnet_hub.geometry import stages, trace
 from resnet_hub.geometry.advice import RULES
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore import page as explore_page
@@ -506,3 +506,26 @@ def test_advice_says_what_a_stem_was_measured_to_cost_and_nothing_where_it_was_n
     assert say(language, "apply_stem_cifar") in re.findall(r"<button [^>]*>([^<]*)", said)
     large = design(model_config("resnet50", input_size=224))
     assert "61.3%" not in panel(language, large, "")
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "resnet18", "resnet50", "vgg_cifar"])
+def test_a_position_of_a_map_depends_on_the_frame_drawn_and_on_nothing_else(name):
+    """The frame of a click, against the gradient of one position on the input."""
+    import torch
+
+    side = 32 if name == "vgg_cifar" else 64
+    rows = designs.design(designs.read(name, input_size=str(side))).rows
+    model = create_model(name, input_size=side).eval()
+    for parameter in model.parameters():  # so that no ReLU is off
+        torch.nn.init.constant_(parameter, 0.01)
+    pixels = torch.ones(1, 3, side, side, requires_grad=True)
+    found = model.features(pixels)[0]
+    stage = next(each for each in stages(rows) if each.name.startswith(("layer", "stage")))
+    position = found.shape[-1] // 2
+    found[0, :, position, position].sum().backward()
+    (touched,) = (pixels.grad.abs().sum((0, 1, 2)) > 0).nonzero(as_tuple=True)
+    middle = explore_run.first_middles(rows)[stage.name] + position * stage.jump
+    first, last = middle - stage.receptive_field / 2, middle + stage.receptive_field / 2
+    assert max(first, 0) <= touched.min() and touched.max() + 1 <= min(last, side)
+    pooled = any(row.op == "max_pool" for row in rows)  # which passes one value of each window on
+    assert pooled or (touched.min(), touched.max() + 1) == (max(first, 0), min(last, side))

@@ -299,3 +299,17 @@ def test_words_about_another_record_are_not_shown():
     assert recorded.finding(document)
     changed = document | {"evidence": document["evidence"] | {"epochs": 20}}
     assert recorded.finding(changed) == {}
+
+
+def test_a_wrong_value_of_a_hidden_control_holds_up_nothing():
+    raw = {"input": "photo", "grid": [["99"] * 6] * 6}
+    shown, values = lab.follow("en", "pooling", raw)
+    assert "notice wrong" not in shown and values["input"] == "photo"
+    assert 'data-fault="grid"' in lab.follow("en", "pooling", raw | {"input": "grid"})[0]
+
+
+def test_an_address_names_a_topic_and_its_values():
+    topic, raw = lab.asked_by({"tab": "lab", "topic": "gradients", "depth": "30", "batch_norm": "false"})
+    values = lab.remembered(topic, raw)[1]
+    assert topic == "gradients" and values["depth"] == 30 and values["batch_norm"] is False
+    assert lab.asked_by({"topic": "nothing"}) == (lab.FIRST, {})

@@ -88,6 +88,18 @@ def test_a_study_of_many_arms_draws_each_line_in_a_style_of_its_own(results):
     assert len(styles) == 24 and len(set(styles)) == 12
 
 
+def test_one_study_is_shown_with_its_finding_below_an_index_of_all(results):
+    document = json.loads((results / "dropout.json").read_text())
+    rows = [row | {"test_acc": acc, "test_acc_by_seed": [acc - 0.01, acc + 0.01]}
+            for row, acc in zip(document["rows"], (0.7, 0.6), strict=True)]  # fmt: skip
+    (results / "stem.json").write_text(json.dumps(document | {"study": "stem", "rows": rows}))
+    shown = page.studies("en", "stem")
+    assert shown.count("data-study=") == 2 and shown.count("<pre>") == 1
+    said = "p = 0.0 reached 70.0 % on test images, p = 0.5 60.0 %. The 10.0 points are more than seeds alone"
+    assert said in shown and "so this shows no difference" in shown  # of stem; of dropout, in the index
+    assert page.studies("en", "no such study") == page.studies("en", "stem")
+
+
 @pytest.mark.parametrize("change", [{"rows": []}, {"histories": []}, {"evidence": "x"}, {"rows": [{}]}])
 def test_a_malformed_study_is_reported(results, change):
     document = json.loads((results / "dropout.json").read_text())
@@ -130,11 +142,24 @@ def test_a_grid_shows_the_model_s_predictions_and_marks_wrong_ones(tmp_path):
     files |= {"__MACOSX/set/cat/._1.png": b"", "set/.DS_Store": b""}
     grid = predict(model, "resnet20_cifar10", from_zip(zipped(tmp_path / "a.zip", files)))
     assert grid.right == 4 and len(grid.predictions) == 6
-    assert [each.right for each in grid.predictions] == [False] * 2 + [True] * 4
+    assert [each.right for each in grid.predictions] == [False, *[True] * 4, False]
+    assert next(each.name for each in grid.scored) == "odd.png" and not grid.predictions[-1].scored
     assert grid.unknown == ("zebra",) and len(grid.skipped) == 1
     for language in LANGUAGES:
         shown = page.grid(language, grid)
-        assert shown.count('<figure class="wrong">') == 2 and "zebra" in shown and "66.7 %" in shown
+        assert shown.count('<figure class="wrong"') == 1 and "zebra" in shown and "80.0 %" in shown
+        text = base64.b64decode(re.search(r'predictions.csv" href="data:text/csv;base64,([^"]+)"', shown)[1])
+        lines = [*csv.DictReader(io.StringIO(text.decode()))]
+        assert [line["right"] for line in lines] == ["no", *["yes"] * 4, "not scored"]
+        counts = re.findall(r'data-true="([^"]+)" data-label="([^"]+)" aria-pressed="false">(\d+)<', shown)
+        assert sum(int(count) for _, _, count in counts) == 6 and ("zebra", guesses[1], "1") in counts
+
+
+def test_images_of_classes_that_the_model_lacks_are_not_scored(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {"ants/1.png": png(0)})))
+    shown = page.grid("en", grid)
+    assert not grid.scored and "right (" not in shown and "Not scored" in shown and "1.png" in shown
 
 
 BAD_ZIPS = {

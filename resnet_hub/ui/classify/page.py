@@ -27,14 +27,15 @@ GRADIENT = ",".join(f"rgb({r},{g},{b})" for r, g, b in VIRIDIS)
 
 @dataclass(frozen=True)
 class Shown:
-    """An answer on one visitor's page, kept so that another language or Grad-CAM needs no second run."""
+    """An answer on one visitor's page, kept so that another language needs no second run."""
 
     prediction: Prediction
     source: str
     revision: str
     calibration: Calibration
     labels: list[str]  # what the network knows
-    heat: np.ndarray | None = None  # (h, w), 0 to 1, once Grad-CAM was asked for
+    heat: np.ndarray | None = None  # (h, w), 0 to 1: Grad-CAM of the best guess
+    beside: Shown | Failure | None = None  # a second model's answer, or why it has none
 
 
 Failure = dict[str, str]  # why there is no answer, by language; an error itself would hold on to its image
@@ -52,6 +53,17 @@ def panel(language: str, outcome: Outcome) -> Markup:
         return waiting(say(language, "waiting"))
     if isinstance(outcome, dict):
         return alert(outcome[language])
+    if outcome.beside is None:
+        return one(language, outcome)
+    second = outcome.beside
+    answers = [outcome.source, one(language, outcome)], ["", panel(language, second)]
+    if isinstance(second, Shown):
+        answers[1][0] = second.source
+    return render("classify/pair.html", answers=answers)
+
+
+def one(language: str, outcome: Shown) -> Markup:
+    """One model's answer."""
     seen = outcome.prediction.seen
     return render(
         "classify/result.html",
@@ -60,6 +72,7 @@ def panel(language: str, outcome: Outcome) -> Markup:
         prediction=outcome.prediction,
         calibration=outcome.calibration,
         statement=statement(language, outcome.prediction),
+        guesses=[(name_of(language, "class", label), share) for label, share in outcome.prediction.top],
         details=details(language, outcome),
         known=[name_of(language, "class", label) for label in outcome.labels],
         chips=CHIPS,

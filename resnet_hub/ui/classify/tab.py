@@ -1,23 +1,43 @@
-"""The Classify tab: a photo in, labelled probabilities out, and where the network looked."""
+"""The Classify tab: a photo in, labelled probabilities out, and where the network looked.
+
+Whoever opens the page finds the answer to the first example: the default model's own, made once after it was
+loaded.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
-from resnet_hub.ui.classify.page import Failure, Outcome, Shown, failure, model_info, panel
-from resnet_hub.ui.shared.errors import refuse, refusing
+from resnet_hub.ui.cards import card_below
+from resnet_hub.ui.classify.many import many_photos
+from resnet_hub.ui.classify.page import Failure, Shown, failure, model_info, panel, statement
+from resnet_hub.ui.shared.errors import Toast, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import QUIET, STATE_KEPT, Page, examples_for, named, require_image, uploaded
+from resnet_hub.ui.shared.page import (
+    EXAMPLES,
+    QUIET,
+    STATE_KEPT,
+    Page,
+    examples_for,
+    named,
+    require_image,
+    uploaded,
+)
 from resnet_hub.ui.shared.text import known_language
-from resnet_hub.ui.shelf import Recent, on_gpu
+from resnet_hub.ui.shelf import Recent, Shelf, on_gpu
 
 FAILURES_KEPT = 200  # visitors whose last error is remembered until the page shows it
+ADDRESS = """(model, beside) => {
+  const chosen = { model: model === %r ? "" : model, beside: beside || "" };
+  address.say("classify", Object.entries(chosen).filter(([, name]) => name));
+}"""
 
 
 @dataclass(frozen=True)
@@ -26,49 +46,122 @@ class Parts:
 
     photo: gr.Image
     model: gr.Dropdown
+    beside: gr.Dropdown
     label: gr.Label
     panel: gr.HTML
-    look: gr.Button
+    inside: gr.Button
     outcome: gr.State
 
 
-def build(page: Page, tab: gr.Tab) -> None:
+@dataclass
+class Tab:
+    """What `app.py` needs of the tab."""
+
+    shelf: Shelf
+    parts: Parts
+    first: dict[str, Shown] = field(default_factory=dict)  # the one answer under "", once it is there
+    panels: dict[str, str] = field(default_factory=dict)  # it, by language
+
+    @property
+    def arrivals(self) -> list[Any]:
+        """The components that `arrive` may update."""
+        return [self.parts.photo, self.parts.model, self.parts.beside, self.parts.outcome]
+
+    def prepare(self) -> None:
+        """Load the default model and answer the first example with it.
+
+        Raises:
+            ValueError: when the device is not on this machine or the checkpoint is broken.
+        """
+        model = self.shelf.get(DEFAULT_MODEL)
+        prediction = classify(model, [EXAMPLES[0]], top_k=5)[0]
+        heat = saliency(model, prediction.seen, prediction.class_indices[0])
+        self.first[""] = shown_of(prediction, heat, DEFAULT_MODEL, model)
+
+    def known(self, image: Any, source: str) -> Shown | None:
+        """The first answer where it is asked for again: Gradio does so when a page is built."""
+        path = self.parts.photo.value["path"] if isinstance(self.parts.photo.value, dict) else None
+        is_first = isinstance(image, dict) and path is not None and image.get("path") == path
+        return self.first.get("") if is_first and source == DEFAULT_MODEL else None
+
+    def begin(self, language: str) -> dict[Any, dict[str, Any]]:
+        """Properties of components: the first answer; without one there is no photo yet either."""
+        if "" not in self.first:
+            return {self.parts.photo: {"value": None}}
+        if language not in self.panels:
+            self.panels[language] = panel(language, self.first[""])
+        return {self.parts.panel: {"value": self.panels[language]}}
+
+    def said(self, language: str) -> str:
+        """The first answer in words; "" while there is none."""
+        return statement(language, self.first[""].prediction) if self.first else ""
+
+    def arrive(self, query: Mapping[str, str], photo: Any) -> dict[Any, Any]:
+        """What a visitor's page is told once it is built: to remember its answer, or to ask for one."""
+        is_here = query.get("tab", "classify") == "classify"
+        asked = {name: query.get(name) for name in ("model", "beside") if is_here}
+        updates = {
+            getattr(self.parts, name): named(value)
+            for name, value in asked.items()
+            if value and self.shelf.allows(named(value))
+        }
+        if photo and "" in self.first:
+            return updates | {self.parts.outcome: self.first[""]}
+        return updates | {self.parts.photo: str(EXAMPLES[0])}
+
+
+def build(page: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     parts = lay_out(page)
-    wire_photo(page, parts)
-    wire_look(page, parts)
+    found = Tab(page.shelf, parts)
+    wire_photo(page, parts, found.known)
     shown = [page.language, parts.outcome]
     page.language.change(panel, shown, parts.panel, **QUIET)
+    for chosen in (parts.model, parts.beside):
+        chosen.change(
+            None, [parts.model, parts.beside], None, js=ADDRESS % DEFAULT_MODEL, api_visibility="private"
+        )
+    many_photos(page, parts.model)
+    return found
 
 
 def lay_out(page: Page) -> Parts:
-    """Place every component."""
-    with gr.Row(equal_height=False):
-        with gr.Column(min_width=300):
-            photo, model = question(page)
-        with gr.Column(min_width=300):
-            shown = gr.HTML(panel("en", None), elem_id="panel")
-            label = gr.Label(num_top_classes=5, show_heading=False, elem_id="result")
-            page.text(label, label="result")
-            look = page.text(gr.Button(elem_id="look"), value="look")
-    return Parts(photo, model, label, shown, look, gr.State(None, time_to_live=STATE_KEPT))
+    """Place every component; on a phone the answer stands between the photo and the examples."""
+    with gr.Row(equal_height=False, elem_id="classify"):
+        with gr.Column(min_width=300, elem_classes="asked"):
+            photo = gr.Image(
+                str(EXAMPLES[0]),
+                sources=["upload", "webcam", "clipboard"],
+                type="filepath",
+                height=300,
+                elem_id="photo",
+            )
+            page.text(photo, label="photo", placeholder="drop")
+        with gr.Column(min_width=300, elem_classes="answered"):
+            shown = page.begin(gr.HTML(elem_id="panel"), value=lambda language: panel(language, None))
+            label = gr.Label(num_top_classes=5, visible=False)
+            inside = page.text(gr.Button(elem_id="inside"), value="inside")
+        with gr.Column(min_width=300, elem_classes="more"):
+            examples_for(page, photo, "examples")
+            model, beside = models(page)
+            card_below(page, model)
+    outcome = gr.State(None, time_to_live=STATE_KEPT)
+    return Parts(photo, model, beside, label, shown, inside, outcome)
 
 
-def question(page: Page) -> tuple[gr.Image, gr.Dropdown]:
-    """Where a visitor gives a photo and chooses the model."""
+def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:
+    """Where a visitor chooses the model, and a second one to stand beside it."""
     shelf = page.shelf
-    photo = gr.Image(sources=["upload", "webcam", "clipboard"], type="filepath", height=300, elem_id="photo")
-    page.text(photo, label="photo", placeholder="drop")
-    examples_for(page, photo, "examples")
-    model = gr.Dropdown(
-        shelf.choices("en"), value=DEFAULT_MODEL, allow_custom_value=shelf.takes_any, elem_id="model"
-    )
+    free = {"allow_custom_value": shelf.takes_any}
+    model = gr.Dropdown(shelf.choices("en"), value=DEFAULT_MODEL, elem_id="model", **free)
     info = lambda language: model_info(shelf, language)  # noqa: E731
     page.text(model, label="model", info=info, choices=shelf.choices)
-    return photo, model
+    beside = gr.Dropdown(value="", elem_id="beside", **free)
+    page.text(beside, label="beside", choices=shelf.choices_or_none)
+    return model, beside
 
 
-def wire_photo(page: Page, parts: Parts) -> None:
+def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | None]) -> None:
     """A photo or another model: the answer, or why there is none."""
     failures: Recent[str, Failure | None] = Recent(FAILURES_KEPT)
 
@@ -79,50 +172,93 @@ def wire_photo(page: Page, parts: Parts) -> None:
 
     outputs = [parts.label, parts.panel, parts.outcome]
     answered = gr.on(
-        [parts.photo.change, parts.model.change],
-        classifier(page, failures),
-        [parts.photo, parts.model, page.language],
+        [parts.photo.change, parts.model.change, parts.beside.change],
+        classifier(page, failures, known),
+        [parts.photo, parts.model, page.language, parts.beside],
         outputs,
         api_name="classify",
         preprocess=False,  # gr.Image would open the file first and report a broken one in PIL's words
         concurrency_limit=page.shelf.places,
-        show_progress_on=[parts.label],
+        show_progress_on=[parts.panel],
         trigger_mode="always_last",
     )
     answered.failure(on_failure, page.language, outputs, **QUIET)
 
 
-def classifier(page: Page, failures: Recent[str, Failure | None]) -> Callable:
-    """The function behind `/classify`; it leaves in `failures`, by session, why there is no answer."""
+def classifier(
+    page: Page, failures: Recent[str, Failure | None], known: Callable[[Any, str], Shown | None]
+) -> Callable:
+    """The function behind `/classify`; it leaves in `failures`, by session, why there is no answer.
 
-    @on_gpu
-    def infer(photo: str | bytes, source: str) -> Prediction:
-        return classify(page.shelf.get(source), [photo], top_k=5)[0]
+    Args:
+        known: an answer that is there already, on the page.
+    """
+    infer = runner(page.shelf)
 
     def on_classify(
         image,
-        model=DEFAULT_MODEL,
-        language="en",
+        model: str = DEFAULT_MODEL,
+        language: str = "en",
+        beside: str = "",
         request: gr.Request | None = None,
         event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=gr.Progress(),  # noqa: B008
     ):
-        """Label a photo: probabilities by the model's own class names, and the panel beside them."""
+        """Say what a photo shows, with probabilities.
+
+        Args:
+            image: the photo: JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF, at most 30 MB.
+            model: resnet18_tiny_imagenet (200 classes) or another model the page offers, or a public
+                repository of the Hugging Face Hub as owner/name.
+            language: en or ja, of the second output.
+            beside: a second model whose answer the second output shows too; "" for none.
+
+        Returns:
+            The five most probable labels, in the model's own words, with probabilities from 0 to 1; and the
+            answer as HTML.
+        """
         language = known_language(language)
         if image is None:
             require_image(event, language)
             return None, panel(language, None), None
+        looks = event is not None and event.target is not None  # a program asked for labels only
+        ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
         try:
-            shown = answer(page, infer, image, named(model), language, progress)
+            shown = (known(image, named(model)) if looks else None) or ask(named(model))
         except Exception as error:
-            failures.put(request.session_hash, failure(error))
+            failures.put(request.session_hash, failure(error))  # type: ignore[union-attr]
             raise
+        if beside and isinstance(beside, str) and named(beside) != shown.source:
+            shown = replace(shown, beside=answer_or_failure(ask, named(beside)))
         return dict(shown.prediction.top), panel(language, shown), shown
 
     return on_classify
 
 
-def answer(page: Page, infer: Callable, image: dict, source: str, language: str, progress: Callable) -> Shown:
+def answer_or_failure(ask: Callable[[str], Shown], source: str) -> Shown | Failure:
+    """The second model's answer, or why it has none: the first one's stands all the same."""
+    try:
+        return ask(source)
+    except Toast as error:
+        return failure(error)
+
+
+def runner(shelf: Shelf) -> Callable[..., tuple[Prediction, np.ndarray | None]]:
+    """(photo, model's source, whether to look) -> the prediction and, where asked for, its Grad-CAM."""
+
+    @on_gpu
+    def infer(photo: str | bytes, source: str, looks: bool) -> tuple[Prediction, np.ndarray | None]:
+        model = shelf.get(source)
+        prediction = classify(model, [photo], top_k=5)[0]
+        heat = saliency(model, prediction.seen, prediction.class_indices[0]) if looks else None
+        return prediction, heat
+
+    return infer
+
+
+def answer(
+    page: Page, infer: Callable, image: dict, source: str, language: str, progress: Callable, looks: bool
+) -> Shown:
     """One photo through one model, recorded for whoever runs the page.
 
     Raises:
@@ -132,7 +268,7 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
     with recorder.failures(source if shelf.allows(source) else ""):
         model = load(shelf, source, language, progress)
     with recorder.failures(source, model.revision), refusing(language), shelf.computing:
-        prediction = infer(uploaded(image), source)
+        prediction, heat = infer(uploaded(image), source, looks)
     seconds = time.perf_counter() - started
     recorder.expects(source, model.revision, model.calibration)
     recorder.answered(
@@ -143,26 +279,9 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
         prediction.top[0][1],
         prediction.certainty == "firm",
     )
-    return Shown(prediction, source, model.revision, model.calibration, list(model.labels))
+    return shown_of(prediction, heat, source, model)
 
 
-def wire_look(page: Page, parts: Parts) -> None:
-    """Grad-CAM of the answer that is shown."""
-
-    @on_gpu
-    def explain(shown: Shown) -> np.ndarray:
-        prediction = shown.prediction
-        return saliency(page.shelf.get(shown.source), prediction.seen, prediction.class_indices[0])
-
-    def on_look(outcome: Outcome, language: str, progress=gr.Progress()) -> tuple[str, Shown]:  # noqa: B008
-        if not isinstance(outcome, Shown):
-            raise refuse(language, "look_first")
-        if load(page.shelf, outcome.source, language, progress).revision != outcome.revision:
-            raise refuse(language, "look_again")
-        with page.shelf.computing:
-            outcome = replace(outcome, heat=explain(outcome))
-        return panel(language, outcome), outcome
-
-    both = [parts.panel, parts.outcome]
-    given = [parts.outcome, page.language]
-    parts.look.click(on_look, given, both, api_visibility="private", concurrency_limit=page.shelf.places)
+def shown_of(prediction: Prediction, heat: np.ndarray | None, source: str, model: Any) -> Shown:
+    """An answer with what its page says about the model."""
+    return Shown(prediction, source, model.revision, model.calibration, list(model.labels), heat)

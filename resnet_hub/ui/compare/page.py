@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from typing import Any
 
 from PIL import Image
@@ -13,8 +15,8 @@ from resnet_hub.interop.side_by_side import Answer, Beside, Row, guess
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
-from resnet_hub.ui.shared.html import render
-from resnet_hub.ui.shared.text import name_of, percent, say, short
+from resnet_hub.ui.shared.html import download_url, render
+from resnet_hub.ui.shared.text import name_of, percent, safe_cell, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
 SHOWN_SIDE = 224  # pixels, of the image a network was given
@@ -106,6 +108,7 @@ def card(language: str, answer: Answer, verdict: dict[str, str] | None) -> dict[
         "caption": say(language, "seen", width=width, height=height),
         "guesses": [(name_of(language, "class", label), share) for label, share in answer.top()],
         "verdict": verdict,
+        "is_unfamiliar": answer.certainty == "unfamiliar",
     }
 
 
@@ -187,6 +190,7 @@ class Many:
         names: of the files that could be read, one for each of `rows`.
         broken: (name of a file, why it could not be read).
         references: what the columns of `rows` are.
+        images: a small copy of each of `names`.
     """
 
     names: list[str]
@@ -195,6 +199,7 @@ class Many:
     ours: Facts
     references: list[Facts]
     missing: list[Missing]
+    images: list[Image.Image]
 
 
 def many_page(language: str, many: Many | None) -> str:
@@ -208,9 +213,25 @@ def many_page(language: str, many: Many | None) -> str:
         missing=[reason(language, missing) for missing in many.missing],
         broken=[f"{name}: {explain(language, why)}" for name, why in many.broken],
         heads=[called(language, facts) for facts in (many.ours, *many.references)],
-        rows=[(name, guesses(language, row)) for name, row in zip(many.names, many.rows, strict=True)],
+        rows=[
+            (name, image, guesses(language, row))
+            for name, image, row in zip(many.names, many.images, many.rows, strict=True)
+        ],
+        csv=download_url("text/csv", many_csv(many)),
         confusions=[each for each in confusions if each],
     )
+
+
+def many_csv(many: Many) -> str:
+    """One line an image: each network's first guess and its probability, in our labels where they map."""
+    written = StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    nets = (many.ours, *many.references)
+    writer.writerow(["file", *(head for facts in nets for head in (facts.name, f"{facts.name} probability"))])
+    for name, row in zip(many.names, many.rows, strict=True):
+        said = [("", "") if each is None else (each[0], f"{each[1]:.6f}") for each in (row.ours, *row.theirs)]
+        writer.writerow([safe_cell(name), *(safe_cell(cell) for pair in said for cell in pair)])
+    return written.getvalue()
 
 
 def guesses(language: str, row: Row) -> list[dict[str, str]]:
@@ -273,4 +294,5 @@ def _beside_document(beside: Beside, ours: Answer) -> dict[str, Any]:
 
 def _answer_document(answer: Answer) -> dict[str, Any]:
     top = [{"label": label, "probability": round(share, 6)} for label, share in answer.top()]
-    return asdict(answer.facts) | {"top": top, "seconds": round(answer.seconds, 5)}
+    further = {"top": top, "seconds": round(answer.seconds, 5), "certainty": answer.certainty}
+    return asdict(answer.facts) | further

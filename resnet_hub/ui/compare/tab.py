@@ -6,43 +6,72 @@ Each section of the tab is one function that places its components and wires the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
-from resnet_hub.command import printable
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
 from resnet_hub.predict import DEFAULT_MODEL, latency
-from resnet_hub.preprocess import ImageError
+from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
-from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
+from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
 from resnet_hub.ui.shared.errors import details, refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
+    EXAMPLES,
     EXPLORED,
     QUIET,
     STATE_KEPT,
     Page,
     examples_for,
+    file_name,
     named,
     require_image,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
-from resnet_hub.ui.shelf import References, on_gpu
+from resnet_hub.ui.shelf import References, Shelf, on_gpu
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
+THUMBNAIL = 64  # pixels
 PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
 
-def build(given: Page, tab: gr.Tab) -> None:
+ADDRESS = """(model, reference) => address.say("compare", { model, reference: reference.join(",") })"""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """What `app.py` needs of the tab."""
+
+    asked: Inputs
+
+    @property
+    def arrivals(self) -> list[Any]:
+        """The components that `arrive` may update."""
+        return [self.asked.model, self.asked.reference]
+
+    def arrive(self, query: Mapping[str, str]) -> dict[Any, Any]:
+        """What is chosen for a visitor who comes with an address."""
+        updates: dict[Any, Any] = {}
+        if query.get("tab") != "compare":
+            return updates
+        if query.get("model") in self.asked.shelf.offered:
+            updates[self.asked.model] = query["model"]
+        if names := [named(name) for name in query.get("reference", "").split(",") if name]:
+            updates[self.asked.reference] = names[:MOST_REFERENCES]
+        return updates
+
+
+def build(given: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     references = References(given.shelf)
     with gr.Blocks():
@@ -52,6 +81,9 @@ def build(given: Page, tab: gr.Tab) -> None:
         several_photos(given, references, asked)
         family_guide(given, tab)
     offer_all_of_timm(given, tab, asked)
+    chosen = [asked.model, asked.reference]
+    gr.on([each.input for each in chosen], None, chosen, None, js=ADDRESS, api_visibility="private")
+    return Tab(asked)
 
 
 # What is asked
@@ -66,25 +98,33 @@ class Inputs:
     reference: gr.Dropdown
     go: gr.Button
     names: list[str]
+    shelf: Shelf
 
     def choices(self, language: str) -> list[tuple[str, str]]:
         """(text, value) of every reference on offer."""
-        return reference_choices(language, self.names)
+        return reference_choices(language, self.shelf.choices(language), self.names)
 
 
-def reference_choices(language: str, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(text, value): our model rebuilt from timm's parts, then timm's own by name."""
-    return [(say(language, "compare_counterpart"), COUNTERPART), *((name, name) for name in names)]
+def reference_choices(language: str, ours: Sequence, names: Sequence[str]) -> list[tuple[str, str]]:
+    """(text, value): our model rebuilt from timm's parts, the models on offer, then timm's own by name."""
+    return [(say(language, "compare_counterpart"), COUNTERPART), *ours, *((name, name) for name in names)]
+
+
+def second_shipped(shelf: Shelf) -> str:
+    """Another model that ships, for the comparison that the tab opens with."""
+    return next((name for name in shelf.shipped if name != DEFAULT_MODEL), COUNTERPART)
 
 
 def inputs(given: Page) -> Inputs:
     """Photo, examples, model, reference and the button."""
     names = list(SUGGESTED)
-    kept = {"choices": reference_choices("en", names), "value": [COUNTERPART], "allow_custom_value": True}
+    shelf = given.shelf
+    offered = reference_choices("en", shelf.choices("en"), names)
+    kept = {"choices": offered, "value": [second_shipped(shelf)], "allow_custom_value": True}
     upload = {"sources": ["upload", "clipboard"], "type": "filepath"}
     with gr.Row(equal_height=False):
         with gr.Column(min_width=300):
-            photo = gr.Image(height=220, elem_id="compare-photo", **upload)
+            photo = gr.Image(str(EXAMPLES[0]), height=220, elem_id="compare-photo", **upload)
             given.text(photo, label="photo", placeholder="drop")
             examples_for(given, photo, "compare-examples")
         with gr.Column(min_width=300):
@@ -93,7 +133,7 @@ def inputs(given: Page) -> Inputs:
                 multiselect=True, max_choices=MOST_REFERENCES, elem_id="compare-reference", **kept
             )
             go = gr.Button(variant="primary", elem_id="compare-go")
-    found = Inputs(photo, model, reference, go, names)
+    found = Inputs(photo, model, reference, go, names, shelf)
     given.text(model, label="model", choices=given.shelf.choices)
     given.text(reference, label="compare_reference", info=reference_info, choices=found.choices)
     given.text(go, value="compare_go")
@@ -110,7 +150,8 @@ def offer_all_of_timm(given: Page, tab: gr.Tab, asked: Inputs) -> None:
     def on_open(language: str) -> dict:
         import timm
 
-        asked.names[:] = timm.list_models()
+        # A search lists matches in this order: the best known before the hundreds that contain their name.
+        asked.names[:] = dict.fromkeys([*SUGGESTED, *timm.list_models()])
         return gr.update(choices=asked.choices(language))
 
     if given.shelf.takes_any:
@@ -154,7 +195,8 @@ def together(given: Page) -> dict[str, Any]:
 def one_photo(given: Page, references: References, asked: Inputs) -> None:
     """One photo through our model and its references, and the time each takes."""
     language = given.language
-    panel = gr.HTML(page("en", None), elem_id="compare-panel", **EXPLORED)
+    panel = gr.HTML(elem_id="compare-panel", **EXPLORED)
+    given.begin(panel, value=lambda language: page(language, None))
     state, facts = gr.State(None, time_to_live=STATE_KEPT), gr.JSON(visible=False)
     asked.go.click(
         comparison(given, references),
@@ -185,10 +227,17 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=PROGRESS,
     ):
-        """One photo through one of our models and through timm's.
+        """Compare what two or more networks say about one photo.
 
-        `reference` is "counterpart" (the same network by timm, with our weights), a name of timm's, or a list
-        of up to four of these.
+        Args:
+            image: the photo.
+            model: one of the models the page offers, e.g. resnet20_cifar10.
+            reference: "counterpart" (the same network rebuilt with timm, with the same weights), another
+                model the page offers, a name of timm's such as resnet50, or a list of up to four of these.
+            language: en or ja, of the second output.
+
+        Returns:
+            Both answers with parameters, multiply-adds and how far the networks are apart; the same as HTML.
         """
         language = known_language(language)
         if image is None:
@@ -255,7 +304,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
     state = gr.State(None, time_to_live=STATE_KEPT)
 
     @on_gpu
-    def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list]:
+    def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list, list]:
         return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
     def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
@@ -270,8 +319,8 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
             keys, missing = load_references(references, names, model, download_bar(progress))
             with references.comparing:
                 facts = [references.get(key).facts for key in keys]
-                readable, rows, broken = look(files, model, keys)
-        many = Many(readable, rows, broken, ours, facts, missing)
+                readable, rows, broken, images = look(files, model, keys)
+        many = Many(readable, rows, broken, ours, facts, missing, images)
         return many_page(language, many), many
 
     chosen = [upload, asked.model, asked.reference, language]
@@ -282,17 +331,21 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
 
 def first_guesses(
     ours: Any, nets: Sequence, files: list[dict]
-) -> tuple[list[str], list[Row], list[tuple[str, ImageError]]]:
-    """Names and rows of the files that can be read, (name, why) of the others; one is decoded at a time."""
-    names, rows, broken = [], [], []
+) -> tuple[list[str], list[Row], list[tuple[str, ImageError]], list[Image.Image]]:
+    """Names and rows of the files that can be read, (name, why) of the others, and small copies of the first;
+    one is decoded at a time.
+    """
+    names, rows, broken, images = [], [], [], []
     for file in files:
-        name = printable(str(file.get("orig_name") or Path(str(file.get("path"))).name)[:100])
+        name = file_name(file)
         try:
-            rows += many(ours, nets, [uploaded(file)])
+            image = load_image(uploaded(file))
+            rows += many(ours, nets, [image])
+            images.append(at_most(image, THUMBNAIL))
             names.append(name)
         except ImageError as error:
             broken.append((name, error))
-    return names, rows, broken
+    return names, rows, broken, images
 
 
 # Which network to choose

@@ -1,27 +1,15 @@
-// The buttons under "Take it away". `element` is the panel they stand in.
+// The buttons under "Take it with you". `element` is the panel they stand in.
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   const { copy, png } = button.dataset;
-  if (copy === "link") await give(location.origin + location.pathname + panel().dataset.query);
-  if (copy === "python") await give(button.closest(".design").querySelector("pre").textContent);
+  if (copy === "link") await address.copy(location.origin + location.pathname + panel().dataset.query);
+  if (copy === "python") await address.copy(button.closest(".design").querySelector("pre").textContent);
   if (copy) say(button);
   if (png) draw(button.closest(".design").querySelector("[data-svg]").href, png);
 });
 
 const panel = () => element.querySelector("[data-query]");
-
-async function give(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // a page served without https has no clipboard
-    const box = document.body.appendChild(document.createElement("textarea"));
-    box.value = text;
-    box.select();
-    document.execCommand("copy");
-    box.remove();
-  }
-}
 
 function say(button) {
   const text = button.textContent;
@@ -40,4 +28,8 @@ async function draw(svg, name) {
   const link = document.createElement("a");
   [link.href, link.download] = [canvas.toDataURL("image/png"), name];
   link.click();
+}
+
+if (matchMedia("(max-width: 800px)").matches) { // on a phone what can be changed is folded under the drawing
+  document.querySelectorAll("#designs .controls > button, #designs .controls .label-wrap.open").forEach((button) => button.click());
 }

@@ -6,8 +6,9 @@ all but a run on an image is arithmetic, so the page follows its controls withou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from gradio.components import Component
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import document
+from resnet_hub.hub.fetch import shipped_config, shipped_names
 from resnet_hub.models.registry import list_models
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import FIELDS, Design
@@ -35,7 +37,17 @@ from resnet_hub.ui.explore.page import (
 )
 from resnet_hub.ui.explore.run import Run, run, too_costly
 from resnet_hub.ui.shared.errors import refuse, refusing
-from resnet_hub.ui.shared.page import EXPLORED, QUIET, STATE_KEPT, Page, examples_for, sent, uploaded
+from resnet_hub.ui.shared.html import render
+from resnet_hub.ui.shared.page import (
+    EXAMPLES,
+    EXPLORED,
+    QUIET,
+    STATE_KEPT,
+    Page,
+    examples_for,
+    sent,
+    uploaded,
+)
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import on_gpu
 
@@ -45,18 +57,21 @@ WORDS = {
     "stride_in": ("3x3", "1x1"),
     "shortcut": ("projection", "zeropad", "none"),
 }
-SCRIPT = Path(__file__).with_name("explore.js")
 APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
   if (button) trigger("click", { address: button.dataset.apply });
 });"""
-# A Space's page shows the app in a frame, and this message is how the frame asks for its address to change:
-# https://huggingface.co/docs/hub/spaces-handle-url-parameters
+# The address follows the designs, and maps of others are marked.
 ADDRESS = """(query) => {
-  const here = new URLSearchParams(location.search);
-  new URLSearchParams(query).forEach((value, name) => here.set(name, value));
-  history.replaceState(history.state, "", "?" + here);
-  if (window.parent !== window) window.parent.postMessage({ queryString: query }, "https://huggingface.co");
+  address.say("explore", query);
+  const shown = new URLSearchParams(query);
+  for (const maps of document.querySelectorAll("#maps [data-side]"))
+    maps.classList.toggle("stale", maps.dataset.design !== shown.get(maps.dataset.side));
+}"""
+RUN = """(query) => {
+  address.say("explore", query);
+  address.open("explore");
+  setTimeout(() => document.querySelector("#run").click(), 300);
 }"""
 Updates = dict[Component, Any]
 Values = dict[Component, Any]  # what an event brings, by component
@@ -127,16 +142,21 @@ def lay_out(given: Page) -> Parts:
     sides, _ = arrival({})
     shown = page("en", sides)
     given.text(gr.Markdown(), value="explore_intro")
-    given.text(gr.Markdown(elem_classes="fine-print"), value="explore_choices")
     controls, panels = {}, {}
-    with gr.Row(equal_height=False):
+    begun = cache(lambda language: page(language, sides))
+    given.text(gr.HTML(elem_id="side", js_on_load=None, **EXPLORED), value=side_switch)
+    with gr.Column(elem_id="designs"):
         for name, side in sides.items():
-            with gr.Column(min_width=320, elem_id=f"design-{name}", elem_classes="design"):
+            with gr.Column(elem_id=f"design-{name}", elem_classes="design"):
                 given.text(gr.Markdown(elem_classes=name), value=heading(name))
-                controls[name] = design_controls(given, designs.values(side.config))
-                panels[name] = gr.HTML(shown.panels[name], js_on_load=APPLY, **EXPLORED)
-    compared = gr.HTML(shown.compared, **EXPLORED, elem_id="compared")
-    tables = layer_tables(given, shown)
+                with given.text(gr.Accordion(elem_classes="controls"), label="change"):
+                    controls[name] = design_controls(given, designs.values(side.config))
+                panels[name] = gr.HTML(js_on_load=APPLY, **EXPLORED)
+                given.begin(panels[name], value=part(begun, "panels", name))
+    given.text(gr.Markdown(elem_classes="fine-print"), value="explore_choices")
+    compared = gr.HTML(**EXPLORED, elem_id="compared")
+    given.begin(compared, value=lambda language: begun(language).compared)
+    tables = layer_tables(given, sides, begun)
     photo, run_button = image_row(given)
     return Parts(
         controls,
@@ -145,12 +165,28 @@ def lay_out(given: Page) -> Parts:
         tables,
         photo,
         run_button,
-        gr.HTML(maps("en", None), **EXPLORED, elem_id="maps"),
-        gr.HTML(shown.taken_away, js_on_load=SCRIPT.read_text(encoding="utf-8"), **EXPLORED, elem_id="take"),
+        given.begin(
+            gr.HTML(js_on_load=script("maps"), **EXPLORED, elem_id="maps"),
+            value=lambda language: maps(language, None),
+        ),
+        given.begin(
+            gr.HTML(js_on_load=script("explore"), **EXPLORED, elem_id="take"),
+            value=lambda language: begun(language).taken_away,
+        ),
         gr.Textbox(shown.query, visible=False),
         gr.State({}, time_to_live=STATE_KEPT),
         gr.State(None, time_to_live=STATE_KEPT),
     )
+
+
+def script(name: str) -> str:
+    """One of the tab's scripts."""
+    return Path(__file__).with_name(f"{name}.js").read_text(encoding="utf-8")
+
+
+def side_switch(language: str) -> str:
+    """Which design a phone shows; the style sheet does the rest."""
+    return render("explore/side.html", language=language)
 
 
 def heading(name: str) -> Callable[[str], str]:
@@ -159,18 +195,18 @@ def heading(name: str) -> Callable[[str], str]:
 
 
 def design_controls(given: Page, value: Mapping[str, Any]) -> dict[str, Component]:
-    """The controls of one design by field, two to a line."""
-    half = {"min_width": 140}
+    """The controls of one design by field; what is rarely changed is folded away."""
+    half = {"min_width": 120}
     with gr.Row():
-        model = gr.Dropdown(list_models(), value=value["model"], **half)
+        model = gr.Dropdown(networks(), value=value["model"], **half)
         size = gr.Dropdown(PRESETS, value=value["input_size"], allow_custom_value=True, **half)
     with gr.Row():
         stem = gr.Dropdown(named_choices("stem")("en"), value=value["stem"], **half)
         strides = gr.Textbox(value=value["strides"], max_lines=1, **half)
-    with gr.Row():
+    maxpool = gr.Checkbox(value=value["maxpool"])
+    with given.text(gr.Accordion(open=False, elem_classes="advanced"), label="advanced"):
         shortcut = gr.Dropdown(named_choices("shortcut")("en"), value=value["shortcut"], **half)
         stride_in = gr.Dropdown(named_choices("stride_in")("en"), value=value["stride_in"], **half)
-    maxpool = gr.Checkbox(value=value["maxpool"])
     found = dict(zip(FIELDS, (model, stem, size, strides, maxpool, stride_in, shortcut), strict=True))
     for field, control in found.items():
         choices = {"choices": named_choices(field)} if field in WORDS else {}
@@ -178,19 +214,35 @@ def design_controls(given: Page, value: Mapping[str, Any]) -> dict[str, Componen
     return found
 
 
+def part(begun: Callable[[str], Shown], kind: str, name: str) -> Callable[[str], str]:
+    """What one design's panel or table shows at first, by language."""
+    return lambda language: getattr(begun(language), kind)[name]
+
+
+def networks() -> list[str]:
+    """Every network by name, first those whose trained weights ship with the app."""
+    trained = [shipped_config(name).name for name in shipped_names()]
+    names = list_models()
+    return [
+        *(name for name in dict.fromkeys(trained) if name in names),
+        *(n for n in names if n not in trained),
+    ]
+
+
 def named_choices(field: str) -> Callable[[str], list[tuple[str, str]]]:
     """What a dropdown offers, by language."""
     return lambda language: [(say(language, f"{field}_{value}"), value) for value in WORDS[field]]
 
 
-def layer_tables(given: Page, shown: Shown) -> dict[str, gr.HTML]:
+def layer_tables(given: Page, names: Iterable[str], begun: Callable[[str], Shown]) -> dict[str, gr.HTML]:
     """Both tables of all layers, folded away."""
     tables = {}
     section = gr.Accordion(open=False, elem_id="layers")
     with given.text(section, label="layers_title"), gr.Row():
-        for name, table in shown.tables.items():
+        for name in names:
             with gr.Column(min_width=320):
-                tables[name] = gr.HTML(table, **EXPLORED)
+                tables[name] = gr.HTML(**EXPLORED)
+                given.begin(tables[name], value=part(begun, "tables", name))
     given.text(gr.Markdown(elem_classes="fine-print"), value="columns_explained")
     return tables
 
@@ -200,7 +252,7 @@ def image_row(given: Page) -> tuple[gr.Image, gr.Button]:
     given.text(gr.Markdown(), value=lambda language: f"### {say(language, 'run_title')}")
     upload = {"sources": ["upload", "clipboard"], "type": "filepath"}
     with gr.Row(equal_height=False):
-        photo = gr.Image(show_label=False, height=180, elem_id="explore-photo", **upload)
+        photo = gr.Image(str(EXAMPLES[0]), show_label=False, height=180, elem_id="explore-photo", **upload)
         given.text(photo, label="photo", placeholder="drop")
         with gr.Column(min_width=300):
             examples_for(given, photo, "explore-examples")
@@ -264,10 +316,16 @@ class Tab:
     Args:
         arrive: (query of the address, language) -> updates by component.
         arrivals: the components it may update.
+        parts: of these, the photo and what starts a run.
     """
 
     arrive: Callable[[Mapping[str, str], str], Updates]
     arrivals: list[Component]
+    parts: Parts
+
+    def look(self, config: ModelConfig, photo: str | None, language: str) -> Updates:
+        """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then."""
+        return self.arrive({"a": designs.address(config)}, language) | {self.parts.photo: photo}
 
 
 def build(given: Page, tab: gr.Tab) -> Tab:
@@ -279,7 +337,8 @@ def build(given: Page, tab: gr.Tab) -> Tab:
     wire_run(parts, given)
     wire_language(parts, given.language)
     gr.api(explore, api_name="explore")
-    return Tab(lambda query, language: arrive(parts, query, language), [*parts.all_controls, *parts.shown])
+    arrivals = [*parts.all_controls, *parts.shown]
+    return Tab(lambda query, language: arrive(parts, query, language), arrivals, parts)
 
 
 def wire_design(parts: Parts, name: str, language: gr.Radio) -> None:

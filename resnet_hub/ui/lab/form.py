@@ -182,7 +182,7 @@ def read(controls: Sequence[Control], raw: Any) -> Values:
     """What a browser sent for a topic; controls it did not send keep their defaults.
 
     Raises:
-        Refused: for the first value that its control does not allow.
+        Refused: for the first value that its control does not allow; what is hidden is not looked at.
     """
     raw = raw if isinstance(raw, dict) else {}
     values, refused = defaults(controls), []
@@ -192,9 +192,15 @@ def read(controls: Sequence[Control], raw: Any) -> Values:
                 values[control.name] = control.read(raw[control.name])
             except UNUSABLE:
                 refused.append(control)
+    refused = [control for control in refused if not is_hidden(control, values)]
     if refused:
         raise Refused(refused[0], raw[refused[0].name], values)
     return values
+
+
+def is_hidden(control: Control, values: Values) -> bool:
+    """Whether a control counts for nothing, given the values of the others."""
+    return control.when is not None and values[control.when[0]] != control.when[1]
 
 
 def shown_inputs(language: str, topic: str, controls: Sequence[Control], values: Values) -> list[tuple]:
@@ -205,7 +211,7 @@ def shown_inputs(language: str, topic: str, controls: Sequence[Control], values:
             label(language, topic, control.name),
             values[control.name],
             {o: label(language, topic, f"{control.name}_{o}", o) for o in getattr(control, "options", ())},
-            control.when is not None and values[control.when[0]] != control.when[1],
+            is_hidden(control, values),
         )
         for control in controls
     ]

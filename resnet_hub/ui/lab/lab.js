@@ -5,7 +5,15 @@ const ask = (kind, question) => { // numbered, since requests may overtake each 
   window.labQuestions = (window.labQuestions ?? 0) + 1;
   trigger(kind, { ...question, order: window.labQuestions });
 };
-const report = (form) => ask("input", { topic: form.dataset.topic, values: values(form) });
+const report = (form) => {
+  address.say("lab", query(form.dataset.topic, values(form)));
+  ask("input", { topic: form.dataset.topic, values: values(form) });
+};
+
+const query = (topic, said) => { // numbers in a grid and files are not in an address
+  const short = Object.entries(said).filter(([name, value]) => typeof value !== "object" && name !== "photo");
+  return [["topic", topic], ...short];
+};
 
 const values = (form) => {
   const found = {};
@@ -52,6 +60,10 @@ element.addEventListener("click", (event) => {
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-go]");
   if (!button) return;
+  open(button.dataset.go, JSON.parse(button.dataset.values || "{}"), true);
+});
+
+const open = (topic, said, push) => {
   clearTimeout(waiting);
   const form = document.querySelector("#lab-controls form"); // the button may be in the other panel
   if (form) { // Gradio patches attributes only, and what was touched no longer follows them until it is reset
@@ -59,5 +71,30 @@ element.addEventListener("click", (event) => {
     for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = hidden.dataset.first;
     showParts(form);
   }
-  ask("click", { topic: button.dataset.go, values: JSON.parse(button.dataset.values || "{}") });
+  document.querySelector("#lab-controls .topics").open = false;
+  if (push) address.say("lab", query(topic, said), true);
+  ask("click", { topic, values: said });
+};
+
+const isTop = Boolean(element.closest("#lab-controls"));
+if (isTop) addEventListener("address", (event) => { // the visitor went back or forward
+  const { tab, query } = event.detail;
+  if (tab !== "lab" || !element.querySelector("form")) return;
+  event.preventDefault();
+  const { topic = "pooling", ...said } = Object.fromEntries(query);
+  const flags = { true: true, false: false };
+  open(topic, Object.fromEntries(Object.entries(said).map(([name, value]) => [name, flags[value] ?? value])), false);
 });
+
+// What is wrong with a control is said beside it.
+const placeFault = () => {
+  const fault = element.querySelector("[data-fault]");
+  document.querySelectorAll("#lab-controls .fault").forEach((old) => old.remove());
+  document.querySelectorAll("#lab-controls [aria-invalid]").forEach((old) => old.removeAttribute("aria-invalid"));
+  if (!fault) return;
+  const part = document.querySelector(`#lab-controls [data-control="${fault.dataset.fault}"]`);
+  if (!part) return;
+  part.append(Object.assign(document.createElement("p"), { className: "notice wrong fault", textContent: fault.textContent }));
+  part.querySelectorAll("input, select").forEach((input) => input.setAttribute("aria-invalid", "true"));
+};
+if (!isTop) new MutationObserver(placeFault).observe(element, { childList: true, subtree: true, characterData: true });

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -18,16 +20,21 @@ FIRST = "pooling"
 
 
 def controls(language: str, topic: str, values: Values) -> Markup:
-    """Everything above the drawing."""
+    """Everything beside the drawing."""
     note = f"lab_{topic}_note"
     return render(
         "lab/controls.html",
         language=language,
         topic=topic,
-        topics=TOPICS,
+        topics={name: first_sentence(say(language, f"lab_{name}_about")) for name in TOPICS},
         note=say(language, note) if note in TEXT else "",
         inputs=shown_inputs(language, topic, TOPICS[topic].controls, values),
     )
+
+
+def first_sentence(text: str) -> str:
+    """A text up to its first full stop."""
+    return re.split(r"(?<=。)|(?<=[.?])\s", text, maxsplit=1)[0]
 
 
 def image(language: str, topic: str, values: Values) -> Markup:
@@ -45,6 +52,14 @@ def asked(event: Any) -> tuple[str, Any]:
     return (topic if topic in TOPICS else FIRST), data.get("values")
 
 
+def asked_by(query: Mapping[str, str]) -> tuple[str, Values]:
+    """Topic and raw values of an address; the first topic where it names none of ours."""
+    if query.get("topic") not in TOPICS:
+        return FIRST, {}
+    flags = {"true": True, "false": False}
+    return query["topic"], {name: flags.get(value, value) for name, value in query.items()}
+
+
 def order_of(event: Any) -> float:
     """The number of a browser's question; 0 where it does not say."""
     order = sent(event).get("order")
@@ -57,7 +72,10 @@ def follow(language: str, topic: str, raw: Any) -> tuple[Markup, Values]:
         values = read(TOPICS[topic].controls, raw)
     except Refused as error:
         name = label(language, topic, error.control.name)
-        return alert(explain(language, error, name=name)), error.values
+        sentence = explain(language, error, name=name)
+        return render(
+            "lab/pieces.html", piece="fault", control=error.control.name, text=sentence
+        ), error.values
     return image(language, topic, values), values
 
 

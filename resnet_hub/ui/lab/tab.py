@@ -1,4 +1,4 @@
-"""The Lab tab: topics to open, each with a few controls and a drawing that follows them.
+"""The Lab tab: topics to open, each with a few controls and beside them a drawing that follows.
 
 Three HTML panels hold whatever topic is open; they are empty until somebody selects the tab.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from resnet_hub.ui.lab.page import FIRST, asked, follow, opened, order_of, remembered
+from resnet_hub.ui.lab.page import asked, asked_by, follow, opened, order_of, remembered
 from resnet_hub.ui.shared.page import PANEL, Page
 from resnet_hub.ui.shared.text import known_language
 
@@ -29,15 +29,16 @@ def build(page: Page, tab: gr.Tab) -> None:
     """Lay out the tab and wire it."""
     language, script = page.language, SCRIPT.read_text(encoding="utf-8")
     page.text(gr.Markdown(), value="lab_intro")
-    top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
-    bottom = gr.HTML("", js_on_load=script, elem_id="lab-image", **PANEL)
+    with gr.Row(elem_id="lab", equal_height=False):
+        top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
+        bottom = gr.HTML("", js_on_load=script, elem_id="lab-image", **PANEL)
     study = gr.HTML("", js_on_load=None, elem_id="lab-study", **PANEL)
     open_, answered = gr.State(None), gr.State(0.0)
     panels = [top, bottom, study, open_]
     unchanged = [gr.skip()] * len(panels)
 
-    def on_select(language: str, kept: tuple | None) -> list:
-        return unchanged if kept else opened(known_language(language), FIRST, {})
+    def on_select(language: str, kept: tuple | None, request: gr.Request) -> list:
+        return unchanged if kept else opened(known_language(language), *asked_by(dict(request.query_params)))
 
     def on_language(language: str, kept: tuple | None) -> list:
         return opened(known_language(language), *kept) if kept else unchanged

@@ -44,13 +44,15 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True)
 class Predicted:
-    """One image with its true and its predicted class."""
+    """One image with its true and its predicted class; not scored where the model lacks the true one."""
 
     true: str
     label: str
     probability: float
     right: bool
     thumbnail: Image.Image
+    name: str = ""
+    scored: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,11 @@ class Grid:
     predictions: tuple[Predicted, ...]
     unknown: tuple[str, ...]
     skipped: tuple[ImageError | Refusal, ...]
+
+    @property
+    def scored(self) -> list[Predicted]:
+        """Those whose class the model has."""
+        return [each for each in self.predictions if each.scored]
 
     @property
     def right(self) -> int:
@@ -200,6 +207,8 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     if not items:
         raise refusal("grid_no_classes")
     items = counted_to_classes(items, model.labels)
+    trues = {each.true for each in items}
+    unknown = sorted(true for true in trues if not any(known_as(label, true) for label in model.labels))
     predictions: list[Predicted] = []
     skipped: list[ImageError | Refusal] = []
     for item in items:  # one at a time: two hundred decoded photos would not fit
@@ -213,8 +222,10 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
             continue
         label, probability = classify(model, [image], top_k=1)[0].top[0]
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        predictions.append(Predicted(item.true, label, probability, known_as(label, item.true), image))
+        scored = item.true not in unknown
+        right = scored and known_as(label, item.true)
+        file = PurePosixPath(item.name).name[:80]
+        predictions.append(Predicted(item.true, label, probability, right, image, file, scored))
+    predictions.sort(key=lambda each: (not each.scored, each.right))
     seen = {each.true for each in predictions}
-    unknown = sorted(true for true in seen if not any(known_as(label, true) for label in model.labels))
-    predictions.sort(key=lambda each: each.right)
-    return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))
+    return Grid(name, tuple(predictions), tuple(each for each in unknown if each in seen), tuple(skipped))

@@ -4,32 +4,78 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from io import StringIO
 from typing import Any
 
 from markupsafe import Markup
 
-from resnet_hub.ui.results.grid import MOST_BYTES, MOST_FILES, Grid
+from resnet_hub.ui.results.grid import MOST_BYTES, MOST_FILES, Grid, known_as
 from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_study, load, recorded
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
-from resnet_hub.ui.shared.text import TEXT, name_of, percent, say
+from resnet_hub.ui.shared.text import TEXT, name_of, percent, safe_cell, say
 from resnet_hub.ui.shelf import Shelf
 
+MOST_BANDS = 3  # in one chart; more hide each other
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
-SHOWN = 60  # predictions
 
 
-def studies(language: str) -> Markup:
-    """All studies, and the names of those that were not run."""
+def studies(language: str, chosen: str = "") -> Markup:
+    """An index of all studies with what each found, one of them in full, and the names of those not run.
+
+    Args:
+        chosen: the one in full; the first where there is no such study.
+    """
     names = [name for name in recorded() if name in EXPECTED or is_study(name)]
     if not names:
         return notice(say(language, "results_none"))
-    missing = [title(language, name) for name in EXPECTED if name not in names]
-    shown = [study(language, name) for name in names]
-    return render("results/studies.html", language=language, studies=shown, missing=missing)
+    chosen = chosen if chosen in names else names[0]
+    return render(
+        "results/studies.html",
+        language=language,
+        index=[(name, title(language, name), found(language, name)) for name in names],
+        chosen=chosen,
+        study=study(language, chosen),
+        missing=[title(language, name) for name in EXPECTED if name not in names],
+    )
+
+
+def found(language: str, name: str) -> str:
+    """What a study found, in one sentence; "" for a file that cannot be read."""
+    try:
+        document = load(name)
+        return outcome(language, document["rows"]) if document else ""
+    except (Unreadable, *MALFORMED):
+        return ""
+
+
+def outcome(language: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The best run and the worst on test images, and whether seeds alone could make the difference."""
+    ordered = sorted(rows, key=lambda row: row["test_acc"])
+    worst, best = ordered[0], ordered[-1]
+    seeds = [row["test_acc_by_seed"] for row in rows]
+    spread = max(max(each) - min(each) for each in seeds)
+    points = best["test_acc"] - worst["test_acc"]
+    if len(rows) < 2:
+        kind = "alone"
+    elif min(map(len, seeds)) < 2:
+        kind = "one_seed"
+    else:
+        kind = "clear" if points > spread else "within"
+    return say(
+        language,
+        f"results_found_{kind}",
+        best=arm_name(language, best["arm"]),
+        worst=arm_name(language, worst["arm"]),
+        most=percent(best["test_acc"]),
+        least=percent(worst["test_acc"]),
+        points=f"{100 * points:.1f}",
+        spread=f"{100 * spread:.1f}",
+    )
 
 
 def study(language: str, name: str) -> Markup:
@@ -58,10 +104,11 @@ def parts(language: str, document: dict[str, Any]) -> dict[str, Any]:
         "language": language,
         "name": name,
         "title": title(language, name),
+        "outcome": outcome(language, document["rows"]),
         "question": say(language, asked) if asked in TEXT else document["question"],
         "finding": {key: words[language] for key, words in finding(document).items() if key != "budget"},
         "table": study_table(language, document["rows"]),
-        "curves": [curve(language, document["histories"], part) for part in ("train", "val")],
+        "curves": curves(language, document["histories"]),
         "command": document["evidence"]["command"],
         "evidence": evidence(language, document["evidence"]),
         "json": download_url("application/json", json.dumps(document)),
@@ -98,16 +145,31 @@ def arm(language: str, row: dict[str, Any]) -> list[str]:
     ]
 
 
-def curve(language: str, histories: dict[str, list], part: str) -> Markup:
-    """Accuracy in percent by epoch: each arm's mean over seeds, with its range."""
+def curves(language: str, histories: dict[str, list]) -> list[Markup]:
+    """Training and validation accuracy by epoch, on the same axis."""
+    both = {part: accuracies(language, histories, part) for part in ("train", "val")}
+    charts = []
+    for part, series in both.items():
+        heading = say(language, f"results_curve_{part}")
+        other = both["val" if part == "train" else "train"]
+        drawn = lines(series, heading, say(language, "results_epoch"), beside=other)
+        charts.append(figure(drawn, heading, above=True))
+    return charts
+
+
+def accuracies(language: str, histories: dict[str, list], part: str) -> list[Line]:
+    """Accuracy in percent by epoch: each arm's mean over seeds and its range, of many arms only the last."""
     series = []
     for arm, seeds in histories.items():
         percents = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]
         columns = list(zip(*percents, strict=False))  # as long as the shortest, where one stopped early
         means = [sum(column) / len(column) for column in columns]
-        series.append(Line(arm_name(language, arm), means, [*map(min, columns)], [*map(max, columns)]))
-    heading = say(language, f"results_curve_{part}")
-    return figure(lines(series, heading, say(language, "results_epoch")), heading, above=True)
+        low, high = [*map(min, columns)], [*map(max, columns)]
+        if len(histories) > MOST_BANDS:
+            series.append(Line(arm_name(language, arm), means, ends=(low[-1], high[-1])))
+        else:
+            series.append(Line(arm_name(language, arm), means, low, high))
+    return series
 
 
 def evidence(language: str, on: dict[str, Any]) -> str:
@@ -163,7 +225,7 @@ def grid(language: str, found: Grid | None) -> Markup:
     """The predictions, wrong ones first and marked by a frame, a sign and both names."""
     if found is None:
         return render("results/grid.html", language=language, grid=None)
-    total = len(found.predictions)
+    total = len(found.scored)
     reasons = [*dict.fromkeys(explain(language, error) for error in found.skipped)]
     return render(
         "results/grid.html",
@@ -173,5 +235,35 @@ def grid(language: str, found: Grid | None) -> Markup:
         share=percent(found.right / total) if total else "",
         unknown=", ".join(found.unknown[:10]),
         reasons=" ".join(reasons[:MOST_REASONS]),
-        most_shown=SHOWN,
+        confusion=confusion(language, found),
+        csv=download_url("text/csv", predictions_csv(found)),
     )
+
+
+def confusion(language: str, found: Grid) -> dict[str, Any]:
+    """Predicted class (columns) by folder (rows), counted; a class that the model lacks has a row too."""
+    counts = Counter((each.true, each.label) for each in found.predictions)
+    trues, labels = sorted({true for true, _ in counts}), sorted({label for _, label in counts})
+    name = partial(name_of, language, "class")
+    return {
+        "heads": [(label, name(label)) for label in labels],
+        "rows": [
+            (name(true), [(true, label, counts[true, label], known_as(label, true)) for label in labels])
+            for true in trues
+        ],
+    }
+
+
+def predictions_csv(found: Grid) -> str:
+    """One line an image, in the model's own words."""
+    rows = [
+        {
+            "file": safe_cell(each.name),
+            "folder": safe_cell(each.true),
+            "predicted": safe_cell(each.label),
+            "probability": f"{each.probability:.6f}",
+            "right": ("yes" if each.right else "no") if each.scored else "not scored",
+        }
+        for each in found.predictions
+    ]
+    return as_csv(rows) if rows else ""

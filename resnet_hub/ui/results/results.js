@@ -1,4 +1,6 @@
-// The prediction grid's form: uploads a zip or the files of a folder, then asks for the grid.
+// The tab's three panels: the form of a visitor's images, their predictions, the studies.
+
+// The form uploads a zip or the files of a folder, then asks for the grid.
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-run]");
   if (!button) return;
@@ -24,4 +26,28 @@ element.addEventListener("click", async (event) => {
 element.addEventListener("change", (event) => { // one or the other
   const other = { zip: "folder", folder: "zip" }[event.target.name];
   if (other && event.target.files.length) element.querySelector("form").elements[other].value = "";
+});
+
+element.addEventListener("click", (event) => { // a count of the confusion matrix shows its images only
+  const button = event.target.closest("[data-true][aria-pressed]");
+  if (!button) return;
+  const on = button.getAttribute("aria-pressed") !== "true";
+  element.querySelectorAll("[aria-pressed]").forEach((each) => each.setAttribute("aria-pressed", on && each === button));
+  const { true: folder, label } = button.dataset;
+  for (const tile of element.querySelectorAll(".tiles figure")) {
+    tile.hidden = on && (tile.dataset.true !== folder || tile.dataset.label !== label);
+  }
+});
+
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("[data-study]");
+  if (!button) return;
+  address.say("results", { study: button.dataset.study }, true);
+  trigger("click", { study: button.dataset.study });
+});
+
+if (element.closest("#studies")) addEventListener("address", (event) => { // the visitor went back or forward
+  if (event.detail.tab !== "results" || !element.querySelector("[data-study]")) return;
+  event.preventDefault();
+  trigger("click", { study: event.detail.query.get("study") ?? "" });
 });

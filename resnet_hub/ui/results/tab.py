@@ -15,7 +15,7 @@ from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
 from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import PANEL, STATE_KEPT, Page, named, sent, uploaded
+from resnet_hub.ui.shared.page import PANEL, QUIET, STATE_KEPT, Page, named, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import on_gpu
 
@@ -42,23 +42,31 @@ def items_of(event: Any) -> list[Item]:
 def build(page: Page, tab: gr.Tab) -> None:
     """Lay out the tab and wire it."""
     shelf, language = page.shelf, page.language
+    script = SCRIPT.read_text(encoding="utf-8")
+    form = gr.HTML("", elem_id="grid-form", js_on_load=script, **PANEL)
+    grid = gr.HTML("", elem_id="grid", js_on_load=script, **PANEL)
     page.text(gr.Markdown(), value="results_intro")
-    shown = gr.HTML("", elem_id="studies", js_on_load=None, **PANEL)
-    form = gr.HTML("", elem_id="grid-form", js_on_load=SCRIPT.read_text(encoding="utf-8"), **PANEL)
-    grid = gr.HTML("", elem_id="grid", js_on_load=None, **PANEL)
+    shown = gr.HTML("", elem_id="studies", js_on_load=script, **PANEL)
+    chosen = gr.State("", time_to_live=STATE_KEPT)
     found, seen = gr.State(None, time_to_live=STATE_KEPT), gr.State(False)
-    given, panels = [language, found, seen], [shown, form, grid, seen]
+    given, panels = [language, found, seen], [shown, form, grid, seen, chosen]
     classify_all = on_gpu(predict)
 
-    def everything(language: str, found: Grid | None) -> list:
+    def everything(language: str, found: Grid | None, study: str) -> list:
         language = known_language(language)
-        return [studies(language), grid_form(shelf, language), show_grid(language, found), True]
+        shown = [studies(language, study), grid_form(shelf, language), show_grid(language, found)]
+        return [*shown, True, study]
 
-    def on_select(language: str, found: Grid | None, seen: bool) -> list:
-        return [gr.skip()] * len(panels) if seen else everything(language, found)
+    def on_select(language: str, found: Grid | None, seen: bool, request: gr.Request) -> list:
+        asked = dict(request.query_params).get("study", "")
+        return [gr.skip()] * len(panels) if seen else everything(language, found, asked)
 
-    def on_language(language: str, found: Grid | None, seen: bool) -> list:
-        return everything(language, found) if seen else [gr.skip()] * len(panels)
+    def on_language(language: str, found: Grid | None, seen: bool, study: str) -> list:
+        return everything(language, found, study) if seen else [gr.skip()] * len(panels)
+
+    def on_study(event: gr.EventData, language: str) -> tuple[str, str]:
+        study = str(sent(event).get("study"))
+        return studies(known_language(language), study), study
 
     def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
         language, name = known_language(language), named(sent(event).get("model"))
@@ -68,7 +76,8 @@ def build(page: Page, tab: gr.Tab) -> None:
         return show_grid(language, done), done
 
     tab.select(on_select, given, panels, **EVENT)
-    language.change(on_language, given, panels, **EVENT)
+    language.change(on_language, [*given, chosen], panels, **EVENT)
+    shown.click(on_study, language, [shown, chosen], **QUIET)
     form.click(
         on_run,
         language,

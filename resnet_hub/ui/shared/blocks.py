@@ -1,4 +1,4 @@
-"""Gradio's page, for which a payload of a wrong shape is a stranger's mistake and no fault of the app's."""
+"""Gradio's page: each visitor's from its first byte, and one sentence for payloads of a wrong shape."""
 
 from __future__ import annotations
 
@@ -9,11 +9,27 @@ from typing import Any
 import gradio as gr
 
 from resnet_hub.command import printable
+from resnet_hub.ui.shared.arrival import Arrival
 from resnet_hub.ui.shared.errors import refusal, refuse
 
 
 class Blocks(gr.Blocks):
-    """Refuses what does not fit an event's inputs in one sentence, logged as one line without traceback."""
+    """Sends each visitor a page of their own, and refuses what does not fit an event's inputs in one
+    sentence, logged as one line without traceback.
+
+    `arrival`, once set, makes the page that a request is answered with out of the one that was built.
+    """
+
+    arrival: Arrival
+
+    @property
+    def config(self) -> Any:
+        """What the browser builds the page from; Gradio reads it while it answers a request."""
+        return self.arrival.opened(self._config) if hasattr(self, "arrival") else self._config
+
+    @config.setter
+    def config(self, built: Any) -> None:
+        self._config = built
 
     async def preprocess_data(self, *args: Any, **options: Any) -> Any:
         return await fitting(super().preprocess_data(*args, **options))

@@ -20,6 +20,7 @@ PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, "#56b4e9", "#999999")  # Okabe and
 DASHES = ("", "6 3", "2 3", "9 3 2 3")  # so that colour alone never distinguishes two lines
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 230, 48, 10, 14, 34
 LEAST_SHOWN = 1e-12  # what a logarithmic axis shows instead of zero, unless a value is smaller
+MOST_POINTS = 60  # of a line whose points say their values
 
 # Primitives
 
@@ -70,6 +71,7 @@ class Line:
 
     Args:
         low, high: shade a spread around the values.
+        ends: the smallest and largest last value, as a whisker: bands of many lines would hide each other.
         level: a value to compare them with, dotted.
         colour: instead of the palette's next.
     """
@@ -80,12 +82,13 @@ class Line:
     high: Sequence[float] | None = None
     level: float | None = None
     colour: str = ""
+    ends: tuple[float, float] | None = None
 
     @property
     def extent(self) -> list[float]:
         """Everything the axis has to hold."""
         level = () if self.level is None else (self.level,)
-        return [*self.values, *(self.low or ()), *(self.high or ()), *level]
+        return [*self.values, *(self.low or ()), *(self.high or ()), *level, *(self.ends or ())]
 
 
 @dataclass(frozen=True)
@@ -135,20 +138,23 @@ def lines(
     log: bool = False,
     base: int | None = None,
     first: int = 1,
+    beside: Sequence[Line] = (),
 ) -> Markup:
-    """One curve for each line over a common axis, named above.
+    """One curve for each line over a common axis, named above; a point says its value under the mouse.
 
     Args:
         log: powers of ten on the vertical axis; `base=2` for powers of two.
         first: the number of the first point.
+        beside: lines of a chart next to this one, which gets the same axis.
     """
-    everything = [value for each in series for value in each.extent]
+    everything = [value for each in (*series, *beside) for value in each.extent]
     scale, length = axis(everything, base or (10 if log else None)), max(len(each.values) for each in series)
     across = (WIDTH - LEFT - RIGHT) / max(1, length - 1)
     styles = [_style(i, each.colour) for i, each in enumerate(series)]
     legend, room = _legend([each.name for each in series], styles)
     parts = [*_frame(scale, length, across, first), text((LEFT + WIDTH) / 2, HEIGHT - 4, x_title)]
     parts += [_line(each, scale, across, *style) for each, style in zip(series, styles, strict=True)]
+    parts += [_points(each, scale, across, first) for each in series if length <= MOST_POINTS]
     return svg(HEIGHT + room, title, [*legend, f'<g transform="translate(0 {room})">{"".join(parts)}</g>'])
 
 
@@ -182,6 +188,15 @@ def _frame(scale: Axis, length: int, across: float, first: int) -> list[str]:
     return parts
 
 
+def _points(line: Line, scale: Axis, across: float, first: int) -> str:
+    """An unseen circle on each point, whose title the browser shows."""
+    return "".join(
+        f'<circle cx="{LEFT + i * across:.1f}" cy="{scale.height(value):.1f}" r="7" fill-opacity="0">'
+        f"<title>{escape(line.name)}, {first + i}: {number(value)}</title></circle>"
+        for i, value in enumerate(line.values)
+    )
+
+
 def _line(line: Line, scale: Axis, across: float, colour: str, dash: str) -> str:
     def path(values: Sequence[float]) -> list[str]:
         return [f"{LEFT + i * across:.1f} {scale.height(v):.1f}" for i, v in enumerate(values)]
@@ -190,6 +205,10 @@ def _line(line: Line, scale: Axis, across: float, colour: str, dash: str) -> str
     if line.low and line.high:
         around = "L".join([*path(line.low), *reversed(path(line.high))])
         behind = f'<path d="M{around}Z" fill="{colour}" fill-opacity=".15"/>'
+    if line.ends:
+        x, *ys = LEFT + (len(points) - 1) * across, *(scale.height(each) for each in line.ends)
+        caps = "".join(f"M{x - 4:.1f} {y:.1f}h8" for y in ys)
+        behind += rule(f"M{x:.1f} {ys[0]:.1f}V{ys[1]:.1f}{caps}", colour, 1)
     if line.level is not None:
         behind += rule(f"M{LEFT} {scale.height(line.level):.1f}H{WIDTH - RIGHT}", colour, 1, "2 4")
     if len(points) == 1:

@@ -1,5 +1,8 @@
 // The example images: a click tells which. `element` is the gallery.
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-example]");
-  if (button) trigger("click", { example: button.dataset.example });
+  if (!button) return;
+  trigger("click", { example: button.dataset.example });
+  const photo = document.getElementById(element.closest(".examples").id.replace("examples", "photo"));
+  if (innerWidth <= 700) photo.scrollIntoView({ behavior: "smooth" }); // on a phone the examples are below the answer
 });

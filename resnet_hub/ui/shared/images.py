@@ -11,11 +11,11 @@ from PIL import Image
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 
 
-def data_url(image: Image.Image) -> str:
-    """An image as PNG inside its own address, so that no file is written for it."""
+def data_url(image: Image.Image, kind: str = "png") -> str:
+    """An image inside its own address, so that no file is written for it; as "png", or smaller as "jpeg"."""
     buffer = BytesIO()
-    image.save(buffer, "png")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.convert("RGB").save(buffer, kind)
+    return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def viridis(shares: np.ndarray) -> Image.Image:

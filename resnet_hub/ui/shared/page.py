@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,13 @@ PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
 
 
+COPY_WORDS = {code: [say(code, "copy_link"), say(code, "copied")] for code in LANGUAGES}
+COPY = f"""async (language) => {{
+  const words = {json.dumps(COPY_WORDS)}[language];
+  await address.copy(location.href);
+  setTimeout(() => {{ document.querySelector("#link").textContent = words[0]; }}, 1500);
+  return words[1];
+}}"""
 NO_IMAGE = ImageError("No image was sent; send one.", "none")
 MOST_NAME, MOST_PATH = 1000, 4096  # characters of what a visitor sends
 LEAST_BYTES = 8  # of the smallest image file
@@ -60,6 +68,7 @@ class Page:
     language: gr.Radio
     recorder: Recorder
     translated: list[tuple[Any, dict[str, Text]]] = field(default_factory=list)
+    at_first: list[tuple[Any, dict[str, Text]]] = field(default_factory=list)
 
     def text(self, component: Any, **texts: Text) -> Any:
         """Show texts on a component: in English now, in the visitor's language from then on; returns it.
@@ -68,6 +77,13 @@ class Page:
             texts: property (`value`, `label`, `info`, ...) -> key, or function of the language.
         """
         self.translated.append((component, texts))
+        for name, text in texts.items():
+            setattr(component, name, in_language("en", text))
+        return component
+
+    def begin(self, component: Any, **texts: Text) -> Any:
+        """The same for what a component shows at first only: events change it; returns it."""
+        self.at_first.append((component, texts))
         for name, text in texts.items():
             setattr(component, name, in_language("en", text))
         return component
@@ -95,6 +111,13 @@ def language_switch() -> gr.Radio:
         container=False,
         elem_id="language",
     )
+
+
+def copy_link(page: Page) -> gr.Button:
+    """The button that copies the address of what is shown."""
+    button = page.text(gr.Button(elem_id="link", size="sm"), value="copy_link")
+    button.click(None, page.language, button, js=COPY, api_visibility="private")
+    return button
 
 
 def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
@@ -160,6 +183,16 @@ def uploaded(payload: Any) -> str | bytes:
             if found.is_relative_to(uploads):
                 return str(found)
     raise ImageError("There is no such upload; upload it again.", "missing")
+
+
+def sent_files(payload: Any) -> list[dict]:
+    """The files of an upload of several, as the browser names them; [] for anything else."""
+    return [each for each in payload if isinstance(each, dict)] if isinstance(payload, list) else []
+
+
+def file_name(file: dict) -> str:
+    """The name of an uploaded file, bounded."""
+    return printable(str(file.get("orig_name") or Path(str(file.get("path"))).name)[:100])
 
 
 def from_address(address: str) -> bytes:

@@ -75,6 +75,11 @@ def memory(number: int) -> str:
     return f"{short(number)}B" if number >= 1000 else f"{number} B"
 
 
+def safe_cell(cell: str) -> str:
+    """A cell of a CSV file that no spreadsheet takes for a formula."""
+    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
 def known_language(language: str | None) -> str:
     """A language that a page or a program asked for; English where we do not speak it."""
     return language if language in [*LANGUAGES] else "en"

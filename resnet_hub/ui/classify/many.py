@@ -1,0 +1,129 @@
+"""Several photos through one model: a table with small copies, file names and a download."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import gradio as gr
+from markupsafe import Markup
+from PIL import Image
+
+from resnet_hub.predict import Prediction, classify
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.shared.errors import explain, refuse
+from resnet_hub.ui.shared.html import download_url, render
+from resnet_hub.ui.shared.loading import load
+from resnet_hub.ui.shared.page import (
+    EXPLORED,
+    QUIET,
+    STATE_KEPT,
+    Page,
+    file_name,
+    named,
+    sent_files,
+    uploaded,
+)
+from resnet_hub.ui.shared.text import known_language, name_of, percent, safe_cell, say
+from resnet_hub.ui.shelf import on_gpu
+
+MOST_PHOTOS = 64
+THUMBNAIL = 64  # pixels
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One file: its answer, or why it could not be read."""
+
+    name: str
+    outcome: Prediction | ImageError
+
+
+def many_photos(page: Page, model: gr.Dropdown) -> None:
+    """The folded section that takes many photos."""
+    with page.text(gr.Accordion(open=False, elem_id="many"), label="many"):
+        files = gr.File(height=160, file_count="multiple", file_types=["image"], elem_id="many-files")
+        page.text(files, label=lambda language: say(language, "many_files", most=MOST_PHOTOS))
+        panel = gr.HTML("", elem_id="many-panel", js_on_load=None, **EXPLORED)
+    state = gr.State(None, time_to_live=STATE_KEPT)
+
+    @on_gpu
+    def look(given: list[dict], source: str) -> list[Answered]:
+        return [answered(page.shelf.get(source), file) for file in given]
+
+    def on_files(files: Any, model: Any, language: str, progress=gr.Progress()):  # noqa: B008
+        language, source = known_language(language), named(model)
+        given = sent_files(files)
+        if not given:
+            return "", None
+        if len(given) > MOST_PHOTOS:
+            raise refuse(language, "many_most", most=MOST_PHOTOS)
+        load(page.shelf, source, language, progress)
+        with page.shelf.computing:
+            found = look(given, source)
+        return table(language, found), found
+
+    gr.on(
+        [files.change, model.change],
+        on_files,
+        [files, model, page.language],
+        [panel, state],
+        preprocess=False,  # gr.File would copy every file
+        concurrency_limit=1,
+        show_progress_on=[panel],
+        trigger_mode="always_last",
+        api_visibility="private",
+    )
+    page.language.change(table, [page.language, state], panel, **QUIET)
+
+
+def answered(model: Any, file: dict) -> Answered:
+    """One file's answer; one is decoded at a time."""
+    name = file_name(file)
+    try:
+        return Answered(name, classify(model, [uploaded(file)], top_k=1)[0])
+    except ImageError as error:
+        return Answered(name, error)
+
+
+def table(language: str, found: list[Answered] | None) -> Markup:
+    """All files with their answers, and the same as CSV; nothing before the first."""
+    if not found:
+        return Markup()
+    return render(
+        "classify/many.html",
+        language=language,
+        rows=[row(language, each) for each in found],
+        csv=download_url("text/csv", as_csv(found)),
+    )
+
+
+def row(language: str, each: Answered) -> dict[str, Any]:
+    """What the table shows of one file."""
+    if isinstance(each.outcome, ImageError):
+        return {"name": each.name, "image": None, "answer": explain(language, each.outcome), "share": ""}
+    label, share = each.outcome.top[0]
+    image = each.outcome.seen.copy()
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    is_odd = each.outcome.certainty == "unfamiliar"
+    answer = say(language, "many_unfamiliar") if is_odd else name_of(language, "class", label)
+    return {"name": each.name, "image": image, "answer": answer, "share": "" if is_odd else percent(share)}
+
+
+def as_csv(found: Iterable[Answered]) -> str:
+    """File, the model's own label, probability and certainty; or the error."""
+    written = StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(["file", "label", "probability", "certainty", "error"])
+    for each in found:
+        if isinstance(each.outcome, ImageError):
+            writer.writerow([safe_cell(each.name), "", "", "", str(each.outcome)])
+        else:
+            label, share = each.outcome.top[0]
+            writer.writerow(
+                [safe_cell(each.name), safe_cell(label), f"{share:.6f}", each.outcome.certainty or "", ""]
+            )
+    return written.getvalue()

@@ -1,0 +1,90 @@
+// What the page's scripts share: when it is built, its address, and the clipboard.
+(() => {
+  const page = document.documentElement;
+
+  // Shown at once when nothing has moved for a while: parts that come one by one would push each other about.
+  // The tab of the address is selected before, as a visitor would, since some are filled by that event only.
+  let rest, selected = false, latest = setTimeout(() => shown(), 30000);
+  const button = (tab) => document.querySelector(`[role=tab][data-tab-id="${CSS.escape(tab)}"]`);
+  const rested = () => {
+    const wanted = button(current);
+    if (selected || !wanted || wanted.getAttribute("aria-selected") === "true") return shown();
+    selected = true;
+    wanted.click();
+    rest = setTimeout(shown, 1000);
+  };
+  const shown = () => {
+    [rest, latest].forEach(clearTimeout);
+    building.disconnect();
+    page.classList.add("built");
+  };
+  const building = new MutationObserver(() => {
+    clearTimeout(rest);
+    if (button("classify")) rest = setTimeout(rested, 200);
+  });
+  building.observe(page, { childList: true, subtree: true });
+
+  // One entry of the history for each tab, topic and study; each tab remembers what it said last.
+  const kept = {};
+  const read = () => {
+    const query = new URLSearchParams(location.search);
+    const tab = query.get("tab") || (query.has("a") || query.has("b") ? "explore" : "classify");
+    ["tab", "lang"].forEach((name) => query.delete(name));
+    return { tab, query };
+  };
+  let { tab: current, query: first } = read();
+  kept[current] = first;
+
+  const write = (push) => {
+    const query = new URLSearchParams(location.search);
+    const all = new URLSearchParams({ tab: current });
+    if (query.has("lang")) all.set("lang", query.get("lang"));
+    (kept[current] ?? []).forEach((value, name) => all.set(name, value));
+    tell("?" + all, push);
+  };
+  const tell = (query, push) => {
+    if (query === location.search) return;
+    history[push ? "pushState" : "replaceState"](history.state, "", query);
+    // A Space's page shows the app in a frame, and this is how the frame asks for its address to change:
+    // https://huggingface.co/docs/hub/spaces-handle-url-parameters
+    if (window.parent !== window) window.parent.postMessage({ queryString: query }, "https://huggingface.co");
+  };
+
+  window.address = {
+    open(tab) { // a visitor selected a tab
+      if (tab === current) return;
+      current = tab;
+      write(true);
+    },
+    say(tab, query, push = false) { // what a tab shows, as a query
+      kept[tab] = new URLSearchParams(query);
+      if (tab === current) write(push);
+    },
+    language(code) {
+      page.lang = code;
+      const query = new URLSearchParams(location.search);
+      if (query.get("lang") === code) return;
+      query.set("lang", code);
+      tell("?" + query, false);
+    },
+    async copy(text) {
+      try {
+        await navigator.clipboard.writeText(text);
+      } catch { // a page served without https has no clipboard
+        const box = document.body.appendChild(document.createElement("textarea"));
+        box.value = text;
+        box.select();
+        document.execCommand("copy");
+        box.remove();
+      }
+    },
+  };
+
+  addEventListener("popstate", () => {
+    const { tab, query } = read();
+    current = tab;
+    button(tab)?.click();
+    if (!dispatchEvent(new CustomEvent("address", { cancelable: true, detail: { tab, query } }))) kept[tab] = query;
+    else write(false); // no one goes back inside this tab: the address follows what it shows
+  });
+})();
