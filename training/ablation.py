@@ -20,9 +20,9 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.files import write_atomically
 from resnet_hub.lab.ablation import block_names, without
 from resnet_hub.models.base import Network
-from training.data import Images, load_data
+from training.data import DataError, Images, load_data
 from training.engine import predict_logits, write_json
-from training.evaluate import check_classes, hardware
+from training.evaluate import hardware
 from training.study import RESULTS
 
 QUESTION = (
@@ -78,7 +78,10 @@ def record(options: argparse.Namespace, command: str) -> None:
     test = test.subset(torch.linspace(0, len(test) - 1, min(options.images, len(test))).long())
     found = {}
     for model, source in zip(models, options.checkpoints, strict=True):
-        check_classes(model, test)
+        if test.classes != model.labels:
+            raise DataError(
+                f"the data has classes {test.classes}, {source} {model.labels}; give data it knows"
+            )
         found[Path(source).name] = accuracies(model, test)
     document = {
         "command": command,
