@@ -118,6 +118,17 @@ def hub(monkeypatch, tmp_path):
     server.server_close()
 
 
+@pytest.fixture(scope="session")
+def photo_file(tmp_path_factory) -> Path:
+    """The shipped ResNet-20 as an ONNX file that takes the photo."""
+    pytest.importorskip("onnxruntime", reason="needs the [export] packages")
+    from resnet_hub.interop import convert
+
+    file = tmp_path_factory.mktemp("onnx") / "resnet20.onnx"
+    assert convert.main(["resnet20_cifar10", str(file), "--to", "onnx"]) == 0
+    return file
+
+
 @pytest.fixture
 def photo(tmp_path) -> Path:
     """A smooth coloured image, 90x60."""
