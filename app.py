@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
+from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 from resnet_hub.ui.shared.text import language_of
 
@@ -42,7 +43,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="REPO_OR_DIR",
-        help="also offer this Hub repository or checkpoint directory; may be repeated",
+        help="also offer this Hub repository, checkpoint directory or ONNX file that takes the photo (in "
+        "Classify and Results); may be repeated",
     )
     parser.add_argument(
         "--models-only-from",
@@ -63,8 +65,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add_operator_flags(parser)
     options = parser.parse_args(arguments)
     for model in options.model:
-        if not Path(model, "config.json").is_file() and not is_repository_id(model):
-            parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
+        is_onnx = is_onnx_file(model) and Path(model).is_file()
+        if not is_onnx and not Path(model, "config.json").is_file() and not is_repository_id(model):
+            kinds = "no checkpoint directory, no ONNX file and no Hub repository id like owner/name"
+            parser.error(f"--model {model}: {kinds}")
     return options
 
 
@@ -212,16 +216,18 @@ def wire_arrival(demo: "gr.Blocks", language: "gr.Radio", tabs: "gr.Tabs", explo
 
 
 def warm_up(shelf: "Shelf") -> None:
-    """Import torch and run the default model once, so that the first click finds both ready.
+    """Run the default model once, with torch, so that the first click finds both ready; or an ONNX file.
 
     Raises:
         ValueError: when the device is not on this machine or the checkpoint is broken.
     """
     from PIL import Image
 
-    from resnet_hub.predict import DEFAULT_MODEL
+    from resnet_hub.predict import DEFAULT_MODEL, classify
 
-    shelf.get(DEFAULT_MODEL).predict(Image.new("RGB", (32, 32)))
+    files = [source for source in shelf.offered if is_onnx_file(source)]
+    # Who offers a file may want no torch in memory before somebody chooses a network that needs it.
+    classify(shelf.get(files[0] if files else DEFAULT_MODEL), [Image.new("RGB", (32, 32))])
 
 
 def launch(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class OnnxFile:
         source: the path.
         revision: commit of the weights the file was made from, "shipped" or "local".
         made_from: the checkpoint it was made from.
+        size: bytes.
         facts: all of the file's metadata.
 
     Raises:
@@ -65,6 +67,7 @@ class OnnxFile:
             raise Refusal(f"{path}: its metadata cannot be read ({error}); write the file again") from error
         self.revision: str = self.facts.get("revision", "local")
         self.made_from: str = self.facts.get("source", "")
+        self.size = Path(path).stat().st_size  # bytes
         self.outputs: list[str] = [value.name for value in self.session.get_outputs()]
 
     def answer(self, image: Image.Image) -> dict[str, np.ndarray]:
@@ -77,6 +80,29 @@ class OnnxFile:
         """
         pixels = np.ascontiguousarray(image.convert("RGB"), np.uint8)
         return dict(zip(self.outputs, self.session.run(None, {"image": pixels}), strict=True))
+
+    def activation_map(self, seen: Image.Image, class_index: int) -> np.ndarray:
+        """Where the network's last feature map speaks for a class.
+
+        Args:
+            seen: the network's input image, `seen` of an answer.
+
+        Returns:
+            float32 (h, w), 0 to 1.
+
+        Raises:
+            Refusal: for a network without class activation maps.
+        """
+        if "cam" not in self.outputs:
+            raise Refusal(
+                f"{self.source} has no class activation maps; its network does not average its maps"
+            )
+        # An image of the size that the file resizes to is only cropped by it.
+        height, width = (math.floor(side / self.preprocess.crop_pct) for side in seen.size[::-1])
+        canvas = Image.new("RGB", (width, height))
+        canvas.paste(seen, (round((width - seen.width) / 2), round((height - seen.height) / 2)))
+        cam = np.maximum(self.answer(canvas)["cam"][class_index], 0)
+        return cam / max(float(cam.max()), 1e-8)
 
 
 def open_session(path: Path) -> Any:

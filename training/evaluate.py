@@ -26,11 +26,13 @@ from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
+from resnet_hub.onnx_file import is_onnx_file
 from training import checkpoint
 from training.command import find_images_to_train
 from training.data import DataError, Images, in_memory, load_data
 from training.distributed import rank, world_size
 from training.engine import Trainer, predict_logits, write_json
+from training.evaluate_file import evaluate_file
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
@@ -289,7 +291,8 @@ def hardware(device: torch.device) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
+    of_file = "an ONNX file that takes the photo is measured on the photos as they are"
+    parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=of_file)
     parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
@@ -310,6 +313,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
+    if is_onnx_file(options.checkpoint):
+        return evaluate_file(options)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:
         write_again(model, options)

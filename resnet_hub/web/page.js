@@ -189,7 +189,7 @@ const TOP = 5;
 const find = (id) => document.getElementById(id);
 
 /** Asks the worker and matches its replies. */
-class Network {
+export class Network {
   /** @param {(share: number) => void} progress */
   constructor(progress) {
     /** @type {Map<number, { resolve: (answer: Answer) => void, reject: (problem: Error) => void }>} */
