@@ -19,7 +19,7 @@ from resnet_hub.predict import check_labels_images
 ONNX_FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # the second is its default
 CARD = """---
 library_name: transformers.js
-pipeline_tag: image-classification{licence}
+pipeline_tag: image-classification{licence}{base}
 ---
 
 # {name} for transformers.js
@@ -27,7 +27,7 @@ pipeline_tag: image-classification{licence}
 ```js
 import {{ pipeline }} from "@huggingface/transformers";
 
-const classify = await pipeline("image-classification", "OWNER/NAME");
+const classify = await pipeline("image-classification", "{here}");
 await classify("photo.jpg", {{ top_k: 5 }});
 ```
 
@@ -37,8 +37,11 @@ may fall the other way. The file that takes the photo (`--to onnx`) has neither 
 """
 
 
-def save_transformers_js(model: Network, out: Path) -> None:
+def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) -> None:
     """Write `config.json`, `preprocessor_config.json`, a card and the network in fp32 and int8.
+
+    Args:
+        repo_id: the repository of the checkpoint, which the card names as its base model.
 
     Raises:
         Refusal: for preprocessing that its processor does not have, or a network that cannot label images.
@@ -53,7 +56,9 @@ def save_transformers_js(model: Network, out: Path) -> None:
     card = CARD.format(
         name=model.config.name,
         licence=f"\nlicense: other\nlicense_name: {licence}" if licence else "",
-        source=model.source,
+        base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
+        here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
+        source=repo_id or model.source,
         revision=model.revision,
     )
     with whole_folder(out) as folder:
