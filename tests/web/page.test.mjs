@@ -1,7 +1,17 @@
 /** The page's pure functions, run by node: `node --test tests/web/`. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { activation, certainty, filled, heat, percent, preferred, sentence, TEXT, top } from "../../resnet_hub/web/page.js";
+import {
+  activation,
+  certainty,
+  filled,
+  heat,
+  percent,
+  preferred,
+  sentence,
+  TEXT,
+  top,
+} from "../../resnet_hub/web/page.js";
 
 const model = {
   labels: [
@@ -58,7 +68,8 @@ test("texts are filled, and exist in both languages with the same placeholders",
   assert.equal(filled("{a} of {b} {c}", { a: 1, b: "x" }), "1 of x {c}");
   assert.equal(percent(0.1234), "12.3 %");
   const placeholders = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
-  for (const [key, { en, ja }] of Object.entries(TEXT)) assert.deepEqual(placeholders(en), placeholders(ja), key);
+  for (const [key, { en, ja }] of Object.entries(TEXT))
+    assert.deepEqual(placeholders(en), placeholders(ja), key);
 });
 
 test("the browser's first known language is taken", () => {
