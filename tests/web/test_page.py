@@ -3,6 +3,7 @@
 import base64
 import functools
 import json
+import re
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -22,9 +23,14 @@ from resnet_hub.web.write import PAGE, write_page
 
 pytestmark = [*IN_BROWSER, pytest.mark.npm, pytest.mark.usefixtures("one_thread")]
 
+READY = re.compile("Ready|準備完了")
+CONTROLLED = """() => new Promise(resolve => {
+    const workers = navigator.serviceWorker;
+    workers.controller ? resolve() : workers.addEventListener("controllerchange", () => resolve());
+})"""
 WITHOUT_RUNTIME = "onnxruntime-web is not in the cache; `python -m resnet_hub.web` downloads it once"
 ASK = """async photos => {
-    const { Network } = await import("./page.js");
+    const { Network } = await import(new URL("page.js", location.href).href);
     const network = (window.network ??= new Network(() => {}));
     const found = {};
     for (const [name, data] of Object.entries(photos)) {
@@ -93,7 +99,7 @@ def visit(browser, address):
         page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.goto(where)
-        page.wait_for_function("document.querySelector('#status').textContent.match(/Ready|準備完了/)")
+        expect(page.locator("#status")).to_have_text(READY)
         return page
 
     yield visit_
@@ -238,9 +244,7 @@ def test_the_camera_is_answered_live_and_can_be_stopped(visit, camera_browser):
     page = visit(chromium=camera_browser, permissions=["camera"])
     page.locator("#camera").click()
     expect(page.locator("#bars li")).to_have_count(5)
-    page.wait_for_function(
-        "document.querySelector('#details').textContent.match(/[1-9]\\d* answers a second/)"
-    )
+    expect(page.locator("#details")).to_have_text(re.compile(r"[1-9]\d* answers a second"))
     expect(page.locator("#video")).to_be_visible()
     page.locator("#camera").click()
     expect(page.locator("#video")).to_be_hidden()
@@ -260,10 +264,9 @@ def test_without_permission_or_camera_the_page_says_so(visit, camera_browser, br
 def test_the_second_load_works_without_the_host(visit, folder):
     with hosted(folder) as address:
         page = visit(address)
-        page.evaluate("navigator.serviceWorker.ready.then(() => true)")
-        page.wait_for_function("navigator.serviceWorker.controller !== null")
+        page.evaluate(CONTROLLED)
     page.reload()
-    page.wait_for_function("document.querySelector('#status').textContent.includes('Ready')")
+    expect(page.locator("#status")).to_have_text(READY)
     page.set_input_files("#file", photo())
     expect(page.locator("#bars li")).to_have_count(5)
     assert page.errors == []
