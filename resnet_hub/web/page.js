@@ -102,7 +102,7 @@ export function filled(text, values) {
  * @returns {string}
  */
 export function percent(share) {
-  return `${(100 * share).toFixed(1)} %`;
+  return `${(100 * share).toFixed(1)}\u00a0%`;
 }
 
 /**

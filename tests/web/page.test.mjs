@@ -54,7 +54,7 @@ test("a sentence names what is likely, in both languages", () => {
   assert.equal(says([0.5, 0.4, 0.1], false, "ja"), "不明。");
   assert.equal(
     sentence({ ...model, firm_threshold: null }, { probabilities: [0.5, 0.3, 0.2], familiar: null }, "en"),
-    "Most likely: cat (50.0 %)",
+    "Most likely: cat (50.0\u00a0%)",
   );
 });
 
@@ -66,7 +66,7 @@ test("a class activation map is scaled to its largest value, negative ones left 
 
 test("texts are filled, and exist in both languages with the same placeholders", () => {
   assert.equal(filled("{a} of {b} {c}", { a: 1, b: "x" }), "1 of x {c}");
-  assert.equal(percent(0.1234), "12.3 %");
+  assert.equal(percent(0.1234), "12.3\u00a0%");
   const placeholders = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
   for (const [key, { en, ja }] of Object.entries(TEXT))
     assert.deepEqual(placeholders(en), placeholders(ja), key);
