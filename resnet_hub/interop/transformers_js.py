@@ -1,7 +1,8 @@
 """A network in the layout that transformers.js loads.
 
-Its pipeline resizes by the browser's canvas, or by sharp under node, whatever the configuration says, so that
-probabilities differ from ours by a few hundredths and close calls may fall the other way.
+Given the same pixels it answers as we do. But its pipeline resizes by the browser's canvas, and under node by
+an affine transform without antialiasing, so that photos much larger than the network's input may be answered
+otherwise.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ const classify = await pipeline("image-classification", "{here}");
 await classify("photo.jpg", {{ top_k: 5 }});
 ```
 
-Made from `{source}` at `{revision}`. transformers.js resizes by the browser's canvas (by sharp under node),
-not as Pillow does, and knows no calibration: probabilities differ from those of resnet_hub, and close calls
-may fall the other way. The file that takes the photo (`--to onnx`) has neither difference.
+Made from `{source}` at `{revision}`. transformers.js resizes by the browser's canvas, under node without
+antialiasing, and knows no calibration: photos much larger than the network's input may be answered otherwise
+than by resnet_hub. The file that takes the photo (`--to onnx`) has neither difference.
 """
 
 
