@@ -1,7 +1,8 @@
-"""The one kind of error for input that cannot be used."""
+"""The one kind of error for input that cannot be used, and lists in messages."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -18,3 +19,10 @@ class Refusal(ValueError):
         super().__init__(message)
         self.code = code
         self.facts = facts
+
+
+def listed(names: Iterable[Any], most: int = 8, joint: str = ", ") -> str:
+    """Names for a message: the first ones, and how many more there are."""
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - most:,} more" if len(shown) > most else ""
+    return joint.join(shown[:most]) + more

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,16 @@ from PIL import Image
 from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
+from resnet_hub.folders import image_files
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
+from resnet_hub.preprocess import WHITE, ImageError, load_image
+from resnet_hub.stacks import visible
 from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from resnet_hub.interop.reference import Reference
     from resnet_hub.models.base import Network
@@ -48,6 +53,8 @@ class Prediction:
         energy: logsumexp of the logits; low for images unlike the training data (arXiv 2010.03759).
         unfamiliar: whether `energy` is below the model's threshold; None where the model has none.
         certainty: "firm", "unsure" or "unfamiliar"; None where no thresholds were measured.
+        present: labels whose probability reaches their threshold, most probable first, from a network whose
+            images show any number of its classes; None from one with a single answer.
         seen: the network's input image: resized and cropped, not yet normalised.
         seconds: time in the network for the image's batch, divided by the number of images in it.
     """
@@ -59,6 +66,12 @@ class Prediction:
     certainty: str | None
     seen: Image.Image
     seconds: float
+    present: list[str] | None = None
+
+    @property
+    def white(self) -> int | None:
+        """The white of a 16-bit file whose values took 8 or 12 bits, by which it was scaled; else None."""
+        return self.seen.info.get(WHITE)
 
 
 @contextmanager
@@ -99,7 +112,7 @@ def classify(
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
     if isinstance(model, OnnxFile):
         return [_classify_by_file(model, load_image(image), top_k) for image in images]
-    seen = [load_image(image, then=model.preprocess.crop) for image in images]
+    seen = [model.preprocess.load(image) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
         predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
@@ -111,8 +124,9 @@ def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Predict
     answer = file.answer(image)
     seconds = time.perf_counter() - started
     shares, energy = answer["probabilities"], float(answer["score"])
-    best = shares.argsort(kind="stable")[::-1][:top_k].tolist()
-    threshold = file.calibration.energy_threshold
+    order = shares.argsort(kind="stable")[::-1].tolist()
+    best = order[:top_k]
+    threshold, thresholds = file.calibration.energy_threshold, file.calibration.class_thresholds
     return Prediction(
         top=[(file.labels[i], float(shares[i])) for i in best],
         class_indices=best,
@@ -121,6 +135,7 @@ def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Predict
         certainty=file.calibration.certainty(energy, float(shares[best[0]])),
         seen=Image.fromarray(answer["seen"].squeeze()),  # squeezed where it is grey
         seconds=seconds,
+        present=[file.labels[i] for i in order if shares[i] >= thresholds[i]] if thresholds else None,
     )
 
 
@@ -144,7 +159,9 @@ def check_labels_images(model: Network | OnnxFile) -> None:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+def _classify_crops(
+    model: Network | Reference, crops: list[Image.Image | np.ndarray], top_k: int
+) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
@@ -153,10 +170,10 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
         started = time.perf_counter()
         logits = model(pixels.to(device)).float().cpu()  # (N, num_classes)
         seconds = (time.perf_counter() - started) / len(crops)
-        probabilities = (logits / model.calibration.temperature).softmax(1)
+        probabilities = model.calibration.probabilities(logits)
         best = probabilities.topk(min(top_k, len(model.labels)))
         energies = logits.logsumexp(1).tolist()
-    threshold = model.calibration.energy_threshold
+    threshold, thresholds = model.calibration.energy_threshold, model.calibration.class_thresholds
     return [
         Prediction(
             top=[(model.labels[i], p) for i, p in zip(indices, values, strict=True)],
@@ -164,12 +181,21 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
             energy=energy,
             unfamiliar=None if threshold is None else energy < threshold,
             certainty=model.calibration.certainty(energy, values[0]),
-            seen=crop,
+            seen=visible(crop),
             seconds=seconds,
+            present=_present(model, shares) if thresholds else None,
         )
-        for indices, values, energy, crop in zip(
-            best.indices.tolist(), best.values.tolist(), energies, crops, strict=True
+        for indices, values, energy, crop, shares in zip(
+            best.indices.tolist(), best.values.tolist(), energies, crops, probabilities, strict=True
         )
+    ]
+
+
+def _present(model: Network | Reference, shares: torch.Tensor) -> list[str]:
+    return [
+        model.labels[i]
+        for i in shares.argsort(descending=True).tolist()
+        if shares[i] >= model.calibration.class_thresholds[i]
     ]
 
 
@@ -187,6 +213,8 @@ def saliency(model: Network | OnnxFile, crop: Image.Image, class_index: int) -> 
         return model.activation_map(crop, class_index)
     import torch
 
+    if model.config.in_chans not in (1, 3):
+        raise Refusal(f"Grad-CAM needs an image's channels, and the network takes {model.config.in_chans}")
     device = next(model.parameters()).device
     pixels = model.preprocess.normalise(crop)[None].to(device)
     with evaluation(model):
@@ -238,7 +266,7 @@ def latency(
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The command's flags."""
     parser = argparse.ArgumentParser(program_name("resnet_hub.predict"), description="Classify images.")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
@@ -247,6 +275,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write one line an image instead, the worst first"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
     return parser.parse_args(arguments)
@@ -259,15 +290,21 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_csv(options.csv)
     model = _opened(options)
     check_labels_images(model)
+    top_k = len(model.labels) if options.csv else options.top_k
     results, errors = [], []
-    for path in options.images:
+    for path, folder in _files(options.images):
         try:
-            results.append((path, classify(model, [path], top_k=options.top_k)[0]))
+            prediction = classify(model, [path], top_k=top_k)[0]
+            results.append((path, _answer(path, folder, prediction) if options.csv else prediction))
         except ImageError as error:
             errors.append((path, str(error)))
-    if options.json:
+    if options.csv:
+        write_csv(options.csv, [answer for _, answer in results])
+        print(_summary(options.csv, [answer for _, answer in results]))
+    elif options.json:
         print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
     else:
         print("".join(_as_text(path, prediction) for path, prediction in results), end="")
@@ -284,9 +321,47 @@ def _opened(options: argparse.Namespace) -> Network | OnnxFile:
     return from_pretrained(options.model).to(pick_device(options.device))
 
 
+def _files(arguments: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
+    """Each image, and the folder it was found in where one was given.
+
+    Raises:
+        Refusal: for a folder without images.
+    """
+    for argument in arguments:
+        if not Path(argument).is_dir():
+            yield argument, None
+            continue
+        found = image_files(Path(argument))
+        if not found:
+            raise Refusal(f"{argument} holds no image; give image files, or folders of them")
+        yield from ((str(file), Path(argument)) for file in found)
+
+
+def _answer(path: str, folder: Path | None, prediction: Prediction) -> Answer:
+    """One line of the table; the true class is a folder below the given one that is called like a label."""
+    familiar = None if prediction.unfamiliar is None else not prediction.unfamiliar
+    best, share = prediction.top[0]
+    if prediction.present is not None:
+        return Answer(path, None, JOINT.join(prediction.present), share, None, familiar)
+    above = Path(path).relative_to(folder).parts[:-1] if folder else ()
+    share_of = dict(prediction.top)
+    true = next((name for name in above if name in share_of), None)
+    loss = None if true is None else -math.log(max(share_of[true], 1e-12))
+    return Answer(path, true, best, share, loss, familiar)
+
+
+def _summary(path: Path, answers: Sequence[Answer]) -> str:
+    known = [each for each in answers if each.true is not None]
+    right = sum(each.true == each.predicted for each in known)
+    of_known = f"; {right} of {len(known)} in folders called like a class are right" if known else ""
+    return f"{len(answers)} images in {path}{of_known}"
+
+
 def _as_text(path: str, prediction: Prediction) -> str:
     lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
-    said = statement(prediction.certainty, prediction.top)
+    said = statement(prediction.certainty, prediction.top, prediction.present)
+    if prediction.white:
+        lines.append(f"  a 16-bit file with values up to {prediction.white} only; scaled by that")
     return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
@@ -300,12 +375,14 @@ def _as_json(
             {
                 "image": path,
                 "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top],
+                **({} if prediction.present is None else {"present": prediction.present}),
                 "familiar": None if prediction.unfamiliar is None else not prediction.unfamiliar,
                 "certainty": prediction.certainty,
                 "score": round(prediction.energy, 4),
                 "unfamiliar": prediction.unfamiliar,
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),
+                "white": prediction.white,
             }
             for path, prediction in results
         ],

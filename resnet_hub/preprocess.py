@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -18,33 +19,50 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
+from resnet_hub import stacks
 from resnet_hub.errors import Refusal
+from resnet_hub.folders import SUFFIXES_OF
 
 if TYPE_CHECKING:
     import torch
 
 CROP_MODES = ("center", "squash", "border")
+FRAMINGS = {"crop": "center", "squash": "squash", "letterbox": "border"}  # names of --framing
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "box", "hamming", "lanczos")  # names of Image.Resampling
 MAX_SIDE = 4096
+MOST_CHANNELS = 64
 # Up to this size (256 MiB at 4 bytes a pixel) the whole image is resized, as in timm; for a 224 crop that is
 # any aspect ratio up to 1024. Beyond it only the cropped part is computed.
 MAX_RESIZED_PIXELS = 2**26
 
 # Common raster formats only: PIL's EPS reader starts Ghostscript, and its rare formats are the least tested.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "AVIF")
+FORMATS = tuple(SUFFIXES_OF)
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # Enough for a phone's 50-megapixel photo (8192 x 6144). libjpeg decodes such a file at half its size, so that
 # no more than MAX_DECODED pixels are in memory: 96 MB at 4 bytes a pixel, and as much again in a copy.
 MAX_PIXELS = 64_000_000
 MAX_DECODED = 24_000_000  # a camera's 6000 x 4000
-MAX_DECODED_OF = {"WEBP": 16_000_000, "AVIF": 16_000_000}  # their decoders hold two copies more
+MAX_DECODED_OF = {
+    "WEBP": 16_000_000,
+    "AVIF": 16_000_000,
+    "HEIF": 16_000_000,
+}  # their decoders hold two copies more
 MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
 LARGE = 4_000_000  # pixels from which only one image is decoded at a time
 # libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
 MAX_SCANS = 50
 STRIP = 1_000_000  # pixels of a strip, where a conversion needs further copies
 MAX_BYTES = 30_000_000
+
+# The white of 16-bit files whose values take fewer bits; a scanner's or camera's 8 or 12 would look black.
+WHITES = (255, 4095, 65535)
+WHITE = "white"  # in `Image.info`: that white, where it is not the format's own
+# PIL keeps one byte of the two in 16-bit colour; read in the other byte order it keeps the other one.
+OTHER_BYTE = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX")
+              for order, other in ("BL", "LB", "NL" if sys.byteorder == "big" else "NB")}  # fmt: skip
 
 _ONE_LARGE = Lock()
 # The next marker as libjpeg finds it, in entropy-coded data as well: neither a stuffed zero nor a restart.
@@ -54,9 +72,10 @@ _MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
 class ImageError(Refusal):
     """An image that cannot be used.
 
-    `code` is "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image", "no_pixels",
-    "too_many_pixels", "too_long", "too_many_scans" or "truncated"; the page adds "bad_address" and "none".
-    `facts` are among path, max_bytes, max_pixels, max_side, max_scans and formats.
+    `code` is "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image", "heic",
+    "no_pixels", "too_many_pixels", "too_long", "too_many_scans", "truncated" or "channels"; the page adds
+    "bad_address" and "none". `facts` are among path, max_bytes, max_pixels, max_side, max_scans, formats,
+    held and takes.
     """
 
 
@@ -67,7 +86,7 @@ class Preprocess:
     Source: `timm.data.create_transform(..., is_training=False)`.
 
     Args:
-        input_size: (channels, height, width); 1 or 3 channels, sides of 1 to 4096 pixels.
+        input_size: (channels, height, width); 1 to 64 channels, sides of 1 to 4096 pixels.
         interpolation: one of `INTERPOLATIONS`.
         crop_pct: side of the crop / side of the resized image, 0.01 to 1.
         crop_mode: one of `CROP_MODES`.
@@ -89,7 +108,7 @@ class Preprocess:
             value = getattr(self, name)
             self._require(name, isinstance(value, (list, tuple)), "a list of numbers")
             object.__setattr__(self, name, tuple(value))
-        sizes = f"three integers (1 or 3 channels, height and width in 1..{MAX_SIDE})"
+        sizes = f"three integers (1 to {MOST_CHANNELS} channels, height and width in 1..{MAX_SIDE})"
         self._require("input_size", _is_input_size(self.input_size), sizes)
         self._require("interpolation", self.interpolation in INTERPOLATIONS, INTERPOLATIONS)
         self._require("crop_mode", self.crop_mode in CROP_MODES, CROP_MODES)
@@ -129,7 +148,46 @@ class Preprocess:
         # Only "border" leaves part of the canvas uncovered; timm fills it with the mean colour.
         canvas = Image.new(image.mode, (width, height), tuple(round(255 * value) for value in self.mean))
         canvas.paste(seen, (max(-left, 0), max(-top, 0)))
-        return canvas
+        return _noted(canvas, image)
+
+    def load(self, source: str | Path | bytes | BinaryIO | Image.Image) -> Image.Image | np.ndarray:
+        """A file or image as the network's input before normalisation.
+
+        Returns:
+            What `crop` returns for 1 or 3 channels; else, and from a `.npy` file, uint8 (height, width, C).
+
+        Raises:
+            ImageError: for an image that cannot be used, or does not have the channels.
+        """
+        channels = self.input_size[0]
+        if isinstance(source, Image.Image):
+            if channels in (1, 3):
+                return load_image(source, then=self.crop)
+            return self._cropped(lambda: stacks.from_image(source, channels))
+        data = _read(source, MAX_BYTES)
+        if stacks.is_array(data):
+            return self._cropped(lambda: stacks.from_array(data, channels))
+        if channels in (1, 3):
+            return load_image(data, then=self.crop)
+        image = _open(data, MAX_PIXELS)
+        _check_cost(image, data, MAX_PIXELS)
+        return self._cropped(lambda: stacks.from_image(image, channels))
+
+    def _cropped(self, read: Callable[[], np.ndarray]) -> np.ndarray:
+        channels, height, width = self.input_size
+
+        def of_channel(i: int) -> Preprocess:
+            return replace(self, input_size=(1, height, width), mean=self.mean[i : i + 1], std=(1.0,))
+
+        try:
+            return stacks.cropped(read(), of_channel)
+        except stacks.ChannelError as error:
+            takes = f"{channels} channel" + "s" * (channels > 1)
+            message = f"The file holds {error}, and the network takes {takes}."
+            raise ImageError(message, "channels", held=str(error), takes=channels) from error
+        except Exception as error:
+            message = "The image is truncated or damaged; save or send it again."
+            raise ImageError(message, "truncated") from error
 
     def crop_words(self) -> str:
         """What `crop` does, in words."""
@@ -146,8 +204,8 @@ class Preprocess:
         """One image, cropped and normalised: float32 (C, H, W)."""
         return self.normalise(self.crop(image))
 
-    def normalise(self, crop: Image.Image) -> torch.Tensor:
-        """An image that `crop` returned, as float32 (C, H, W): (value / 255 - mean) / std."""
+    def normalise(self, crop: Image.Image | np.ndarray) -> torch.Tensor:
+        """An image that `crop` or `load` returned, as float32 (C, H, W): (value / 255 - mean) / std."""
         import torch
 
         channels, height, width = self.input_size
@@ -186,7 +244,8 @@ def load_image(
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
-    Grey images of more than 8 bits are scaled, not clipped (see `_to_8_bit`).
+    Images of more than 8 bits are scaled by the bits that their values take, not clipped (see `_to_8_bit`);
+    where that is less than their format has, the result's `info[WHITE]` is their white.
 
     Args:
         source: a path, the bytes of a file, an open binary file (read from its position) or a PIL image.
@@ -204,7 +263,7 @@ def load_image(
     image = _open(data, max_pixels)
     _check_cost(image, data, max_pixels)
     with _ONE_LARGE if image.width * image.height > LARGE else nullcontext():
-        return then(_usable(image))
+        return then(_usable(image, lambda image: _deep_colour(image, data)))
 
 
 def _usable(image: Image.Image, loaded: Callable = lambda image: image) -> Image.Image:
@@ -235,7 +294,7 @@ def jpeg_scans(data: bytes) -> int:
 def _is_input_size(size: tuple) -> bool:
     if len(size) != 3 or not all(isinstance(number, int) for number in size):
         return False
-    return size[0] in (1, 3) and all(1 <= side <= MAX_SIDE for side in size[1:])
+    return 1 <= size[0] <= MOST_CHANNELS and all(1 <= side <= MAX_SIDE for side in size[1:])
 
 
 def _are_finite(numbers: Iterable[Any]) -> bool:
@@ -299,13 +358,32 @@ def _check_bytes(count: int, max_bytes: int) -> None:
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
+    formats = (*FORMATS, *_heif_format()) if is_heic(data) else FORMATS
     try:
-        return Image.open(BytesIO(data), formats=FORMATS)
+        return Image.open(BytesIO(data), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_many_pixels("far too many", max_pixels) from error
     except Exception as error:
+        if is_heic(data):
+            message = "This HEIC photo is damaged or of a kind that is not read; save it as JPEG."
+            raise ImageError(message, "heic") from error
         message = f"This is not a readable image; accepted formats: {', '.join(FORMATS)}."
         raise ImageError(message, "not_an_image", formats=FORMATS) from error
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file is HEIC or HEIF, the format of an iPhone's photos."""
+    return data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and b"avif" not in data[8:40]
+
+
+def _heif_format() -> tuple[str]:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        message = "This is a HEIC photo; pip install pillow-heif to read it, or save it as JPEG."
+        raise ImageError(message, "heic") from error
+    register_heif_opener(thumbnails=False)
+    return ("HEIF",)
 
 
 def _check_pixels(image: Image.Image, max_pixels: int) -> None:
@@ -356,22 +434,59 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     for top in range(0, image.height, height):
         strip = image.crop((0, top, image.width, min(top + height, image.height)))
         done.paste(_on_white(strip), (0, top))
-    return done
+    return _noted(done, image)
+
+
+def _noted(image: Image.Image, source: Image.Image) -> Image.Image:
+    """The image, with the white that its source was scaled by."""
+    if WHITE in source.info:
+        image.info[WHITE] = source.info[WHITE]
+    return image
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        opaque = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        return _noted(opaque, image)
     return image.convert("RGB")
+
+
+def _deep_colour(image: Image.Image, data: bytes) -> Image.Image:
+    """A 16-bit colour image whose values take 8 or 12 bits, scaled by these; any other as it is."""
+    other = OTHER_BYTE.get(_raw_mode(image))
+    if other is None:
+        return image
+    image.load()
+    extrema: Any = image.getextrema()  # (lowest, highest) of each channel
+    if max(high for _, high in extrema[:3]) * 256 > WHITES[1]:
+        return image
+    low = Image.open(BytesIO(data), formats=FORMATS)
+    low.tile = [tile._replace(args=_with_raw_mode(tile.args, other)) for tile in low.tile]
+    values = np.asarray(image)[..., :3].astype(np.uint16) * 256 + np.asarray(low)[..., :3]
+    white = next(white for white in WHITES if values.max() <= white)
+    bright = Image.fromarray((values * np.float32(255 / white)).round().astype(np.uint8))
+    image.paste(Image.merge(image.mode, [*bright.split(), *image.split()[3:]]))
+    image.info[WHITE] = white
+    return image
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the pixels of a file that is not loaded yet are stored, in PIL's words; "" for no tiles."""
+    args = image.tile[0].args if isinstance(image, ImageFile) and image.tile else ""
+    return str(args[0] if isinstance(args, tuple) else args)
+
+
+def _with_raw_mode(args: Any, mode: str) -> Any:
+    return (mode, *args[1:]) if isinstance(args, tuple) else mode
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:
     """Scale modes I, I;16 and F to L.
 
-    Black is 0, or the lowest value if that is negative. White is 65535 for integers; for floats it is the
-    first of 1, 255 and 65535 that no value exceeds. Where a value exceeds them, white is the highest value.
-    NaN and infinity count as 0.
+    Black is 0, or the lowest value if that is negative. White is the first of 255, 4095 (12 bits) and 65535
+    that no value exceeds, for floats of 1, 255 and 65535; where a value exceeds them, the highest value. NaN
+    and infinity count as 0. `info[WHITE]` says which, where it is not the format's own.
     """
     stored = np.asarray(image)
 
@@ -383,9 +498,13 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
     bounds = [(float(values.min()), float(values.max())) for _, values in strips()]
     black, highest = min(0.0, *(low for low, _ in bounds)), max(high for _, high in bounds)
-    whites = (1, 255, 65535) if image.mode == "F" else (65535,)
-    scale = 255 / (next((white for white in whites if highest <= white), highest) - black)
+    whites = (1, 255, 65535) if image.mode == "F" else WHITES
+    white = next((white for white in whites if highest <= white), highest)
+    scale = 255 / (white - black)
     grey = np.empty(stored.shape, np.uint8)
     for rows, values in strips():
         grey[rows] = (values * scale - black * scale).round().clip(0, 255)
-    return Image.fromarray(grey)
+    scaled = Image.fromarray(grey)
+    if image.mode != "F" and white < WHITES[-1]:
+        scaled.info[WHITE] = white
+    return scaled

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from resnet_hub.errors import listed
+
 MOST_NAMED = 3  # classes in a guess
 LEAST_SHARE = 0.25  # of the best one's probability, for a class to be named beside it
 SENTENCES = {
@@ -14,6 +16,8 @@ SENTENCES = {
     "unsure_3": "Perhaps {first}, {second} or {third}.",
     "unfamiliar": "This does not look like anything I know.",
     "unmeasured": "Most likely: {first} ({share})",
+    "present": "This shows: {names}.",
+    "absent": "This shows nothing that I look for.",
 }
 PLURAL = ("binoculars", "sunglasses", "swimming trunks")
 MASS = (
@@ -55,8 +59,12 @@ def places(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(("first", "second", "third"), names, strict=False))
 
 
-def statement(certainty: str | None, top: Sequence[tuple[str, float]]) -> str:
-    """The English sentence of an answer."""
+def statement(
+    certainty: str | None, top: Sequence[tuple[str, float]], present: Sequence[str] | None = None
+) -> str:
+    """The English sentence of an answer; `present` are the labels of an image that may show several."""
+    if present is not None:
+        return SENTENCES["present" if present else "absent"].format(names=listed(present))
     key, labels = named(certainty, top)
     words = labels if key == "unmeasured" else [with_article(label) for label in labels]
     return SENTENCES[key].format(**places(words), share=f"{top[0][1]:.1%}".replace("%", " %"))

@@ -20,9 +20,9 @@ import resnet_hub
 
 # From the bottom up. A room imports from layers below its own, and from itself.
 LAYERS = (
-    {"errors", "command"},
+    {"errors", "command", "folders", "stacks"},
     {"config", "preprocess", "device", "files", "statement", "cli"},
-    {"models"},
+    {"models", "per_image"},
     {"onnx_file"},
     {"geometry"},
     {"hub"},

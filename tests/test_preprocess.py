@@ -174,7 +174,7 @@ def test_pretrained_cfg_survives_json():
 
 
 @pytest.mark.parametrize(("field", "value"), [
-    ("input_size", 224), ("input_size", (224, 224)), ("input_size", (4, 224, 224)),
+    ("input_size", 224), ("input_size", (224, 224)), ("input_size", (65, 224, 224)),
     ("input_size", (3, 0, 224)), ("input_size", (3, 224, 4097)), ("input_size", (3, 224.0, 224)),
     ("input_size", (1, 224, 224)),  # three means are left for one channel
     ("interpolation", "random"), ("interpolation", None), ("crop_mode", "middle"),
@@ -280,6 +280,42 @@ def test_16_bit_grey_is_scaled_by_257(image_format):
     gradient = np.arange(256, dtype=np.uint16).reshape(16, 16)
     image = load_image(encoded(Image.fromarray(gradient * 257), image_format))
     assert np.array_equal(np.asarray(image)[..., 0], gradient)
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """(H, W) or (H, W, 3 or 4), which PIL cannot write."""
+    height, width = values.shape[:2]
+    colour = {2: 0, 3: 2 if values.shape[-1] == 3 else 6}[values.ndim]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    chunks = (header, b"IDAT" + zlib.compress(rows), b"IEND")
+    packed = (struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 4)], ids=["grey", "RGB", "RGBA"])
+@pytest.mark.parametrize(("highest", "white"), [(255, 255), (4095, 4095), (65535, None)])
+def test_16_bit_files_are_scaled_by_the_bits_they_use(shape, highest, white):
+    values = np.random.default_rng(0).integers(0, highest + 1, shape)
+    values.flat[0] = highest
+    if shape[-1] == 4:
+        values[..., 3] = 65535
+    image = load_image(png_of_16_bits(values))
+    colours = values[..., :3] if values.ndim == 3 else values[..., None].repeat(3, 2)
+    assert np.abs(np.asarray(image) - colours * 255 / highest).max() <= 1
+    seen = config_for((3, 8, 8)).crop(image)
+    assert image.info.get("white") == seen.info.get("white") == white
+
+
+def test_a_heic_photo_is_read_or_named(monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    file = BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 32), RED)).save(file, quality=90)
+    assert_shows(load_image(file.getvalue()), Image.new("RGB", (64, 32), RED), tolerance=6)
+    for broken in (file.getvalue()[:200], file.getvalue()[:32] + bytes(64)):
+        assert error_of(broken).code == "heic"
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert "pip install pillow-heif" in str(error_of(file.getvalue()))
 
 
 @pytest.mark.parametrize(("values", "expected"), [

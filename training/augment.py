@@ -7,7 +7,7 @@ never of a process, so a resumed run, or the same run spread over more processes
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
 from training.data import DataError, Images, ImageSet, normalise
+from training.metrics import balanced_draw
+from training.multilabel import is_multi
 from training.recipes import Recipe
 
 ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
@@ -23,6 +25,7 @@ CUTOUT_SHARE = 0.25  # of the side, arXiv 1708.04552
 ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for images of (H, W)
     "resized_crop": lambda v2, size: v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
     "trivial": lambda v2, size: v2.TrivialAugmentWide(),  # arXiv 2103.10158
+    "rand": lambda v2, size: v2.RandAugment(),  # arXiv 1909.13719
     "rotate": lambda v2, size: v2.RandomRotation(15),
     "affine": lambda v2, size: v2.RandomAffine(10, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=5),
     "jitter": lambda v2, size: v2.ColorJitter(0.3, 0.3, 0.3, 0.05),
@@ -60,8 +63,17 @@ class Views:
     (https://github.com/KellerJordan/cifar10-airbench).
     """
 
-    def __init__(self, count: int, recipe: Recipe, size: tuple[int, int], seed: int, epoch: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        recipe: Recipe,
+        size: tuple[int, int],
+        seed: int,
+        epoch: int,
+        whole: bool = False,
+    ) -> None:
         self.key = random_key(seed, epoch)
+        self.cut = _composed(("resized_crop",), size) if whole else None
         pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
         self.pad = min(pad, min(size) - 1)  # reflecting needs more pixels than the border has
         first_side = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
@@ -71,10 +83,14 @@ class Views:
         draw = torch.Generator().manual_seed(random_key(seed, epoch, 5))
         self.window = torch.rand(4, count, generator=draw) if "zoom" in recipe.augment else None
         self.hole = torch.rand(2, count, generator=draw) if "cutout" in recipe.augment else None
-        self.one_by_one = _composed(recipe, size)
+        self.one_by_one = _composed([n for n in recipe.augment if n != "resized_crop" or not whole], size)
 
-    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W), their positions (B,) -> what is shown of them, uint8"""
+    def __call__(self, images: Tensor | list[Tensor], index: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W), or whole photos (3, h, w) of any size, which are cut by chance, and their
+        positions (B,) -> what is shown of them, uint8 (B, 3, H, W)"""
+        if self.cut is not None:
+            pairs = zip(images, index.tolist(), strict=True)
+            images = torch.stack([self._drawn(self.cut, image, random_key(i, 7)) for image, i in pairs])
         if self.pad:
             images = self._cropped(images, index)
         flip = self.flip[index].to(images.device).view(-1, 1, 1, 1)
@@ -85,7 +101,8 @@ class Views:
             images = with_hole(images, self.hole[:, index].to(images.device))
         if self.one_by_one is None:
             return images
-        return torch.stack([self._changed(*pair) for pair in zip(images, index.tolist(), strict=True)])
+        pairs = zip(images, index.tolist(), strict=True)
+        return torch.stack([self._drawn(self.one_by_one, image, i) for image, i in pairs])
 
     def _cropped(self, images: Tensor, index: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -94,9 +111,9 @@ class Views:
         top, left = self.shift[:, index].to(images.device)
         return crops[torch.arange(len(index), device=images.device), :, top, left]
 
-    def _changed(self, image: Tensor, index: int) -> Tensor:
-        torch.manual_seed(random_key(self.key, index))
-        return self.one_by_one(image)
+    def _drawn(self, change: Callable, image: Tensor, number: int) -> Tensor:
+        torch.manual_seed(random_key(self.key, number))
+        return change(image)
 
 
 def zoomed(images: Tensor, draws: Tensor) -> Tensor:
@@ -125,8 +142,8 @@ def with_hole(images: Tensor, draws: Tensor) -> Tensor:
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 128)
 
 
-def _composed(recipe: Recipe, size: tuple[int, int]) -> Callable | None:
-    names = [name for name in ONE_BY_ONE if name in recipe.augment]
+def _composed(chosen: Sequence[str], size: tuple[int, int]) -> Callable | None:
+    names = [name for name in ONE_BY_ONE if name in chosen]
     if not names:
         return None
     from torchvision.transforms import v2
@@ -159,7 +176,21 @@ class Feed:
             data = replace(data, images=data.images.to(device))
         self.data, self.preprocess, self.recipe = data, preprocess, recipe
         self.seed, self.device = seed, device
+        if recipe.balance == "sampler" and is_multi(data.labels):
+            raise ValueError("--balance sampler needs images of one class each; give --balance weights")
+        colours = [name for name in ("trivial", "jitter") if name in recipe.augment]
+        if colours and len(data.shape) == 3 and data.shape[0] not in (1, 3):
+            raise ValueError(
+                f"--augment {','.join(colours)} changes colours, and there are {data.shape[0]} channels"
+            )
         self.mixer = _mixer(recipe, len(data.classes))
+
+    def drawn(self, epoch: int) -> Tensor | None:
+        """The image shown at each place of an epoch; None where each is shown at its own."""
+        if self.recipe.balance != "sampler":
+            return None
+        key = random_key(self.seed, epoch, 7)
+        return balanced_draw(self.data.labels, len(self.data.classes), key)
 
     def batches(
         self, epoch: int, numbered: list[tuple[int, Tensor]], side: int
@@ -177,19 +208,29 @@ class Feed:
         """
         are_images = len(self.data.shape) == 3
         size = self.data.shape[1:]
-        views = Views(len(self.data), self.recipe, size, self.seed, epoch) if are_images else None
-        fetched = self.data.fetch([index for _, index in numbered])
-        for (number, _), (images, index) in zip(numbered, fetched, strict=True):
+        whole = self.data.whole
+        views = Views(len(self.data), self.recipe, size, self.seed, epoch, whole) if are_images else None
+        drawn = self.drawn(epoch)
+        fetched = self.data.fetch([index if drawn is None else drawn[index] for _, index in numbered])
+        for (number, places), (images, index) in zip(numbered, fetched, strict=True):
+            # An image that is drawn several times is shown differently each time.
+            shown = index if drawn is None else places[torch.isin(drawn[places], index)]
             if not len(index):
                 raise DataError(f"no image of a micro-batch of {self.data.source} can be read")
             with torch.random.fork_rng(devices=[]):
-                images = views(images, index) if are_images else images
+                images = views(self._here(images), shown) if are_images else images
                 x = normalise(images, self.preprocess, self.device)
                 labels = targets = self.data.labels[index].to(self.device)
                 if self.mixer is not None:
                     torch.manual_seed(random_key(self.seed, epoch, number, 2))
                     x, targets = self.mixer(x, labels)
             yield (resized(x, side) if are_images else x), targets, labels
+
+    def _here(self, images: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+        """The images on the device: bytes travel, and are widened and augmented there."""
+        if isinstance(images, list):
+            return [image.to(self.device, non_blocking=True) for image in images]
+        return images.to(self.device, non_blocking=True)
 
 
 def resized(x: Tensor, side: int) -> Tensor:

@@ -2,19 +2,24 @@
 
 Each variant runs in a process of its own, in turn, on the same noise images: the usual script (eager fp32,
 PIL transforms, DataLoader workers, as in kuangliu/pytorch-cifar), our trainer, our trainer on two processes,
-and the ideal: our training step on one batch that is already a tensor.
+and the ideal: our training step on one batch that is already a tensor. On a CPU the seconds are those that
+its processors worked for it, so that other programs slow nothing; where they ran, it says so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -25,11 +30,12 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from training.augment import Feed, epoch_order
 from training.data import ImageSet, whole_image
-from training.distributed import any_process, process_group, rank, wait
+from training.distributed import any_process, process_group, rank, wait, world_size
 from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
 
 BATCH, IMAGES = 128, 50_000
+QUIET = 0.05  # share of the processors that other programs may take
 RECIPE = Recipe(epochs=1, batch_size=BATCH)
 TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
 
@@ -118,20 +124,76 @@ VARIANTS: dict[str, Callable[..., Iterator[int]]] = {
 }
 
 
-def images_per_second(steps: Iterator[int], seconds: float, warm_up: int = 3) -> float:
-    """Over the steps that fit into `seconds`, after `warm_up` steps."""
+class Times(NamedTuple):
+    """Seconds: on the clock, of this process and its workers on all processors, of all programs on them."""
+
+    clock: float
+    own: float
+    all: float
+
+    @classmethod
+    def now(cls) -> Times:
+        workers = sum(map(processor_seconds, multiprocessing.active_children()))
+        return cls(time.perf_counter(), time.process_time() + workers, machine_seconds())
+
+
+def processor_seconds(process: multiprocessing.process.BaseProcess) -> float:
+    """What a process has used of the processors so far; 0 where the system does not say."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def machine_seconds() -> float:
+    """What all programs have used of the processors so far; 0 where the system does not say."""
+    with suppress(OSError):
+        user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
+        return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+class Speed(NamedTuple):
+    """Images a second, and the share of the processors that other programs took meanwhile, 0 to 1."""
+
+    images: float
+    others: float
+
+
+def speed_between(images: int, before: Times, after: Times, cores: int, processes: int = 1) -> Speed:
+    """The speed over some steps, by the processor seconds they took of `cores`; 0 cores count by the clock.
+
+    Args:
+        processes: this one and others like it that take the steps together.
+    """
+    clock, own, everything = (end - start for end, start in zip(after, before, strict=True))
+    own *= processes
+    others = max(everything - own, 0.0) / (clock * available_cores())
+    return Speed(images / (own / cores if cores and own else clock), others)
+
+
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_steps(steps: Iterator[int], seconds: float, device: torch.device, warm_up: int = 3) -> Speed:
+    """The speed over the steps that fit into `seconds`, after `warm_up` steps; on a CPU by processor seconds,
+    which other programs do not lengthen."""
     for _ in range(warm_up):
         next(steps)
-    seen, started = 0, time.perf_counter()
+    seen, before = 0, Times.now()
     for count in steps:
         seen += count
-        if any_process([time.perf_counter() - started > seconds], torch.device("cpu"))[0]:
+        after, workers = Times.now(), len(multiprocessing.active_children())  # while they are there
+        if any_process([after.clock - before.clock > seconds], device)[0]:
             break
-    return seen / (time.perf_counter() - started)
+    used = min(available_cores(), world_size() * torch.get_num_threads() + workers)
+    return speed_between(seen, before, after, used if device.type == "cpu" else 0, world_size())
 
 
-def measure(variant: str, model: str, options: argparse.Namespace) -> float:
-    """Images a second of one variant in a fresh process.
+def measure(variant: str, model: str, options: argparse.Namespace) -> Speed:
+    """The speed of one variant in a fresh process.
 
     Raises:
         Refusal: when the process fails.
@@ -145,16 +207,16 @@ def measure(variant: str, model: str, options: argparse.Namespace) -> float:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
     if done.returncode:
         raise Refusal(f"{variant} of {model} failed: {done.stderr.strip().splitlines()[-1]}")
-    return float(done.stdout.split()[-1])
+    return Speed(*map(float, done.stdout.split()[-2:]))
 
 
 def measure_here(options: argparse.Namespace) -> None:
-    """Print the images a second of `options.variant` in this process."""
+    """Print the speed of `options.variant` in this process."""
     with process_group(torch.device(options.device)) as device:
         steps = VARIANTS[options.variant](options.models[0], device, options.compile)
-        speed = images_per_second(steps, options.seconds)
+        speed = run_steps(steps, options.seconds, device)
         if rank() == 0:
-            print(speed)
+            print(*speed)
         wait()
 
 
@@ -163,12 +225,19 @@ def measure_all(options: argparse.Namespace) -> None:
     names = [name for name in VARIANTS if name != "two_processes" or options.device == "cpu"]
     results = {}
     for model in options.models:
-        speeds: dict[str, list[float]] = {name: [] for name in names}
+        speeds: dict[str, list[Speed]] = {name: [] for name in names}
         for name in tqdm(names * options.rounds, model, file=sys.stderr):
             speeds[name].append(measure(name, model, options))
-        results[model] = {name: statistics.median(values) for name, values in speeds.items()}
+        results[model] = {name: statistics.median(each.images for each in v) for name, v in speeds.items()}
+        say_when_busy(model, max(each.others for values in speeds.values() for each in values))
     lines = [as_line(model, speeds) for model, speeds in results.items()]
     print(json.dumps(results, indent=2) if options.json else "\n".join(lines))
+
+
+def say_when_busy(model: str, others: float) -> None:
+    """Warn where other programs took a share of the processors that tells on the speeds."""
+    if others > QUIET:
+        print(f"{model}: the machine was not quiet, other programs took {others:.0%} of it", file=sys.stderr)
 
 
 def as_line(model: str, speeds: dict[str, float]) -> str:

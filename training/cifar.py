@@ -12,10 +12,13 @@ import sys
 import torch
 from torch import nn
 
-from resnet_hub import create_model, list_models
-from resnet_hub.command import program_name
+from resnet_hub import list_models
+from resnet_hub.command import program_name, run_command
 from resnet_hub.models.base import Network
-from resnet_hub.models.flags import add_override_flags, overrides_from
+from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
+from resnet_hub.models.registry import model_config
+from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
 from training.command import (
     add_run_flags,
@@ -29,10 +32,27 @@ from training.command import (
 )
 from training.data import Images, measured_preprocess, whole_image
 from training.evaluate import finish_run
+from training.extend import take_weights
+from training.job import job_command
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
 from training.outliers import load_outliers
 from training.recipes import recipe_from
+from training.sections import in_sections
+
+FIRST = (
+    "model",
+    "data",
+    "out",
+    "recipe",
+    "epochs",
+    "batch_size",
+    "lr",
+    "augment",
+    "resume",
+    "device",
+    "help",
+)
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -43,18 +63,30 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     add_run_flags(parser, recipe="fast")
     add_override_flags(parser)
+    parser.add_argument(
+        "--print-job",
+        action="store_true",
+        help="train nothing; print the `hf jobs` command that does it on a rented GPU and publishes the run",
+    )
+    in_sections(parser, FIRST)
     return parser.parse_args(arguments)
 
 
 def build_model(options, train: Images) -> Network:
-    """The network the command line asks for, fresh, for RGB images of the data's size and classes."""
+    """The network the command line asks for, fresh, for images of the data's channels, size and classes."""
     torch.manual_seed(options.seed)
-    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": 3}
+    overrides = overrides_from(options) | {"input_size": train.shape[1:], "in_chans": train.shape[0]}
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
-    model = create_model(options.model, num_classes=len(train.classes), **overrides)
-    model.labels, model.preprocess = train.classes, measured_preprocess(train)
+    config = model_config(options.model, num_classes=len(train.classes), **overrides)
+    model = build_network(own_design(config, options.set))
+    model.labels, model.preprocess = train.classes, measured_preprocess(train, crop_mode(options))
     return model
+
+
+def crop_mode(options) -> str:
+    """What `--framing` is called in a checkpoint."""
+    return FRAMINGS[options.framing or "crop"]
 
 
 def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> None:
@@ -75,16 +107,18 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     size = overrides_from(options).get("input_size", (32, 32))
-    training, held_out = load_images_to_train(options, whole_image(size))
+    view = whole_image(size, options.in_chans or 3, crop_mode(options))
+    training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
+    take_weights(model, options)
     recipe = sized(recipe, model)
-    outliers = load_outliers(options, recipe, whole_image(size))
+    outliers = load_outliers(options, recipe, view)
     identity = run_identity(model, training, held_out, outliers)
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers
     )
-    if recipe.whiten:
+    if recipe.whiten and not options.extends:
         first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
         whiten_stem(first, trainer.feed)
     total = sum(p.numel() for p in model.parameters())
@@ -94,7 +128,12 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_training("training.cifar", train, parse_arguments(arguments), arguments)
+    options = parse_arguments(arguments)
+    if options.print_job:
+        given = sys.argv[1:] if arguments is None else arguments
+        words = [word for word in given if word != "--print-job"]
+        return run_command("training.cifar", lambda: print(job_command(words, options.data, options.out)))
+    return run_training("training.cifar", train, options, arguments)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 nothing there           start
 last.ckpt               go on with --resume, refuse without it (last.ckpt.prev: the one before it)
-run.json (finished)     --resume changes nothing; refuse without it
+run.json (finished)     --resume changes nothing, or with more --epochs goes on; refuse without it
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,21 +23,31 @@ from torch import Tensor, nn
 from resnet_hub import from_pretrained
 from resnet_hub.command import INTERRUPTED, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
+from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
-from resnet_hub.preprocess import Preprocess
+from resnet_hub.preprocess import FRAMINGS, Preprocess
+from training import extend, hub_data, multilabel, tracking
 from training.augment import Feed
+from training.calibrate import FEWEST_FOR_THRESHOLD
+from training.check import summary
 from training.checkpoint import TrainingError, drop, held, kept, locked
 from training.data import (
     DataError,
+    FolderSet,
     Images,
     check_parts,
     find_data,
+    find_images,
     in_memory,
+    is_folder,
     split_held_out,
 )
-from training.distributed import any_process, process_group, rank
+from training.distributed import any_process, first_on_machine, process_group, rank
 from training.engine import Stopped, Trainer, keep_freed_memory
+from training.label_table import LabelTable, read_table
+from training.layout import parts_of
+from training.optim import drop_paths, layer_shares
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags
 from training.unknown import add_unknown_flag
@@ -45,23 +56,57 @@ from training.unknown import add_unknown_flag
 def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     """The flags of both trainers."""
     parser.add_argument("--out", required=True, type=Path, metavar="RUN", help="run directory to write")
-    parser.add_argument("--resume", action="store_true", help="continue from RUN/last.ckpt")
+    words = "continue from RUN/last.ckpt, or a finished run with more --epochs"
+    parser.add_argument("--resume", action="store_true", help=words)
+    parser.set_defaults(extends=None)  # epochs of the finished run that goes on
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
-        "--held-out", type=int, help="training images kept for choices (default: a tenth, 5,000 at most)"
+        "--held-out",
+        type=int,
+        help="training images kept for choices (default: a tenth, 5,000 at most); 0 trains on all of them, "
+        "keeps the last epoch and calibrates nothing",
     )
     parser.add_argument("--train-images", type=int, help="train on so many of the images only")
+    add_labels_flag(parser)
+    parser.add_argument(
+        "--framing",
+        choices=FRAMINGS,
+        help="how photos of any shape fill the input: the middle cut out, squashed, or whole between borders "
+        "(default: crop, or as --weights has it); kept in the checkpoint",
+    )
+    parser.add_argument(
+        "--in-chans",
+        type=int,
+        metavar="N",
+        help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
+        "a page each (default: 3, or as --weights has it)",
+    )
     parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
     add_outliers_flag(parser)
     add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
+    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
+    parser.add_argument(
+        "--workers", type=partial(_count, least=0), help="processes that read files (default: a core less)"
+    )
+    parser.add_argument(
+        "--deterministic", action="store_true", help="the same bits on CUDA too, by slower kernels"
+    )
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
+    for package in ("trackio", "wandb"):
+        parser.add_argument(f"--{package}", action="store_true", help=f"log with {package}, where installed")
     parser.add_argument("--compile", action="store_true", help="run through torch.compile")
     parser.add_argument("--sync-batch-norm", action="store_true", help="batch statistics over all GPUs")
     add_device_flags(parser)
     add_recipe_flags(parser, recipe)
+
+
+def _count(text: str, least: int = 1) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; give {least} or more")
+    return int(text)
 
 
 def run_training(
@@ -70,6 +115,8 @@ def run_training(
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):  # torchrun --max-restarts started it again
+        options.resume = True
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"
     return run_command(program, lambda: start_or_resume(train, options))
@@ -79,7 +126,7 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
     """Train as the state of the run directory says; 130 with what is kept when it is interrupted."""
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out) if rank() == 0 else nullcontext():
-        if is_finished(options.out, options.resume):
+        if is_finished(options.out, options):
             return 0
         keep_freed_memory()
         return train_and_say(train, options)
@@ -93,7 +140,11 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     """
     try:
         with process_group(pick_device(options.device)) as device:
-            use_fast_kernels(device)
+            tracking.check(options)
+            options.hub_dataset = hub_data.dataset_id(options.data)
+            options.data_name = options.data_name or options.hub_dataset
+            options.data = data_source(options.data, options.labels)
+            choose_kernels(device, options.deterministic)
             train(options, device)
     except Stopped:
         if rank() == 0:
@@ -108,28 +159,36 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     return 0
 
 
-def use_fast_kernels(device: torch.device) -> None:
-    """On CUDA: TF32 for what autocast leaves in float32, and the fastest convolution found by trying."""
+def choose_kernels(device: torch.device, deterministic: bool) -> None:
+    """On CUDA: TF32 for what autocast leaves in float32 and the fastest convolution found by trying, or none
+    of it and only kernels that give the same bits every time."""
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("highest" if deterministic else "high")
+        torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+    torch.use_deterministic_algorithms(deterministic)
 
 
-def is_finished(run: Path, resume: bool) -> bool:
-    """Whether there is nothing left to do.
+def is_finished(run: Path, options) -> bool:
+    """Whether there is nothing left to do; `options.extends` becomes the epochs a finished run has, where
+    more are asked for.
 
     Raises:
-        TrainingError: when it holds a run and nobody asked to go on with it.
+        TrainingError: when it holds a run and nobody asked to go on with it, or with other arguments.
     """
-    found = [*(name for name in ("run.json",) if (run / name).exists()), *held(run)]
-    if found and not resume:
+    options.extends = None
+    found = [*(name for name in (extend.RECORD,) if (run / name).exists()), *held(run)]
+    if found and not options.resume:
         raise TrainingError(f"{run} holds a run ({found[0]}); give --resume, or another --out")
-    if "run.json" in found:
-        drop(run)  # a crash between the two leaves them
-        if rank() == 0:
+    if extend.RECORD in found:
+        options.extends = extend.epochs_run(run, options)
+        if not options.extends or not extend.is_under_way(run):
+            drop(run)  # a crash between the two leaves them
+        if rank() == 0 and not options.extends:
             print(f"{run} is finished; nothing to do")
-        return True
-    if resume and not found and rank() == 0:
+        return not options.extends
+    if options.resume and not found and rank() == 0:
         print(f"{run} holds no last.ckpt; starting afresh")
     return False
 
@@ -138,27 +197,89 @@ def load_images_to_train(options, view: Preprocess):
     """(training, validation) images as `view` cuts them; the test part, needed at the end, is looked for now.
 
     Raises:
-        DataError: when something is missing.
+        DataError: when something is missing, or what is asked for needs more held-out images.
     """
+    train, held_out = map(in_memory, find_to_train(options, view))
+    check_counts(train, options.data)
+    return train, held_out
+
+
+def find_to_train(options, view: Preprocess):
+    """As `load_images_to_train`, not yet read."""
     check_parts(options.data)
+    if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
+        print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
-    return in_memory(some_of(train, options.train_images, options.seed)), in_memory(held_out)
+    if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
+        raise DataError(
+            f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
+            f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
+        )
+    train = some_of(train, options.train_images, options.seed)
+    return tuple(read_by(options.workers, data) for data in (train, held_out))
 
 
-def find_images_to_train(data: str, held_out: int | None, seed: int, view: Preprocess):
+def check_counts(train: Images, source) -> None:
+    """Refuse a class without a training image.
+
+    Raises:
+        DataError: naming it.
+    """
+    counts = multilabel.counts(train.labels, len(train.classes))
+    if missing := [name for name, count in zip(train.classes, counts, strict=True) if not count]:
+        raise DataError(f"{source}: no image of {listed(missing)} is left to train on")
+
+
+def read_by(workers: int | None, data: Images) -> Images:
+    """The images, read by so many processes."""
+    return replace(data, workers=workers) if isinstance(data, FolderSet) else data
+
+
+def data_source(data: str, labels: Path | None) -> str | LabelTable:
+    """What `--data` and `--labels` name.
+
+    Raises:
+        DataError: for a table that cannot be used.
+    """
+    with first_on_machine():
+        data = str(hub_data.local_folder(data)) if hub_data.is_remote(data) else data
+    return data if labels is None else read_table(labels, Path(data))
+
+
+def add_labels_flag(parser: argparse.ArgumentParser) -> None:
+    """`--labels`, for every command that reads a data set."""
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE.csv",
+        help="a table instead of class folders: file below --data, labels with ; between several, maybe a "
+        "column split; where some image has none or several, each class is answered by itself",
+    )
+
+
+def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int, view: Preprocess):
     """(training, validation) images, not yet read: `val/` where there is a test part beside it, else a split.
 
     Raises:
         DataError: when something is missing, or `held_out` is given beside `val/`.
     """
-    root = Path(data)
-    if data == "cifar10" or not ((root / "test").is_dir() and (root / "val").is_dir()):
+    if not has_held_out(data):
         everything = find_data(data, "train", view)
         kept, held = split_held_out(everything.labels, held_out, seed)
         return everything.subset(kept), everything.subset(held)
     if held_out is not None:
-        raise DataError(f"--held-out {held_out}: {root / 'val'} is what is held out")
-    return find_data(data, "train", view), find_data(data, "val", view)
+        where = parts_of(Path(data))["val"] if isinstance(data, str) else f"the val part of {data.file}"
+        raise DataError(f"--held-out {held_out}: {where} is what is held out")
+    if not isinstance(data, str):
+        return data.images("train", view), data.images("val", view)
+    return find_data(data, "train", view), find_images(parts_of(Path(data))["val"], view)
+
+
+def has_held_out(data: str | LabelTable) -> bool:
+    """Whether a data set has a validation part beside its test part."""
+    if not isinstance(data, str):
+        return data.has_validation
+    return is_folder(data) and {"val", "test"} <= parts_of(Path(data)).keys()
 
 
 def some_of(train: Images, count: int | None, seed: int) -> Images:
@@ -177,15 +298,17 @@ def some_of(train: Images, count: int | None, seed: int) -> Images:
 
 def class_counts(train) -> dict[str, int]:
     """Training images of each class; said aloud where they are out of balance."""
-    counts = torch.bincount(train.labels, minlength=len(train.classes)).tolist()
+    counts = multilabel.counts(train.labels, len(train.classes)).tolist()
     by_class = dict(zip(train.classes, counts, strict=True))
     if rank() == 0:
-        shown = ", ".join(f"{name} {count:,}" for name, count in list(by_class.items())[:12])
-        more = f" and {len(counts) - 12} more classes" if len(counts) > 12 else ""
-        print(f"{len(train):,} training images: {shown}{more}")
+        shown = listed((f"{name} {count:,}" for name, count in by_class.items()), 12)
+        print(f"{len(train):,} training images of {len(counts):,} classes: {shown}")
         if max(counts) > 3 * max(min(counts), 1):
             least, most = (choose(by_class, key=by_class.__getitem__) for choose in (min, max))
-            print(f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}")
+            print(
+                f"out of balance: {most} has {max(counts)}, {least} {min(counts)}; accuracy favours {most}, "
+                "and --balance weights makes them count alike"
+            )
     return by_class
 
 
@@ -250,7 +373,12 @@ def new_trainer(
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
-    chosen = ("precision", "teacher", "sync_batch_norm")
+    if recipe.drop_path:
+        drop_paths(net, recipe.drop_path)
+    if recipe.layer_decay < 1:
+        decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
+        shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
+    chosen = ("precision", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
         net,
@@ -263,9 +391,10 @@ def new_trainer(
         shares=shares,
         teacher=load_teacher(options, data.classes, preprocess, device),
         compiled=options.compile,
+        eval_batch=options.eval_batch,
         save_every=options.save_every,
         identity=identity,
-        log=tensorboard(options),
+        restart=options.extends or 0,
     )
 
 
@@ -281,7 +410,10 @@ def load_teacher(
         return None
     teacher = from_pretrained(options.teacher).to(device, memory_format=torch.channels_last)
     if teacher.labels != classes:
-        raise ValueError(f"--teacher {options.teacher} answers with {teacher.labels}, the data has {classes}")
+        raise ValueError(
+            f"--teacher {options.teacher} answers with {listed(teacher.labels)}, the data "
+            f"has {listed(classes)}"
+        )
     (mean, std), (its_mean, its_std) = (
         [torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (each.mean, each.std)]
         for each in (preprocess, teacher.preprocess)
@@ -289,28 +421,16 @@ def load_teacher(
     return lambda x: teacher(x * (std / its_std) + (mean - its_mean) / its_std)
 
 
-def tensorboard(options) -> Callable[[str, float, int], None] | None:
-    """What writes figures to RUN/tensorboard, where asked for and on rank 0.
-
-    Raises:
-        ValueError: when the package is not installed.
-    """
-    if not options.tensorboard or rank() > 0:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError("--tensorboard needs the package: pip install tensorboard") from error
-    return SummaryWriter(options.out / "tensorboard").add_scalar
-
-
 def fit(trainer: Trainer, held_out, options) -> None:
-    """Train from the start or from the checkpoint, until the best weights are in the network."""
+    """Train from the start or from the checkpoint, until the weights to keep are in the network."""
     is_here = bool(held(options.out))
     (is_anywhere,) = any_process([is_here], trainer.device)
     if is_here != is_anywhere:
         raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
     if is_here:
         trainer.load(options.out)
-    trainer.fit(held_out, options.out)
-    trainer.restore_best()
+    elif options.extends:
+        trainer.go_on(extend.history_of(options.out, options.extends), extend.read_record(options.out))
+    with tracking.tracked(options) as trainer.log:
+        trainer.fit(held_out, options.out)
+    trainer.restore_kept()

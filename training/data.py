@@ -10,44 +10,51 @@ import math
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import listed
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
-from training.distributed import local_rank, wait
+from training.distributed import local_rank, read_once, wait
+from training.layout import DataError, check_layout, find_classes, is_test, parts_of
+from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
 from training.tiny_imagenet import is_tiny_imagenet
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+if TYPE_CHECKING:
+    from training.label_table import LabelTable
+
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
-PARTS = ("train", "val", "test")
-TEST_ONE_IN = 7  # of a folder without parts
-
-
-class DataError(Refusal):
-    """A data set that cannot be used; the message is one line for a person."""
+WHOLE_SIDE = 1.5  # short side of a whole photo over that of the crops, which are small parts of it
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images (N, 3, H, W) uint8 with labels (N,) int64 and the class names they index.
+    """Images (N, C, H, W) uint8 with labels (N,) int64 and the class names they index, or labels (N, classes)
+    of 0 and 1 where an image may show several.
 
-    `images` may also be features (N, F) float32, which training takes as they are.
+    `images` may also be features (N, F) float32, which training takes as they are. `files` are theirs, where
+    each came in one.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     source: str
+    files: tuple[Path, ...] = ()
+    whole: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,7 +66,8 @@ class ImageSet:
 
     def subset(self, index: Tensor) -> ImageSet:
         """The images at `index`, in that order."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
+        return replace(self, images=self.images[index], labels=self.labels[index], files=files)
 
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch of positions: the images, and the positions of those that could be read."""
@@ -72,14 +80,57 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class PhotoSet:
+    """Whole photos in memory, uint8 (3, h, w) each of its own size, from which crops of `view`'s are cut."""
+
+    photos: tuple[Tensor, ...]
+    labels: Tensor
+    classes: tuple[str, ...]
+    source: str
+    view: Preprocess
+    files: tuple[Path, ...] = ()
+    whole: ClassVar[bool] = True
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(3, H, W) of the crops"""
+        return self.view.input_size
+
+    def subset(self, index: Tensor) -> PhotoSet:
+        """As `ImageSet.subset`."""
+        photos = tuple(self.photos[i] for i in index.tolist())
+        return replace(self, photos=photos, labels=self.labels[index])
+
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, the photos as a list."""
+        for index in batches:
+            yield [self.photos[i] for i in index.tolist()], index
+
+    def fingerprint(self) -> str:
+        """As `ImageSet.fingerprint`."""
+        sums = [zlib.crc32(photo.numpy()) for photo in self.photos]
+        return _checksum(self.classes, self.labels, repr(sums).encode())
+
+
+@dataclass(frozen=True)
 class FolderSet:
-    """Images that stay in their files, resized and cropped as `view` says when read."""
+    """Images that stay in their files, resized and cropped as `view` says when read.
+
+    Args:
+        whole: they are read whole, with a short side `WHOLE_SIDE` times that of `view`, or their own.
+        workers: processes that read; None for all cores but one.
+    """
 
     files: tuple[Path, ...]
     labels: Tensor
     classes: tuple[str, ...]
     source: str
     view: Preprocess
+    whole: bool = False
+    workers: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -89,37 +140,48 @@ class FolderSet:
         return self.view.input_size
 
     def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
-        return index, _read(self.files[index], self.view)
+        return index, _read(self.files[index], self.view, self.whole)
 
     def subset(self, index: Tensor) -> FolderSet:
         return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
 
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """As `ImageSet.fetch`; worker processes read ahead, a broken file is reported and left out, so that a
-        batch may be empty."""
+    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead, a
+        broken file is reported and left out, so that a batch may be empty."""
         from torch.utils.data import DataLoader
 
         plan = [index.tolist() for index in batches]
-        workers = max((os.cpu_count() or 2) - 1, 1)
-        loader = DataLoader(self, batch_sampler=plan, num_workers=workers, collate_fn=self._collated)
+        workers = max((os.cpu_count() or 2) - 1, 1) if self.workers is None else self.workers
+        loader = DataLoader(
+            self,
+            batch_sampler=plan,
+            num_workers=workers,
+            collate_fn=self._collated,
+            prefetch_factor=4 if workers else None,
+        )
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            yield pixels, index
+            shown = [_as_tensor(image) for image in pixels] if self.whole else _pinned(pixels)
+            yield shown, torch.tensor(index, dtype=torch.long)
 
-    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Tensor, Tensor, list[str]]:
-        index = torch.tensor([i for i, image in read if not isinstance(image, str)], dtype=torch.long)
+    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Any, list[int], list[str]]:
+        # No tensors: they would cross through shared memory, of which a container has 64 MB, and numpy's
+        # arrays go through a pipe.
+        index = [i for i, image in read if not isinstance(image, str)]
         whole = [image for _, image in read if not isinstance(image, str)]
         broken = [image for _, image in read if isinstance(image, str)]
-        return _stacked(whole) if whole else torch.empty(0, *self.shape, dtype=torch.uint8), index, broken
+        if self.whole:
+            return whole, index, broken
+        return _stacked(whole).numpy() if whole else np.empty((0, *self.shape), np.uint8), index, broken
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
-        listed = "\n".join(f"{file} {file.stat().st_size}" for file in self.files)
-        return _checksum(self.classes, self.labels, listed.encode())
+        names = "\n".join(f"{file} {file.stat().st_size}" for file in self.files)
+        return _checksum(self.classes, self.labels, names.encode(errors="surrogateescape"))
 
 
-Images = ImageSet | FolderSet
+Images = ImageSet | PhotoSet | FolderSet
 
 
 def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
@@ -127,29 +189,38 @@ def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray
     return f"{len(labels)} images, checksum {sum_:08x}"
 
 
-def whole_image(size: tuple[int, int], channels: int = 3) -> Preprocess:
-    """How training sees images: the short side resized to `size` (H, W), the middle cut out."""
-    half = (0.5,) * channels  # what is read here is normalised elsewhere
-    return Preprocess(input_size=(channels, *size), crop_pct=1.0, mean=half, std=half)
+def whole_image(
+    size: tuple[int, int], channels: int = 3, crop_mode: str = "center", mean: tuple[float, ...] = ()
+) -> Preprocess:
+    """How training sees images: as large as `size` (H, W) allows, framed as `crop_mode` says.
+
+    Args:
+        mean: the colour of the borders of "border"; what is read here is normalised elsewhere.
+    """
+    half = (0.5,) * channels
+    return Preprocess((channels, *size), crop_pct=1.0, crop_mode=crop_mode, mean=mean or half, std=half)
 
 
-def load_data(data: str, part: str, view: Preprocess) -> Images:
+def load_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data` as `find_data` finds it, in memory where it fits."""
     return in_memory(find_data(data, part, view))
 
 
-def find_data(data: str, part: str, view: Preprocess) -> Images:
+def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
-        data: "cifar10" (torchvision downloads it), a folder with train/ and test/ (or val/), or a folder of
-            class folders, of which every seventh file, by its name's checksum, is the test part.
+        data: "cifar10" (torchvision downloads it, unless a folder here has that name), a folder with train/
+            and test/ (or val/), or a folder of class folders, of which one file in seven, by its name's
+            checksum, is the test part; or images that a table labels.
         view: what is resized and cropped; a network is measured with its own.
 
     Raises:
         DataError: when it is missing, offline, or holds no class folder.
     """
-    if data == "cifar10":
+    if not isinstance(data, str):
+        return data.images(part, view)
+    if is_cifar10(data):
         _, height, width = view.input_size
         if (height, width) != (32, 32):
             raise DataError(f"cifar10 has 32x32 images, not {height}x{width}; give them in a folder")
@@ -159,46 +230,38 @@ def find_data(data: str, part: str, view: Preprocess) -> Images:
         found, classes = tiny_imagenet(root, part)
         labels = torch.tensor([classes.index(name) for _, name in found], dtype=torch.long)
         return FolderSet(tuple(file for file, _ in found), labels, classes, str(root), view)
-    if any((root / name).is_dir() for name in PARTS) or not _class_folders(root):
-        return find_images((part == "test" and _test_folder(root)) or root / part, view)
-    return find_images(root, view, lambda file: _is_test(root, file) == (part == "test"))
+    if parts := parts_of(root):
+        if (folder := parts.get(part) or (parts.get("val") if part == "test" else None)) is None:
+            raise DataError(f"{root} holds {listed(each.name for each in parts.values())} but no {part} part")
+        return find_images(folder, view)
+    return find_images(root if root.is_dir() else root / part, view, part)
 
 
-def _test_folder(root: Path) -> Path | None:
-    return next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+def is_cifar10(data: str) -> bool:
+    """Whether torchvision's CIFAR-10 is meant; a folder of that name here comes first, which is said."""
+    is_here = data == "cifar10" and Path(data).is_dir()
+    if is_here:
+        _say_once(f"--data cifar10 is the folder {Path(data).resolve()}, not torchvision's data set")
+    return data == "cifar10" and not is_here
 
 
-def check_parts(data: str) -> None:
-    """Notice before training what would be missed after it.
-
-    Raises:
-        DataError: when `data` has no test part, one with other classes, or a class without test images.
-    """
-    root = Path(data)
-    if data == "cifar10" or not root.is_dir() or is_tiny_imagenet(root):
-        return
-    if (root / "train").is_dir():
-        if _test_folder(root) is None:
-            raise DataError(
-                f"{root} has train/ but neither test/ nor val/; figures are measured on one of them"
-            )
-        for part in (root / name for name in ("val", "test") if (root / name).is_dir()):
-            train_classes, classes = ([d.name for d in _class_folders(f)] for f in (root / "train", part))
-            if train_classes != classes:
-                raise DataError(f"{root / 'train'} has classes {train_classes}, {part} {classes}")
-    test = find_data(data, "test", whole_image((1, 1)))
-    counts = torch.bincount(test.labels, minlength=len(test.classes)).tolist()
-    empty = [name for name, count in zip(test.classes, counts, strict=True) if not count]
-    if empty:
-        raise DataError(f"{root}: no image of {', '.join(empty)} in the test part; put some into {root}/test")
+@cache
+def _say_once(message: str) -> None:
+    if local_rank() == 0:
+        print(message)
 
 
-def _is_test(root: Path, file: Path) -> bool:
-    return zlib.crc32(file.relative_to(root).as_posix().encode()) % TEST_ONE_IN == 0
+def check_parts(data: str | LabelTable) -> None:
+    """Notice before training what would be missed after it, as `check_layout` does."""
+    if not isinstance(data, str):
+        data.check()
+    elif is_folder(data):
+        check_layout(Path(data))
 
 
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted(d for d in folder.iterdir() if d.is_dir()) if folder.is_dir() else []
+def is_folder(data: str) -> bool:
+    """Whether `data` names a folder that is laid out by parts or classes, not a data set of its own form."""
+    return not is_cifar10(data) and not is_tiny_imagenet(Path(data))
 
 
 def _torchvision_cifar10(part: str) -> ImageSet:
@@ -221,21 +284,23 @@ def _torchvision_cifar10(part: str) -> ImageSet:
     return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
 
 
-def find_images(
-    folder: Path, view: Preprocess, keep: Callable[[Path], bool] = lambda file: True
-) -> FolderSet:
-    """The images of a folder with one sub-folder a class.
+def find_images(folder: Path, view: Preprocess, part: str = "") -> FolderSet:
+    """The images of a folder with one sub-folder a class, however deep in it.
+
+    Args:
+        part: "train" or "test" for the images of a folder without parts that are kept for it; "" for all.
 
     Raises:
         DataError: when there is no class folder.
     """
-    folders = _class_folders(folder)
-    if not folders:
-        raise DataError(f"{folder} has no class folders; expected {folder}/<class>/<image>.jpg")
-    found = [(file, i) for i, of_class in enumerate(folders) for file in image_files(of_class) if keep(file)]
-    files, labels = [file for file, _ in found], torch.tensor([i for _, i in found], dtype=torch.long)
-    classes = tuple(d.name for d in folders)
-    return FolderSet(tuple(files), labels, classes, str(folder), view)
+    classes, files = find_classes(folder)
+    found: list[tuple[Path, int]] = []
+    for i, of_class in enumerate(files):
+        tests = is_test(folder, of_class) if part else [False] * len(of_class)
+        wanted = part == "test"
+        found += [(file, i) for file, tested in zip(of_class, tests, strict=True) if tested == wanted]
+    labels = torch.tensor([i for _, i in found], dtype=torch.long)
+    return FolderSet(tuple(file for file, _ in found), labels, classes, str(folder), view)
 
 
 def in_memory(data: Images) -> Images:
@@ -245,13 +310,36 @@ def in_memory(data: Images) -> Images:
     Raises:
         DataError: when there is no readable image.
     """
-    if isinstance(data, ImageSet) or len(data) * math.prod(data.shape) > IN_MEMORY_BYTES:
+    if not isinstance(data, FolderSet) or not len(data):
         return data
+    # Whole photos are half as long again as high, more or less.
+    pixels = math.prod(data.shape) * (1.5 * WHOLE_SIDE**2 if data.whole else 1)
+    if len(data) * pixels > IN_MEMORY_BYTES:
+        return data
+    if data.whole:
+        photos, index = read_once(lambda: _read_whole(data))
+        return PhotoSet(tuple(photos), data.labels[index], data.classes, data.source, data.view)
+    images, index = read_once(lambda: _read_all(data))
+    files = tuple(data.files[i] for i in index.tolist())
+    return ImageSet(images, data.labels[index], data.classes, data.source, files)
+
+
+def _read_whole(data: FolderSet) -> tuple[list[Tensor], Tensor]:
+    """(photos, positions of those that could be read)."""
+    batches = torch.arange(len(data)).split(25)
+    read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+    photos = [photo for some, _ in read for photo in some]
+    if not photos:
+        raise DataError(f"{data.source} holds no readable image")
+    return photos, torch.cat([index for _, index in read])
+
+
+def _read_all(data: FolderSet) -> tuple[Tensor, Tensor]:
+    """(images, positions of those that could be read)."""
     if len(data) > MOST_IN_THREADS:
-        images, kept = _read_by_processes(data)
-    else:
-        images, kept = read_images(data.files, data.view, data.source)
-    return ImageSet(images, data.labels[kept], data.classes, data.source)
+        return _read_by_processes(data)
+    images, kept = read_images(data.files, data.view, data.source)
+    return images, torch.tensor(kept, dtype=torch.long)
 
 
 def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
@@ -259,11 +347,6 @@ def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
     batches = torch.arange(len(data)).split(250)
     read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
     return torch.cat([pixels for pixels, _ in read]), torch.cat([index for _, index in read])
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Files below `folder` that are named like images, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in SUFFIXES)
 
 
 def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
@@ -279,41 +362,108 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
     return _stacked([images[i] for i in kept]), kept
 
 
-def _read(file: Path, view: Preprocess) -> np.ndarray | str:
+def _read(file: Path, view: Preprocess, whole: bool = False) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
-        return np.atleast_3d(np.asarray(view.crop(load_image(file))))
+        read = load_image(file, then=partial(_whole, view=view)) if whole else view.load(file)
+        return np.atleast_3d(np.asarray(read))
     except ImageError as error:
         return f"left out {file}: {error}"
+
+
+def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
+    """All of the image, with a short side of `WHOLE_SIDE` times the view's, never enlarged."""
+    channels, height, width = view.input_size
+    scale = min(WHOLE_SIDE * max(height, width) / min(image.size), 1.0)
+    size = [max(round(side * scale), 1) for side in image.size]
+    how = Image.Resampling[view.interpolation.upper()]
+    return image.convert("L" if channels == 1 else "RGB").resize(size, how)
+
+
+def _as_tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def _pinned(pixels: np.ndarray) -> Tensor:
+    """In memory that a GPU reads from by itself, where there is one."""
+    tensor = torch.from_numpy(pixels)
+    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
+def with_classes(data: Images, labels: tuple[str, ...], several: bool = False) -> Images:
+    """The same images, with labels that count the classes in another order.
+
+    Args:
+        labels: all of the data's classes and maybe more, each once.
+        several: whether the model answers for each class by itself.
+
+    Raises:
+        DataError: for data with a class that is not among them, or images with several where there is one
+            answer.
+    """
+    if data.classes == labels and is_multi(data.labels) == several:
+        return data
+    if is_multi(data.labels) and not several:
+        raise DataError(f"{data.source} has images with no label or several, and the model gives one answer")
+    if others := [repr(name) for name in data.classes if labels.count(name) != 1]:
+        raise DataError(
+            f"{data.source} has classes that the model does not have: {listed(others)}; it has "
+            f"{listed(map(repr, labels))}"
+        )
+    place = torch.tensor([labels.index(name) for name in data.classes])
+    if not several:
+        return replace(data, labels=place[data.labels], classes=labels)
+    of_each = data.labels if is_multi(data.labels) else F.one_hot(data.labels, len(data.classes)).float()
+    placed = torch.zeros(len(data), len(labels))
+    placed[:, place] = of_each
+    return replace(data, labels=placed, classes=labels)
+
+
 def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Tensor, Tensor]:
     """(training, held-out) indices; the held-out part takes each class in proportion.
 
     Args:
-        held_out: how many; None means a tenth, 5,000 at most.
+        held_out: how many, 0 for none; None means a tenth, 5,000 at most.
     """
     if held_out is None:
         held_out = min(max(len(labels) // 10, 1), 5000)
-    if not 0 < held_out < len(labels):
-        raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 1 to {len(labels) - 1}")
+    if not 0 <= held_out < len(labels):
+        raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 0 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    labels = strata(labels)
     by_class = order[torch.argsort(labels[order], stable=True)]
     few = min(held_out, len(labels) - held_out)  # places of the smaller part are far enough apart to differ
     every = torch.linspace(0, len(labels) - 1, few).round().long()
     is_held = torch.full((len(labels),), few < held_out)
     is_held[every] = few == held_out
+    _keep_one_of_each(labels[by_class], is_held)
     return by_class[~is_held].sort().values, by_class[is_held].sort().values
 
 
-def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
-    """The whole image, normalised by channel means and deviations of `most` training images or all."""
+def _keep_one_of_each(labels: Tensor, is_held: Tensor) -> None:
+    """Exchange images so that no class is held out whole, while there is a class that can spare one."""
+    counts = torch.bincount(labels, minlength=0)
+    kept = torch.bincount(labels[~is_held], minlength=len(counts))
+    for name in ((counts > 0) & (kept == 0)).nonzero()[:, 0].tolist():
+        richest = int(kept.argmax())
+        if kept[richest] < 2:
+            return
+        given = ((labels == richest) & ~is_held).nonzero()[0, 0]
+        is_held[(labels == name).nonzero()[0, 0]], is_held[given] = False, True
+        kept[richest], kept[name] = kept[richest] - 1, 1
+
+
+def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
+    """The whole image, normalised by channel means and deviations of `most` training images or all; with
+    borders, which are made in the colour of the mean, that of `whole_image`."""
+    if crop_mode == "border":
+        return whole_image(data.shape[1:], data.shape[0], crop_mode)
     index = torch.arange(0, len(data), max(len(data) // most, 1))
-    counts = torch.zeros(3, 256, dtype=torch.double)
+    counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
         channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
@@ -323,6 +473,7 @@ def measured_preprocess(data: Images, most: int = 10_000) -> Preprocess:
     return Preprocess(
         input_size=data.shape,
         crop_pct=1.0,
+        crop_mode=crop_mode,
         mean=tuple(round(m, 4) for m in mean.tolist()),
         std=tuple(round(s, 4) for s in std.tolist()),
     )
@@ -334,5 +485,5 @@ def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> T
         return images.to(device)
     mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255
     std = torch.tensor(preprocess.std, device=device).view(1, -1, 1, 1) * 255
-    pixels = images.to(device, torch.float32).sub_(mean).div_(std)
+    pixels = images.to(device).to(torch.float32).sub_(mean).div_(std)  # bytes travel, not floats
     return pixels.contiguous(memory_format=torch.channels_last)

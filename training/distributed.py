@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -63,7 +69,41 @@ def share_buffers(module: torch.nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+def read_once(read: Callable[[], T]) -> T:
+    """What `read` returns (tensors, in lists or tuples), read by the first process of each machine and mapped
+    by all of them, so that they hold it in memory once."""
+    if world_size() == 1:
+        return read()
+    names = [uuid.uuid4().hex]
+    dist.broadcast_object_list(names, 0)
+    file = Path(tempfile.gettempdir()) / f"resnet_hub-{names[0]}"
+    if local_rank() == 0:
+        try:
+            torch.save(read(), file)
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+    wait()
+    found = torch.load(file, mmap=True, weights_only=True)
+    wait()
+    if local_rank() == 0:
+        file.unlink()  # the mappings stay
+    return found
+
+
 def wait() -> None:
     """Block until every process gets here."""
     if world_size() > 1:
         dist.barrier()
+
+
+@contextmanager
+def first_on_machine() -> Iterator[None]:
+    """Let one process of each machine do something, a download say, before the others do it too."""
+    if local_rank() > 0:
+        wait()
+    try:
+        yield
+    finally:
+        if local_rank() == 0:
+            wait()

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
+from inspect import signature
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,18 +31,21 @@ from resnet_hub.command import handled
 from resnet_hub.files import write_atomically
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
-from training import checkpoint
+from training import checkpoint, metrics
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
+from training.loss import Loss
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
-from training.recipes import Recipe
+from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
 AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float16)}
 STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
+AVERAGED_SHARE = 0.2  # of a run, over which `--keep ema` averages where the recipe has no decay
+EVAL_BATCH, EVAL_PIXELS = 250, 1 << 20  # images, and pixels of one channel, evaluated at once
 
 
 class Stopped(Exception):
@@ -108,6 +112,24 @@ def freeze_running_stats(net: nn.Module, frozen: bool) -> Iterator[None]:
         norm.momentum = momentum
 
 
+@contextmanager
+def one_value_explained(images: int) -> Iterator[None]:
+    """Say what to do where a batch norm has a single value a channel to normalise by.
+
+    Raises:
+        TrainingError: for torch's error about it.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TrainingError(
+            f"a batch norm cannot learn from a micro-batch of {images} image whose feature map is 1x1; give "
+            "a larger --batch-size, fewer --accumulate or a larger --input"
+        ) from error
+
+
 def micro_batches(order: list[Tensor], accumulate: int, first: int = 0) -> list[tuple[int, Tensor]]:
     """(number, positions) of this process's share of each step from `first` on.
 
@@ -140,8 +162,10 @@ class Trainer:
         shares: parameter name -> share of the recipe's rate, for the parameters that learn; None for all.
         teacher: inputs -> logits whose softened form is half of what is learned (arXiv 1503.02531).
         compiled: run `net` through torch.compile.
+        eval_batch: held-out images evaluated at once; None for what `predict_logits` chooses.
         save_every: seconds between checkpoints within an epoch.
         log: called with (name, value, images seen) for TensorBoard.
+        restart: the epoch from which the schedule starts anew, at full size: a finished run goes on there.
     """
 
     def __init__(
@@ -157,26 +181,38 @@ class Trainer:
         shares: dict[str, float] | None = None,
         teacher: Callable[[Tensor], Tensor] | None = None,
         compiled: bool = False,
+        eval_batch: int | None = None,
         save_every: float = 60.0,
         identity: dict | None = None,
         log: Callable[[str, float, int], None] | None = None,
+        restart: int = 0,
     ) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
+        self.restart = restart
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
         self.amp_dtype, self.teacher, self.save_every = amp_dtype, teacher, save_every
-        self.averaged = _averaged(self.net, recipe.ema)
+        self.eval_batch = eval_batch
+        self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * recipe.epochs)
         self.optimizers = build_optimizers(self.net, recipe, shares)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
+        self.metric = metrics.chosen(recipe.metric, feed.data.labels)
+        self.loss = Loss(recipe, feed.data.labels, len(feed.data.classes), device)
+        if self.loss.is_multi and (teacher is not None or outliers is not None):
+            raise ValueError("--teacher and --outliers are for images of one class each")
         self.epoch = self.step = 0
         self.seconds = 0.0  # of this epoch, over all sessions
         self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
         self.unread: list[Tensor] = []  # the same of the last steps, still on the device
         self.history: list[dict] = []
-        self.best: dict = {"val_acc": -1.0, "val_loss": math.inf, "epoch": 0}
-        self.identity = {"recipe": asdict(recipe) | {"expects": ""}, "seed": seed} | (identity or {})
+        self.keep = recipe.keep
+        self.best: dict = {"epoch": 0}
+        # A step cut into the same parts is the same step, whichever processes compute them.
+        parts = {"accumulate": recipe.accumulate * world_size()}
+        self.identity = {"recipe": asdict(recipe) | {"expects": ""} | parts, "seed": seed} | (identity or {})
+        self.identity |= {"restart": restart} if restart else {}
         self.log = log or (lambda name, value, images: None)
         shown = 1 + recipe.outlier_share * (outliers is not None)  # images, for each training image
         self._flops = {
@@ -187,33 +223,60 @@ class Trainer:
     def sides(self) -> list[int]:
         """The images' short side in pixels (or the number of features), epoch by epoch."""
         full, epochs = min(self.feed.data.shape[1:] or self.feed.data.shape), self.recipe.epochs
-        low_epochs = round(epochs * self.recipe.low_res_until) if self.recipe.low_res else 0
+        is_low = self.recipe.low_res and not self.restart
+        low_epochs = round(epochs * self.recipe.low_res_until) if is_low else 0
         return [self.recipe.low_res] * low_epochs + [full] * (epochs - low_epochs)
 
     def _shape(self, side: int) -> tuple[int, ...]:
         channels, *size = self.feed.data.shape
         return (channels, *(side * n // min(size) for n in size))
 
+    def _steps_an_epoch(self) -> int:
+        return max(len(self.feed.data) // self.recipe.batch_size, 1)
+
     @property
     def kept(self) -> nn.Module:
         """The weights that are evaluated and kept: averaged ones where the recipe averages."""
         return self.net if self.averaged is None else self.averaged.module
 
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch, from 1, whose weights `restore_kept` puts into the network."""
+        return self.best["epoch"] if self.keep == "best" else self.epoch
+
     def fit(self, held_out: Images, run: Path) -> None:
         """Train the epochs that are left, writing `last.ckpt` and `history.jsonl` as it goes.
 
+        Args:
+            held_out: what each epoch is measured on; with none, nothing is measured.
+
         Raises:
+            ValueError: when the recipe chooses by held-out images and there are none.
             Stopped: after Ctrl-C, once the step is finished and saved.
             TrainingError: when the loss is no number any more or the disk is full; the last state is kept.
         """
+        self.keep = weights_kept(self.recipe, len(held_out))
         with stop_requests() as stop:
             while not self.is_done():
                 self.train_epoch(run, stop)
                 self.finish_epoch(held_out, run)
 
+    def go_on(self, history: list[dict], record: dict[str, Any]) -> None:
+        """Take up a finished run, whose weights the network has, after its last epoch.
+
+        Args:
+            history: a line for each of its epochs.
+            record: its `run.json`.
+        """
+        kept = history[record["best_epoch"] - 1]
+        weights = {k: v.detach().cpu().clone() for k, v in self.net.state_dict().items()}
+        scores = {name: value for name, value in kept.items() if name.startswith("val_")}
+        self.best = scores | {"epoch": kept["epoch"], "weights": weights}
+        self.history, self.epoch = history, len(history)
+
     def is_done(self) -> bool:
         """Whether all epochs are run, or patience has run out."""
-        waited = self.epoch - self.best["epoch"]
+        waited = self.epoch - max(self.best["epoch"], self.restart)
         return self.epoch >= self.recipe.epochs or 0 < self.recipe.patience <= waited
 
     def train_epoch(self, run: Path, stop: Callable[[], bool] = lambda: False) -> None:
@@ -258,7 +321,7 @@ class Trainer:
 
     def _lr_factor(self, share: float) -> float:
         """What the recipe's rates are multiplied by once `share` of this epoch is over."""
-        progress = (self.epoch + share) / self.recipe.epochs
+        progress = (self.epoch + share - self.restart) / (self.recipe.epochs - self.restart)
         return max(SCHEDULES[self.recipe.schedule](progress, self.recipe.warmup), 1e-6)
 
     def train_step(
@@ -279,7 +342,7 @@ class Trainer:
                 if world_size() > 1 and part < parts - 1:
                     stack.enter_context(self.forward.no_sync())
                 loss, logits = self._backward(x, targets, next(others), parts)
-            right = (logits.argmax(1) == labels).sum()
+            right = self.loss.right(logits, labels)
             self.unread.append(torch.stack([loss * len(x), right, torch.full_like(right, len(x))]))
         self._update()
 
@@ -288,9 +351,10 @@ class Trainer:
     ) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None):
             # One batch of both: batch norm must not give away which is which.
-            logits = self.forward(x if others is None else torch.cat([x, others]))
+            with one_value_explained(len(x)):
+                logits = self.forward(x if others is None else torch.cat([x, others]))
             logits, beside = logits[: len(x)], logits[len(x) :]
-            loss = F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing)
+            loss = self.loss(logits, targets)
             if self.teacher is not None:
                 loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
             if others is not None:
@@ -357,40 +421,56 @@ class Trainer:
         """Measure the held-out images, add a line to the history, keep the best weights, save."""
         loss, correct, images = self._summed_sums().tolist()
         share_buffers(self.kept)
-        logits, labels = predict_logits(self.kept, held_out, self.feed.preprocess)
         line = {
             "epoch": self.epoch + 1,
             "train_loss": self.checked("loss", loss / images),
             "train_acc": correct / images,
-            "val_loss": self.checked("held-out loss", F.cross_entropy(logits, labels).item()),
-            "val_acc": (logits.argmax(1) == labels).float().mean().item(),
+            **(self._measured(held_out) if len(held_out) else {}),
             "lr": self.recipe.lr * self._lr_factor(1 - 1 / self.step),  # of the last step
             "seconds": self.seconds,
             "images_per_second": images / self.seconds,
             "pflops": images * self._flops[self.sides()[self.epoch]] / 1e15,
         }
         self.history.append(line)
-        if self._is_better(line):
-            weights = {k: v.detach().cpu().clone() for k, v in self.kept.state_dict().items()}
-            scores = {name: line[name] for name in ("val_acc", "val_loss")}
-            self.best = scores | {"epoch": self.epoch + 1, "weights": weights}
+        if len(held_out) and self._is_better(line):
+            scores = {name: value for name, value in line.items() if name.startswith("val_")}
+            self.best = scores | {"epoch": self.epoch + 1}
+            if self.keep == "best":
+                self.best["weights"] = {
+                    k: v.detach().cpu().clone() for k, v in self.kept.state_dict().items()
+                }
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.sums = torch.zeros(3, dtype=torch.float64)
         self.save(run)
         self._report(line)
 
+    def _measured(self, held_out: Images) -> dict[str, float]:
+        dtype = self.amp_dtype if self.device.type == "cuda" else None
+        logits, labels = predict_logits(
+            self.kept, held_out, self.feed.preprocess, batch_size=self.eval_batch, dtype=dtype
+        )
+        figures = metrics.of_held_out(logits, labels)
+        self.checked("held-out loss", figures["val_loss"])
+        return figures
+
     def _is_better(self, line: dict) -> bool:
-        """By validation accuracy; among equals, of which few images make many, by the loss."""
-        best = self.best
-        return (line["val_acc"], -line["val_loss"]) > (best["val_acc"], -best.get("val_loss", 0.0))
+        """By the recipe's metric; among equals, of which few images make many, by the loss."""
+        key, more_is_better = metrics.CHOICES[self.metric]
+        sign = 1 if more_is_better else -1
+        ranks = [(sign * one[key], -one.get("val_loss", 0.0)) for one in (line, self.best) if key in one]
+        return len(ranks) == 1 or ranks[0] > ranks[1]
 
     def _report(self, line: dict) -> None:
-        for name in ("train_loss", "train_acc", "val_loss", "val_acc", "lr", "images_per_second"):
+        for name in line.keys() - {"epoch", "seconds", "pflops"}:
             self.log(name, line[name], line["epoch"] * len(self.feed.data))
+        key, _ = metrics.CHOICES[self.metric]
+        is_shown = key != "val_acc" and key in line
+        by = f"{self.metric} {line[key]:.4f}  " if is_shown else ""
         if rank() == 0:
+            held_out = f"held out {line['val_acc']:.2%}  " if "val_acc" in line else ""
             tqdm.write(
                 f"epoch {line['epoch']}/{self.recipe.epochs}  loss {line['train_loss']:.4f}  "
-                f"train {line['train_acc']:.2%}  held out {line['val_acc']:.2%}  "
+                f"train {line['train_acc']:.2%}  {held_out}{by}"
                 f"{line['images_per_second']:.0f} images/s"
             )
 
@@ -441,9 +521,12 @@ class Trainer:
         """
         path, state = checkpoint.read(run, self.device)
         for key, value in self.identity.items():
-            if state.get(key) != value:
+            then = state.get(key)
+            if key == "recipe" and then:  # a field that is newer than the file had its default
+                then = asdict(Recipe(epochs=1)) | then
+            if then != value:
                 raise TrainingError(
-                    f"{path} was made with another {key}: {_difference(state.get(key), value)}; "
+                    f"{path} was made with another {key}: {_difference(then, value)}; "
                     "repeat the first command, or choose another --out"
                 )
         self.net.load_state_dict(state["net"])
@@ -458,18 +541,48 @@ class Trainer:
         sums = torch.tensor(state["sums"], dtype=torch.float64)
         self.sums = sums if rank() == 0 else torch.zeros_like(sums)
 
-    def restore_best(self) -> None:
-        """Put the weights of the best held-out epoch into the network, in eval mode."""
-        self.net.load_state_dict(self.best["weights"])
+    def restore_kept(self) -> None:
+        """Put the weights that the recipe keeps into the network, in eval mode."""
+        self.net.load_state_dict(self.best["weights"] if self.keep == "best" else self.kept.state_dict())
         self.net.eval()
 
 
+def weights_kept(recipe: Recipe, held_out: int) -> str:
+    """Which weights a run keeps, "best", "last" or "ema", with so many held-out images.
+
+    Raises:
+        ValueError: when they are to be chosen by held-out images and there are none.
+    """
+    if not held_out and (recipe.keep == "best" or recipe.patience):
+        asked = "--keep best" if recipe.keep == "best" else f"--patience {recipe.patience}"
+        raise ValueError(f"{asked} looks at held-out images, and --held-out 0 leaves none; give --keep last")
+    if recipe.keep != "auto":
+        return recipe.keep
+    is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")
+    return "best" if held_out >= FEWEST_TO_CHOOSE or is_chosen else "last"
+
+
 def _distributed(net: Any) -> Any:
-    return DistributedDataParallel(net, broadcast_buffers=False) if world_size() > 1 else net
+    if world_size() == 1:
+        return net
+    # What torch 2.13 calls it; the older name warns there.
+    new, old = "forward_sync_buffers", "broadcast_buffers"
+    name = new if new in signature(DistributedDataParallel.__init__).parameters else old
+    return DistributedDataParallel(net, **{name: False})
 
 
-def _averaged(net: nn.Module, decay: float) -> AveragedModel | None:
-    return AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True) if decay else None
+def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:
+    decay = recipe.ema
+    if recipe.keep == "ema" and not decay:
+        decay = max(1 - 1 / max(AVERAGED_SHARE * steps, 1), 0.0)
+    if not decay and recipe.keep != "ema":
+        return None
+
+    def average(averaged: list[Tensor], now: list[Tensor], count: Tensor | int) -> None:
+        grown = (1 + int(count)) / (10 + int(count)) if recipe.ema_warmup else 1.0
+        get_ema_multi_avg_fn(min(decay, grown))(averaged, now, count)
+
+    return AveragedModel(net, multi_avg_fn=average, use_buffers=True)
 
 
 def _difference(then, now) -> str:
@@ -479,20 +592,46 @@ def _difference(then, now) -> str:
     return f"{then}, now {now}"
 
 
-@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
+def eval_batch(shape: tuple[int, ...]) -> int:
+    """How many images (C, H, W), or features (F,), are evaluated at once, so that maps stay in bounds."""
+    return max(min(EVAL_BATCH, EVAL_PIXELS // math.prod(shape[1:])), 1)
+
+
+class Answered(NamedTuple):
+    """Logits (N, classes) float32 on the CPU of the images that could be read, their labels (N,), and their
+    positions (N,) in the data."""
+
+    logits: Tensor
+    labels: Tensor
+    index: Tensor
+
+
 def predict_logits(
+    net: nn.Module, data: Images, preprocess: Preprocess, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """The logits and labels of `predict_each`."""
+    answered = predict_each(net, data, preprocess, **options)
+    return answered.logits, answered.labels
+
+
+@torch.no_grad()  # not inference_mode: the temperature is fitted on these by gradient
+def predict_each(
     net: nn.Module,
     data: Images,
     preprocess: Preprocess,
     *,
     view: Callable[[Tensor], Tensor] | None = None,
-    batch_size: int = 250,
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) float32 on the CPU, of the images or of a view of them (N, C, H, W), and their
-    labels (N,).
+    batch_size: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> Answered:
+    """What a network answers to the images, or to a view of them (N, C, H, W).
 
     Several processes take a share each, so that every image is counted once; one that cannot be read is
     left out.
+
+    Args:
+        batch_size: images at once; None for as many as make `EVAL_PIXELS`, `EVAL_BATCH` at most.
+        dtype: of autocast; None computes in float32.
 
     Raises:
         DataError: when none can be read.
@@ -501,12 +640,14 @@ def predict_logits(
     device = next(net.parameters()).device
     count, classes = len(data), len(data.classes)
     logits, was_read = torch.zeros(count, classes, device=device), torch.zeros(count, device=device)
-    batches = torch.arange(count).split(batch_size)[rank() :: world_size()]
+    batches = torch.arange(count).split(batch_size or eval_batch(data.shape))[rank() :: world_size()]
     for pixels, index in data.fetch(batches):
         x, index = normalise(pixels, preprocess, device), index.to(device)
-        logits[index] = net(view(x) if view else x).float()
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            answers = net(view(x) if view else x)
+        logits[index] = answers.float()
         was_read[index] = 1.0
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
     if not kept.any():
         raise DataError(f"{data.source} holds no readable image")
-    return logits[kept], data.labels[kept]
+    return Answered(logits[kept], data.labels[kept], kept.nonzero()[:, 0])

@@ -23,78 +23,30 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
+from resnet_hub.folders import part_named
+from resnet_hub.hub.card import (
+    card_figures,
+    measured_figures,
+    render_card,
+    stated_detections,
+    stated_figures,
+)
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.onnx_file import is_onnx_file
-from training import checkpoint
-from training.command import find_images_to_train
-from training.data import DataError, Images, in_memory, load_data
+from resnet_hub.per_image import check_csv, write_csv
+from training import checkpoint, extend, metrics, multilabel, predictions
+from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
+from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
+from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
-from training.engine import Trainer, predict_logits, write_json
+from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.evaluate_file import evaluate_file
+from training.label_table import LabelTable
+from training.layout import parts_of
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
-FAMILIAR_SHARE = 0.95  # share of held-out images the energy threshold calls familiar
-FIRM_RIGHT = 0.9  # share of firm answers to the validation images that is right
-LEAST_FIRM = 0.5  # below it another class may be as probable
-HOTTEST = 20.0
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
-
-
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature with the least cross entropy on (N, C) logits (Guo et al., arXiv 1706.04599).
-
-    At most `HOTTEST`, at least its inverse: logits that know nothing would want an endless one, a few that
-    are all right none at all.
-    """
-    bent = torch.zeros((), requires_grad=True)  # -inf to inf, for 1 / HOTTEST to HOTTEST
-    optimizer = torch.optim.LBFGS([bent], max_iter=50, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimizer.zero_grad()
-        value = F.cross_entropy(logits / HOTTEST ** bent.tanh(), labels)
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return HOTTEST ** bent.tanh().item()
-
-
-def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
-    """Expected calibration error: |confidence - accuracy| in bins of confidence, weighted by count."""
-    confidence, predicted = probabilities.max(1)
-    correct = (predicted == labels).float()
-    which = (confidence * bins).long().clamp(max=bins - 1)
-    gaps = torch.zeros(bins).index_add_(0, which, confidence - correct)
-    return (gaps.abs().sum() / len(labels)).item()
-
-
-def calibrate(model, held_out: Images) -> Calibration:
-    """Temperature and unfamiliarity threshold from held-out images alone."""
-    logits, labels = predict_logits(model, held_out, model.preprocess)
-    energy = logits.logsumexp(1)
-    threshold = round(energy.quantile(1 - FAMILIAR_SHARE).item(), 4)
-    temperature = round(fit_temperature(logits, labels), 4)
-    familiar = energy >= threshold
-    share, predicted = (logits / temperature).softmax(1).max(1)
-    firm = firm_threshold(share[familiar], (predicted == labels)[familiar])
-    return Calibration(temperature=temperature, energy_threshold=threshold, firm_threshold=firm)
-
-
-def firm_threshold(share: Tensor, right: Tensor) -> float | None:
-    """The lowest top probability, `LEAST_FIRM` at least, from which answers are right often enough.
-
-    Args:
-        share, right: (N,) top probability of each validation image that is familiar, and whether it is right.
-
-    Returns:
-        None where no threshold makes `FIRM_RIGHT` of the answers right.
-    """
-    order = share.argsort(descending=True)
-    right_so_far = right[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
-    good = (right_so_far >= FIRM_RIGHT).nonzero()
-    return round(max(share[order[good[-1]]].item(), LEAST_FIRM), 4) if len(good) else None
 
 
 def mirror(x: Tensor) -> Tensor:
@@ -109,30 +61,43 @@ def shift(x: Tensor, pixels: int) -> Tensor:
     return F.pad(x, (1, 1, 1, 1), "reflect")[:, :, top : top + height, top : top + width]
 
 
-def measure(model, test: Images, shifts: bool = False, unknown: Sequence[UnknownSet] = ()) -> dict:
+def measure(
+    model,
+    test: Images,
+    shifts: bool = False,
+    unknown: Sequence[UnknownSet] = (),
+    answered: Answered | None = None,
+) -> dict:
     """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
 
     Args:
         shifts: measure test-time augmentation by one-pixel shifts too, which no card gives: half the weight
             on image and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
         unknown: images of other things, measured beside the test images.
+        answered: what the network says of `test`; None to compute it.
     """
-    logits, labels = predict_logits(model, test, model.preprocess)
+    logits, labels, _ = answered or predict_each(model, test, model.preprocess)
+    if model.calibration.class_thresholds:
+        return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
     right = logits.argmax(1) == labels
     classes = len(test.classes)
-    confusion = torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2)
-    confusion = confusion.view(classes, classes)
+    confusion = metrics.confusion_matrix(logits.argmax(1), labels, classes)
+    each = metrics.by_class(confusion)
     results: dict[str, Any] = {
         "images": len(labels),
         "top1": right.float().mean().item(),
-        "top5": _in_top(logits, labels, min(5, classes)),
+        **({"top5": _in_top(logits, labels, 5)} if classes > 5 else {}),  # of five any answer is among them
         "top1_flip_tta": ((logits + mirrored).argmax(1) == labels).float().mean().item(),
         "loss": F.cross_entropy(scaled, labels).item(),
         "calibration_error": calibration_error(scaled.softmax(1), labels),
         "calibration_error_uncalibrated": calibration_error(logits.softmax(1), labels),
-        "per_class": (confusion.diagonal() / confusion.sum(1).clamp(min=1)).tolist(),
+        **metrics.summary(confusion),
+        "per_class": each["recall"].tolist(),
+        "class_precision": each["precision"].tolist(),
+        "class_f1": each["f1"].tolist(),
+        "class_images": each["images"].tolist(),
         "confusion": confusion.tolist(),
     }
     if model.calibration.energy_threshold is not None:
@@ -174,7 +139,7 @@ def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
 
 
 def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options, more: dict) -> None:
-    """Calibrate the best weights, measure them on the test part and write the whole run directory.
+    """Calibrate the kept weights, measure them on the test part and write the whole run directory.
 
     `run.json` comes last and replaces `last.ckpt`: until it stands, --resume does all of this again.
 
@@ -185,32 +150,53 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     from training.plots import confusion, curves, prediction_grid
 
     run: Path = options.out
-    test, results = calibrate_and_measure(model, held_out, options)
-    facts = run_facts(trainer, train, held_out, options) | more | {"results": results}
+    test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
+    facts = run_facts(trainer, train, held_out, options) | more | {"results": results, "calibration": fitted}
+    facts |= extend.facts(options)
+    if "confusion" not in results:
+        facts["images"] = ["curves.png"]
     facts["pflops"] += facts.get("feature_pflops", 0.0)
-    some = _some_predictions(model, test)
+    facts["seconds"] += facts.get("feature_seconds", 0.0)
+    some = {
+        "predictions": predictions.picture(model, test, answered, predictions.spread(answered)),
+        "top_losses": predictions.picture(model, test, answered, predictions.worst(model, answered)),
+    }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
-        curves(trainer.history).savefig(run / "curves.png", dpi=110)
-        confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
-        prediction_grid(*some).savefig(run / "predictions.png", dpi=110)
+        curves(trainer.history, bool(trainer.recipe.augment)).savefig(run / "curves.png", dpi=110)
+        if "confusion" in results:
+            confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+        for name, shown in some.items():
+            prediction_grid(*shown).savefig(run / f"{name}.png", dpi=110)
+        write_csv(
+            run / "predictions.csv", predictions.answers(model, test, answered, Path(str(options.data)))
+        )
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
         write_json(run / "run.json", facts)
         checkpoint.drop(run)
-        print(f"test top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}; written to {run}")
+        print(f"test {summary(results)}; written to {run}")
 
 
-def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, dict]:
-    """Fit the calibration on the validation set: the test images, and what `measure` returns."""
+def summary(results: dict) -> str:
+    """The figures to look at first, in words."""
+    if "top1" in results:
+        return f"top-1 {results['top1']:.2%}, with flip {results['top1_flip_tta']:.2%}"
+    return f"mean average precision {results['mean_average_precision']:.2%}, F1 {results['micro_f1']:.4f}"
+
+
+def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Answered, dict, dict]:
+    """Fit the calibration on the validation set: the test images, the answers, what `measure` returns, and
+    what a card says of the fit."""
     model.eval()
-    model.calibration = calibrate(model, held_out)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
-    results = measure(model, test, unknown=options.unknown)
+    model.calibration, fitted = calibrate(model, held_out)
+    several = bool(model.calibration.class_thresholds)
+    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
+    answered = predict_each(model, test, model.preprocess)
+    results = measure(model, test, unknown=options.unknown, answered=answered)
     model.calibration = measured_calibration(model, results)
-    return test, results
+    return test, answered, results, fitted
 
 
 def write_again(model, options) -> None:
@@ -224,50 +210,41 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    count = None if (Path(options.data) / "val").is_dir() else facts["held_out_images"]
+    count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    _, facts["results"] = calibrate_and_measure(model, in_memory(held_out), options)
+    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
+    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, in_memory(held_out), options)
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
 
 
-def _some_predictions(model, test: Images, count: int = 32) -> tuple[list, list[str], list[str]]:
-    """(images (H, W, 3) uint8, true labels, predicted labels) of images spread over the test part."""
-    index = torch.linspace(0, len(test) - 1, min(count, len(test))).long()
-    some = test.subset(index)
-    logits, labels = predict_logits(model, some, model.preprocess)
-    images = [
-        pixels.permute(1, 2, 0).numpy()
-        for batch, _ in some.fetch([torch.arange(len(some))])
-        for pixels in batch
-    ]
-    return images, [test.classes[i] for i in labels], [test.classes[i] for i in logits.argmax(1)]
-
-
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
     """What a card says of how a run was made."""
     history = trainer.history
-    last = history[trainer.best["epoch"] - 1]
+    last = history[trainer.kept_epoch - 1]
     return {
         "name": options.out.name,
         "command": options.command,
         "teacher": options.teacher,
         "data": options.data_name or train.source,
+        "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
         "recipe": {"name": options.recipe} | asdict(trainer.recipe),
+        "metric": trainer.metric,
         "seed": options.seed,
         "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
         "epochs_run": len(history),
-        "best_epoch": trainer.best["epoch"],
+        "keep": trainer.keep,
+        "best_epoch": trainer.kept_epoch,
         "train_loss": last["train_loss"],
         "train_acc": last["train_acc"],
-        "val_loss": last["val_loss"],
-        "val_acc": last["val_acc"],
+        "val_loss": last.get("val_loss"),
+        "val_acc": last.get("val_acc"),
         "seconds": sum(line["seconds"] for line in history),
         "pflops": sum(line["pflops"] for line in history),
         "hardware": hardware(trainer.device),
@@ -293,9 +270,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     of_file = "an ONNX file that takes the photo is measured on the photos as they are"
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=of_file)
-    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    parser.add_argument(
+        "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
+    )
+    add_labels_flag(parser)
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
+    )
+    parser.add_argument(
+        "--csv", type=Path, metavar="FILE", help="write the answer to each image, worst first"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
@@ -315,27 +298,37 @@ def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     if is_onnx_file(options.checkpoint):
         return evaluate_file(options)
+    check_csv(options.csv)
+    options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:
         write_again(model, options)
         return 0
     card = model_card(model)
-    test = load_data(options.data, "test", model.preprocess)
-    check_classes(model, test)
-    results = measure(model, test, shifts=options.tta, unknown=options.unknown)
-    differences = card_differences(model, card, results)
+    test, which = images_to_measure(model, card, options.data)
+    answered = predict_each(model, test, model.preprocess)
+    results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
+    if options.csv:
+        write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
+    stated = stated_figures(card).get("images")
+    is_comparable = stated in (None, results["images"])
+    differences = card_differences(model, card, results) if is_comparable else {}
+    print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
+    if not is_comparable:
+        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
         print(json.dumps(results | {"differs_from_card": differences}, indent=2))
     else:
-        shown = ["top1", "top5", "calibration_error", "loss"]
-        shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta
-        print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
+        shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
+        shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
+        print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]
             flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
             right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
             print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
-    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
+    unknown = stated_detections(card).keys() if is_comparable else set()
+    for what in unknown - {each.what for each in options.unknown}:
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
@@ -343,14 +336,35 @@ def evaluate(options: argparse.Namespace) -> int:
     return 1 if differences else 0
 
 
-def check_classes(model, test: Images) -> None:
-    """Refuse data whose classes are not the model's.
+def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images, str]:
+    """The images that `data` names for a test, labelled by the model's classes, and which ones they are.
+
+    That is the test part of a data set, or all images of a folder of classes. Only where the model was
+    trained on that very folder it is the one in seven that training left.
 
     Raises:
-        DataError: naming both.
+        DataError: for a class that the model does not have.
     """
-    if test.classes != model.labels:
-        raise DataError(f"the data has classes {test.classes}, the model {model.labels}")
+    several = bool(model.calibration.class_thresholds)
+    if not isinstance(data, str) or not is_folder(data) or parts_of(Path(data)):
+        test = load_data(data, "test", model.preprocess)
+        return with_classes(test, model.labels, several), f"the test part of {data}"
+    root = Path(data)
+    everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
+    if not part_named(root.name) and (
+        len(left) == stated_figures(card).get("images") or _was_trained_on(model, root)
+    ):
+        which = f"those of the {len(everything):,} in {data} that training left for the test"
+        return with_classes(in_memory(left), model.labels, several), which
+    return with_classes(in_memory(everything), model.labels, several), f"all of {data}"
+
+
+def _was_trained_on(model, root: Path) -> bool:
+    """Whether the run directory that a model is from names this folder as its data."""
+    record = Path(str(model.source), "run.json")
+    if model.revision != "local" or not record.is_file():
+        return False
+    return Path(json.loads(record.read_text(encoding="utf-8"))["data"]).resolve() == root.resolve()
 
 
 def model_card(model) -> str:

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.preprocess import ImageError, load_image
-from training.data import FolderSet, Images, find_data
+from training.data import DataError, Images, ImageSet, find_data, with_classes
 
 
 def photos(test: Images) -> Iterator[tuple[Image.Image, int]]:
     """(image, label) of each readable image of a test part, at its own size."""
     for index, label in enumerate(test.labels.tolist()):
-        if isinstance(test, FolderSet):
+        if not isinstance(test, ImageSet):
             try:
                 yield load_image(test.files[index]), label
             except ImageError as error:
@@ -31,7 +31,7 @@ def photos(test: Images) -> Iterator[tuple[Image.Image, int]]:
 
 def measure_file(file: OnnxFile, test: Images) -> dict:
     """Top-1 and top-5, calibration error, loss, and the share called unfamiliar where that was measured."""
-    from training.evaluate import calibration_error
+    from training.calibrate import calibration_error
 
     shares, labels, familiar = [], [], []
     for image, label in tqdm(photos(test), "measuring", len(test), leave=False):
@@ -59,11 +59,10 @@ def evaluate_file(options: argparse.Namespace) -> int:
     Raises:
         Refusal: for a file that takes no photo, or data of other classes.
     """
-    from training.evaluate import check_classes
-
     file = OnnxFile(options.checkpoint)
-    test = find_data(options.data, "test", file.preprocess)
-    check_classes(file, test)
+    if file.calibration.class_thresholds:
+        raise DataError(f"{file.source} answers for each class by itself; measure its checkpoint instead")
+    test = with_classes(find_data(options.data, "test", file.preprocess), file.labels)
     about = {"precision": file.facts.get("precision", ""), "bytes": file.size}
     results = about | measure_file(file, test)
     if options.json:

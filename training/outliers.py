@@ -15,18 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resnet_hub.errors import listed
+from resnet_hub.folders import image_files
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, random_key
-from training.data import (
-    PARTS,
-    DataError,
-    FolderSet,
-    Images,
-    ImageSet,
-    find_data,
-    image_files,
-    in_memory,
-)
+from training.data import DataError, FolderSet, Images, ImageSet, find_data, in_memory
+from training.layout import parts_of
 from training.recipes import Recipe
 from training.tiny_imagenet import is_tiny_imagenet
 
@@ -76,10 +70,10 @@ def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> Im
     Raises:
         DataError: when a class is not there, or no image is left.
     """
-    is_data_set = is_tiny_imagenet(folder) or any((folder / part).is_dir() for part in PARTS)
+    is_data_set = is_tiny_imagenet(folder) or "train" in parts_of(folder)
     data = find_data(str(folder), "train", view) if is_data_set else _any_images(folder, view)
     if missing := sorted(set(left_out) - set(data.classes)):
-        raise DataError(f"{folder} has no class {', '.join(missing[:5])}; it has {_some(data.classes)}")
+        raise DataError(f"{folder} has no class {listed(missing, 5)}; it has {listed(data.classes)}")
     kept = torch.tensor([name not in left_out for name in data.classes])[data.labels].nonzero()[:, 0]
     if not len(kept):
         raise DataError(f"{folder} holds no image that is not left out")
@@ -93,12 +87,6 @@ def _any_images(folder: Path, view: Preprocess) -> FolderSet:
     classes = tuple(sorted(set(above)))
     labels = torch.tensor([classes.index(name) for name in above], dtype=torch.long)
     return FolderSet(tuple(files), labels, classes, str(folder), view)
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def jpeg_encoded(data: Images, quality: int) -> Images:
@@ -132,7 +120,7 @@ def positions(
 
 def outlier_feed(outliers: Images, feed: Feed) -> Feed:
     """The outliers as `feed` shows its own images, but not mixed: they have no labels to mix."""
-    recipe = replace(feed.recipe, mixup=0.0, cutmix=0.0)
+    recipe = replace(feed.recipe, mixup=0.0, cutmix=0.0, balance="none")
     return Feed(outliers, feed.preprocess, recipe, feed.seed + 1, feed.device)
 
 

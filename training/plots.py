@@ -14,17 +14,25 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def curves(history: list[dict]) -> Figure:
-    """Training and validation loss and accuracy by epoch, from the lines of `history.jsonl`."""
+def curves(history: list[dict], augmented: bool = True) -> Figure:
+    """Training and validation loss and accuracy by epoch, from the lines of `history.jsonl`.
+
+    Args:
+        augmented: the training images were changed, which the legend says.
+    """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, what, unit in zip(
         figure.subplots(1, 2), ("loss", "acc"), ("nats", "fraction correct"), strict=True
     ):
         epochs = [line["epoch"] for line in history]
-        axes.plot(
-            epochs, [line[f"train_{what}"] for line in history], color=BLUE, label="training, augmented"
-        )
-        axes.plot(epochs, [line[f"val_{what}"] for line in history], color=ORANGE, label="validation")
+        shown = {
+            "train": (BLUE, "training, augmented" if augmented else "training"),
+            "val": (ORANGE, "validation"),
+        }
+        for part, (colour, label) in shown.items():
+            if f"{part}_{what}" in history[0]:
+                axes.plot(epochs, [line[f"{part}_{what}"] for line in history], color=colour, label=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=f"{ {'loss': 'cross entropy', 'acc': 'accuracy'}[what] } ({unit})")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
@@ -63,7 +71,7 @@ def prediction_grid(
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, image, label, answer in zip(grid.flat, images, true, predicted, strict=False):
-        axes.imshow(image)
+        axes.imshow(image, cmap="grey", vmin=0, vmax=255)
         if label == answer:
             axes.set_title(label, fontsize=8)
         else:

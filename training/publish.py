@@ -29,8 +29,10 @@ from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
 from resnet_hub.hub.load import is_half
 from resnet_hub.hub.push import Space, push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
-from training.data import load_data
-from training.evaluate import TOLERANCE, card_differences, check_classes, measure
+from training.command import add_labels_flag, data_source
+from training.data import load_data, with_classes
+from training.evaluate import TOLERANCE, card_differences, measure
+from training.label_table import LabelTable
 
 ROOT = Path(__file__).parents[1]
 FACTS_FILE = "run.json"
@@ -61,6 +63,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repo-id", required=True, metavar="OWNER/NAME", help="repository on the Hub")
     parser.add_argument("--private", action="store_true", help="create it as a private repository")
     parser.add_argument("--data", help="before uploading, measure again on this data's test part and compare")
+    add_labels_flag(parser)
     space = (
         "publish a Space of that name too: the app (gradio, on ZeroGPU), or a page without a server (static)"
     )
@@ -103,7 +106,7 @@ def read_run(run: Path):
     return from_pretrained(run), facts
 
 
-def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
+def check_figures(model, facts: dict, run: Path, data: str | LabelTable | None) -> None:
     """Refuse a run whose card, facts and, with `data`, weights disagree.
 
     Raises:
@@ -113,8 +116,8 @@ def check_figures(model, facts: dict, run: Path, data: str | None) -> None:
     refuse_differences(f"the card and {FACTS_FILE} of {run}", card_differences(model, card, facts["results"]))
     if data is None:
         return
-    test = load_data(data, "test", model.preprocess)
-    check_classes(model, test)
+    several = bool(model.calibration.class_thresholds)
+    test = with_classes(load_data(data, "test", model.preprocess), model.labels, several)
     found = card_differences(model, render_card(model, facts, load_from=run.name), measure(model, test))
     refuse_differences(f"{FACTS_FILE} of {run} and what was measured on {data}", found)
 
@@ -261,7 +264,7 @@ def load_lines(model, repo_id: str) -> str:
 def publish(options: argparse.Namespace) -> None:
     """Check, stage, show, upload and verify a run."""
     model, facts = read_run(options.run)
-    check_figures(model, facts, options.run, options.data)
+    check_figures(model, facts, options.run, options.data and data_source(options.data, options.labels))
     checked = f"measured again on {options.data}" if options.data else "not measured again (give --data)"
     print(f"{options.run}: top-1 {facts['results']['top1']:.2%}, card and run.json agree; {checked}")
     with TemporaryDirectory() as place:

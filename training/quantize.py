@@ -24,9 +24,9 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.interop.onnx import export_normalised
 from resnet_hub.models.base import Network
-from training.data import Images, find_data, in_memory, normalise
+from training.command import data_source
+from training.data import Images, find_data, in_memory, normalise, with_classes
 from training.engine import TrainingError, write_json
-from training.evaluate import check_classes
 
 CALIBRATED_ON = 512  # training images
 CPU = torch.device("cpu")
@@ -135,8 +135,9 @@ def quantize_and_compare(options: argparse.Namespace) -> dict[str, dict[str, flo
         Refusal: for data of other classes, a full disk, missing packages.
     """
     model = from_pretrained(options.checkpoint)
-    train, test = (find_data(options.data, part, model.preprocess) for part in ("train", "test"))
-    check_classes(model, test)
+    data = data_source(options.data, None)
+    train, test = (find_data(data, part, model.preprocess) for part in ("train", "test"))
+    test = with_classes(test, model.labels)
     with TemporaryDirectory() as scratch:
         folder = options.out or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)

@@ -217,7 +217,8 @@ def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
         for arm in study.arms:
             run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"
             arguments = [*arm_arguments(study, arm, options, seed), "--out", str(run)]
-            if status := train([*arguments, "--resume"]):
+            is_finished = (run / "run.json").exists()  # --resume could give it more epochs
+            if status := 0 if is_finished else train([*arguments, "--resume"]):
                 raise Refusal(f"the run of {arm!r}, seed {seed}, ended with status {status}")
             facts[arm].append(read_run(run, shlex.join(arguments)))
     return facts

@@ -9,7 +9,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +20,48 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
-from resnet_hub.command import program_name
+from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.errors import listed
+from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
-from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
+from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import parse_size
-from resnet_hub.preprocess import Preprocess
+from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.command import (
     add_run_flags,
+    check_counts,
     class_counts,
+    find_to_train,
     fit,
-    load_images_to_train,
     new_trainer,
+    precision,
     run_identity,
     run_training,
     sized,
 )
-from training.data import ImageSet, normalise, whole_image
+from training.data import (
+    DataError,
+    FolderSet,
+    Images,
+    ImageSet,
+    in_memory,
+    normalise,
+    whole_image,
+    with_classes,
+)
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.extend import take_weights
+from training.features import stored_features
+from training.multilabel import is_multi
 from training.optim import freeze
-from training.recipes import Recipe, recipe_from
+from training.recipes import Recipe, recipe_from, refuse_idle
+from training.sections import in_sections
+
+FIRST = ("weights", "data", "out", "mode", "input", "framing", "epochs", "lr", "augment", "resume", "help")
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -56,19 +77,34 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--mode",
         choices=[*MODES, "auto"],
-        default="auto",
         help="feature: the new head; partial: the last stage too; full: everything, early layers slowest; "
-        f"auto: by the number of images (up to {FEW:,}, up to {SOME:,}, above)",
+        f"auto (the default): by the number of images (up to {FEW:,}, up to {SOME:,}, above)",
     )
     parser.add_argument(
         "--rate",
         action="append",
+        nargs="?",
+        const="",
         metavar="PATTERN=SHARE",
-        help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze; "
-        "may be repeated, the first match counts",
+        help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze "
+        "(a ResNet's layers are conv1 bn1 layer1 ... layer4 fc); may be repeated, the "
+        "first match counts; without a value it lists the layers of --weights",
+    )
+    parser.add_argument(
+        "--far",
+        action="store_true",
+        help="the images are unlike those --weights learned from (scans, microscopy, much larger photos): "
+        f"auto goes one mode further, and full teaches every layer at {FAR_SHARE} of --lr",
+    )
+    parser.add_argument(
+        "--keep-head",
+        action=argparse.BooleanOptionalAction,
+        help="start from the network's own classifier, its rows found by name (default: where it knows every "
+        "class of the data)",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
     add_run_flags(parser, recipe="transfer")
+    in_sections(parser, FIRST)
     return parser.parse_args(arguments)
 
 
@@ -128,27 +164,65 @@ def _from_torchvision(name: str) -> Network:
     return model.eval()
 
 
-def with_new_head(pretrained: Network, classes: tuple[str, ...], changes: dict) -> Network:
-    """The same network and weights with a fresh classifier for `classes`."""
+def with_new_head(
+    pretrained: Network,
+    classes: tuple[str, ...],
+    changes: dict,
+    framing: str | None = None,
+    keep: bool | None = None,
+) -> Network:
+    """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them; by
+    default where these are its classes, in its order."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     model = build_network(config)
     head = model.classifier_name
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
+    if pretrained.labels == classes if keep is None else keep:
+        ours, theirs = (net.get_submodule(head) for net in (model, pretrained))
+        rows = torch.tensor([pretrained.labels.index(name) for name in classes])
+        ours.load_state_dict({name: value[rows] for name, value in theirs.state_dict().items()})
     model.labels = classes
-    # Images are trained and measured on as `Preprocess` crops them by default, all of the short side.
-    seen = pretrained.preprocess
-    size = (config.in_chans, *config.input_size)
-    model.preprocess = Preprocess(input_size=size, crop_pct=1.0, mean=seen.mean, std=seen.std)
+    # Images are trained and measured on whole, as far as their shape allows.
+    view = framed(pretrained, config.input_size, framing)
+    model.preprocess = replace(view, std=pretrained.preprocess.std)
     return model
 
 
-def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
+def framed(pretrained: Network, size: tuple[int, int], framing: str | None) -> Preprocess:
+    """How images are read to train on; without `--framing` as the pretrained network frames them."""
+    seen = pretrained.preprocess
+    mode = FRAMINGS[framing] if framing else seen.crop_mode
+    return whole_image(size, pretrained.config.in_chans, mode, seen.mean)
+
+
+def with_channels(pretrained: Network, channels: int | None) -> Network:
+    """The network for images of so many channels, its first convolution's weights shared out among them.
+
+    Grey gets the sum over the colours; more channels repeat them, at weights that keep the sum. Source:
+    `timm.models.adapt_input_conv`.
+    """
+    had = pretrained.config.in_chans
+    if channels is None or channels == had:
+        return pretrained
+    model = build_network(pretrained.config.override(in_chans=channels))
+    state, first = pretrained.state_dict(), f"{pretrained.first_conv}.weight"
+    repeated = state[first][:, torch.arange(channels) % had] * (had / channels)
+    state[first] = state[first].sum(1, keepdim=True) if channels == 1 else repeated
+    model.load_state_dict(state)
+    seen = pretrained.preprocess
+    mean, std = (tuple(v[i % had] for i in range(channels)) for v in (seen.mean, seen.std))
+    model.preprocess = replace(seen, input_size=(channels, *seen.input_size[1:]), mean=mean, std=std)
+    model.labels, model.source, model.revision = pretrained.labels, pretrained.source, pretrained.revision
+    return model.eval()
+
+
+def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = True) -> str:
     """The mode itself; for "auto" the one that suits so many training images, and why."""
     if mode != "auto":
         return mode
-    mode = mode_for(images)
+    mode = mode_for(images, similar)
     if mode == "partial" and not isinstance(config, ResNetConfig):
         if rank() == 0:
             print(f"mode feature, because {config.name} has no stages of which the last could learn")
@@ -159,7 +233,9 @@ def chosen_mode(mode: str, images: int, config: ModelConfig) -> str:
             "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
             "full": f"more than {SOME:,} images can teach every layer",
         }
-        print(f"mode {mode}, because of {images:,} training images: {why[mode]}")
+        unlike = "" if similar else "; images unlike those of --weights teach one mode more"
+        shown = mode_for(images)
+        print(f"mode {mode}, because of {images:,} training images: {why[shown]}{unlike}")
     return mode
 
 
@@ -180,88 +256,208 @@ def given_rates(rates: list[str]) -> Rates:
     return pairs
 
 
+def cached_features(model: Network, data, device: torch.device, **options: Any) -> Tensor:
+    """What enters the classifier, for every image that can be read: (N, F) float32 on the CPU."""
+    return read_features(model, data, device, **options)[0]
+
+
 @torch.no_grad()
-def cached_features(model: Network, data, device: torch.device, batch_size: int = 64) -> Tensor:
-    """What enters the classifier, for every image: (N, F) float32 on the CPU."""
+def read_features(
+    model: Network,
+    data,
+    device: torch.device,
+    batch_size: int = 64,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """What enters the classifier, (N, F) float32 on the CPU, computed under autocast to `dtype` where one is
+    given, and the positions (N,) of the N images that could be read."""
     head = model.get_submodule(model.classifier_name)
     seen: list[Tensor] = []
+    read: list[Tensor] = []
     hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
     model.eval().to(device, memory_format=torch.channels_last)
     batches = torch.arange(len(data)).split(batch_size)
-    for pixels, _ in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
-        model(normalise(pixels, model.preprocess, device))
+    for pixels, index in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
+        if len(index):
+            with torch.autocast(device.type, dtype, enabled=dtype is not None):
+                model(normalise(pixels, model.preprocess, device))
+            read.append(index)
     hook.remove()
-    return torch.cat(seen)
+    if not read:
+        raise DataError(f"{data.source} holds no readable image")
+    return torch.cat(seen), torch.cat(read)
 
 
-def feature_set(model: Network, data, device: torch.device) -> ImageSet:
-    """Images as the features a frozen network gives.
+def feature_set(
+    model: Network, data, device: torch.device, dtype: torch.dtype | None = None
+) -> tuple[Images, ImageSet, float]:
+    """The images that can be read, their features that a frozen network gives, and the seconds that computing
+    these took, now or when they were stored.
 
     Raises:
-        ValueError: when some cannot be read.
+        DataError: when none can be read.
     """
-    features = cached_features(model, data, device)
-    if len(features) != len(data):
-        raise ValueError(f"{data.source}: {len(data) - len(features)} images cannot be read; remove them")
-    return ImageSet(features, data.labels, data.classes, data.source)
+    compute = partial(cached_features, model, dtype=dtype)
+    features, read, seconds = stored_features(model, data, device, compute, dtype)
+    if len(data) and not len(read):
+        raise DataError(f"{data.source} holds no readable image")
+    kept = data if len(read) == len(data) else data.subset(read)
+    return kept, ImageSet(features, kept.labels, kept.classes, kept.source), seconds
+
+
+def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]) -> bool:
+    """Whether the pretrained classifier is kept: as asked, else where it knows every class.
+
+    Raises:
+        ValueError: when it is asked for and a class is new.
+    """
+    new = [name for name in classes if name not in pretrained.labels]
+    if asked and new:
+        raise ValueError(f"--keep-head: the network does not know {listed(new, 5)}; leave it out")
+    keeps = asked if asked is not None else not new
+    if keeps and asked is None and rank() == 0:
+        print("the classifier of --weights goes on: it knows every class; --no-keep-head starts a fresh one")
+    return keeps
 
 
 def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Network:
-    """The pretrained network with a head for `classes`, drawn from the seed."""
+    """The pretrained network with a head for `classes`, kept or drawn from the seed."""
     changes = {} if options.input is None else {"input_size": parse_size(options.input)}
     if changes and pretrained.fixed_input_size:
         raise ValueError(f"--input {options.input}: {pretrained.config.name} takes its own size only")
     if options.drop_rate is not None:
         changes["drop_rate"] = options.drop_rate
+    keep = keeps_head(options.keep_head, pretrained, classes)
     torch.manual_seed(options.seed)
-    return with_new_head(pretrained, classes, changes)
+    return with_new_head(pretrained, classes, changes, options.framing, keep)
 
 
-def on_features(recipe: Recipe) -> Recipe:
-    """The recipe for a head alone: nothing that works on images."""
-    return replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False)
+ON_IMAGES = (
+    "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay"
+)  # fmt: skip
+
+
+def on_features(options, recipe: Recipe) -> Recipe:
+    """The recipe for a head alone, on features computed once: nothing that works on images or layers.
+
+    Raises:
+        ValueError: for a flag that asks for it.
+    """
+    refuse_idle(
+        options, ON_IMAGES, "works on images, and mode feature trains a head on features; give --mode partial"
+    )
+    return replace(
+        recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False, drop_path=0.0, layer_decay=1.0
+    )
+
+
+def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
+    """(mode, rates) that the flags ask for.
+
+    Raises:
+        ValueError: for flags that contradict one another.
+    """
+    if options.rate:
+        if other := f"--mode {options.mode}" if options.mode else "--far" * options.far:
+            raise ValueError(f"--rate and {other} both say what learns; give one of them")
+        return "given", given_rates(options.rate)
+    mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
+    if options.far and options.mode in ("feature", "partial"):
+        raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
+    if options.layer_decay and mode == "full":
+        return mode, (("", 1.0),)  # the decay is the whole profile
+    return mode, mode_rates(mode, model.config, model.classifier_name, not options.far)
 
 
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Fine-tune, then measure on the test part and write the run directory."""
-    recipe, pretrained = recipe_from(options), load_weights(options.weights)
+    recipe = recipe_from(options)
+    pretrained = with_channels(load_weights(options.weights), options.in_chans)
     if recipe.whiten:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
-    view = whole_image(size, pretrained.config.in_chans)
-    training, held_out = load_images_to_train(options, view)
-    counts = class_counts(training)
-    model = build_model(options, pretrained, training.classes).to(device)
-    head = model.classifier_name
-    mode = "given" if options.rate else chosen_mode(options.mode, len(training), model.config)
-    rates = given_rates(options.rate) if options.rate else mode_rates(mode, model.config, head)
+    found, held_out = find_to_train(options, framed(pretrained, size, options.framing))
+    if knows_all(pretrained, found.classes):
+        several = is_multi(found.labels)
+        found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
+    model = build_model(options, pretrained, found.classes).to(device)
+    take_weights(model, options)
+    mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
+    is_head = set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
+    is_head = is_head and not options.teacher
+    # Random crops are cut from the whole photo, not from the middle that the network sees of it.
+    is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
+    is_whole = is_whole and model.preprocess.crop_mode == "center" and are_photos(found)
+    training = in_memory(replace(found, whole=True) if is_whole else found)
+    check_counts(training, options.data)
+    held_out = in_memory(held_out)
     facts: dict[str, Any] = {
         "base_model": base_model(pretrained, options.weights),
         "mode": mode,
         "rates": [list(rate) for rate in rates],
         "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "total_params": sum(p.numel() for p in model.parameters()),
-        "class_counts": counts,
+        "class_counts": class_counts(training),
     }
     if rank() == 0:
         print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
     identity = run_identity(model, training, held_out)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
-    net: nn.Module = model
-    shown, kept_out = training, held_out
-    if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
-        recipe = on_features(recipe)
-        shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-        shown, kept_out = (feature_set(model, data, device) for data in (training, held_out))
-        net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
-        facts["feature_pflops"] = forward_flops(model) * (len(training) + len(held_out)) / 1e15
-    trainer = new_trainer(
-        net, recipe, shown, model.preprocess, options, device, identity=identity, shares=shares
-    )
+    if is_head:
+        trainer, parts, kept_out, cost = head_trainer(
+            options, recipe, model, (training, held_out), shares, identity
+        )
+        (training, held_out), facts = parts, facts | cost
+    else:
+        kept_out, given = held_out, {"identity": identity, "shares": shares}
+        trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
+
+
+def are_photos(data: FolderSet) -> bool:
+    """Whether the files are images of one or three channels, and no arrays."""
+    return data.shape[0] in (1, 3) and not any(file.suffix.lower() == ARRAY for file in data.files)
+
+
+def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):
+    """For (training, held-out): a trainer of the head alone, the images that can be read, the held-out
+    features, and what the features cost."""
+    device, head = next(model.parameters()).device, model.classifier_name
+    recipe = on_features(options, recipe)
+    dtype = precision(options, device) if device.type == "cuda" else None
+    shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
+    parts, (shown, kept_out), seconds = zip(
+        *(feature_set(model, d, device, dtype) for d in parts), strict=True
+    )
+    net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
+    cost = {
+        "feature_pflops": forward_flops(model) * sum(map(len, parts)) / 1e15,
+        "feature_seconds": sum(seconds),
+        "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
+    }
+    alone = argparse.Namespace(**vars(options) | {"precision": "fp32"})
+    trainer = new_trainer(
+        net, recipe, shown, model.preprocess, alone, device, identity=identity, shares=shares
+    )
+    return trainer, parts, kept_out, cost
+
+
+def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:
+    """Whether the network's classes are these, in whatever order."""
+    return sorted(pretrained.labels) == sorted(classes)
+
+
+def list_layers(model: Network) -> None:
+    """Print what `--rate` can name: each layer, its parameters, and how the modes let it learn."""
+    head = model.classifier_name or ""
+    counts: Counter[str] = Counter()
+    for name, parameter in model.named_parameters():
+        counts[name.partition(".")[0]] += parameter.numel()
+    print("\n".join(f"{name:12} {count:>12,} parameters" for name, count in counts.items()))
+    print(f"--rate {next(iter(counts))}=0 freezes the first of them; {head} is made anew for the classes")
 
 
 def base_model(pretrained: Network, weights: str) -> str | None:
@@ -275,7 +471,10 @@ def forward_flops(model: Network) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    return run_training("training.transfer", train, parse_arguments(arguments), arguments)
+    options = parse_arguments(arguments)
+    if "" in (options.rate or ()):
+        return run_command("training.transfer", lambda: list_layers(load_weights(options.weights)))
+    return run_training("training.transfer", train, options, arguments)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from training.data import DataError, ImageSet, image_files, read_images
+from resnet_hub.errors import listed
+from resnet_hub.folders import image_files
+from training.data import DataError, ImageSet, read_images
 from training.engine import predict_logits
 
 Z = 1.96  # of a 95 % interval
@@ -31,7 +33,7 @@ class UnknownSet(NamedTuple):
             DataError: when a sub-folder is not there.
         """
         if missing := [name for name in self.classes if not (self.folder / name).is_dir()]:
-            raise DataError(f"--unknown {self.what}: {self.folder} has no folder {', '.join(missing)}")
+            raise DataError(f"--unknown {self.what}: {self.folder} has no folder {listed(missing)}")
         folders = [self.folder / name for name in self.classes] or [self.folder]
         return [file for folder in folders for file in image_files(folder)]
 

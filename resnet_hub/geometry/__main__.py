@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.geometry import Row, document, times, totals, trace
-from resnet_hub.models.flags import add_override_flags, overrides_from
+from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
 from resnet_hub.models.registry import model_config
 
 COLUMNS: dict[str, Callable[[Row], str]] = {
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def print_rows(options: argparse.Namespace) -> None:
     """The rows of the network that a command line describes, on stdout."""
-    config = model_config(options.name, **overrides_from(options))
+    config = own_design(model_config(options.name, **overrides_from(options)), options.set)
     rows = trace(config)
     print(json.dumps(document(config, rows), indent=2) if options.json else table(rows))
 

@@ -40,6 +40,15 @@ MODES = {
     "full": "full fine-tuning",
     "given": "learning rates set layer by layer",
 }
+KEPT = {
+    "best": "best validation {metric}",
+    "last": "the last one, whatever the {held_out} validation images say",
+    "ema": "averaged over the end of the run",
+}
+BALANCES = {
+    "weights": ", each class weighted by the inverse of its number of images",
+    "sampler": ", each class drawn as often as any other",
+}
 AUGMENTATIONS = {
     "crop": "random crop after reflecting {crop_padding} pixels at the border (at 32x32)",
     "flip": "horizontal flip, alternating by epoch",
@@ -47,6 +56,7 @@ AUGMENTATIONS = {
     "cutout": "cutout of a quarter of the side",
     "resized_crop": "random resized crop",
     "trivial": "TrivialAugment",
+    "rand": "RandAugment",
     "erase": "random erasing",
     "rotate": "rotation",
     "affine": "affine transformation",
@@ -106,7 +116,7 @@ def _network_context(model, load_from: str) -> dict[str, Any]:
 
 def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """What the template needs to know of a run; its figures come as tables."""
-    recipe = run["recipe"]
+    recipe, kept = run["recipe"], run.get("keep", "best")
     return {
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
@@ -116,8 +126,16 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "base": base_words(run.get("base_model")),
         "mode": MODES.get(run.get("mode"), run.get("mode")),
         "optimizer_words": _optimizer_words(recipe),
-        "loss_words": _loss_words(recipe, base_words(run.get("teacher"))),
+        "loss_words": _loss_words(recipe, base_words(run.get("teacher")), "class_threshold" in stated),
         "augmentation_words": _augmentation_words(recipe),
+        "seconds_words": _seconds_words(run),
+        "kept_words": KEPT[kept].format(
+            metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
+            held_out=run["held_out_images"],
+        ),
+        "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
+        "calibration_words": _calibration_words(run),
+        "alarm_words": _alarm_words(run.get("calibration") or {}),
     }
 
 
@@ -239,8 +257,8 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
     if run:
         is_cifar = re.search(r"cifar-?10(?!\d)", run["data"], re.IGNORECASE) is not None
         fields.model_name = run["name"]
-        fields.datasets = ["cifar10"] if is_cifar else None
-        fields.metrics = ["accuracy"]
+        fields.datasets = ["cifar10"] if is_cifar else [run["hub_dataset"]] if "hub_dataset" in run else None
+        fields.metrics = ["accuracy" if "top1" in stated else "mean_average_precision"]
         fields.eval_results = _eval_results(run["data"], stated, "cifar10" if is_cifar else "imagefolder")
     return fields
 
@@ -263,6 +281,8 @@ def _eval_results(data: str, stated: dict[str, Any], kind: str) -> list[EvalResu
 def _summary(model, run: dict | None) -> str:
     own = "" if model.config.name in list_models() else " (a design of its own)"
     what = f"A `{model.config.name}` network{own} with {totals(trace(model.config)).params:,} parameters"
+    if run and model.calibration.class_thresholds:
+        return f"{what} that says which of {len(model.labels)} things an image shows, each by itself."
     if run:
         return f"{what} that sorts images into {len(model.labels)} classes."
     if model.source is None:
@@ -321,14 +341,47 @@ def _optimizer_words(recipe: dict[str, Any]) -> str:
     return f"{words}; rates {rise}{SCHEDULES[recipe.get('schedule', 'one_cycle')]}"
 
 
-def _loss_words(recipe: dict[str, Any], teacher: str | None) -> str:
+def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = False) -> str:
     taught = f"half cross entropy, half distillation from {teacher} (arXiv 1503.02531)"
-    words = taught if teacher else "cross entropy"
+    words = taught if teacher else "binary cross entropy of each class" if several else "cross entropy"
+    words += BALANCES.get(recipe.get("balance", "none"), "")
     if recipe.get("label_smoothing"):
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):
         words += f", {name} {recipe[name]}" if recipe.get(name) else ""
-    return words + (f"; averaged weights (decay {recipe['ema']} a step)" if recipe.get("ema") else "")
+    words += f"; averaged weights (decay {recipe['ema']} a step)" if recipe.get("ema") else ""
+    return words + (f"; stochastic depth {recipe['drop_path']}" if recipe.get("drop_path") else "")
+
+
+def _calibration_words(run: dict[str, Any]) -> str:
+    """How the temperature was found; cards of earlier runs do not say on how many images."""
+    fitted = run.get("calibration")
+    if not run["held_out_images"]:
+        return "All images were trained on, none was left to fit a temperature or thresholds: none is used."
+    if fitted is None:
+        return "The logits are divided by a temperature fitted on the validation set."
+    images = f"{fitted['images']:,} validation images"
+    if not fitted.get("temperature"):
+        return f"The temperature stays 1: fitted on the {images} it made others of them no more probable."
+    low, high = fitted["temperature"]
+    return (
+        f"The logits are divided by a temperature fitted on the {images} with a prior toward 1 "
+        f"(95 % interval {low:.3g} to {high:.3g})."
+    )
+
+
+def _alarm_words(fitted: dict[str, Any]) -> str:
+    if not fitted.get("false_alarms"):
+        return ""
+    share, low, high = (percent(each, 1) for each in fitted["false_alarms"])
+    images = f"{fitted['images']:,} images"
+    return f"; going by {images}, {share} of others like them are expected below it ({low} to {high})"
+
+
+def _seconds_words(run: dict[str, Any]) -> str:
+    seconds, features = run["seconds"], run.get("feature_seconds", 0.0)
+    words = f"{seconds:,.0f} seconds" if seconds >= 10 else f"{seconds:.1f} seconds"
+    return words + (f", {features:.1f} of them for the features," if features else "")
 
 
 def _augmentation_words(recipe: dict[str, Any]) -> str:
@@ -350,7 +403,8 @@ def is_for_research(run: dict[str, Any]) -> bool:
 
 
 def _limits(model, run: dict | None) -> str:
-    lines = ["It always answers with one of its classes, whatever the image shows."] if model.labels else []
+    is_one_answer = model.labels and not model.calibration.class_thresholds
+    lines = ["It always answers with one of its classes, whatever the image shows."] if is_one_answer else []
     if run:
         lines.append("It was not tested for any decision about people, safety or health.")
     if run and is_for_research(run):

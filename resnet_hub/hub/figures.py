@@ -20,6 +20,16 @@ SECTIONS = RESULTS, CALIBRATION, UNFAMILIAR, CLASSES, CONFUSION = (
 ROUNDING = 5.1e-5  # figures have four digits
 MOST_LISTED = 100  # classes in a table by class
 MOST_CROSSED = 20  # classes in a confusion matrix
+# key in the facts -> (column of the table by class, name of one entry, number -> text)
+PER_CLASS: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "per_class": ("accuracy", "class {}", lambda share: percent(share, 1)),
+    "class_ap": ("average precision", "average precision of {}", lambda share: percent(share, 1)),
+    "class_precision": ("precision", "precision of {}", lambda share: percent(share, 1)),
+    "class_recall": ("recall", "recall of {}", lambda share: percent(share, 1)),
+    "class_f1": ("F1", "F1 of {}", "{:.3f}".format),
+    "class_threshold": ("threshold", "threshold of {}", "{:.4f}".format),
+    "class_images": ("images", "images of {}", "{:,}".format),
+}
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -64,6 +74,21 @@ FIGURES = (
         metric=("accuracy", "Top-1 accuracy, flip test-time augmentation"),
     ),
     Figure("top5", "top-5 accuracy", metric=("accuracy", "Top-5 accuracy")),
+    Figure(
+        "mean_average_precision",
+        "mean average precision of the classes",
+        metric=("mean_average_precision", "Mean average precision"),
+        tolerance=1e-3,
+    ),
+    Figure("exact_match", "images with every label right"),
+    Figure("micro_f1", "F1 over all labels", form="{:.4f}".format, tolerance=1e-3),
+    Figure("balanced_accuracy", "balanced accuracy (mean recall of the classes)", tolerance=1e-3),
+    Figure("macro_precision", "precision, mean of the classes", tolerance=1e-3),
+    Figure(
+        "macro_f1", "F1, mean of the classes", form="{:.4f}".format, tolerance=1e-3, metric=("f1", "Macro F1")
+    ),
+    Figure("weighted_precision", "precision, weighted by the images of each class", tolerance=1e-3),
+    Figure("weighted_f1", "F1, weighted by the images of each class", form="{:.4f}".format, tolerance=1e-3),
     Figure("loss", "cross entropy, calibrated", form="{:.4f}".format),
     Figure(
         "calibration_error",
@@ -109,11 +134,9 @@ def gathered(model: Network, results: dict[str, Any], detections: Iterable[tuple
     more = results.get("unfamiliar", {})
     given["unfamiliar"] = {w: {"images": n, "flagged": share} | more.get(w, {}) for w, n, share in detections}
     given["labels"] = list(model.labels)
-    keys = ["labels", "images", *(figure.key for figure in FIGURES), "unfamiliar", "per_class", "confusion"]
-    shown = {
-        key: len(model.labels) <= most
-        for key, most in (("confusion", MOST_CROSSED), ("per_class", MOST_LISTED))
-    }
+    keys = ["labels", "images", *(figure.key for figure in FIGURES), "unfamiliar", *PER_CLASS, "confusion"]
+    most = {"confusion": MOST_CROSSED} | dict.fromkeys(PER_CLASS, MOST_LISTED)
+    shown = {key: len(model.labels) <= limit for key, limit in most.items()}
     return {
         key: _rounded(given[key]) for key in keys if given.get(key) not in (None, {}) and shown.get(key, True)
     }
@@ -157,11 +180,16 @@ def entries(figures: dict[str, Any], tolerance: float = 0.0) -> Iterator[Entry]:
 
 def _class_entries(figures: dict[str, Any], images: float) -> Iterator[Entry]:
     labels, confusion = figures.get("labels", []), figures.get("confusion", [])
-    counts = [sum(counts) for counts in confusion] or [1] * len(labels)
-    if len(labels) <= MOST_LISTED:
-        for label, share, count in zip(labels, figures.get("per_class", []), counts, strict=False):
-            slack = _slack(images, count)
-            yield Entry(CLASSES, f"class {label}", number(share), slack, row(cell(label), percent(share, 1)))
+    counts = [sum(counts) for counts in confusion] or figures.get("class_images") or [1] * len(labels)
+    columns = [key for key in PER_CLASS if key in figures] if len(labels) <= MOST_LISTED else []
+    called = [sum(column) for column in zip(*confusion, strict=True)] or counts
+    values: Any
+    for label, count, times, *values in zip(labels, counts, called, *map(figures.get, columns), strict=False):
+        texts = [PER_CLASS[key][2](value) for key, value in zip(columns, values, strict=True)]
+        for key, value in zip(columns, values, strict=True):
+            slack = _slack(images, count if key == "per_class" else min(count, max(times, 1)))
+            name = PER_CLASS[key][1].format(label)
+            yield Entry(CLASSES, name, number(value), slack, row(cell(label), *texts))
     if len(labels) <= MOST_CROSSED:
         for label, counts in zip(labels, confusion, strict=False):
             line = row(f"**{cell(label)}**", *map(str, counts))
@@ -189,7 +217,7 @@ def table(figures: dict[str, Any], section: str) -> str:
     """One of the card's tables in Markdown; "" without a row."""
     heads = {
         UNFAMILIAR: ["images of", "number", *(figure.label for figure in set_figures(figures))],
-        CLASSES: ["class", "accuracy"],
+        CLASSES: ["class", *(head for key, (head, _, _) in PER_CLASS.items() if key in figures)],
         CONFUSION: ["", *map(cell, figures.get("labels", []))],
     }
     head = heads.get(section, ["figure", "value"])

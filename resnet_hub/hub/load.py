@@ -7,7 +7,7 @@ A checkpoint is `config.json` (timm's format, plus one `resnet_hub` object), `mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from resnet_hub.command import printable
 from resnet_hub.config import ModelConfig, config_from_dict
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, listed
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub.bounds import OWN, Bounds, check_answers, check_count, check_header, check_maps
 from resnet_hub.hub.fetch import (
@@ -30,6 +30,7 @@ from resnet_hub.hub.fetch import (
     discard,
     fetch_checkpoint,
 )
+from resnet_hub.hub.foreign import in_timms_form, weights_prefix
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.calibration import Calibration
@@ -43,7 +44,7 @@ UNUSABLE = (
 )  # fmt: skip
 DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # a second download may be sound
 MOST_DETECTIONS = 100  # of other things that a calibration states
-MOST_NAME = 200  # characters of a label, or of what was detected
+MOST_NAME = 256  # characters of a label, or of what was detected; a folder's name has 255 at most
 MOST_SAID = 20_000  # characters of one message
 WIDENED = {torch.float32, torch.float16, torch.bfloat16}  # all exact in float32
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
@@ -89,25 +90,31 @@ def from_pretrained(
     return load_checkpoint(checkpoint)
 
 
-def load_checkpoint(checkpoint: Checkpoint, bounds: Bounds = OWN) -> Network:
+def load_checkpoint(
+    checkpoint: Checkpoint,
+    bounds: Bounds = OWN,
+    repair: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda tensors: tensors,
+) -> Network:
     """The network that a checkpoint describes, with its weights, in eval mode.
 
     A damaged file is deleted from the Hub cache, so that the next attempt downloads it again.
 
     Args:
         bounds: the most that one image may cost.
+        repair: what is done to the stored tensors before their types are checked.
 
     Raises:
         CheckpointError: for a bad configuration, or weights that do not match it key by key.
     """
     with naming(checkpoint, checkpoint.config):
-        values = read_json(checkpoint.config)
+        written = read_json(checkpoint.config)
+        values, prefix = in_timms_form(written), weights_prefix(written)
         config = read_config(values)
         preprocess = read_preprocess(values, config, bounds)
         if "resnet_hub" not in values:  # timm's name implies no size
             config = replace(config, input_size=preprocess.input_size[1:])
         labels = read_labels(values, config)
-        calibration = read_calibration(values)
+        calibration = read_calibration(values, len(labels))
     with naming(checkpoint, checkpoint.weights):
         check_header(checkpoint.weights)
         parameters, held = totals(trace(config)).params, checkpoint.weights.stat().st_size
@@ -115,7 +122,8 @@ def load_checkpoint(checkpoint: Checkpoint, bounds: Bounds = OWN) -> Network:
             raise Refusal(f"{held:,} bytes cannot hold the network's {parameters:,} parameters")
         with SkipRandomFill():
             model = build_network(config)
-        model.load_state_dict(read_weights(checkpoint.weights, model), assign=True)
+        tensors = repair(read_weights(checkpoint.weights, model, prefix))
+        model.load_state_dict(widened(tensors), assign=True)
         model.preprocess, model.labels, model.calibration = preprocess, labels, calibration
         check_answers(model.eval(), bounds)
     model.source, model.revision = checkpoint.source, checkpoint.revision
@@ -159,7 +167,7 @@ def read_config(values: dict[str, Any]) -> ModelConfig:
         return config_from_dict(fields_of_ours)
     name = str(values.get("architecture"))
     if name not in list_models():
-        raise Refusal(f"architecture {name!r} is not one of {', '.join(list_models())}")
+        raise Refusal(f"architecture {name[:80]!r} is not one of {listed(list_models(), 50)}")
     overrides = {"num_classes": values.get("num_classes", 1000)} | (values.get("model_args") or {})
     foreign = sorted(overrides.keys() - {"num_classes", "in_chans", "global_pool"} - TIMM_TRAINING_ARGS)
     if foreign:  # output_stride, for one, would load and give wrong answers
@@ -167,11 +175,12 @@ def read_config(values: dict[str, Any]) -> ModelConfig:
     return model_config(name, **{k: v for k, v in overrides.items() if k not in TIMM_TRAINING_ARGS})
 
 
-def read_calibration(values: dict[str, Any]) -> Calibration:
+def read_calibration(values: dict[str, Any], classes: int) -> Calibration:
     """The checkpoint's own calibration.
 
     Raises:
-        ValueError: for anything but finite numbers, or more detections than anybody would read.
+        ValueError: for anything but finite numbers, more detections than anybody would read, or thresholds
+            that are not one a class.
     """
     calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
     longest = max((len(what) for what, *_ in calibration.detections), default=0)
@@ -180,6 +189,9 @@ def read_calibration(values: dict[str, Any]) -> Calibration:
             f"calibration: {len(calibration.detections):,} detections with names of up to {longest:,} "
             f"characters; at most {MOST_DETECTIONS} of {MOST_NAME} are read"
         )
+    thresholds = calibration.class_thresholds
+    if thresholds and (len(thresholds) != classes or not all(0 <= share <= 1 for share in thresholds)):
+        raise Refusal(f"calibration: {len(thresholds)} thresholds for {classes} classes, each from 0 to 1")
     return calibration
 
 
@@ -218,13 +230,18 @@ def disambiguate(names: list[str]) -> list[str]:
     return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
 
 
-def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Tensors of a safetensors file whose names, shapes, types and finiteness have been checked."""
+def read_weights(path: Path, model: nn.Module, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of a safetensors file whose names and shapes have been checked.
+
+    Args:
+        prefix: what the file writes before each name.
+    """
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     counts = {key for key in wanted if key.endswith("num_batches_tracked")}
     with safe_open(path, framework="pt") as file:
         check_count(len(file.keys()), len(wanted))
-        found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        stored = {key.removeprefix(prefix): key for key in file.keys()}  # noqa: SIM118
+        found = {key: tuple(file.get_slice(name).get_shape()) for key, name in stored.items()}
         problems = [
             *(f"missing {k}" for k in wanted.keys() - found.keys() - counts),
             *(f"unexpected {k}" for k in found.keys() - wanted.keys()),
@@ -232,12 +249,11 @@ def read_weights(path: Path, model: nn.Module) -> dict[str, Tensor]:
               if wanted[k] != found[k]),
         ]  # fmt: skip
         if problems:
-            more = f"; and {len(problems) - MOST_NAMED:,} more" if len(problems) > MOST_NAMED else ""
-            raise Refusal("; ".join(sorted(problems)[:MOST_NAMED]) + more)
-        tensors = {key: file.get_tensor(key) for key in found}
+            raise Refusal(listed(sorted(problems), MOST_NAMED, "; "))
+        tensors = {key: file.get_tensor(stored[key]) for key in found}
     for key in wanted.keys() - tensors.keys():
         tensors[key] = torch.zeros((), dtype=torch.long)
-    return widened(tensors)
+    return tensors
 
 
 def widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

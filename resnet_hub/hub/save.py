@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, listed
 from resnet_hub.files import write_together
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
@@ -28,11 +28,13 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
         half: store the weights of convolutions and linear layers as float16, see `halved`.
 
     Raises:
-        Refusal: for weights that float16 cannot hold; nothing is written then.
+        Refusal: for NaN or infinity, and weights that float16 cannot hold; nothing is written then.
     """
     text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
     card = card or render_card(model, load_from=directory.name, half=half)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
+        raise Refusal(f"{listed(broken, 3)} of {directory} would hold NaN or infinity; nothing is written")
     tensors = halved(tensors) if half else tensors
     write_together(
         {
@@ -84,10 +86,15 @@ def config_json(model: Network) -> dict[str, Any]:
     """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
     config = model.config
     name, model_args = architecture(config)
+    calibration = asdict(model.calibration)
+    if not calibration["class_thresholds"]:
+        del calibration["class_thresholds"]
     return {
         "architecture": name,
         "num_classes": config.num_classes,
         "label_names": list(model.labels),
+        # transformers' pipeline reads it, and then takes sigmoids.
+        **({"problem_type": "multi_label_classification"} if model.calibration.class_thresholds else {}),
         **({"model_args": model_args} if model_args else {}),
         "pretrained_cfg": model.preprocess.to_pretrained_cfg()
         | {
@@ -100,6 +107,6 @@ def config_json(model: Network) -> dict[str, Any]:
         "resnet_hub": {
             "format": 1,
             "config": config.to_dict(),
-            "calibration": asdict(model.calibration),
+            "calibration": calibration,
         },
     }

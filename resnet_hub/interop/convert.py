@@ -34,6 +34,7 @@ from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, f
 from resnet_hub.hub.load import (
     disambiguate,
     from_pretrained,
+    load_checkpoint,
     naming,
     read_json,
     read_labels,
@@ -57,6 +58,7 @@ from resnet_hub.interop.transformers import (
     to_transformers,
 )
 from resnet_hub.interop.transformers_js import save_transformers_js
+from resnet_hub.interop.unwrap import HARMLESS, difference, held_state, unwrapped, whole_counts
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.registry import model_config
@@ -70,24 +72,27 @@ ONNX_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.2}
 # Reading
 
 
-def load(source: str, name: str | None = None) -> Network:
+def load(source: str, name: str | None = None, notes: list[str] | None = None) -> Network:
     """A network with the weights of a checkpoint directory, a Hub repository or a bare weights file.
 
     Args:
         source: a checkpoint of ours, timm's or transformers', or a .safetensors, .pth, .pt or .bin file of
-            torchvision's, timm's or transformers' tensors (pickles are read as tensors only).
+            torchvision's, timm's or transformers' tensors (pickles are read as tensors only), wrapped as
+            training scripts do.
         name: the network in a bare weights file, which does not say what it is.
+        notes: how the weights were unwrapped is added to it.
 
     Raises:
         Refusal, resnet_hub.hub.fetch.CheckpointError: when it cannot be read or does not fit.
     """
+    notes = [] if notes is None else notes
     if os.path.isfile(source):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
-        return _from_file(Path(source), name)
+        return _from_file(Path(source), name, notes)
     checkpoint = fetch_checkpoint(source)
     with naming(checkpoint, checkpoint.config):
         values = read_json(checkpoint.config)
     if values.get("model_type") != TRANSFORMERS_FIELDS["model_type"]:
-        return from_pretrained(source)
+        return load_checkpoint(checkpoint, repair=lambda tensors: whole_counts(tensors, notes))
     return _from_transformers(checkpoint, values)
 
 
@@ -114,31 +119,38 @@ def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> Networ
     return model
 
 
-def _from_file(path: Path, name: str | None) -> Network:
+def _from_file(path: Path, name: str | None, notes: list[str]) -> Network:
     if name is None:
         raise Refusal(f"{path} does not say which network it is; give --model, e.g. --model resnet50")
-    state = _read_tensors(path)
-    if any(key.startswith("resnet.") for key in state):
+    state = _read_tensors(path, notes)
+    if any(key.startswith("resnet.embedder.") for key in state):
         state = from_transformers(state)
-    classes = {"num_classes": len(state["fc.weight"])} if "fc.weight" in state else {}
-    return filled(model_config(name, **classes), state, str(path))
+    config = model_config(name)
+    expected = build_network(config)
+    head, names = expected.classifier_name, list(expected.state_dict())
+    state = unwrapped(state, names, head or "", str(path), notes)
+    overrides = {}
+    if (classes := state.get(f"{head}.weight")) is not None and classes.ndim == 2:
+        overrides["num_classes"] = len(classes)
+    if (stem := state.get(names[0])) is not None and stem.ndim == 4 and stem.shape[1] != config.in_chans:
+        overrides["in_chans"] = stem.shape[1]
+        notes.append(f"for images of {stem.shape[1]} channels")
+    return filled(model_config(name, **overrides), state, str(path))
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def _read_tensors(path: Path, notes: list[str]) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             check_header(path)
-            state = load_file(path)
+            loaded: Any = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(HARMLESS):
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise Refusal(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
     except Exception as error:  # pickle.UnpicklingError, and anything else a damaged pickle raises
         raise Refusal(f"{path} holds more than tensors, or is damaged; it is not run") from error
-    is_state = isinstance(state, dict) and all(isinstance(key, str) for key in state)
-    if not is_state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise Refusal(f"{path} does not hold tensors by name; save the network's state_dict() alone")
-    return state
+    return held_state(loaded, str(path), notes)
 
 
 def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Network:
@@ -148,20 +160,32 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Networ
         Refusal: naming the first keys, shapes or types that do not fit.
     """
     model = build_network(config)
-    counts = {k: v for k, v in model.state_dict().items() if k.endswith("num_batches_tracked")}
+    wanted = model.state_dict()
+    # Weights older than PyTorch 0.4.1 count no batches.
+    state = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")} | state
+    if why := difference(wanted, state):
+        raise Refusal(f"{source} does not fit {config.name}: {why}")
     try:
-        # Weights older than PyTorch 0.4.1 count no batches.
-        model.load_state_dict(counts | widened(state))
-    except Refusal as error:
-        raise Refusal(f"{source}: {error}") from error
-    except RuntimeError as error:
-        problems = [line.strip() for line in str(error).splitlines()[1:4]]
-        raise Refusal(f"{source} does not fit {config.name}: {' '.join(problems)[:400]}") from error
-    try:
+        model.load_state_dict(widened(state))
         check_answers(model.eval())
     except Refusal as error:
         raise Refusal(f"{source}: {error}") from error
     return model
+
+
+def labels_from(path: Path, config: ModelConfig) -> tuple[str, ...]:
+    """The class names in a file: one a line, or JSON (a list, or {number: name}).
+
+    Raises:
+        Refusal: where it cannot be read, or is not one distinct name a class.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        names = json.loads(text) if path.suffix == ".json" else text.strip("\n").splitlines()
+        return read_labels({"label_names": names}, config)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Refusal(f"--labels {path}: {why}") from error
 
 
 # Writing
@@ -248,6 +272,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--to", choices=LAYOUTS)
     parser.add_argument("--model", metavar="NAME", help="the network in a bare weights file, e.g. resnet50")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="class names: a text file of one a line, or JSON"
+    )
     precision = "of the weights in an ONNX file (default: fp32); fp16 and int8 are widened when it is loaded"
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=precision)
     normalised = "an ONNX file that takes normalised pixels (N, C, H, W) instead of a photo"
@@ -273,14 +300,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     if options.check is not None:
         return _check(options.check, options.source, options.model)
-    model = load(options.source, options.model)
+    notes: list[str] = []
+    model = load(options.source, options.model, notes)
+    if options.labels:
+        model.labels = labels_from(options.labels, model.config)
     try:
         save(model, options.out, options.to, precision=options.precision, normalised=options.normalised)
         checked = _checked_onnx(model, options) if options.to == "onnx" else ""
     except ImportError as error:
         raise Refusal(f"{error}; pip install -e '.[export]'") from error
     count = sum(p.numel() for p in model.parameters())
-    print(f"{model.config.name}, {count:,} parameters: {options.out}{checked}")
+    read = f" (read {', '.join(notes)})" if notes else ""
+    print(f"{model.config.name}, {count:,} parameters{read}: {options.out}{checked}")
 
 
 def _checked_onnx(model: Network, options: argparse.Namespace) -> str:

@@ -200,7 +200,7 @@ def photo_differences(model: Network, file: OnnxFile, images: list[Image.Image])
     pixels = model.preprocess.batch(images).to(next(model.parameters()).device)
     with evaluation(model):
         logits = model(pixels).float().cpu()  # (N, classes)
-        probabilities = (logits / model.calibration.temperature).softmax(1).numpy()
+        probabilities = model.calibration.probabilities(logits).numpy()
         scores = logits.logsumexp(1).numpy()
     theirs = [file.answer(image) for image in images]
     shares = np.stack([each["probabilities"] for each in theirs])

@@ -87,6 +87,11 @@ def photo_model(network: Any, preprocess: Preprocess, calibration: Calibration) 
             f"ONNX has no {preprocess.interpolation!r} resizing like Pillow's, only "
             f"{', '.join(EXPRESSIBLE)}; write the network alone with --normalised and resize with Pillow"
         )
+    if preprocess.input_size[0] not in (1, 3):
+        raise Refusal(
+            f"a photo has 3 channels and the network takes {preprocess.input_size[0]}; write the network "
+            "alone with --normalised"
+        )
     before, after = Graph("before"), Graph("after")
     add_preprocessing(before, preprocess)
     channels, height, width = preprocess.input_size
@@ -229,7 +234,10 @@ def add_answers(g: Graph, network: Any, calibration: Calibration) -> list[Any]:
     classes = shapes[LOGITS][1]
     logits = g.add("Squeeze", LOGITS, g.ints(0), name="logits")
     scaled = g.add("Div", logits, g.constant(calibration.temperature, np.float32))
-    g.add("Softmax", scaled, axis=-1, name="probabilities")
+    if calibration.class_thresholds:  # each class has a probability of its own
+        g.add("Sigmoid", scaled, name="probabilities")
+    else:
+        g.add("Softmax", scaled, axis=-1, name="probabilities")
     g.add("ReduceLogSumExp", logits, keepdims=0, name="score")
     outputs: list[tuple[str, int, Sequence[int]]] = [
         ("probabilities", TensorProto.FLOAT, [classes]),

@@ -207,7 +207,7 @@ def _answer(
         logits, maps = run(model, pixels)
         logits = logits[0].float().cpu()
         seconds = time.perf_counter() - started
-        probabilities = (logits / model.calibration.temperature).softmax(0).tolist()
+        probabilities = model.calibration.probabilities(logits).tolist()
     return Answer(facts, model.labels, probabilities, crop, logits.tolist(), seconds), maps
 
 

@@ -21,19 +21,24 @@ Rates = tuple[tuple[str, float], ...]  # (pattern, share of the recipe's rate; 0
 MODES = ("feature", "partial", "full")
 FEW, SOME = 1_000, 10_000  # training images up to which the head alone learns, and the last stage with it
 HEAD_RATE = 1e-3  # of AdamW, for the new classifier; every other rate is a share of it
+FAR_SHARE = 0.3  # of it, for every layer, where early layers have much to learn too
 
 
 def mode_for(images: int, similar: bool = True) -> str:
     """The mode for a number of training images; one step further for images unlike those of the pretraining.
 
-    Pretrained features fit such images less well, so more layers learn. `--mode auto` knows only the number.
+    Pretrained features fit such images less well, so more layers learn. `--mode auto` is told by `--far`.
     """
     step = (images > FEW) + (images > SOME) + (not similar)
     return MODES[min(step, len(MODES) - 1)]
 
 
-def mode_rates(mode: str, config: ModelConfig, head: str) -> Rates:
+def mode_rates(mode: str, config: ModelConfig, head: str, similar: bool = True) -> Rates:
     """(pattern, share of the head's rate) of a mode.
+
+    Args:
+        similar: the images are like those of the pretraining; if not, `full` teaches early layers as fast as
+            late ones.
 
     The course's rates are 1e-3 for the head; 1e-5 for the last stage alone, or 1e-6 (stem and first stage),
     1e-5 and 1e-4 (last stage) for the whole network. Its groups leave out `bn1`, which then never learns.
@@ -41,6 +46,8 @@ def mode_rates(mode: str, config: ModelConfig, head: str) -> Rates:
     new = (re.escape(head), 1.0)
     if mode == "feature":
         return (new, ("", 0.0))
+    if mode == "full" and not similar:
+        return (("", FAR_SHARE),)
     if not isinstance(config, ResNetConfig):
         body = {"partial": (), "full": (("", 0.1),)}[mode]
         if not body:
@@ -68,9 +75,8 @@ def share_of_each(names: Iterable[str], rates: Rates) -> dict[str, float]:
         shares[name] = share
         idle.discard(pattern)
     if idle:
-        raise Refusal(
-            f"patterns {sorted(idle)} decide for no parameter; it begins with {', '.join(list(shares)[:4])}"
-        )
+        layers = dict.fromkeys(name.partition(".")[0] for name in shares)
+        raise Refusal(f"patterns {sorted(idle)} decide for no parameter; the layers are {', '.join(layers)}")
     return shares
 
 
@@ -108,15 +114,17 @@ def advise(images: int, classes: int, similar: bool, network: str = "resnet50") 
     within("classes", classes, 2, 10_000)
     one_of("network", network, RESNETS)
     config, mode = model_config(network, num_classes=classes), mode_for(images, similar)
+    far = " --far" if mode == "full" and not similar else ""
     rows = [row for row in trace(config) if row.params]
-    shares = share_of_each((f"{row.name}." for row in rows), mode_rates(mode, config, "fc"))
+    rates = mode_rates(mode, config, "fc", similar)
+    shares = share_of_each((f"{row.name}." for row in rows), rates)
     learnt = [(row, shares[f"{row.name}."]) for row in rows]
     return Advice(
         mode,
         tuple((stage, share * HEAD_RATE) for stage, share in _by_stage(learnt)),
         sum(row.params for row, share in learnt if share),
         sum(row.params for row in rows),
-        f"python -m training.transfer --weights timm/{network} --data FOLDER --mode {mode} --out RUN",
+        f"python -m training.transfer --weights timm/{network} --data FOLDER --mode {mode}{far} --out RUN",
     )
 
 

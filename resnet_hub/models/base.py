@@ -22,10 +22,9 @@ CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 def default_preprocess(config: ModelConfig) -> Preprocess:
     """ImageNet's evaluation pipeline; up to 64 pixels the whole image, with CIFAR-10's statistics."""
     size = (config.in_chans, *config.input_size)
-    if config.in_chans not in (1, 3):
-        return Preprocess(input_size=(3, *config.input_size))
-    if config.in_chans == 1:
-        return Preprocess(input_size=size, crop_pct=1.0, mean=(0.5,), std=(0.5,))
+    if config.in_chans != 3:
+        half = (0.5,) * config.in_chans
+        return Preprocess(input_size=size, crop_pct=1.0, mean=half, std=half)
     if max(config.input_size) <= SMALL:
         return Preprocess(input_size=size, crop_pct=1.0, mean=CIFAR_MEAN, std=CIFAR_STD)
     return Preprocess(input_size=size)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import Refusal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEMPERATURES = (0.01, 100.0)  # (least, most)
 
@@ -26,6 +29,8 @@ class Calibration:
         firm_share: share of the test images that are answered firmly, 0 to 1.
         firm_right: share of those answers that is right.
         firm_unknown: share of the images of other things that are answered firmly all the same.
+        class_thresholds: probability from which each class is present, for a network whose images show any
+            number of its classes; () for one with a single answer.
     """
 
     temperature: float = 1.0
@@ -36,6 +41,7 @@ class Calibration:
     firm_share: float | None = None
     firm_right: float | None = None
     firm_unknown: float | None = None
+    class_thresholds: tuple[float, ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Calibration:
@@ -47,9 +53,10 @@ class Calibration:
         known = {field.name for field in fields(cls)}
         values = {k: v for k, v in values.items() if k in known}
         detections = tuple((str(what), n, share) for what, n, share in values.get("detections", ()))
-        calibration = cls(**values | {"detections": detections})
-        scalars = (getattr(calibration, name) for name in known - {"detections"})
-        numbers = [value for value in scalars if value is not None]
+        thresholds = tuple(values.get("class_thresholds", ()))
+        calibration = cls(**values | {"detections": detections, "class_thresholds": thresholds})
+        scalars = (getattr(calibration, name) for name in known - {"detections", "class_thresholds"})
+        numbers = [value for value in scalars if value is not None] + list(thresholds)
         numbers += [number for _, *pair in detections for number in pair]
         if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
             raise Refusal(f"calibration: {values} has a value that is not a finite number")
@@ -59,6 +66,11 @@ class Calibration:
                 f"calibration: temperature={calibration.temperature} is not allowed; give {least} to {most:g}"
             )
         return calibration
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities of logits (..., classes): adding up to 1, or each class's own."""
+        scaled = logits / self.temperature
+        return scaled.sigmoid() if self.class_thresholds else scaled.softmax(-1)
 
     def certainty(self, energy: float, share: float) -> str | None:
         """How an answer with this energy and top probability is to be given.

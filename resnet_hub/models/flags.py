@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import Any
 
+from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
 
 
@@ -48,6 +51,54 @@ def add_override_flags(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="after each convolution of LeNet-5, VGG ...",
     )
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=setting,
+        metavar="FIELD=VALUE",
+        help="a field of the structure, which makes a network of your own: widths=96,320,384, depths=2,2,2, "
+        "stem_width=24, block=pooled ...; may be repeated",
+    )
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """(field, value) from "widths=96,320,384".
+
+    Raises:
+        argparse.ArgumentTypeError: for any other text.
+    """
+    name, sign, value = text.partition("=")
+    if not sign or not name or not value:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} sets nothing; give FIELD=VALUE, e.g. widths=96,320,384"
+        )
+    parts = [_number_or_word(part) for part in value.split(",")]
+    return name.replace("-", "_"), tuple(parts) if len(parts) > 1 else parts[0]
+
+
+def _number_or_word(text: str) -> int | str | bool:
+    return {"true": True, "false": False}.get(text.lower(), int(text) if text.isdecimal() else text)
+
+
+def own_design(config: ModelConfig, settings: Iterable[tuple[str, Any]]) -> ModelConfig:
+    """A network of one's own: `config` with fields of its structure changed, and a name that says so.
+
+    Raises:
+        ValueError: for a field that it does not have or that has a flag of its own, or a value that is not
+            allowed.
+    """
+    changes = dict(settings)
+    if not changes:
+        return config
+    kinds = {field.name: field.type for field in fields(config)}
+    allowed = kinds.keys() - set(ModelConfig.__dataclass_fields__)
+    if unknown := sorted(changes.keys() - allowed):
+        raise Refusal(f"--set {unknown[0]}: {config.name} has {', '.join(sorted(allowed))} to set")
+    for name, value in changes.items():
+        if str(kinds[name]).startswith("tuple") and not isinstance(value, tuple):
+            changes[name] = (value,)
+    return replace(config, name=f"{config.name}_own", **changes)
 
 
 def overrides_from(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub on loopback, as far as models and Spaces are created, uploaded, listed and downloaded.
+"""A Hugging Face Hub on loopback, as far as models, data sets and Spaces are made, uploaded, listed, fetched.
 
 The real `huggingface_hub` client talks to it through its endpoint. Repositories keep every commit; weights
 lie in large file storage with a published sha256, other files have git's hash. `faults` break single answers.
@@ -94,11 +94,11 @@ class LoopbackHub:
 
     # what tests do
 
-    def add(self, repo_id: str, files: Path | dict[str, bytes], **options) -> Repo:
+    def add(self, repo_id: str, files: Path | dict[str, bytes], kind: str = "models", **options) -> Repo:
         """A repository with one commit; `files` may be a directory."""
         if isinstance(files, Path):
             files = {p.relative_to(files).as_posix(): p.read_bytes() for p in files.rglob("*") if p.is_file()}
-        repo = self.repos.setdefault(("models", repo_id), Repo(**options))
+        repo = self.repos.setdefault((kind, repo_id), Repo(**options))
         repo.commit(files)
         return repo
 
@@ -120,14 +120,14 @@ class LoopbackHub:
         routes = [
             (r"/api/repos/create", self.create),
             (r"/api/validate-yaml", lambda *_: in_json({"errors": [], "warnings": []})),
-            (r"/api/(models|spaces)/([^/]+/[^/]+)/preupload/(.+)", self.preupload),
-            (r"/api/(models|spaces)/([^/]+/[^/]+)/commit/(.+)", self.take_commit),
-            (r"/api/(models|spaces)/([^/]+/[^/]+)/(?:branch|tag)/(.+)", self.make_ref),
-            (r"/api/(models|spaces)/([^/]+/[^/]+)/tree/([^/]+)", self.tree),
-            (r"/api/(models|spaces)/([^/]+/[^/]+)(?:/revision/(.+))?", self.info),
-            (r"/(?:(spaces)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", self.batch),
+            (r"/api/(models|spaces|datasets)/([^/]+/[^/]+)/preupload/(.+)", self.preupload),
+            (r"/api/(models|spaces|datasets)/([^/]+/[^/]+)/commit/(.+)", self.take_commit),
+            (r"/api/(models|spaces|datasets)/([^/]+/[^/]+)/(?:branch|tag)/(.+)", self.make_ref),
+            (r"/api/(models|spaces|datasets)/([^/]+/[^/]+)/tree/([^/]+)", self.tree),
+            (r"/api/(models|spaces|datasets)/([^/]+/[^/]+)(?:/revision/(.+))?", self.info),
+            (r"/(?:(spaces|datasets)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", self.batch),
             (r"/large/(\w{64})", self.take_large),
-            (r"/(?:(spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.resolve),
+            (r"/(?:(spaces|datasets)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.resolve),
         ]
         request = {"method": method, "query": query, "body": body, "owner": self.is_owner(headers)}
         for pattern, route in routes:

@@ -20,7 +20,7 @@ from torch import nn
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.geometry import totals, trace
 from resnet_hub.preprocess import Preprocess
-from training import cifar, data, evaluate
+from training import cifar, data, evaluate, transfer
 from training.augment import ONE_BY_ONE, Feed, Views, epoch_order
 from training.cifar import parse_arguments, whiten_stem
 from training.command import load_teacher
@@ -48,11 +48,14 @@ def trainer(recipe: Recipe, images: ImageSet | None = None, net: nn.Module | Non
 # Recipes and their flags
 
 
-def test_help_shows_the_expected_result_of_every_recipe(capsys):
+@pytest.mark.parametrize("command", [cifar, transfer])
+def test_help_shows_the_expected_result_of_its_own_recipes(capsys, command):
     with pytest.raises(SystemExit):
-        parse_arguments(["--help"])
+        command.parse_arguments(["--help"])
     shown = "".join(capsys.readouterr().out.split())  # lines break at hyphens too
-    assert all(recipe.expects and "".join(recipe.expects.split()) in shown for recipe in RECIPES.values())
+    for name, recipe in RECIPES.items():
+        is_own = name.startswith("transfer") == (command is transfer)
+        assert recipe.expects and ("".join(recipe.expects.split()) in shown) == is_own
     assert {"paper", "fast", "plain", "transfer"} <= RECIPES.keys()
 
 

@@ -43,7 +43,9 @@ def colours(tmp_path_factory) -> Path:
         return Image.fromarray(pixels)
 
     classes = {"red": partial(tinted, 0), "blue": partial(tinted, 2)}
-    return image_folders(tmp_path_factory.mktemp("colours"), {"train": 36, "test": 4}, classes)
+    root = image_folders(tmp_path_factory.mktemp("colours"), {"train": 36, "test": 4}, classes)
+    (root / "train" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return root
 
 
 def arguments(data: Path, run: Path, *more: str) -> list[str]:
@@ -329,7 +331,8 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_train_like_one_with_two_micro_batches(colours, tmp_path):
     """Losses over 20 steps of 12 images, and the weights at the end."""
     pytest.importorskip("tensorboard", reason="needs tensorboard: pip install -e .[dev]")
-    same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--lr", "0.02"]
+    same = ["--epochs", "4", "--batch-size", "12", "--tensorboard", "--recipe", "plain", "--low-res", "0"]
+    same += ["--lr", "0.02"]
     two = start(colours, tmp_path / "two", *same, launcher=TORCHRUN)
     said, _ = two.communicate(timeout=600)
     assert two.returncode == 0, said
@@ -341,3 +344,40 @@ def test_two_processes_train_like_one_with_two_micro_batches(colours, tmp_path):
         if "num_batches_tracked" not in name:
             torch.testing.assert_close(value, one[name], rtol=1e-3, atol=1e-4)
     assert said.count("held out") == 4  # only rank 0 prints
+    assert said.count("broken.png") == 1  # the images are read once, for both
+    assert "deprecated" not in said
+
+
+def test_a_run_of_two_processes_is_resumed_by_one_with_as_many_micro_batches(colours, tmp_path, capsys):
+    same = ["--recipe", "plain", "--low-res", "0", "--lr", "0.02"]
+    two = start(colours, tmp_path / "two", *same, "--save-every", "0", launcher=TORCHRUN)
+    wait_for(lambda: (tmp_path / "two" / "last.ckpt").exists(), two)
+    two.send_signal(signal.SIGTERM)
+    two.communicate(timeout=600)
+    assert not (tmp_path / "two" / "run.json").exists()
+    assert cifar.main(arguments(colours, tmp_path / "two", *same, "--save-every", "0", "--resume")) == 2
+    assert "another recipe: {'accumulate': 2}, now {'accumulate': 1}" in capsys.readouterr().err
+    ends = []
+    for run, resume in (("two", ["--resume"]), ("one", [])):
+        assert cifar.main(arguments(colours, tmp_path / run, *same, "--accumulate", "2", *resume)) == 0
+        ends.append(load_file(tmp_path / run / "model.safetensors"))
+    for name, value in ends[0].items():
+        if "num_batches_tracked" not in name:  # one process counts each of its micro-batches
+            torch.testing.assert_close(value, ends[1][name], rtol=1e-3, atol=1e-4)
+
+
+def test_torchrun_starts_a_process_that_died_again_from_the_checkpoint(colours, tmp_path):
+    run = tmp_path / "run"
+    launcher = (*TORCHRUN, "--max-restarts=1")
+    process = start(colours, run, "--save-every", "0", "--epochs", "8", "--low-res", "0", launcher=launcher)
+    wait_for(lambda: (run / "last.ckpt").exists(), process, seconds=280)
+    os.kill(children(process.pid)[-1], signal.SIGKILL)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert (run / "run.json").exists() and len((run / "history.jsonl").read_text().splitlines()) == 8
+
+
+def children(parent: int) -> list[int]:
+    """The processes that `parent` started, by number."""
+    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return sorted(map(int, listed))

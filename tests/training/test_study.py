@@ -4,6 +4,7 @@ fp32 are compared on the same images. Oracles: the runs' own files, and ONNX Run
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from helpers.training import image_folders, noise_image
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained
-from training import bench, cifar, quantize, scale, study
+from training import bench, cifar, gpu, quantize, scale, study
 from training.data import load_data
 from training.engine import Trainer
 from training.study import STUDIES, Study
@@ -144,7 +145,7 @@ def test_int8_of_other_classes_is_refused(trained, tmp_path, capsys):
         (tmp_path / part / "cat").mkdir(parents=True)
         Image.new("RGB", (16, 16)).save(tmp_path / part / "cat" / "1.png")
     assert quantize.main([str(trained), "--data", str(tmp_path)]) == 2
-    assert "the data has classes ('cat',)" in capsys.readouterr().err.splitlines()[-1]
+    assert "classes that the model does not have: 'cat'" in capsys.readouterr().err.splitlines()[-1]
 
 
 # Speed
@@ -158,7 +159,50 @@ def test_benchmark_variants_take_steps_of_the_same_size(variant, monkeypatch):
 
 
 def test_benchmark_ends_with_the_images():
-    assert bench.images_per_second(iter([128] * 8), seconds=60) > 0
+    assert bench.run_steps(iter([128] * 8), 60, torch.device("cpu")).images > 0
+
+
+def test_benchmark_counts_processor_seconds_and_what_others_took(monkeypatch, capsys):
+    """In 10 s this process had 8 of the 20 s of two processors, others 12: it would take 4 s alone."""
+    monkeypatch.setattr(bench, "available_cores", lambda: 2)
+    before, after = bench.Times(0, 1, 100), bench.Times(10, 9, 120)
+    assert bench.speed_between(400, before, after, cores=2) == (100, 0.6)
+    assert bench.speed_between(400, before, after, cores=0) == (40, 0.6)  # a GPU's steps by the clock
+    assert bench.speed_between(400, before, after, cores=2, processes=2).others == pytest.approx(0.2)
+    bench.say_when_busy("resnet20_cifar", 0.6)
+    bench.say_when_busy("resnet20_cifar", 0.02)
+    said = capsys.readouterr().err
+    assert said == "resnet20_cifar: the machine was not quiet, other programs took 60% of it\n"
+
+
+def test_benchmark_sees_the_processor_time_of_its_workers():
+    from multiprocessing import Event, Process
+
+    stop = Event()
+    worker = Process(target=_busy, args=(stop,), daemon=True)
+    worker.start()
+    try:
+        before = bench.Times.now()
+        while bench.processor_seconds(worker) < 0.3:
+            time.sleep(0.02)
+        assert bench.Times.now().own - before.own >= 0.2
+    finally:
+        stop.set()
+        worker.join()
+
+
+def _busy(stop) -> None:
+    while not stop.is_set():
+        pass
+
+
+def test_what_a_gpu_reaches_is_measured_on_a_cpu_too(capsys):
+    words = ["resnet20_cifar", "--device", "cpu", "--images", "32", "--batch", "16", "--seconds", "0.01"]
+    assert gpu.main(words) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["resnet20_cifar"]
+    assert found["same bits with --deterministic"] is True and found["Muon ms a step"] > 0
+    assert {"training float32", "ideal float32", "evaluation float32"} <= found.keys()
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_benchmark_of_an_unknown_network_is_one_line(capsys):

@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 import signal
-import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from resnet_hub.preprocess import Preprocess
 from training import cifar, evaluate
 from training import command as run_command
 from training.augment import Feed, Views, epoch_order
+from training.calibrate import calibration_error, fit_temperature
 from training.data import (
     DataError,
     ImageSet,
@@ -43,7 +43,6 @@ from training.data import (
     whole_image,
 )
 from training.engine import Trainer, TrainingError, training_flops
-from training.evaluate import calibration_error, fit_temperature
 from training.optim import Muon, build_optimizers, one_cycle, orthogonalise, set_lr_factor
 from training.recipes import RECIPES, Recipe
 
@@ -58,14 +57,16 @@ TINY = Recipe(
     low_res=24,
     low_res_until=0.4,
     ema=0.99,
+    keep="best",
 )
 SHAPES = {"circle": "ellipse", "square": "rectangle", "stripe": "line"}
 HISTORY_KEYS = {
-    "epoch", "train_loss", "train_acc", "val_loss", "val_acc", "lr", "seconds", "images_per_second", "pflops"
+    "epoch", "train_loss", "train_acc", "val_loss", "val_acc", "val_balanced_acc", "val_macro_f1", "lr",
+    "seconds", "images_per_second", "pflops"
 }  # fmt: skip
 RUN_FILES = {
     "config.json", "model.safetensors", "README.md", "run.json", "history.jsonl",
-    "curves.png", "confusion.png", "predictions.png",
+    "curves.png", "confusion.png", "predictions.png", "predictions.csv", "top_losses.png",
 }  # fmt: skip
 CPU = torch.device("cpu")
 
@@ -96,7 +97,7 @@ def shapes(tmp_path_factory) -> Path:
 
 def command(data: Path, run: Path, *more: str) -> int:
     """The trainer's exit status, on the CPU in float32, where it is deterministic."""
-    fixed = ["--recipe", "tiny", "--held-out", "9", "--device", "cpu", "--precision", "fp32"]
+    fixed = ["--recipe", "tiny", "--held-out", "21", "--device", "cpu", "--precision", "fp32"]
     return cifar.main(["resnet20_cifar", "--data", str(data), "--out", str(run), *fixed, *more])
 
 
@@ -166,9 +167,9 @@ def test_split_holds_out_as_many_as_asked(count, held_out):
     assert (len(train), len(held)) == (count - held_out, held_out)
 
 
-@pytest.mark.parametrize("held_out", [0, -5, 1000, 5000])
+@pytest.mark.parametrize("held_out", [-5, 1000, 5000])
 def test_impossible_split_is_refused_with_the_range(uneven_labels, held_out):
-    with pytest.raises(DataError, match="give 1 to 999"):
+    with pytest.raises(DataError, match="give 0 to 999"):
         split_held_out(uneven_labels, held_out, seed=0)
 
 
@@ -324,28 +325,11 @@ def test_other_classes_in_the_validation_set_are_noticed_before_training(tmp_pat
         check_parts(str(data))
 
 
-def test_class_without_a_test_image_is_noticed_before_training(tmp_path):
-    names = ["ant", "bee"]
-    for name in names:
-        (tmp_path / name).mkdir()
-        for i in range(3):
-            Image.new("RGB", (8, 8)).save(tmp_path / name / f"{i}.png")
-    tested = {
-        path.parent.name
-        for path in tmp_path.rglob("*.png")
-        if zlib.crc32(path.relative_to(tmp_path).as_posix().encode()) % 7 == 0
-    }
-    missing = ", ".join(name for name in names if name not in tested)
-    assert missing
-    with pytest.raises(DataError, match=f"no image of {missing} in the test part"):
-        check_parts(str(tmp_path))
-
-
 def test_every_image_outside_the_validation_set_can_be_trained_on(shapes, tmp_path, capsys):
-    assert command(shapes, tmp_path / "all", "--train-images", "64", "--epochs", "1") == 0
+    assert command(shapes, tmp_path / "all", "--train-images", "51", "--epochs", "1") == 0
     assert command(shapes, tmp_path / "none", "--train-images", "0") == 2
-    assert command(shapes, tmp_path / "many", "--train-images", "65") == 2
-    assert "--train-images 65: give 1 to 64" in capsys.readouterr().err.splitlines()[-1]
+    assert command(shapes, tmp_path / "many", "--train-images", "52") == 2
+    assert "--train-images 52: give 1 to 51" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_run_that_is_a_file_is_one_line(shapes, tmp_path, capsys):
@@ -410,7 +394,7 @@ def test_rate_factors_do_not_accumulate():
 def test_orthogonalised_matrix_keeps_its_singular_vectors_with_values_near_one(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
-    inside = u.T @ orthogonalise(matrix) @ vt.T  # diagonal where the singular vectors are kept
+    inside = u.T @ orthogonalise(matrix, steps=5) @ vt.T  # diagonal where the singular vectors are kept
     values = inside.diagonal()
     assert values.min() > 0.65 and values.max() < 1.3
     torch.testing.assert_close(inside, values.diag(), rtol=0, atol=1e-4)
@@ -498,9 +482,9 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness):
     logits = (true * sharpness).astype(np.float32)
     grid = np.exp(np.linspace(math.log(0.1), math.log(10), 400))
     best = grid[np.argmin([numpy_cross_entropy(logits / t, labels) for t in grid])]
-    assert fit_temperature(torch.from_numpy(logits), torch.from_numpy(labels)) == pytest.approx(
-        best, rel=0.015
-    )
+    fitted = fit_temperature(torch.from_numpy(logits), torch.from_numpy(labels))
+    assert fitted.value == pytest.approx(best, rel=0.015)
+    assert fitted.interval[0] < fitted.value < fitted.interval[1]
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
@@ -509,7 +493,7 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness):
 )
 def test_temperature_of_a_few_images_that_are_all_correct_is_within_its_bounds(rows):
     logits = torch.tensor(rows)
-    assert 1 / 20 <= fit_temperature(logits, logits.argmax(1)) <= 20
+    assert 1 / 20 <= fit_temperature(logits, logits.argmax(1)).value <= 20
 
 
 def test_calibration_error_is_the_gap_in_fifteen_bins():
@@ -610,7 +594,7 @@ def test_low_resolution_epochs_cost_less(run):
 
 def test_run_records_data_command_and_seed(run, shapes):
     facts = json.loads((run / "run.json").read_text())
-    assert (facts["train_images"], facts["held_out_images"], facts["results"]["images"]) == (63, 9, 24)
+    assert (facts["train_images"], facts["held_out_images"], facts["results"]["images"]) == (51, 21, 24)
     assert facts["command"].startswith(f"python -m training.cifar resnet20_cifar --data {shapes}")
     assert facts["seed"] == 0 and facts["recipe"]["epochs"] == 3
 
@@ -862,4 +846,4 @@ def test_data_of_other_classes_is_refused(run, tmp_path, capsys):
     (tmp_path / "test" / "cat").mkdir(parents=True)
     Image.new("RGB", (32, 32)).save(tmp_path / "test" / "cat" / "1.png")
     assert evaluate.main([str(run), "--data", str(tmp_path), "--device", "cpu"]) == 2
-    assert "has classes ('cat',)" in capsys.readouterr().err.splitlines()[-1]
+    assert "classes that the model does not have: 'cat'" in capsys.readouterr().err.splitlines()[-1]

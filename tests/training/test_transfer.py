@@ -323,3 +323,24 @@ def test_timm_weights_come_from_the_hub_by_timm_s_default_tag(hub, photos, tmp_p
 def test_weights_that_cannot_be_had_are_one_line(photos, tmp_path, capsys, source, message):
     assert fine_tune(source, photos, tmp_path / "run") == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+# Going on with the same classes
+
+
+def test_going_on_with_the_same_classes_keeps_classifier_labels_and_their_order(photos, tmp_path, capsys):
+    torch.manual_seed(5)
+    first = create_model("resnet20_cifar", num_classes=2)
+    first.labels = ("dark", "bright")  # folders are read in the other order
+    first.save_pretrained(tmp_path / "first")
+    still = ["--mode", "feature", "--epochs", "1", "--lr", "1e-12"]
+    assert fine_tune(tmp_path / "first", photos, tmp_path / "run", *still) == 0
+    assert "the classifier of --weights goes on" in capsys.readouterr().out
+    again = from_pretrained(tmp_path / "run")
+    assert again.labels == ("dark", "bright")
+    torch.testing.assert_close(again.state_dict()["fc.weight"], first.state_dict()["fc.weight"])
+    table = (tmp_path / "run" / "predictions.csv").read_text().splitlines()[1:]
+    assert all(Path(line.split(",")[0]).parent.name == line.split(",")[1] for line in table)
+    # The answers are the first network's: labels were not swapped.
+    file, _, said, *_ = table[0].split(",")
+    assert said == first.eval().predict(photos / file, top_k=1)[0][0][0]

@@ -107,6 +107,19 @@ def test_other_labels_get_an_article_by_their_sound(label, phrase):
     assert with_article(label) == phrase
 
 
+@pytest.mark.parametrize(
+    ("present", "english", "japanese"),
+    [
+        (["teapot", "umbrella"], "This shows: teapot, umbrella.", "写っているもの：ティーポット、傘"),
+        ([], "This shows nothing that I look for.", "探しているものは写っていません。"),
+    ],
+)
+def test_of_an_image_that_may_show_several_things_the_page_says_what_is_present(present, english, japanese):
+    answer = replace(answered(None, 0.9, 0.8), present=present)
+    assert [said(language, answer) for language in LANGUAGES] == [english, japanese]
+    assert statement(None, answer.top, present) == english
+
+
 def test_every_label_of_a_shipped_model_has_a_japanese_name(model):
     names = [name_of("ja", "class", label) for label in model.labels]
     assert not [label for label in model.labels if f"class_{identifier(label)}" not in TEXT]
@@ -143,6 +156,13 @@ def test_nothing_is_said_about_percentages_beside_an_unfamiliar_image(model, lan
     assert say(language, "unfamiliar") in html["unfamiliar"]
     assert len([text for text in texts if text in html["firm"]]) == 2
     assert said(language, shown("unsure", model).prediction) in html["unsure"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_bars_that_stand_for_themselves_are_said_to_do_so(model, language):
+    several = replace(MEASURED, class_thresholds=(0.5,) * len(model.labels))
+    html = panel(language, shown(None, model, several)).unescape()
+    assert say(language, "several") in html and say(language, "calibrated") not in html
 
 
 def test_measured_figures_are_said_in_tenths(default):

@@ -213,6 +213,19 @@ def test_names_that_windows_and_macos_write_are_read(tmp_path):
     assert all(item.source == png(0) for item in items)
 
 
+def test_an_image_counts_to_its_class_folder_however_deep_it_lies(tmp_path):
+    names = ["cat/2023/1.png", "cat/2024/2.png", "dog/3.png", "cat/Thumbs.db", ".trashed/cat/4.png"]
+    items = from_zip(zipped(tmp_path / "a.zip", {name: png(0) for name in names}))
+    assert [item.true for item in items] == ["cat", "cat", "dog"]
+
+
+def test_a_folder_that_a_label_names_is_the_class(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    names = ["photos/cat/left/1.png", "photos/dog/right/2.png"]
+    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {name: png(0) for name in names})))
+    assert {each.true for each in grid.predictions} == {"cat", "dog"} and grid.unknown == ()
+
+
 def test_a_zip_with_a_password_is_called_that(tmp_path):
     path = zipped(tmp_path / "a.zip", {"cat/1.png": png(0)})
     data = bytearray(path.read_bytes())

@@ -71,6 +71,10 @@ def panel(language: str, outcome: Outcome) -> Markup:
 
 def statement(language: str, prediction: Prediction) -> str:
     """The answer in words, as far as the network is sure of it."""
+    if prediction.present is not None:
+        names = [name_of(language, "class", label) for label in prediction.present]
+        joint = ", " if language == "en" else "、"
+        return say(language, "answer_present" if names else "answer_absent", names=joint.join(names))
     key, labels = named(prediction.certainty, prediction.top)
     names = [name_of(language, "class", label) for label in labels]
     if language == "en" and key != "unmeasured":
@@ -84,7 +88,10 @@ def details(language: str, shown: Shown) -> list[str]:
     if shown.prediction.certainty != "unfamiliar":
         if calibration.firm_right is not None:
             lines.append(say(language, "firm_right", **odds(calibration.firm_right)))
-        lines.append(say(language, "uncalibrated" if calibration.temperature == 1.0 else "calibrated"))
+        if calibration.class_thresholds:
+            lines.append(say(language, "several"))
+        else:
+            lines.append(say(language, "uncalibrated" if calibration.temperature == 1.0 else "calibrated"))
     if calibration.firm_unknown is not None:
         lines.append(say(language, "firm_unknown", **odds(calibration.firm_unknown)))
     elif count := sum(count for _, count, _ in calibration.detections):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
+from resnet_hub.folders import classes_of, is_no_data
 from resnet_hub.predict import classify
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.shared.errors import refusal
@@ -34,10 +35,11 @@ BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtim
 
 
 class Item(NamedTuple):
-    """One image file: the folder it lies in, and its bytes or path, or why it cannot be read."""
+    """One image file: its class folder, its bytes or path, or why it cannot be read, and its whole name."""
 
     true: str
     source: bytes | str | Refusal
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,16 @@ def from_zip(path: str | Path) -> list[Item]:
             raise refusal("grid_too_many", seen=entries, most=MOST_ENTRIES)
         with zipfile.ZipFile(path) as archive:
             named = [(name_of(info), info) for info in archive.infolist() if not info.is_dir()]
-            named = [(name, info) for name, info in named if not _hidden(name)]
+            named = [(name, info) for name, info in named if not is_no_data(name)]
             check(len(named), sum(info.file_size for _, info in named))
             if any(info.flag_bits & ENCRYPTED for _, info in named):
                 raise refusal("grid_password")
-            return [item for name, info in named if (item := zipped_item(archive, name, info))]
+            classes = classes_of([name for name, _ in named])
+            return [
+                zipped_item(archive, true, name, info)
+                for true, (name, info) in zip(classes, named, strict=True)
+                if true is not None
+            ]
     except Refusal:
         raise
     except BAD_ZIP as error:
@@ -111,17 +118,14 @@ def _decoded(raw: bytes, otherwise: str) -> str:
     return otherwise
 
 
-def zipped_item(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> Item | None:
-    """An image of a zip, or why that one cannot be read; None where it is in no class folder."""
-    true = class_of(name)
-    if true is None:
-        return None
+def zipped_item(archive: zipfile.ZipFile, true: str, name: str, info: zipfile.ZipInfo) -> Item:
+    """An image of a zip, or why that one cannot be read."""
     if points_elsewhere(name):
-        return Item(true, refusal("grid_unsafe", name=name[:80]))
+        return Item(true, refusal("grid_unsafe", name=name[:80]), name)
     try:
-        return Item(true, unpacked(archive, info))
+        return Item(true, unpacked(archive, info), name)
     except BAD_ZIP:
-        return Item(true, refusal("grid_damaged", name=name[:80]))
+        return Item(true, refusal("grid_damaged", name=name[:80]), name)
 
 
 def unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
@@ -142,14 +146,14 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
     Raises:
         Refusal: as `from_zip`, and for a path that is not an upload.
     """
-    files = [each for each in files if not _hidden(str(each.get("name")))][: MOST_FILES + 1]
+    files = [each for each in files if not is_no_data(str(each.get("name")))][: MOST_FILES + 1]
     names = [printable(str(each["name"])[:MOST_PATH]) for each in files]
     paths = [uploaded({"path": str(each.get("path"))}) for each in files]
     check(len(names), sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
     return [
-        Item(true, refusal("grid_unsafe", name=name[:80]) if points_elsewhere(name) else path)
-        for name, path in zip(names, paths, strict=True)
-        if (true := class_of(name)) is not None
+        Item(true, refusal("grid_unsafe", name=name[:80]) if points_elsewhere(name) else path, name)
+        for true, name, path in zip(classes_of(names), names, paths, strict=True)
+        if true is not None
     ]
 
 
@@ -166,20 +170,25 @@ def points_elsewhere(name: str) -> bool:
     return ".." in PurePosixPath(name).parts or name.startswith("/") or ":" in name
 
 
-def class_of(name: str) -> str | None:
-    """The folder a file lies in; None at the top, where it has no class."""
-    return PurePosixPath(name).parent.name or None
-
-
-def _hidden(name: str) -> bool:
-    """What macOS and file managers add: .DS_Store, __MACOSX."""
-    return any(part.startswith((".", "__MACOSX")) and part != ".." for part in PurePosixPath(name).parts)
-
-
 def known_as(label: str, true: str) -> bool:
     """Whether a folder's name means a model's label: "Tabby_cat" means "tabby, tabby cat"."""
-    wanted = true.replace("_", " ").strip().lower()
-    return wanted in (label.lower(), *(synonym.strip().lower() for synonym in label.split(",")))
+    return meant(true) in names_of(label)
+
+
+def meant(folder: str) -> str:
+    return folder.replace("_", " ").strip().lower()
+
+
+def names_of(label: str) -> set[str]:
+    """A label and each of its synonyms, in small letters."""
+    return {label.lower(), *(synonym.strip().lower() for synonym in label.split(","))}
+
+
+def counted_to_classes(items: Sequence[Item], labels: Sequence[str]) -> list[Item]:
+    """The items by the folders that a model's labels name, wherever these lie on the way to a file."""
+    known = set().union(*map(names_of, labels))
+    found = classes_of([item.name for item in items], lambda folder: meant(folder) in known)
+    return [item._replace(true=true or item.true) for item, true in zip(items, found, strict=True)]
 
 
 def predict(model, name: str, items: Sequence[Item]) -> Grid:
@@ -190,6 +199,7 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """
     if not items:
         raise refusal("grid_no_classes")
+    items = counted_to_classes(items, model.labels)
     predictions: list[Predicted] = []
     skipped: list[ImageError | Refusal] = []
     for item in items:  # one at a time: two hundred decoded photos would not fit

@@ -41,6 +41,8 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable, needs_wei
         check_labels_images(model)
         if needs_weights and isinstance(model, OnnxFile):
             raise Refusal(f"{source} only answers; choose the checkpoint it was made from")
+        if not isinstance(model, OnnxFile) and model.config.in_chans not in (1, 3):
+            raise Refusal(f"{model.config.name} takes {model.config.in_chans} channels, and a photo has 3")
         return model
     except (TooLarge, Crowded) as error:
         raise refuse(language, error) from error

@@ -1,0 +1,335 @@
+"""The promises of flags: each does what its help says or is refused with what it needs, and help shows what a
+recipe is. Oracles: torchvision's stochastic depth, a registered network, and updates one by one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers.training import image_folders, noise_image, noise_set
+from PIL import Image
+from torch import nn
+
+from resnet_hub import create_model, device, from_pretrained
+from resnet_hub.geometry.__main__ import main as geometry
+from resnet_hub.models.base import Network
+from resnet_hub.models.flags import own_design
+from resnet_hub.models.registry import model_config
+from resnet_hub.preprocess import Preprocess
+from training import cifar, features, transfer
+from training.augment import Feed, Views
+from training.cifar import parse_arguments
+from training.data import find_data, find_images, in_memory, whole_image
+from training.optim import Muon, drop_paths, layer_shares, orthogonalise
+from training.plots import curves
+from training.recipes import RECIPES, Recipe, as_flags, recipe_from
+from training.transfer import keeps_head, with_new_head
+
+CPU = torch.device("cpu")
+QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
+    return image_folders(tmp_path_factory.mktemp("photos"), {"train": 20, "test": 6}, classes)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> Path:
+    """A ResNet-20 that knows dark and bright, in this order, and grey."""
+    torch.manual_seed(3)
+    model = create_model("resnet20_cifar", num_classes=3)
+    model.labels = ("dark", "bright", "grey")
+    directory = tmp_path_factory.mktemp("start")
+    model.save_pretrained(directory)
+    return directory
+
+
+def given(*words: str):
+    return parse_arguments(["resnet20_cifar", "--data", "d", "--out", "o", *words])
+
+
+# Flags without effect
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--recipe plain --muon-lr 0.1", "--muon-lr 0.1 has no effect here: it needs --optimizer muon"),
+        (
+            "--recipe plain --muon-momentum 0.8",
+            "--muon-momentum 0.8 has no effect here: it needs --optimizer",
+        ),
+        ("--recipe plain --low-res 16", "--low-res 16 has no effect here: it needs --low-res-until"),
+        ("--recipe plain --low-res-until 0.5", "--low-res-until 0.5 has no effect here: it needs --low-res"),
+        (
+            "--augment flip --crop-padding 2",
+            "--crop-padding 2 has no effect here: it needs crop in --augment",
+        ),
+        ("--recipe paper --ema-warmup", "--ema-warmup has no effect here: it needs --ema or --keep ema"),
+        ("--lr 0", "--lr 0 lets nothing learn"),
+    ],
+)
+def test_a_flag_without_effect_is_refused_with_what_it_needs(words, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe_from(given(*words.split()))
+
+
+def test_switching_off_what_is_off_is_no_error():
+    recipe_from(
+        given(
+            *["--recipe", "plain", "--low-res", "0", "--muon-lr", "0", "--no-ema-warmup", "--augment", "none"]
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "words", ["--augment flip", "--mixup 0.2", "--cutmix 1", "--drop-path 0.1", "--layer-decay 0.8"]
+)
+def test_mode_feature_refuses_what_works_on_images_or_layers(words, photos, start, tmp_path, capsys):
+    flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run")]
+    assert transfer.main([*flags, "--mode", "feature", *QUICK, *words.split()]) == 2
+    assert f"{words.split()[0]} " in (said := capsys.readouterr().err) and "--mode partial" in said
+
+
+def test_rate_and_mode_together_are_refused(photos, start, tmp_path, capsys):
+    flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
+    assert transfer.main([*flags, "--mode", "full", "--rate", "=1"]) == 2
+    assert "--rate and --mode full both say what learns" in capsys.readouterr().err
+
+
+def test_a_folder_named_cifar10_comes_first_and_that_is_said(photos, tmp_path, monkeypatch, capsys):
+    (tmp_path / "cifar10").symlink_to(photos)
+    monkeypatch.chdir(tmp_path)
+    assert find_data("cifar10", "train", whole_image((32, 32))).classes == ("bright", "dark")
+    assert "is the folder" in capsys.readouterr().out
+
+
+# Help
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_the_flags_that_help_shows_for_it(name, monkeypatch):
+    shown = re.sub(r"--outliers-except \(.*?\)", "", as_flags(RECIPES[name]))
+    blank = replace(Recipe(epochs=1), outliers_except=RECIPES[name].outliers_except)
+    monkeypatch.setitem(RECIPES, "fast", blank)
+    made = vars(recipe_from(given(*shown.split())))
+    for field, value in vars(RECIPES[name]).items() if name != "fast" else ():
+        expected = pytest.approx(value, abs=1e-4) if isinstance(value, float) else value
+        assert field == "expects" or made[field] == expected
+
+
+# Networks of one's own
+
+
+def test_set_makes_the_registered_network_of_the_same_structure():
+    ours = own_design(model_config("resnet8_cifar"), [("widths", (96, 320, 384))])
+    assert replace(ours, name="resnet8_wide_cifar") == model_config("resnet8_wide_cifar")
+    assert ours.name == "resnet8_cifar_own"
+
+
+def test_set_reaches_the_commands(photos, tmp_path):
+    assert geometry(["resnet8_cifar", "--set", "widths=8,16,16", "--set", "stem_width=8", "--json"]) == 0
+    run = tmp_path / "run"
+    words = ["resnet20_cifar", "--recipe", "plain", "--data", str(photos), "--out", str(run), *QUICK]
+    assert cifar.main([*words, "--set", "widths=4,8,8", "--set", "stem_width=4"]) == 0
+    model = from_pretrained(run)
+    assert model.config.widths == (4, 8, 8) and model.layer3[2].conv2.weight.shape == (8, 8, 3, 3)
+    assert "(a design of its own)" in (run / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("breadth=3", "resnet8_cifar has base_width, block"),
+        ("widths=1,2", "has 2 entries"),
+        ("widths=x", "widths"),
+    ],
+)
+def test_set_refuses_what_is_no_structure(words, message, capsys):
+    assert geometry(["resnet8_cifar", "--set", words]) == 2
+    assert message in capsys.readouterr().err
+
+
+# Heads
+
+
+def test_a_head_is_kept_where_it_knows_every_class(start):
+    pretrained = from_pretrained(start)
+    assert keeps_head(None, pretrained, ("bright", "dark"))
+    assert not keeps_head(None, pretrained, ("dark", "red"))
+    assert not keeps_head(False, pretrained, ("bright", "dark"))
+    with pytest.raises(ValueError, match="does not know red"):
+        keeps_head(True, pretrained, ("dark", "red"))
+    made = with_new_head(pretrained, ("bright", "dark"), {}, keep=True)
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(made.eval()(x), pretrained(x)[:, [1, 0]])
+
+
+# Depth, layers, Muon
+
+
+def test_dropped_paths_are_torchvisions_stochastic_depth_on_the_branch():
+    from torchvision.ops import StochasticDepth
+
+    net = create_model("resnet20_cifar").eval()
+    block, x = net.layer2[1], torch.randn(16, 32, 8, 8).relu()
+    with torch.no_grad():
+        branch = block.bn2(block.conv2(block.bn1(block.conv1(x)).relu()))
+        drop_paths(net, 0.9)
+        torch.testing.assert_close(block(x), (branch + x).relu())  # nothing is dropped in eval mode
+        block.bn2.training = True
+        norm = (block.bn2.weight, block.bn2.bias, True)
+        batch = nn.functional.batch_norm(block.conv2(block.bn1(block.conv1(x)).relu()), None, None, *norm)
+        torch.manual_seed(7)
+        seen = block(x)
+        torch.manual_seed(7)
+        expected = (StochasticDepth(0.9 * 5 / 9, "row")(batch) + x).relu()  # the fifth of nine blocks
+    torch.testing.assert_close(seen, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("resnet50", 16), ("wrn16_4_cifar", 6), ("resnet8_cifar", 3), ("resnet110_cifar", 54)],
+)
+def test_every_kind_of_block_can_be_dropped(name, blocks):
+    net = create_model(name)
+    drop_paths(net, 0.5)
+    assert sum(bool(m._forward_hooks) for m in net.modules()) == blocks
+
+
+@pytest.mark.parametrize("name", ["plain20_cifar", "vgg_cifar"])
+def test_networks_without_branches_have_none_to_drop(name):
+    with pytest.raises(ValueError, match="has none"):
+        drop_paths(create_model(name), 0.5)
+
+
+def test_layer_decay_lowers_the_rate_block_by_block():
+    names = [name for name, _ in create_model("resnet20_cifar").named_parameters()]
+    shares = layer_shares(names, 0.5)
+    assert shares["fc.weight"] == shares["fc.bias"] == 1
+    assert shares["layer3.2.bn2.bias"] == shares["layer3.2.conv1.weight"] == 0.5
+    assert shares["layer1.0.conv1.weight"] == 0.5**9 and shares["conv1.weight"] == 0.5**11
+
+
+def test_muon_turns_banks_of_one_shape_together_as_one_by_one():
+    weights, gradients = torch.randn(2, 5, 8, 4, 3, 3)
+    together, alone = ([nn.Parameter(w.clone()) for w in weights] for _ in range(2))
+    for several in (together, alone):
+        for parameter, gradient in zip(several, gradients, strict=True):
+            parameter.grad = gradient.clone()
+    Muon(together, lr=0.1).step()
+    for parameter in alone:
+        Muon([parameter], lr=0.1).step()
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_three_steps_bring_equal_singular_values_near_1():
+    u, _, vt = torch.linalg.svd(torch.randn(16, 40), full_matrices=False)
+    values = torch.linalg.svdvals(orthogonalise(7 * u @ vt))
+    assert values.min() > 0.6 and values.max() < 1.3
+
+
+# Curves
+
+
+def test_curves_mark_whole_epochs():
+    line = {"train_loss": 1.0, "train_acc": 0.5, "val_loss": 1.1, "val_acc": 0.4}
+    figure = curves([line | {"epoch": epoch} for epoch in (1, 2, 3)])
+    figure.draw_without_rendering()
+    assert all(tick == int(tick) for axes in figure.axes for tick in axes.get_xticks())
+
+
+# Photos as they are
+
+
+@pytest.fixture
+def wide_photos(tmp_path) -> Path:
+    """Photos three times as wide as high, blue in the middle and red at both ends."""
+    for i in range(6):
+        pixels = np.zeros((40, 120, 3), np.uint8)
+        pixels[:, :, 2], pixels[:, :40, 0], pixels[:, 80:, 0] = 200, 250, 250
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / "ab"[i % 2] / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("most", [1 << 30, 100])
+def test_random_crops_see_the_ends_of_long_photos(wide_photos, most, monkeypatch):
+    """From memory and, where that is too small, from the files; the middle alone shows no red."""
+    monkeypatch.setattr("training.data.IN_MEMORY_BYTES", most)
+    found = replace(find_images(wide_photos, whole_image((16, 16))), workers=0)
+    view = Preprocess(input_size=(3, 16, 16), crop_pct=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)
+    recipe = Recipe(epochs=1, augment=("resized_crop", "flip"))
+    red = {}
+    for whole in (False, True):
+        feed = Feed(in_memory(replace(found, whole=whole)), view, recipe, 0, CPU)
+        shown = [next(feed.batches(epoch, [(0, torch.arange(6))], 16))[0] for epoch in range(8)]
+        assert all(x.shape == (6, 3, 16, 16) for x in shown)
+        red[whole] = torch.cat(shown)[:, 0].amax((1, 2)) > 0.5
+    assert not red[False].any() and red[True].float().mean() > 0.5
+
+
+def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
+    data = in_memory(replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0))
+    views = Views(6, Recipe(epochs=1, augment=("resized_crop", "jitter")), (16, 16), 3, 1, whole=True)
+    (everything, _), (some, index) = (next(data.fetch([i])) for i in (torch.arange(6), torch.tensor([4, 1])))
+    assert torch.equal(views(some, index), views(everything, torch.arange(6))[index])
+    assert data.photos[0].shape == (3, 24, 72)  # 1.5 times 16 high
+
+
+# Features on the disk
+
+
+def counted(model: Network, asked: list[int]):
+    def compute(data, device):
+        asked.append(len(data))
+        return transfer.cached_features(model, data, device)
+
+    return compute
+
+
+def test_features_are_computed_once_for_every_image_and_network(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model, asked = from_pretrained(start), []
+    data = noise_set(10, 32, classes=3)
+    first, _, seconds = features.stored_features(model, data, CPU, counted(model, asked))
+    torch.testing.assert_close(first, transfer.cached_features(model, data, CPU))
+    two = data.subset(torch.tensor([7, 2]))
+    again, _, same = features.stored_features(model, two, CPU, counted(model, asked))
+    assert torch.equal(again, first[[7, 2]]) and asked == [10] and 0 < same < seconds
+    other = replace(data, images=torch.cat([data.images[:9], 255 - data.images[9:]]))
+    features.stored_features(model, other, CPU, counted(model, asked))
+    assert asked == [10, 1]  # the one image that changed
+    with torch.no_grad():
+        model.conv1.weight.mul_(2)
+    features.stored_features(model, data, CPU, counted(model, asked))
+    assert asked == [10, 1, 10]
+
+
+def test_a_damaged_store_of_features_is_made_anew(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model, asked = from_pretrained(start), []
+    data = noise_set(5, 32, classes=3)
+    for _ in range(2):
+        features.stored_features(model, data, CPU, counted(model, asked))
+        (file,) = features.folder().iterdir()
+        file.write_bytes(file.read_bytes()[:100])
+    assert asked == [5, 5]
+
+
+# Precision
+
+
+@pytest.mark.parametrize(
+    ("capability", "name"), [((6, 1), "fp32"), ((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")]
+)
+def test_precision_follows_what_a_gpu_has_units_for(capability, name):
+    assert device._has_units_for(capability) == name

@@ -1,0 +1,240 @@
+"""Images with any number of labels, from a table. Oracles: average precision and thresholds worked out by
+hand, torch's own losses, the words of the card and of the page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional as F
+
+from resnet_hub import from_pretrained, predict
+from resnet_hub.errors import Refusal
+from resnet_hub.hub.load import read_calibration
+from resnet_hub.statement import statement
+from training import cifar, evaluate, multilabel, transfer
+from training.data import DataError, split_held_out, whole_image, with_classes
+from training.label_table import read_table
+from training.loss import Loss
+from training.recipes import Recipe
+
+QUICK = ["--epochs", "2", "--batch-size", "16", "--device", "cpu", "--precision", "fp32"]
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Images whose red, green and blue are bright or dark, a folder below, and labels.csv that says which."""
+    root, draw = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    (root / "all").mkdir()
+    lines = ["image,tags,split"]
+    for i in range(64):
+        bright = [name for bit, name in enumerate(("red", "green", "blue")) if i >> bit & 1]
+        low = [150 if name in bright else 0 for name in ("red", "green", "blue")]
+        pixels = (draw.integers(0, 100, (32, 32, 3)) + low).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "all" / f"{i:02}.png")
+        lines.append(f"all/{i:02},{';'.join(bright)},{'valid' if i % 4 == 3 else 'train'}")
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory) -> Path:
+    """A finished run; tests only read it."""
+    directory = tmp_path_factory.mktemp("runs") / "colours"
+    words = ["resnet20_cifar", "--data", str(photos), "--labels", str(photos / "labels.csv"), *QUICK]
+    words += ["--recipe", "plain"]
+    words += ["--epochs", "15", "--lr", "0.1", "--ema", "0", "--augment", "none"]
+    assert cifar.main([*words, "--out", str(directory)]) == 0
+    return directory
+
+
+# Figures
+
+
+def test_average_precision_is_the_sum_of_precisions_where_recall_grows():
+    scores = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5])
+    present = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
+    by_hand = (1 / 1 + 2 / 3 + 3 / 4) / 3
+    assert multilabel.average_precision(scores, present) == pytest.approx(by_hand)
+    # Images that score alike are called present together: two of four are.
+    assert multilabel.average_precision(torch.ones(4), torch.tensor([1.0, 0, 0, 1])) == pytest.approx(0.5)
+    assert multilabel.average_precision(scores, torch.zeros(5)) == 0
+
+
+def test_the_mean_leaves_out_classes_that_no_image_shows():
+    logits = torch.tensor([[3.0, 1.0, 0.0], [2.0, 2.0, 0.0]])
+    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    assert multilabel.mean_average_precision(logits, labels) == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_a_threshold_has_the_best_f1_and_lies_between_the_images():
+    shares = torch.tensor([0.9, 0.6, 0.4, 0.2])
+    # From 0.4 on: 3 called, 3 of 3 present, F1 1; the next image has 0.2.
+    assert multilabel.best_threshold(shares, torch.tensor([1.0, 1, 1, 0])) == pytest.approx(0.3)
+    assert multilabel.best_threshold(shares, torch.tensor([1.0, 0, 0, 0])) == pytest.approx(0.75)
+    assert multilabel.best_threshold(shares, torch.zeros(4)) == 0.5
+
+
+def test_the_loss_is_torch_s_binary_cross_entropy_smoothed_and_weighed():
+    labels = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    logits = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+    plain = Loss(Recipe(epochs=1), labels, 2, torch.device("cpu"))
+    torch.testing.assert_close(plain(logits, labels), F.binary_cross_entropy(logits.sigmoid(), labels))
+    smooth = Loss(Recipe(epochs=1, label_smoothing=0.2), labels, 2, torch.device("cpu"))
+    torch.testing.assert_close(
+        smooth(logits, labels), F.binary_cross_entropy(logits.sigmoid(), labels * 0.8 + 0.1)
+    )
+    weighed = Loss(Recipe(epochs=1, balance="weights"), labels, 2, torch.device("cpu"))
+    each = F.binary_cross_entropy(logits.sigmoid(), labels, reduction="none")
+    by_hand = torch.where(labels > 0, each * torch.tensor([1.0, 3.0]), each).mean()
+    torch.testing.assert_close(weighed(logits, labels), by_hand)
+
+
+def test_a_split_takes_the_rare_label_into_both_parts():
+    labels = torch.zeros(40, 2)
+    labels[:, 0], labels[:4, 1] = 1, 1
+    kept, held = split_held_out(labels, 10, seed=0)
+    assert len(held) == 10 and labels[held, 1].sum() == 1 and labels[kept, 1].sum() == 3
+
+
+# Tables
+
+
+def table(tmp_path: Path, text: str, files: str = "a.png b.png c.png"):
+    for name in files.split():
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8-sig")
+    return read_table(tmp_path / "t.csv", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,labels\na.png,cat;dog\nb.png,dog\nc.png,\n",
+        "file\tlabels\na\tcat|dog\nb\tdog\nc\t\n",
+        "file;labels\na.png;cat|dog\nb.png;dog\nc.png;\n",
+        "file,cat,dog\na.png,1,1\nb.png,0,1\nc.png,0,0\n",
+        "file,labels\na.png,cat\na.png,dog\nb.png,dog\nc.png,\n",
+    ],
+)
+def test_a_table_is_read_as_people_write_it(tmp_path, text):
+    read = table(tmp_path, text)
+    assert read.classes == ("cat", "dog") and read.is_multi
+    assert {file.name: set(labels) for file, labels in read.labels.items()} == {
+        "a.png": {"cat", "dog"}, "b.png": {"dog"}, "c.png": set()
+    }  # fmt: skip
+
+
+def test_a_table_of_one_label_each_is_classes_as_ever(tmp_path):
+    read = table(tmp_path, "file,label,split\na.png,dog,train\nb.png,cat,train\nc.png,dog,test\n")
+    images = read.images("train", whole_image((8, 8)))
+    assert not read.is_multi and images.labels.tolist() == [1, 0] and images.classes == ("cat", "dog")
+    assert [file.name for file in read.images("test", whole_image((8, 8))).files] == ["c.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,labels\na.png,cat\nz.png,dog\n", "names 1 images that are not below"),
+        ("file,labels\na.png,cat,dog\n", "row 2: 3 columns, the first line has 2"),
+        ("a.png\nb.png\n", "is no table of images"),
+        ("file,labels,split\na.png,cat,later\n", "'later' is no part; give train, val or test"),
+    ],
+)
+def test_a_table_that_is_none_is_one_line(tmp_path, text, said):
+    with pytest.raises(DataError, match=said):
+        table(tmp_path, text)
+
+
+def test_a_label_that_nothing_teaches_is_refused_before_training(tmp_path):
+    read = table(tmp_path, "file,labels,split\na.png,cat,train\nb.png,cat,train\nc.png,dog,test\n")
+    with pytest.raises(DataError, match="no image of the train part has label dog"):
+        read.check()
+
+
+def test_one_answer_cannot_be_measured_on_images_with_several(photos):
+    images = read_table(photos / "labels.csv", photos).images("test", whole_image((32, 32)))
+    with pytest.raises(DataError, match="the model gives one answer"):
+        with_classes(images, CLASSES)
+    turned = with_classes(images, ("red", "blue", "green"), several=True)
+    assert torch.equal(turned.labels, images.labels[:, [2, 0, 1]])
+
+
+# A whole run
+
+
+def test_a_run_learns_each_label_and_its_card_says_how_well(run, photos):
+    facts = json.loads((run / "run.json").read_text())
+    results, card = facts["results"], (run / "README.md").read_text()
+    assert results["mean_average_precision"] > 0.9 and facts["metric"] == "mean_average_precision"
+    assert "| class | average precision | precision | recall | F1 | threshold | images |" in card
+    assert "says which of 3 things an image shows" in card and "binary cross entropy of each class" in card
+    assert "It always answers with one" not in card and not (run / "confusion.png").exists()
+    config = json.loads((run / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert len(config["resnet_hub"]["calibration"]["class_thresholds"]) == 3
+    words = [str(run), "--data", str(photos), "--labels", str(photos / "labels.csv"), "--device", "cpu"]
+    assert evaluate.main(words) == 0
+
+
+def test_predict_says_what_is_present_by_each_class_s_threshold(run, photos, capsys, tmp_path):
+    model = from_pretrained(run)
+    image = photos / "all" / "03.png"  # red and green
+    with torch.no_grad():
+        logits = model(model.preprocess.tensor(Image.open(image))[None])[0] / model.calibration.temperature
+    shares = dict(zip(model.labels, logits.sigmoid().tolist(), strict=True))
+    prediction = predict.classify(model, [image])[0]
+    assert dict(prediction.top) == pytest.approx(shares, abs=1e-5)
+    limits = dict(zip(model.labels, model.calibration.class_thresholds, strict=True))
+    assert set(prediction.present) == {name for name in CLASSES if shares[name] >= limits[name]}
+    assert predict.main([str(image), "--model", str(run), "--device", "cpu"]) == 0
+    assert f"This shows: {', '.join(prediction.present)}." in capsys.readouterr().out
+    predict.main([str(image), "--model", str(run), "--json", "--device", "cpu"])
+    assert json.loads(capsys.readouterr().out)["predictions"][0]["present"] == prediction.present
+
+
+def test_the_table_of_a_run_names_every_true_and_predicted_label(run):
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    true = {row["file"]: set(filter(None, row["true"].split(";"))) for row in rows}
+    assert true["all/03.png"] == {"red", "green"} and len(rows) == 16
+    losses = [float(row["loss"]) for row in rows]
+    assert losses == sorted(losses, reverse=True) and all(map(math.isfinite, losses))
+
+
+def test_fine_tuning_takes_the_table_too(run, photos, tmp_path):
+    words = ["--weights", str(run), "--data", str(photos), "--labels", str(photos / "labels.csv"), *QUICK]
+    assert transfer.main([*words, "--mode", "feature", "--out", str(tmp_path / "run")]) == 0
+    assert len(from_pretrained(tmp_path / "run").calibration.class_thresholds) == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--metric", "macro_f1"], "--metric macro_f1 is not for these"),
+        (["--balance", "sampler"], "one class each"),
+    ],
+)
+def test_what_needs_one_class_each_is_refused(photos, tmp_path, capsys, flags, said):
+    words = ["resnet20_cifar", "--data", str(photos), "--labels", str(photos / "labels.csv"), *QUICK, *flags]
+    assert cifar.main([*words, "--out", str(tmp_path / "run")]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_sentences_of_several_labels():
+    top = [("cat", 0.9), ("dog", 0.8)]
+    assert statement(None, top, ["cat", "dog"]) == "This shows: cat, dog."
+    assert statement(None, top, []) == "This shows nothing that I look for."
+
+
+@pytest.mark.parametrize("thresholds", [[0.5], [0.5, 1.5], [0.5, float("nan")]])
+def test_thresholds_that_are_not_one_a_class_are_refused(thresholds):
+    with pytest.raises(Refusal, match="calibration"):
+        read_calibration({"resnet_hub": {"calibration": {"class_thresholds": thresholds}}}, 2)

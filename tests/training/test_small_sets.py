@@ -1,0 +1,279 @@
+"""The promises for few images: the epoch is not chosen by chance, a temperature makes nothing worse,
+thresholds keep the share they promise, and a card says on how many images each was fitted. Oracles: a fine
+grid, Beta quantiles in closed form, and draws of fresh images."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.training import image_folders, noise_image, noise_set
+from torch import nn
+from torch.nn import functional as F
+
+from resnet_hub import create_model, from_pretrained
+from resnet_hub.hub.card import run_facts
+from resnet_hub.hub.figures import percent
+from resnet_hub.preprocess import Preprocess
+from training import cifar, evaluate, transfer
+from training.augment import Feed
+from training.calibrate import (
+    FEWEST_FOR_THRESHOLD,
+    TEMPERATURE_SPREAD,
+    energy_threshold,
+    fit_temperature,
+    useful_temperature,
+)
+from training.data import split_held_out
+from training.engine import Trainer, eval_batch, predict_logits, weights_kept
+from training.recipes import FEWEST_TO_CHOOSE, Recipe
+
+CPU = torch.device("cpu")
+SAME = Preprocess(input_size=(3, 12, 12), crop_pct=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
+STILL = Recipe(epochs=4, batch_size=8, lr=0.02, augment=(), schedule="constant", warmup=0.0)
+
+
+class Head(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 12 * 12, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1))
+
+
+def fitted(recipe: Recipe, held_out: int, run: Path) -> tuple[Trainer, list[torch.Tensor]]:
+    """A trainer after its last epoch, and the weights after each."""
+    torch.manual_seed(0)
+    feed = Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU)
+    one = Trainer(Head(), recipe, feed, seed=0, device=CPU)
+    weights, save = [], one.save
+    one.save = lambda run: (weights.append(one.kept.state_dict()["fc.weight"].clone()), save(run))
+    one.fit(noise_set(held_out, classes=3), run)
+    one.restore_kept()
+    return one, weights
+
+
+# The epoch that is kept
+
+
+@pytest.mark.parametrize(
+    ("keep", "held_out", "kept"),
+    [
+        ("auto", FEWEST_TO_CHOOSE, "best"), ("auto", FEWEST_TO_CHOOSE - 1, "last"), ("auto", 0, "last"),
+        ("best", 24, "best"), ("last", 5000, "last"), ("ema", 24, "ema"),
+    ],
+)  # fmt: skip
+def test_the_epoch_is_chosen_by_accuracy_only_where_the_images_can_tell(keep, held_out, kept):
+    assert weights_kept(replace(STILL, keep=keep), held_out) == kept
+
+
+@pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 3}])
+def test_choosing_without_held_out_images_is_refused(changes):
+    with pytest.raises(ValueError, match="--held-out 0 leaves none"):
+        weights_kept(replace(STILL, **changes), 0)
+
+
+def test_kept_weights_are_those_of_the_chosen_epoch(tmp_path):
+    last, weights = fitted(replace(STILL, lr=0.5), 9, tmp_path)
+    assert torch.equal(last.net.fc.weight, weights[-1]) and last.kept_epoch == 4
+    best, weights = fitted(replace(STILL, lr=0.5, keep="best"), 9, tmp_path)
+    accuracies = [line["val_acc"] for line in best.history]
+    assert accuracies[best.kept_epoch - 1] == max(accuracies)
+    assert torch.equal(best.net.fc.weight, weights[best.kept_epoch - 1])
+
+
+def test_a_kept_average_is_over_the_last_fifth_of_the_run(tmp_path):
+    """12 steps: a decay of 1 - 1 / 2.4, by torch's recursion."""
+    one, _ = fitted(replace(STILL, keep="ema"), 9, tmp_path)
+    plain, _ = fitted(STILL, 9, tmp_path)
+    decay, seen = 1 - 1 / 2.4, []
+    torch.manual_seed(0)
+    again = Trainer(Head(), STILL, plain.feed, seed=0, device=CPU)
+    step = again.train_step
+    again.train_step = lambda *a: (step(*a), seen.append(again.net.fc.weight.detach().clone()))
+    again.fit(noise_set(9, classes=3), tmp_path)
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(one.net.fc.weight.detach(), expected)
+
+
+def test_an_average_can_warm_up(tmp_path):
+    """As in TensorFlow and timm: decay min(d, (1 + n) / (10 + n)) at the n-th update."""
+    recipe, seen = replace(STILL, ema=0.9, ema_warmup=True), []
+    torch.manual_seed(0)
+    one = Trainer(Head(), recipe, Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU), seed=0, device=CPU)
+    step = one.train_step
+    one.train_step = lambda *a: (step(*a), seen.append(one.net.fc.weight.detach().clone()))
+    one.fit(noise_set(9, classes=3), tmp_path)
+    expected = seen[0]
+    for n, weight in enumerate(seen[1:], start=1):
+        expected = torch.lerp(weight, expected, min(0.9, (1 + n) / (10 + n)))
+    torch.testing.assert_close(one.kept.fc.weight.detach(), expected)
+
+
+# Temperature and thresholds
+
+
+def drawn(count: int, seed: int, sharpness: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits of two classes and labels drawn from softmax(logits / sharpness)."""
+    draw = torch.Generator().manual_seed(seed)
+    true = torch.randn(count, 2, generator=draw)
+    labels = torch.multinomial(true.softmax(1), 1, generator=draw)[:, 0]
+    return true * sharpness, labels
+
+
+@pytest.mark.parametrize("count", [10, 24, 300])
+def test_temperature_is_the_most_probable_with_a_prior_toward_1(count):
+    logits, labels = drawn(count, 3, sharpness=3.0)
+    grid = torch.linspace(math.log(0.2), math.log(8), 4001)
+    cost = [
+        F.cross_entropy(logits / t, labels, reduction="sum") + t.log() ** 2 / (2 * TEMPERATURE_SPREAD**2)
+        for t in grid.exp()
+    ]
+    found = fit_temperature(logits, labels)
+    assert found.value == pytest.approx(grid[torch.stack(cost).argmin()].exp().item(), rel=2e-3)
+    assert found.interval[0] < found.value < found.interval[1]
+
+
+def test_temperature_of_few_images_that_are_all_right_stays_near_1():
+    """24 images once gave 0.23, with which the test images were less probable than by a coin."""
+    logits = torch.randn(24, 2, generator=torch.Generator().manual_seed(0))
+    assert fit_temperature(logits, logits.argmax(1)).value > 0.4
+
+
+def test_fitting_makes_fresh_images_no_worse_on_average():
+    """200 sets of 24 held-out images of a network whose probabilities are right, a fresh set for each."""
+    worse = []
+    for seed in range(200):
+        value = useful_temperature(*drawn(24, seed, sharpness=1.0)).value
+        logits, labels = drawn(2000, 1000 + seed, sharpness=1.0)
+        worse.append(F.cross_entropy(logits / value, labels) - F.cross_entropy(logits, labels))
+    assert torch.stack(worse).mean() < 0.01 and torch.stack(worse).max() < 0.15
+
+
+def test_a_temperature_that_helps_is_taken_also_from_few_images():
+    gains = []
+    for seed in range(50):
+        value = useful_temperature(*drawn(24, seed, sharpness=6.0)).value
+        logits, labels = drawn(2000, 1000 + seed, sharpness=6.0)
+        gains.append(F.cross_entropy(logits, labels) - F.cross_entropy(logits / value, labels))
+    assert torch.stack(gains).mean() > 0.3 and torch.stack(gains).min() > -0.01
+
+
+def test_threshold_keeps_its_share_of_false_alarms_whatever_the_number_of_images():
+    """Mean share of fresh images below it, over 400 draws; the quantile itself gave 11 % from 24 images."""
+    draw = torch.Generator().manual_seed(0)
+    for count, expected in ((19, 1 / 20), (24, 1 / 25), (60, 3 / 61), (1000, 50 / 1001)):
+        shares = [
+            torch.special.ndtr(torch.tensor(energy_threshold(torch.randn(count, generator=draw))[0]))
+            for _ in range(400)
+        ]
+        assert torch.stack(shares).mean() == pytest.approx(expected, abs=0.006)
+
+
+def test_false_alarms_to_expect_have_their_interval():
+    """From the lowest of 24: Beta(1, 24), whose quantiles are 1 - (1 - p) ** (1 / 24)."""
+    _, (share, low, high) = energy_threshold(torch.randn(24))
+    assert share == pytest.approx(1 / 25)
+    assert (low, high) == pytest.approx((1 - 0.975 ** (1 / 24), 1 - 0.025 ** (1 / 24)), abs=1e-4)
+
+
+def test_too_few_images_give_no_threshold():
+    assert energy_threshold(torch.randn(FEWEST_FOR_THRESHOLD - 1)) is None
+    assert energy_threshold(torch.randn(FEWEST_FOR_THRESHOLD)) is not None
+
+
+# Whole runs
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """train/ with 20 bright and 20 dark images, test/ with 6 of each."""
+    classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
+    return image_folders(tmp_path_factory.mktemp("photos"), {"train": 20, "test": 6}, classes)
+
+
+QUICK = ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
+
+
+def trained(data: Path, run: Path, *more: str) -> dict:
+    words = ["resnet20_cifar", "--recipe", "plain", "--data", str(data), "--out", str(run), *QUICK, *more]
+    assert cifar.main([*words, "--input", "16"]) == 0
+    return json.loads((run / "run.json").read_text())
+
+
+def test_all_images_can_be_trained_on(photos, tmp_path):
+    facts = trained(photos, tmp_path / "run", "--held-out", "0")
+    assert (facts["train_images"], facts["held_out_images"], facts["keep"]) == (40, 0, "last")
+    assert facts["val_acc"] is None and facts["best_epoch"] == 2
+    model = from_pretrained(tmp_path / "run")
+    assert (model.calibration.temperature, model.calibration.energy_threshold) == (1.0, None)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "All images were trained on, none was left to fit a temperature" in card
+    assert "40 training images" in card and "none were held out" in card and "validation accuracy" not in card
+    assert evaluate.main([str(tmp_path / "run"), "--data", str(photos), "--device", "cpu"]) == 0
+
+
+def test_one_image_can_be_held_out(photos, tmp_path):
+    facts = trained(photos, tmp_path / "run", "--held-out", "1")
+    assert (facts["train_images"], facts["held_out_images"]) == (39, 1)
+
+
+def test_a_card_says_on_how_many_images_the_calibration_was_fitted(photos, tmp_path):
+    facts = trained(photos, tmp_path / "run", "--held-out", "20")
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "20 validation images" in card
+    share, low, high = (percent(each, 1) for each in facts["calibration"]["false_alarms"])
+    assert f"going by 20 images, {share} of others like them are expected below it ({low} to {high})" in card
+    assert run_facts(card)["calibration"]["images"] == 20
+
+
+def test_unknown_images_with_too_few_held_out_ones_are_refused_before_training(photos, tmp_path, capsys):
+    words = ["resnet20_cifar", "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
+    assert cifar.main([*words, "--held-out", "10", "--unknown", str(photos / "test")]) == 2
+    assert "10 held-out images are too few for; give --held-out 19 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("classes", "is_given"), [(5, False), (6, True)])
+def test_top5_of_few_classes_is_no_result(classes, is_given):
+    model = create_model("resnet20_cifar", input_size=16, num_classes=classes).eval()
+    assert ("top5" in evaluate.measure(model, noise_set(12, 16, classes=classes))) == is_given
+
+
+def test_cards_of_feature_mode_tell_what_was_computed_and_how(photos, tmp_path):
+    torch.manual_seed(3)
+    create_model("resnet20_cifar").save_pretrained(tmp_path / "start")
+    words = ["--weights", str(tmp_path / "start"), "--data", str(photos), "--mode", "feature", *QUICK[:-1]]
+    assert transfer.main([*words, "bf16", "--out", str(tmp_path / "run")]) == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert facts["precision"] == "float32" and 0 < facts["feature_seconds"] < facts["seconds"]
+    assert "augmented" not in card and "augmentation" not in card.partition("## How it was trained")[2]
+    assert f"{facts['feature_seconds']:.1f} of them for the features, in float32" in card
+    assert "top-5" not in card
+
+
+# Memory
+
+
+def test_large_images_are_evaluated_in_smaller_batches():
+    assert [eval_batch((3, side, side)) for side in (32, 64, 224, 2000)] == [250, 250, 20, 1]
+    assert eval_batch((512,)) == 250
+
+
+def test_batches_of_any_size_answer_alike():
+    net = create_model("resnet20_cifar", input_size=12, num_classes=4).eval()
+    data = noise_set(30, classes=4)
+    whole, small = (predict_logits(net, data, SAME, batch_size=size)[0] for size in (None, 7))
+    torch.testing.assert_close(whole, small, rtol=1e-5, atol=1e-6)
+
+
+def test_split_of_none_keeps_all():
+    train, held = split_held_out(torch.arange(30) % 3, 0, seed=0)
+    assert (len(train), len(held)) == (30, 0)

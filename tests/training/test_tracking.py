@@ -1,0 +1,92 @@
+"""Figures sent to other tools, and training elsewhere. The `hf` command itself reads the printed job."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.training import image_folders, noise_image
+
+from training import cifar
+from training.job import job_command
+
+CLASSES = {"a": noise_image(0, 9), "b": noise_image(90, 99)}
+# wandb's interface, as trackio has it too: what a run calls is written down.
+RECORDER = """
+import json, pathlib
+LOG = pathlib.Path(__file__).with_name("calls.jsonl")
+def _note(*call):
+    with LOG.open("a") as file:
+        file.write(json.dumps(call) + "\\n")
+def init(project, name, config, resume): _note("init", project, name, config, resume)
+def log(metrics, step): _note("log", metrics, step)
+def finish(): _note("finish")
+"""
+
+
+@pytest.mark.parametrize("package", ["trackio", "wandb"])
+def test_a_run_is_logged_from_its_first_look_to_its_end(tmp_path, monkeypatch, package):
+    (tmp_path / f"{package}.py").write_text(RECORDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, package, raising=False)
+    data = image_folders(
+        tmp_path / "data", {"train": 12, "test": 2}, {"a": noise_image(0, 9), "b": noise_image(90, 99)}
+    )
+    words = ["resnet20_cifar", "--data", str(data), "--out", str(tmp_path / "run"), "--recipe", "plain"]
+    words += ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--precision", "fp32", f"--{package}"]
+    assert cifar.main(words) == 0
+    calls = [json.loads(line) for line in (tmp_path / "calls.jsonl").read_text().splitlines()]
+    assert calls[0][:3] == ["init", "resnet_hub", "run"] and calls[-1] == ["finish"]
+    values = {name: value for kind, metrics, _ in calls[1:-1] for name, value in metrics.items()}
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    assert (
+        values["val_loss"] == history[-1]["val_loss"]
+        and values["val_macro_f1"] == history[-1]["val_macro_f1"]
+    )
+    steps = [step for _, _, step in calls[1:-1]]
+    assert steps == sorted(steps)
+
+
+def test_a_package_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    data = image_folders(
+        tmp_path / "data", {"train": 12, "test": 2}, {"a": noise_image(0, 9), "b": noise_image(90, 99)}
+    )
+    words = [
+        "resnet20_cifar",
+        "--data",
+        str(data),
+        "--out",
+        str(tmp_path / "run"),
+        "--wandb",
+        "--device",
+        "cpu",
+    ]
+    assert cifar.main([*words, "--recipe", "plain"]) == 2
+    assert "--wandb needs the package: pip install wandb" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_printed_job_is_one_that_hf_takes(tmp_path, capsys):
+    words = ["resnet20_cifar", "--data", str(tmp_path), "--out", "runs/mine", "--epochs", "3", "--print-job"]
+    assert cifar.main(words) == 0
+    command = shlex.split(capsys.readouterr().out)
+    assert command[:3] == ["hf", "jobs", "run"] and not Path("runs/mine").exists()
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_TOKEN": "hf_nobody", "NO_COLOR": "1"}
+    hf = Path(sys.executable).with_name("hf")
+    dry = [str(hf), *command[1:3], "--dry-run", *command[3:]]
+    said = subprocess.run(
+        dry, capture_output=True, text=True, env=environment, timeout=120, check=True
+    ).stdout
+    assert "Job not submitted" in said and "t4-small" in said and f"{tmp_path}:/data" in said
+    assert "--data /data --out /tmp/run --epochs 3" in command[-1]
+    assert command[-1].endswith("training.publish /tmp/run --repo-id YOUR_NAME/mine")
+
+
+def test_data_that_is_on_the_hub_is_not_sent_along():
+    command = job_command(["resnet20_cifar", "--data=hf://a/b", "--out=x"], "hf://a/b", Path("x"))
+    assert "--data=hf://a/b --out=/tmp/run" in command and ":/data" not in command

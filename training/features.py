@@ -1,0 +1,121 @@
+"""Features that a frozen network gives, kept on the disk by the content of image and network: computed once
+for all seeds, ranks and resumed runs."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnet_hub.errors import Refusal
+from resnet_hub.files import write_atomically
+from resnet_hub.models.base import Network
+from training.data import Images
+from training.distributed import rank, summed, world_size
+
+MOST_BYTES = 1 << 30  # of one network's features; beyond it no more are stored
+KEY = 16  # bytes
+
+
+def folder() -> Path:
+    """Where features are kept: beside torch's hub cache, which TORCH_HOME moves."""
+    return Path(torch.hub.get_dir()).parent / "resnet_hub" / "features"
+
+
+def stored_features(
+    model: Network,
+    data: Images,
+    device: torch.device,
+    compute: Callable[[Images, torch.device], Tensor],
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor, float]:
+    """The features (N, F) float32 of the N images that can be read, their positions (N,), and the seconds
+    that computing them took, now or when they were stored.
+
+    Args:
+        dtype: what `compute` computes in; None for float32.
+        compute: (images, device) -> features; asked for images that are not stored, a share on each process.
+    """
+    keys, read = image_keys(data)
+    store = folder() / f"{network_key(model, device, dtype)}.safetensors"
+    known = _read(store)
+    # Machines without a common disk know different ones; all have read before one writes.
+    unknown = summed(torch.tensor([float(key not in known) for key in keys], device=device)).cpu() > 0
+    missing = {keys[i]: int(read[i]) for i in unknown.nonzero()[:, 0].tolist()}
+    if missing:
+        fresh = _computed(data.subset(torch.tensor(list(missing.values()))), device, compute)
+        known |= dict(zip(missing, fresh, strict=True))
+        if rank() == 0:
+            _write(store, known)
+    if not keys:
+        return torch.empty(0, 0), read, 0.0
+    features, seconds = zip(*(known[key] for key in keys), strict=True)
+    return torch.stack(features), read, sum(seconds)
+
+
+def _computed(data: Images, device: torch.device, compute: Callable) -> list[tuple[Tensor, float]]:
+    """For each image its features and its share of the seconds; each process computes a part."""
+    mine = torch.arange(rank(), len(data), world_size())
+    started = time.perf_counter()
+    part = compute(data.subset(mine), device) if len(mine) else None
+    width = torch.tensor(float(0 if part is None else part.shape[1]), device=device)
+    if world_size() > 1:
+        torch.distributed.all_reduce(width, torch.distributed.ReduceOp.MAX)
+    features = torch.zeros(len(data), int(width), device=device)
+    if part is not None:
+        features[mine.to(device)] = part.to(device)
+    took = summed(torch.tensor(time.perf_counter() - started, device=device)).item()
+    return [(each, took / world_size() / len(data)) for each in summed(features).cpu()]
+
+
+def image_keys(data: Images) -> tuple[list[bytes], Tensor]:
+    """A digest of the pixels of each image that can be read, and its position."""
+    keys: list[bytes] = []
+    read = [torch.empty(0, dtype=torch.long)]
+    for images, index in data.fetch(torch.arange(len(data)).split(64) if len(data) else []):
+        pixels = [image.contiguous().numpy().tobytes() for image in images]
+        keys += [hashlib.blake2b(each, digest_size=KEY).digest() for each in pixels]
+        read.append(index)
+    return keys, torch.cat(read)
+
+
+def network_key(model: Network, device: torch.device, dtype: torch.dtype | None) -> str:
+    """A digest of all that features depend on beside the image: weights but the classifier's, preprocessing,
+    torch, the kind of device and the precision."""
+    made_by = (model.config, model.preprocess, torch.__version__, device.type, dtype)
+    seen = hashlib.sha256(repr(made_by).encode())
+    for name, value in model.state_dict().items():
+        if not name.startswith(f"{model.classifier_name}."):
+            seen.update(name.encode())
+            seen.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return seen.hexdigest()[:32]
+
+
+def _read(path: Path) -> dict[bytes, tuple[Tensor, float]]:
+    from safetensors.torch import load_file
+
+    try:
+        held = load_file(path)
+        keys, features, seconds = (held[name] for name in ("keys", "features", "seconds"))
+        return {bytes(k): (f, s) for k, f, s in zip(keys.numpy(), features, seconds.tolist(), strict=True)}
+    except Exception:  # missing or damaged: it is computed again
+        return {}
+
+
+def _write(path: Path, known: dict[bytes, tuple[Tensor, float]]) -> None:
+    from safetensors.torch import save
+
+    features = torch.stack([each for each, _ in known.values()])
+    if features.numel() * features.element_size() > MOST_BYTES:
+        return
+    keys = torch.frombuffer(bytearray(b"".join(known)), dtype=torch.uint8).view(-1, KEY)
+    seconds = torch.tensor([each for _, each in known.values()], dtype=torch.double)
+    with suppress(Refusal):  # a full disk costs the next run time, not this one its end
+        path.parent.mkdir(parents=True, exist_ok=True)
+        whole = save({"keys": keys, "features": features.contiguous(), "seconds": seconds})
+        write_atomically(path, lambda file: file.write(whole))

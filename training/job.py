@@ -1,0 +1,51 @@
+"""`training.cifar ... --print-job`: the `hf jobs` command that trains on a rented GPU and publishes."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from training.hub_data import is_remote
+
+ROOT = Path(__file__).parents[1]
+FLAVOR, TIMEOUT = "t4-small", "6h"  # `hf jobs hardware` lists the others and what they cost
+IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
+CODE, DATA, RUN = "/code", "/data", "/tmp/run"
+OWNER = "YOUR_NAME"
+
+
+def job_command(arguments: list[str], data: str, out: Path) -> str:
+    """The command to paste into a shell, one line.
+
+    Args:
+        arguments: those of `training.cifar`, without --print-job.
+        data: its --data; a folder here is sent along.
+        out: its --out, after which the repository is named.
+    """
+    volumes = {str(ROOT): CODE}
+    there = data
+    if data != "cifar10" and not (is_remote(data) and data.startswith("hf://")):
+        volumes[str(Path(data).resolve())] = there = DATA
+    words = _replaced(arguments, {"--data": there, "--out": RUN})
+    steps = [
+        f"cp -r {CODE} /tmp/code && cd /tmp/code && pip install -q -e '.[datasets]'",  # /code is read-only
+        f"python -m training.cifar {shlex.join(words)}",
+        f"python -m training.publish {RUN} --repo-id {OWNER}/{shlex.quote(out.name)}",
+    ]
+    flags = [f"--volume={here}:{where}" for here, where in volumes.items()]
+    head = ["hf", "jobs", "run", "--flavor", FLAVOR, "--timeout", TIMEOUT, "--secrets", "HF_TOKEN", *flags]
+    return shlex.join([*head, IMAGE, "bash", "-c", " && ".join(steps)])
+
+
+def _replaced(arguments: list[str], values: dict[str, str]) -> list[str]:
+    """The arguments with other values for some flags, given as `--flag value` or `--flag=value`."""
+    words: list[str] = []
+    for word in arguments:
+        flag = word.partition("=")[0]
+        if words and words[-1] in values:
+            words.append(values[words[-1]])
+        elif "=" in word and flag in values:
+            words.append(f"{flag}={values[flag]}")
+        else:
+            words.append(word)
+    return words

@@ -1,0 +1,191 @@
+"""`--labels FILE.csv`: which labels each image has, in a table instead of class folders.
+
+The first column names a file below `--data`; the second holds its labels, with ";" or "|" between several, or
+each further column is a class and holds 0 or 1. A column "split" or "part" says train, val or test; without
+one, every seventh file by its name's checksum is the test part. Where an image has no label or several, the
+network learns to answer for each class by itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from resnet_hub.errors import listed
+from resnet_hub.folders import SUFFIXES, part_named
+from resnet_hub.preprocess import Preprocess
+from training.data import FolderSet
+from training.layout import TEST_ONE_IN, DataError
+
+PART_COLUMNS = ("split", "part", "subset", "set")
+FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
+TRUE = {"1", "1.0", "true"}
+JOINTS = (";", "|")
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Images below `root` with their labels, which came from the table `file`.
+
+    Args:
+        labels: file -> its labels.
+        parts: file -> "train", "val" or "test"; empty where the table does not say.
+    """
+
+    root: Path
+    file: Path
+    labels: dict[Path, tuple[str, ...]]
+    parts: dict[Path, str]
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Every label there is, sorted."""
+        return tuple(sorted({label for labels in self.labels.values() for label in labels}))
+
+    @cached_property
+    def is_multi(self) -> bool:
+        """Whether an image may have any number of labels."""
+        return any(len(labels) != 1 for labels in self.labels.values())
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether the table names a validation set beside a test part."""
+        return {"val", "test"} <= set(self.parts.values())
+
+    def part_of(self, file: Path) -> str:
+        """The part an image is in: "val" is the test part where no other is named."""
+        if not self.parts:
+            name = file.relative_to(self.root).as_posix().encode()
+            return "test" if zlib.crc32(name) % TEST_ONE_IN == 0 else "train"
+        part = self.parts[file]
+        return "test" if part == "val" and not self.has_validation else part
+
+    def images(self, part: str, view: Preprocess) -> FolderSet:
+        """The images of a part, found but not yet read.
+
+        Raises:
+            DataError: when there are none.
+        """
+        files = tuple(file for file in sorted(self.labels) if self.part_of(file) == part)
+        if not files:
+            raise DataError(f"{self.file} names no image of the {part} part")
+        return FolderSet(files, self._encoded(files), self.classes, str(self.root), view)
+
+    def _encoded(self, files: Sequence[Path]) -> Tensor:
+        """Class numbers (N,) int64, or (N, C) float32 of 0 and 1 where an image may have any number."""
+        place = {name: i for i, name in enumerate(self.classes)}
+        if not self.is_multi:
+            return torch.tensor([place[self.labels[file][0]] for file in files], dtype=torch.long)
+        encoded = torch.zeros(len(files), len(self.classes))
+        for row, file in enumerate(files):
+            encoded[row, [place[label] for label in self.labels[file]]] = 1.0
+        return encoded
+
+    def check(self) -> None:
+        """Notice before training what would be missed after it.
+
+        Raises:
+            DataError: for fewer than two labels, a label that no training image has, or a single-label class
+                without a test image.
+        """
+        if len(self.classes) < 2:
+            raise DataError(f"{self.file} has {len(self.classes)} label; a network tells two or more apart")
+        for part in ("train", "test"):
+            files = [file for file in self.labels if self.part_of(file) == part]
+            seen = Counter(label for file in files for label in self.labels[file])
+            missing = [name for name in self.classes if not seen[name]]
+            if missing and (part == "train" or not self.is_multi):
+                raise DataError(
+                    f"{self.file}: no image of the {part} part has label {listed(missing)}; add some, or "
+                    "name the parts in a column 'split'"
+                )
+
+
+def read_table(file: Path, root: Path) -> LabelTable:
+    """The labels in a CSV file.
+
+    Raises:
+        DataError: for a file that cannot be read as such a table, or images that are not there.
+    """
+    head, rows = _rows(file)
+    part_column = next((i for i, name in enumerate(head) if name.lower() in PART_COLUMNS and i), None)
+    columns = [i for i in range(1, len(head)) if i != part_column]
+    if not columns:
+        raise DataError(f"{file} has the columns {listed(head)}; expected file,labels (and maybe split)")
+    labels_in = _by_column(head, columns) if _are_flags(rows, columns) else _in_a_cell(rows, columns[0])
+    labels: dict[Path, tuple[str, ...]] = {}
+    parts: dict[Path, str] = {}
+    absent = []
+    for row in rows:
+        image = _image(root, row[0])
+        if image is None:
+            absent.append(row[0])
+            continue
+        labels[image] = tuple(dict.fromkeys([*labels.get(image, ()), *labels_in(row)]))
+        if part_column is not None:
+            parts[image] = _part(file, row[part_column])
+    if absent:
+        raise DataError(f"{file} names {len(absent):,} images that are not below {root}: {listed(absent, 5)}")
+    return LabelTable(root, file, labels, parts)
+
+
+def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--labels {file}: {error}; give a CSV file in UTF-8 with file,labels") from error
+    first = text.partition("\n")[0]
+    delimiter = next((mark for mark in "\t,;" if mark in first), ",")
+    rows = [
+        [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row
+    ]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        raise DataError(f"{file} is no table of images; expected a line file,labels and then one an image")
+    head, *rows = rows
+    if bad := next((i for i, row in enumerate(rows, 2) if len(row) != len(head)), None):
+        raise DataError(f"{file}, row {bad}: {len(rows[bad - 2])} columns, the first line has {len(head)}")
+    return head, rows
+
+
+def _are_flags(rows: list[list[str]], columns: list[int]) -> bool:
+    return len(columns) > 1 and all(row[i].lower() in FLAGS for row in rows for i in columns)
+
+
+def _by_column(head: list[str], columns: list[int]) -> Callable[[list[str]], list[str]]:
+    return lambda row: [head[i] for i in columns if row[i].lower() in TRUE]
+
+
+def _in_a_cell(rows: list[list[str]], column: int) -> Callable[[list[str]], list[str]]:
+    joint = next((mark for mark in JOINTS if any(mark in row[column] for row in rows)), None)
+
+    def labels(row: list[str]) -> list[str]:
+        cells = row[column].split(joint) if joint else [row[column]]
+        return [label for cell in cells if (label := cell.strip())]
+
+    return labels
+
+
+def _image(root: Path, name: str) -> Path | None:
+    """The file a row names, with or without its suffix."""
+    if (root / name).is_file():
+        return root / name
+    named = (root / f"{name}{suffix}" for suffix in sorted(SUFFIXES))
+    return next((file for file in named if file.is_file()), None)
+
+
+def _part(file: Path, name: str) -> str:
+    part = part_named(name)
+    if part is None:
+        raise DataError(f"{file}: {name!r} is no part; give train, val or test")
+    return part
