@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resnet_hub.ui.limits import Limits
     from resnet_hub.ui.recorder import Recorder
     from resnet_hub.ui.shared.page import Page
+    from resnet_hub.ui.shared.sessions import Sessions
     from resnet_hub.ui.shared.uploads import Uploads
     from resnet_hub.ui.shelf import Shelf
 
@@ -77,6 +78,8 @@ def add_operator_flags(parser: argparse.ArgumentParser) -> None:
     operations = "add a tab with latencies and errors, and /metrics for Prometheus"
     parser.add_argument("--operations", action="store_true", help=operations)
     kept = "keep each day's counts in this folder across restarts"
+    said = "print each answer, refusal and error of Classify as a line of JSON on stdout"
+    parser.add_argument("--log-json", action="store_true", help=said)
     parser.add_argument("--operations-dir", type=Path, metavar="DIR", help=kept)
     parser.add_argument(
         "--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; may be repeated"
@@ -236,15 +239,16 @@ def launch(
     limits: "Limits",
     uploads: "Uploads",
     probes: dict[str, Any],
-) -> None:
-    """Start serving and return; with system fonts only, so that no request leaves the machine."""
+) -> "Sessions":
+    """Start serving, with system fonts only, so that no request leaves the machine; what visitors keep."""
     import gradio as gr
     from starlette.middleware import Middleware
 
     import resnet_hub
     from resnet_hub.ui.shared.guard import Guard
-    from resnet_hub.ui.shared.page import EXAMPLES
+    from resnet_hub.ui.shared.page import EXAMPLES, STATE_KEPT
     from resnet_hub.ui.shared.probes import Probes
+    from resnet_hub.ui.shared.sessions import Sessions
 
     system_font = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-serif"]
     # Direct calls would pass by the queue and all that it bounds.
@@ -265,10 +269,13 @@ def launch(
         footer_links=["api"],  # Gradio's settings would add a second, partial language switch
         run_history=False,  # it would keep visitors' photos in their browsers
         enable_monitoring=False,
-        state_session_capacity=limits.sessions,
         ssr_mode=False,
         prevent_thread_lock=True,
     )
+    sessions = Sessions(limits.sessions, limits.sessions_bytes, STATE_KEPT)
+    sessions.set_blocks(demo)
+    demo.app.state_holder = sessions
+    return sessions
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -280,21 +287,31 @@ def serve(options: argparse.Namespace) -> None:
     """
     with without_proxy(everywhere=not options.share):
         import_gradio_without_stubs()
+        from resnet_hub.decoding import Decoder
+        from resnet_hub.preprocess import decode_apart
         from resnet_hub.ui.limits import read_limits
-        from resnet_hub.ui.recorder import Recorder, metrics
+        from resnet_hub.ui.recorder import Recorder, json_line, memory, metrics
         from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
         limits = read_limits(options.limit)
+        decode_apart(Decoder(limits.decode_seconds, limits.decode_waiting).decode)
         uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
         shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
-        recorder, ready = Recorder(options.operations_dir), Event()
+        log = {"log": json_line} if options.log_json else {}
+        recorder, ready = Recorder(options.operations_dir, **log), Event()
         demo = build_app(shelf, options.operations, recorder)
         watch(uploads, demo)
         probes: dict[str, Any] = {"is_ready": ready.is_set}
         if options.operations:
             probes["metrics"] = partial(metrics, recorder)
-        launch(demo, options, limits, uploads, probes)
+        sessions = launch(demo, options, limits, uploads, probes)
+        recorder.parts |= {
+            "process": memory,
+            "models": shelf.held,
+            "sessions": sessions.held,
+            "uploads": lambda: uploads.held,
+        }
     warm_up(shelf)
     ready.set()
     demo.block_thread()

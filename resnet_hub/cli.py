@@ -27,6 +27,8 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "evaluate": ("training.evaluate", "measure a checkpoint and compare it with its card"),
     "publish": ("training.publish", "upload a finished run to the Hub"),
     "study": ("training.study", "run a comparison and record its table and curves"),
+    "ablation": ("training.ablation", "measure networks with each block switched off"),
+    "film": ("training.film", "record the training of a plain and a residual network for the Lab"),
     "quantize": ("training.quantize", "make an int8 version and measure it"),
     "bench": ("training.bench", "measure the training speed"),
     "gpu": ("training.gpu", "measure training on a GPU and check its promises there"),

@@ -245,6 +245,11 @@ def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.
         return [each[0, :channels].float().cpu().numpy() for each in maps]
 
 
+def feature_maps(model: Network, pixels: torch.Tensor) -> list[torch.Tensor]:
+    """The map that leaves each stage, for images (N, C, H, W) as `preprocess.normalise` makes them."""
+    return model.features(pixels)
+
+
 def latency(
     model: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3
 ) -> float:

@@ -1,7 +1,8 @@
 """From an image file to a network's input tensor: the one way for training, the app, the card and parity.
 
 `load_image` turns any usable file into an upright RGB image. `Preprocess` resizes, crops and normalises it
-exactly as timm's evaluation transform does. torch is imported only when a tensor is made.
+exactly as timm's evaluation transform does. torch is imported only when a tensor is made. Where strangers'
+files are read, `decode_apart` names what reads the dear ones (see `decoding.py`).
 """
 
 from __future__ import annotations
@@ -54,8 +55,18 @@ MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
 LARGE = 4_000_000  # pixels from which only one image is decoded at a time
 # libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
 MAX_SCANS = 50
+# Each is found by a step of Python here and in PIL, before anything is decoded. A usual file has below 500.
+MAX_MARKERS = 5_000
 STRIP = 1_000_000  # pixels of a strip, where a conversion needs further copies
 MAX_BYTES = 30_000_000
+JPEG = b"\xff\xd8"  # the first bytes of every one
+# From where a file is dear to read: 40 million pixels are decoded, scan by scan, in half a second. PIL opens
+# a PNG of many chunks slowly, and reads plain PPM and packed BMP in Python; a TIFF may hold anything.
+DEAR_PIXELS = 40_000_000
+DEAR_BYTES, DEAR_BYTES_OF = 2_000_000, {b"P": 100_000, b"B": 100_000, b"I": 0, b"M": 0}  # by first letter
+
+Then = Callable[[Image.Image], Image.Image]
+Decoder = Callable[[bytes, int, "Then | None"], Image.Image]
 
 # The white of 16-bit files whose values take fewer bits; a scanner's or camera's 8 or 12 would look black.
 WHITES = (255, 4095, 65535)
@@ -65,6 +76,7 @@ OTHER_BYTE = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA
               for order, other in ("BL", "LB", "NL" if sys.byteorder == "big" else "NB")}  # fmt: skip
 
 _ONE_LARGE = Lock()
+_apart: Decoder | None = None
 # The next marker as libjpeg finds it, in entropy-coded data as well: neither a stuffed zero nor a restart.
 _MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
 
@@ -73,9 +85,9 @@ class ImageError(Refusal):
     """An image that cannot be used.
 
     `code` is "missing", "not_a_file", "unreadable", "empty", "file_too_large", "not_an_image", "heic",
-    "no_pixels", "too_many_pixels", "too_long", "too_many_scans", "truncated" or "channels"; the page adds
-    "bad_address" and "none". `facts` are among path, max_bytes, max_pixels, max_side, max_scans, formats,
-    held and takes.
+    "no_pixels", "too_many_pixels", "too_long", "too_many_scans", "too_slow", "crowded", "truncated" or
+    "channels"; the page adds "bad_address" and "none". `facts` are among path, max_bytes, max_pixels,
+    max_side, max_scans, formats, held and takes.
     """
 
 
@@ -169,8 +181,7 @@ class Preprocess:
             return self._cropped(lambda: stacks.from_array(data, channels))
         if channels in (1, 3):
             return load_image(data, then=self.crop)
-        image = _open(data, MAX_PIXELS)
-        _check_cost(image, data, MAX_PIXELS)
+        image, _ = _opened(data, MAX_PIXELS)
         return self._cropped(lambda: stacks.from_image(image, channels))
 
     def _cropped(self, read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -240,7 +251,7 @@ def load_image(
     *,
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
-    then: Callable[[Image.Image], Image.Image] = lambda image: image,
+    then: Then | None = None,
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
@@ -258,12 +269,50 @@ def load_image(
     """
     if isinstance(source, Image.Image):
         _check_pixels(source, max_pixels)
-        return then(_usable(source, Image.Image.copy))  # the caller's image is not changed
+        usable = _usable(source, Image.Image.copy)  # the caller's image is not changed
+        return usable if then is None else then(usable)
     data = _read(source, max_bytes)
+    if _apart is not None and _is_dear_to_open(data):
+        return _apart(data, max_pixels, then)
+    image, scans = _opened(data, max_pixels)
+    if _apart is not None and _is_dear(image, scans):
+        return _apart(data, max_pixels, then)
+    return _decoded(image, data, then)
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, then: Then | None = None) -> Image.Image:
+    """An image file's bytes, decoded in this process whatever they cost. See `load_image`."""
+    return _decoded(_opened(data, max_pixels)[0], data, then)
+
+
+def decode_apart(decoder: Decoder | None) -> None:
+    """Let `decoder`, called as `decode`, read the files that are dear to read; None undoes it."""
+    global _apart
+    _apart = decoder
+
+
+def _is_dear_to_open(data: bytes) -> bool:
+    return not data.startswith(JPEG) and len(data) > DEAR_BYTES_OF.get(data[:1], DEAR_BYTES)
+
+
+def _is_dear(image: Image.Image, scans: int) -> bool:
+    """Whether decoding may take more than a moment; not of an ordinary photo, a baseline JPEG of any size."""
+    pixels = image.width * image.height
+    return pixels * scans > DEAR_PIXELS if scans else pixels > LARGE
+
+
+def _opened(data: bytes, max_pixels: int) -> tuple[Image.Image, int]:
+    """An image of which only the header is read, and how many scans it has if it is a JPEG."""
+    scans = jpeg_scans(data)
     image = _open(data, max_pixels)
-    _check_cost(image, data, max_pixels)
+    _check_cost(image, scans, max_pixels)
+    return image, scans
+
+
+def _decoded(image: Image.Image, data: bytes, then: Then | None) -> Image.Image:
     with _ONE_LARGE if image.width * image.height > LARGE else nullcontext():
-        return then(_usable(image, lambda image: _deep_colour(image, data)))
+        usable = _usable(image, lambda image: _deep_colour(image, data))
+        return usable if then is None else then(usable)
 
 
 def _usable(image: Image.Image, loaded: Callable = lambda image: image) -> Image.Image:
@@ -276,19 +325,29 @@ def _usable(image: Image.Image, loaded: Callable = lambda image: image) -> Image
 
 
 def jpeg_scans(data: bytes) -> int:
-    """How many scans a JPEG file has, counted without decoding; 0 for another file."""
-    if not data.startswith(b"\xff\xd8"):
+    """How many scans a JPEG file has, counted without decoding; 0 for another file.
+
+    Raises:
+        ImageError: for more markers than any camera or program writes.
+    """
+    if not data.startswith(JPEG):
         return 0
     scans, at = 0, 2
-    while found := _MARKER.search(data, at):
+    for _ in range(MAX_MARKERS):
+        found = _MARKER.search(data, at)
+        if not found or data[found.end() - 1] == 0xD9:  # the end
+            return scans
         marker, at = data[found.end() - 1], found.end()
-        if marker == 0xD9:  # the end
-            break
         if marker in (0x01, 0xD8):  # these have no length
             continue
         scans += marker == 0xDA
         at += max(2, int.from_bytes(data[at : at + 2], "big"))
-    return scans
+    raise _too_many_scans(f"more than {MAX_MARKERS:,} parts", MAX_SCANS)
+
+
+def _too_many_scans(seen: str, most: int) -> ImageError:
+    message = f"This JPEG has {seen}; at most {most} scans are accepted. Save it as baseline."
+    return ImageError(message, "too_many_scans", max_scans=most)
 
 
 def _is_input_size(size: tuple) -> bool:
@@ -399,13 +458,11 @@ def _too_many_pixels(seen: str, max_pixels: int) -> ImageError:
     return ImageError(message, "too_many_pixels", max_pixels=max_pixels)
 
 
-def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
+def _check_cost(image: Image.Image, scans: int, max_pixels: int) -> None:
     """Bound the pixels and how often they are decoded; a large JPEG will be decoded at half its size."""
     _check_pixels(image, max_pixels)
-    scans = jpeg_scans(data) if image.format in ("JPEG", "MPO") else 0
     if scans > MAX_SCANS:
-        message = f"This JPEG has {scans} scans; at most {MAX_SCANS} are accepted. Save it as baseline."
-        raise ImageError(message, "too_many_scans", max_scans=MAX_SCANS)
+        raise _too_many_scans(f"{scans} scans", MAX_SCANS)
     # With several scans libjpeg holds the whole image's coefficients, whatever the size asked for.
     is_reducible = scans == 1 and isinstance(image, JpegImageFile) and min(image.size) > 1
     if is_reducible and image.width * image.height > MAX_DECODED:

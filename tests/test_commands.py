@@ -6,6 +6,7 @@ The list of commands is read from the sources, so a new one is tested as well.
 from __future__ import annotations
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -39,16 +40,25 @@ BAD_INPUT = {
     "resnet_hub.predict": ["photo.jpg", "--model", "no_such_model"],
     "resnet_hub.ui.bench": ["--runs", "0"],
     "resnet_hub.web": ["no_such_file.onnx", "{folder}/page"],
+    "training.ablation": ["no_such_model", "--data", "/no/such/folder"],
     "training.bench": ["resnet49"],
     "training.check": ["/no/such/folder"],
     "training.cifar": ["resnet20_cifar", "--data", "/no/such/folder", "--out", "{folder}/run"],
     "training.evaluate": ["no_such_model", "--data", "/no/such/folder"],
+    "training.film": ["--data", "/no/such/folder"],
     "training.gpu": ["resnet49"],
     "training.publish": ["/no/such/run", "--repo-id", "owner/name", "--dry-run"],
     "training.quantize": ["no_such_model", "--data", "/no/such/folder"],
     "training.scale": ["resnet49"],
     "training.study": ["nonsense", "--data", "/no/such/folder"],
     "training.transfer": ["--weights", "no_such", "--data", "/no/such", "--out", "{folder}/run"],
+}
+
+NEEDS_TORCH = {
+    "resnet_hub.convert": ["resnet20_cifar10", "{folder}/out", "--to", "timm"],
+    "resnet_hub.family": ["--measure"],
+    "resnet_hub.parity": ["resnet20_cifar"],
+    "resnet_hub.predict": ["{photo}"],
 }
 
 
@@ -75,6 +85,35 @@ def test_bad_input_is_one_line_and_status_2(module, monkeypatch, capsys, tmp_pat
     said = capsys.readouterr()
     assert not said.out and "Traceback" not in said.err
     assert "error: " in said.err.splitlines()[-1] or said.err.splitlines()[-1].startswith(f"{module}: ")
+
+
+ENDING = """
+import os, signal, sys
+class Ending:
+    def find_spec(self, name, path, target=None):
+        if name == {name!r}:
+            os.kill(os.getpid(), signal.{signal})
+sys.meta_path.insert(0, Ending())
+"""
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("module", sorted(set(COMMANDS) - {"app", "resnet_hub.cli"}))
+def test_a_signal_while_torch_is_imported_ends_with_a_sentence(module, signal, tmp_path, photo):
+    """Where a command's imports begin; the words are such that torch is needed."""
+    (tmp_path / "sitecustomize.py").write_text(ENDING.format(name="torch", signal=signal))
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    }
+    words = [word.format(folder=tmp_path, photo=photo) for word in NEEDS_TORCH.get(module, BAD_INPUT[module])]
+    done = subprocess.run(
+        [sys.executable, "-m", module, *words], cwd=ROOT, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+    if done.returncode == 2 and module not in NEEDS_TORCH:
+        return  # it refuses these words before it needs torch
+    assert done.returncode == 130, done.stderr
+    assert "interrupted" in done.stderr and "Traceback" not in done.stderr
 
 
 # One command
@@ -112,10 +151,11 @@ def test_a_subcommand_has_the_help_of_its_module_under_its_own_name(
     name, module, resnet_hub_command, monkeypatch, capsys
 ):
     assert resnet_hub_command(name, "--help") == 0
-    usage, said = capsys.readouterr().out.split("[-h]")
-    assert usage == f"usage: resnet-hub {name} "
+    usage, said = f"usage: resnet-hub {name} ", capsys.readouterr().out
+    assert said.startswith(usage)
     assert status_of(module.removesuffix(".__main__"), ["--help"], monkeypatch) == 0
-    assert capsys.readouterr().out.split("[-h]")[1].split() == said.split()  # only the indentation differs
+    words, its_words = said.removeprefix(usage).split(), capsys.readouterr().out.split()
+    assert its_words[-len(words) :] == words  # only the name and the indentation differ
 
 
 def test_a_subcommand_answers_as_its_module_does(resnet_hub_command, photo, capsys):

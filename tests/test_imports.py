@@ -22,7 +22,7 @@ import resnet_hub
 LAYERS = (
     {"errors", "command", "folders", "stacks"},
     {"config", "preprocess", "device", "files", "statement", "cli"},
-    {"models", "per_image"},
+    {"decoding", "models", "per_image"},
     {"onnx_file"},
     {"geometry"},
     {"hub"},
@@ -43,6 +43,7 @@ HEAVY = {"torch", "torchvision", "timm", "gradio", "matplotlib", "transformers",
 LIGHT = [  # what starts without any of these: the page, the one command, and what they list
     "resnet_hub",
     "resnet_hub.cli",
+    "resnet_hub.decoding",
     "resnet_hub.geometry",
     "resnet_hub.models.registry",
     "resnet_hub.onnx_file",

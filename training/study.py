@@ -11,6 +11,7 @@ import argparse
 import json
 import shlex
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -27,6 +28,7 @@ from training.recipes import LIKE_CIFAR10, UNEXPOSED
 
 UNKNOWN_FIGURES = ("flagged", "auroc", "right_unflagged")
 RESULTS = Path(__file__).with_name("results")
+FINDINGS = RESULTS / "findings.toml"
 PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"
 SMALL = f"{PLAIN} --held-out 1000 --precision fp32"
 # For arms that differ after little training; small batches give more steps for the same cost.
@@ -39,7 +41,7 @@ class Study:
     """A comparison.
 
     Args:
-        question: what the study asks, shown above its table.
+        question: what the study asks; what a record shows is in `results/findings.toml`.
         arms: name -> the trainer's arguments; for `training.cifar` they begin with the network.
         common: arguments of every arm.
         budget: (training images, epochs), fixed before anything was measured; None for all images.
@@ -68,9 +70,9 @@ STUDIES = {
         budget=SHORT,
     ),
     "degradation": Study(
-        question="Does depth help, with and without shortcuts? A deeper plain net is worse even on its "
-        "training images, so this is not overfitting. In a run this short the deeper ResNet is behind too; "
-        "after the 64,000 steps of arXiv 1512.03385 it is ahead, with 6.97 % test error against 8.75 %.",
+        question="Does depth help, with and without shortcuts? Look at training accuracy: what is worse "
+        "there does not overfit. Published, after 64,000 steps (arXiv 1512.03385): ResNet-56 6.97 % test "
+        "error, ResNet-20 8.75 %.",
         arms={
             "ResNet-20": "resnet20_cifar",
             "plain-20": "plain20_cifar",
@@ -78,17 +80,22 @@ STUDIES = {
             "plain-56": "plain56_cifar",
         },
         common=SHORT_RUN,
-        budget=SHORT,
+        budget=(10_000, 30),
     ),
     "stem": Study(
-        question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32?",
-        arms={"CIFAR stem": "resnet18_cifar", "ImageNet stem": "resnet18 --input 32"},
+        question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32? It takes a "
+        "fifteenth of the CIFAR stem's multiply-adds, so the last arm trains the CIFAR stem at equal cost: "
+        "2,000 images for one epoch, a fifteenth of the others' images.",
+        arms={
+            "CIFAR stem": "resnet18_cifar",
+            "ImageNet stem": "resnet18 --input 32",
+            "CIFAR stem at equal cost": "resnet18_cifar --train-images 2000 --epochs 1",
+        },
         budget=(6_000, 5),
     ),
     "ingredients": Study(
         question="What does each ingredient of the recipe `fast` contribute? Each arm leaves one out; the "
-        "last adds whitening filters in the stem. In so short a run the weight average, over about 100 "
-        "steps, still lags behind.",
+        "last adds whitening filters in the stem.",
         arms={
             "fast": "resnet20_cifar",
             "without Muon": "resnet20_cifar --optimizer sgd --lr 0.1",
@@ -113,17 +120,18 @@ STUDIES = {
         budget=SHORT,
     ),
     "batchnorm": Study(
-        question="How much faster does the same network converge with batch norm, and does it tolerate "
-        "higher learning rates? LeNet-5 as published has none.",
+        question="Does a deep plain network of conv-BN-ReLU learn without its batch norms? VGG-16's thirteen "
+        "convolutions at 32x32, as published without them and with.",
         arms={
-            f"{name}, rate {rate}": f"lenet5 {flag} --lr {rate}"
-            for rate in (0.05, 0.5)
+            f"{name}, rate {rate}": f"vgg_cifar {flag} --lr {rate}"
+            for rate in (0.01, 0.05)
             for name, flag in {"without": "--no-batch-norm", "with": "--batch-norm"}.items()
         },
+        common=SHORT_RUN,
+        budget=SHORT,
     ),
     "augmentation": Study(
-        question="What do crops and flips bring, and does TrivialAugment bring more? In so few epochs there "
-        "is little overfitting to prevent, so stronger augmentation only slows learning.",
+        question="What do crops and flips bring, and does TrivialAugment bring more?",
         arms={
             "none": "resnet20_cifar --augment none",
             "crop and flip": "resnet20_cifar",
@@ -153,12 +161,11 @@ STUDIES = {
         budget=SHORT,
     ),
     "dropout": Study(
-        question="How does dropout before the classifier change training and test accuracy? A network this "
-        "small memorises nothing in so few epochs: dropout has no overfitting to prevent and costs accuracy. "
-        "Training accuracy is measured with dropout on.",
+        question="How does dropout before the classifier change a network that overfits: 2,000 images, no "
+        "augmentation? Training accuracy is measured with dropout on.",
         arms={f"p = {p}": f"resnet20_cifar --drop-rate {p}" for p in (0.0, 0.3, 0.5, 0.7)},
-        common=SHORT_RUN,
-        budget=SHORT,
+        common=f"{SHORT_RUN} --augment none",
+        budget=(2_000, 20),
     ),
     "architectures": Study(
         question="How do LeNet-5, VGG-style and ResNet-style networks compare on the same images?",
@@ -176,9 +183,9 @@ STUDIES = {
         budget=SHORT,
     ),
     "transfer": Study(
-        question="Ants or bees, from about 200 photos: which start, and how much of the network to train? A "
-        "network of ten classes at 32x32, no insect among them, has little to offer; one of 200 classes at "
-        "64x64, bees among them, has. With 153 test images, a difference of 8 points may be chance.",
+        question="Ants or bees, from about 200 photos: which start, and how much of the network to train? "
+        "One network knows ten classes at 32x32, no insect among them; the other 200 classes at 64x64, bees "
+        "among them.",
         arms={
             f"{start}, {mode}": f"--weights {weights} --mode {mode}"
             for start, weights in STARTS.items()
@@ -200,8 +207,8 @@ def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int
     images, epochs = study.budget
     network, own = (own[:1], own[1:]) if study.trainer == "cifar" else ([], own)
     count = ["--train-images", str(images)] if images else []
-    budget = [*count, "--epochs", str(epochs), "--seed", str(seed)]
-    return [*network, *common, *own, "--data", options.data, *budget, *options.more]
+    budget = [*count, "--epochs", str(epochs), "--seed", str(seed)]  # an arm's own flags may undercut it
+    return [*network, *common, *budget, *own, "--data", options.data, *options.more]
 
 
 def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
@@ -271,7 +278,7 @@ def unknown_means(runs: list[dict]) -> dict[str, dict[str, float]]:
 
 def unknown_table(rows: list[dict]) -> list[str]:
     """What each arm makes of images of other things, in Markdown; empty where none were measured."""
-    if not any(row["unknown"] for row in rows):
+    if not any(row.get("unknown") for row in rows):
         return []
     lines = [
         "",
@@ -301,13 +308,22 @@ def evidence(facts: dict[str, list[dict]], command: str) -> dict[str, Any]:
     }
 
 
-def markdown(name: str, rows: list[dict], evidence: dict[str, Any]) -> str:
-    """The table under its question and evidence."""
+def finding(name: str, evidence: dict[str, Any]) -> list[str]:
+    """What a record shows and what it cannot; nothing where the words are about another budget."""
+    found = tomllib.loads(FINDINGS.read_text(encoding="utf-8")).get(name, {})
+    if found.get("budget") != [evidence[key] for key in ("train_images", "epochs", "seeds")]:
+        return []
+    return [f"**Shows.** {found['shows']['en']}", "", f"**Cannot show.** {found['cannot']['en']}", ""]
+
+
+def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any]) -> str:
+    """The table under its question, what it shows, and its evidence."""
     lines = [
         f"# {name}",
         "",
-        STUDIES[name].question,
+        question,
         "",
+        *finding(name, evidence),
         f"`{evidence['command']}`: {evidence['train_images']:,} training images of {evidence['data']}, "
         f"{evidence['epochs']} epochs, n = {evidence['seeds']}; test on {evidence['test_images']:,}; "
         f"{evidence['hardware']}, torch {evidence['versions']['torch']}.",
@@ -338,7 +354,7 @@ def record(name: str, facts: dict[str, list[dict]], command: str, results: Path)
     results.mkdir(parents=True, exist_ok=True)
     document = {"study": name, "question": STUDIES[name].question, "evidence": behind, "rows": rows}
     write_json(results / f"{name}.json", document | {"histories": histories})
-    text = markdown(name, rows, behind)
+    text = markdown(name, STUDIES[name].question, rows, behind)
     write_atomically(results / f"{name}.md", lambda file: file.write(text.encode()))
     study_curves(histories).savefig(results / f"{name}.png", dpi=110)
     print(text)

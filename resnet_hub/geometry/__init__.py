@@ -24,6 +24,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+WINDOWED = ("conv", "max_pool", "avg_pool")  # layers that read more than single positions
+
+
 class Totals(NamedTuple):
     """Sums over rows, for one image; `activation_bytes` is about what training keeps."""
 
@@ -75,6 +78,11 @@ def trace(
 def totals(rows: Sequence[Row]) -> Totals:
     """Parameters, multiply-adds and fp32 bytes of all rows together."""
     return Totals(*(sum(getattr(row, column) for row in rows) for column in Totals._fields))
+
+
+def main_path(rows: Sequence[Row]) -> list[Row]:
+    """The convolutions and poolings an image passes one after another, shortcuts left out."""
+    return [row for row in rows if row.op in WINDOWED and ".downsample" not in row.name]
 
 
 def stages(rows: Sequence[Row]) -> list[Stage]:

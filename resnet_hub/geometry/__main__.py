@@ -19,7 +19,7 @@ COLUMNS: dict[str, Callable[[Row], str]] = {
     "stride": lambda row: str(row.stride),
     "padding": lambda row: str(row.padding),
     "output": lambda row: times((row.out_channels, *row.out_size)),
-    "field": lambda row: str(row.receptive_field),
+    "field": lambda row: "all" if row.stage == "head" else str(row.receptive_field),
     "jump": lambda row: str(row.jump),
     "padded": lambda row: f"{row.padding_share:.1%}",
     "params": lambda row: f"{row.params:,}",

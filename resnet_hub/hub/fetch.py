@@ -34,11 +34,13 @@ from huggingface_hub.hf_api import RepoSibling
 
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.errors import Refusal
+from resnet_hub.hub.client import TooSlow, bounded
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
 PROCESSOR_FILE = "preprocessor_config.json"  # transformers'
 SHIPPED = Path(__file__).parents[1] / "weights"
 MOST_BYTES = {CONFIG_FILE: 5 << 20, WEIGHTS_FILE: 2 << 30, CARD_FILE: 1 << 20, PROCESSOR_FILE: 1 << 20}
+MOST_PAGE = 1 << 20  # bytes beyond what was published: what comes instead has to be read to be named
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 REPO_ID = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}")  # not ../name, which is a directory
 PATIENCE = 10  # seconds until a Hub that does not answer counts as out of reach
@@ -70,6 +72,10 @@ class CheckpointError(Refusal):
 
 class HubUnreachable(CheckpointError):
     """The Hub does not answer, or answers that it cannot just now."""
+
+
+class HubSlow(HubUnreachable):
+    """The Hub's answers take longer than whoever asks would wait."""
 
 
 class MissingFile(CheckpointError):
@@ -247,9 +253,10 @@ def resolve(
     where = {"revision": revision, "repo_type": repo_type, "files_metadata": True, "timeout": PATIENCE}
     with plain_errors(repo_id, label, token):
         try:
-            info = retried(lambda: api.repo_info(repo_id, **where))
+            with bounded():
+                info = retried(lambda: api.repo_info(repo_id, **where))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            if isinstance(error, (HfHubHTTPError, HFValidationError)):
+            if isinstance(error, (HfHubHTTPError, HFValidationError, Refusal)):
                 raise
             raise HubUnreachable(f"{repo_id}: {label}: {what_came(error)}") from None
     files = {file.rfilename: file for file in info.siblings or []}
@@ -323,6 +330,7 @@ def download_checked(
     with (
         plain_errors(resolved.repo_id, file, resolved.token),
         leaving_nothing(published, resolved, cache_dir),
+        bounded((published.size or MOST_BYTES[file]) + MOST_PAGE),
     ):
         path = Path(hf_hub_download(resolved.repo_id, file, **where, **bar))
     if not is_as_published(path, published):
@@ -399,7 +407,9 @@ def plain_errors(repo_id: str, label: str, token: str | bool | None) -> Iterator
         raise
     except Exception as error:  # huggingface_hub lets its own, httpx's and the system's errors through
         kind = CheckpointError
-        if is_transient(error):
+        if isinstance(error, TooSlow):
+            kind = HubSlow
+        elif is_transient(error):
             kind = HubUnreachable
         elif isinstance(error, EntryNotFoundError):
             kind = MissingFile
@@ -425,6 +435,8 @@ def reason(error: Exception) -> str:
         when = f" (it asks for {asked:,} seconds)" if asked else ""
         return f"the Hub answered with status {status}{STATUS_ADVICE.get(status, '; try again later')}{when}"
     detail = (str(error).splitlines() or [""])[0][:200]
+    if isinstance(error, Refusal):
+        return detail
     if "Consistency check failed" in detail:  # a bare OSError of huggingface_hub's
         return "the download has the wrong size, cut short or altered on its way; nothing was kept, try again"
     if is_transient(error):

@@ -32,7 +32,7 @@ def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
             f"model_type {kind!r} is transformers' own; python -m resnet_hub.convert turns its ResNets into "
             "checkpoints that load here"
         )
-    is_new = values.get("pretrained_cfg") is not None
+    is_new = "pretrained_cfg" in values
     given = values["pretrained_cfg"] if is_new else values
     args = values.get("model_args") or {}
     for name, value in {"pretrained_cfg": given, "model_args": args}.items():

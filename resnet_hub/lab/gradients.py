@@ -1,6 +1,8 @@
-"""The size of the gradient of each layer's weights at initialisation, in real networks of any depth.
+"""The size of the gradient along depth at initialisation, in real networks of any depth.
 
-Every number is computed by autograd, none by a formula.
+Two gradients of one loss: with respect to each layer's activations, which says whether it vanishes or
+explodes on its way to the input, and to each layer's weights, which the size of the layer's input enters
+too. Every number is computed by autograd in float64: float32 underflows after some twenty sigmoids.
 """
 
 from __future__ import annotations
@@ -9,9 +11,12 @@ import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
+from resnet_hub.errors import Refusal
 from resnet_hub.lab.bounds import one_of, within
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
+PLACES = ("activations", "weights")
+ORDERS = ("post", "pre")  # of a residual block: arXiv 1512.03385, and arXiv 1603.05027
 MOST_DEPTH = 110
 WIDTH, SIDE, IMAGES = 16, 8, 8
 REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifar")
@@ -19,7 +24,7 @@ REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifa
 
 @dataclass(frozen=True)
 class GradientFlow:
-    """Norms of the loss's gradient with respect to each convolution's weights, first layer first."""
+    """Norms of the loss's gradient at each layer, first layer first."""
 
     norms: tuple[float, ...]
 
@@ -42,19 +47,22 @@ class PlusOne:
 
     Args:
         shortcut, branch: norms of the two terms, first block first.
-        cosines: of the angle between them; negative where the branch counteracts the shortcut.
+        whole: norms of their sum.
+        cosines: of the angle between them; near 0 they are nearly orthogonal.
     """
 
     shortcut: tuple[float, ...]
     branch: tuple[float, ...]
+    whole: tuple[float, ...]
     cosines: tuple[float, ...]
 
 
-def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: int):
+def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: int, order: str = "post"):
     """A network of `depth` 3x3 convolutions at 16 channels, in pairs; `skip` adds each pair's input to it.
 
-    A pair is act(x + BN(conv(act(BN(conv(x)))))), the basic block of arXiv 1512.03385, without stages. He
-    initialisation (fan in) whatever the activation, as a beginner would leave it.
+    A pair is act(x + BN(conv(act(BN(conv(x)))))), the basic block of arXiv 1512.03385 without stages, or with
+    order "pre" x + conv(act(BN(conv(act(BN(x)))))), that of arXiv 1603.05027. He initialisation (fan in)
+    whatever the activation, as a beginner would leave it.
     """
     import torch
     from torch import nn
@@ -80,21 +88,45 @@ def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: 
 
         def forward(self, x):
             self.joins = []  # (input, sum) of each pair
+            x = self.pre_activation(x) if order == "pre" else self.post_activation(x)
+            return self.head(x.mean((2, 3)))
+
+        def post_activation(self, x):
             kept = x = self.act(self.norms[0](self.convs[0](x)))
+            self.maps = [x]  # what leaves each layer
             for i in range(1, depth):
                 x = self.norms[i](self.convs[i](x))
                 if i % 2 == 0 and skip:
                     self.joins.append((kept, x := x + kept))
                 x = self.act(x)
+                self.maps.append(x)
                 kept = x if i % 2 == 0 else kept
-            return self.head(x.mean((2, 3)))
+            return x
 
-    return ConvStack()
+        def pre_activation(self, x):
+            kept = x = self.convs[0](x)
+            self.maps = [x]
+            for i in range(1, depth):
+                x = self.convs[i](self.act(self.norms[i](x)))
+                if i % 2 == 0:
+                    self.joins.append((kept, x := x + kept))
+                self.maps.append(x)
+                kept = x if i % 2 == 0 else kept
+            return self.act(self.norms[0](x))  # the one after the last block
+
+    return ConvStack().double()
 
 
 @lru_cache(256)
 def gradient_flow(
-    depth: int, *, skip: bool, activation: str = "relu", batch_norm: bool = True, seed: int = 0
+    depth: int,
+    *,
+    skip: bool,
+    activation: str = "relu",
+    batch_norm: bool = True,
+    at: str = "activations",
+    order: str = "post",
+    seed: int = 0,
 ) -> GradientFlow:
     """Gradient norms of a freshly initialised stack of `depth` convolutions, first layer first.
 
@@ -102,11 +134,18 @@ def gradient_flow(
         depth: 2 to 110 convolutions.
         skip: add each pair's input to its output.
         activation: relu, tanh, sigmoid or none.
+        at: "activations", the map that leaves each layer, or each convolution's "weights".
+        order: of a residual block, "post" (activation after the addition) or "pre".
     """
     within("depth", depth, 2, MOST_DEPTH)
-    one_of("activation", activation, ACTIVATIONS)
-    model = conv_stack(depth, skip, activation, batch_norm, seed)
-    return GradientFlow(_norms(model, list(model.convs), SIDE, IMAGES, seed))
+    for name, value, allowed in (
+        ("activation", activation, ACTIVATIONS), ("at", at, PLACES), ("order", order, ORDERS),
+    ):  # fmt: skip
+        one_of(name, value, allowed)
+    if order == "pre" and not skip:
+        raise Refusal("order='pre' is that of a residual block; give skip=True with it")
+    model = conv_stack(depth, skip, activation, batch_norm, seed, order)
+    return GradientFlow(_norms(model, at, SIDE, IMAGES, seed))
 
 
 @lru_cache(256)
@@ -124,13 +163,14 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
     wholes, shortcuts = gradients[: len(inputs)], gradients[len(inputs) :]
     branches = [whole - part for whole, part in zip(wholes, shortcuts, strict=True)]
     cosines = (torch.cosine_similarity(*pair, dim=0).item() for pair in zip(shortcuts, branches, strict=True))
-    norms = (tuple(part.norm().item() for part in parts) for parts in (shortcuts, branches))
+    norms = (tuple(part.norm().item() for part in parts) for parts in (shortcuts, branches, wholes))
     return PlusOne(*norms, tuple(cosines))
 
 
 @lru_cache(16)
-def registered_flow(name: str, seed: int = 0) -> GradientFlow:
-    """Gradient norms of one of the paper's CIFAR networks on random 32x32 images, first layer first."""
+def registered_flow(name: str, at: str = "activations", seed: int = 0) -> GradientFlow:
+    """Gradient norms at the map that leaves each layer of one of the paper's CIFAR networks on random 32x32
+    images: the stem's, then both of every block."""
     import torch
 
     from resnet_hub.models.build import create_model
@@ -142,16 +182,22 @@ def registered_flow(name: str, seed: int = 0) -> GradientFlow:
         torch.nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=draw)
     torch.nn.init.normal_(model.fc.weight, std=model.fc.in_features**-0.5, generator=draw)
     torch.nn.init.zeros_(model.fc.bias)
-    return GradientFlow(_norms(model, convs, 32, 4, seed))
+    model.maps = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(lambda m, x, out: model.maps.append(out))
+    return GradientFlow(_norms(model.double(), at, 32, 4, seed))
 
 
-def _norms(model, convs: list, side: int, images: int, seed: int) -> tuple[float, ...]:
-    """Norm of d(cross entropy)/d(weight) for each convolution."""
+def _norms(model, at: str, side: int, images: int, seed: int) -> tuple[float, ...]:
+    """Norms of the gradient of the cross entropy at the model's `maps`, or at its convolutions' weights."""
     import torch
 
     with torch.inference_mode(False), torch.enable_grad():
         loss = _loss(model, side, images, seed)
-        gradients = torch.autograd.grad(loss, [conv.weight for conv in convs])
+        convs = (module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+        wanted = model.maps if at == "activations" else [conv.weight for conv in convs]
+        gradients = torch.autograd.grad(loss, wanted)
     return tuple(gradient.norm().item() for gradient in gradients)
 
 
@@ -162,4 +208,4 @@ def _loss(model, side: int, images: int, seed: int):
     draw = torch.Generator().manual_seed(seed + 1)
     x = torch.randn(images, 3, side, side, generator=draw)
     labels = torch.randint(10, (images,), generator=draw)
-    return torch.nn.functional.cross_entropy(model(x), labels)
+    return torch.nn.functional.cross_entropy(model(x.double()), labels)

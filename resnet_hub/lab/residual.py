@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,6 +45,13 @@ class Step(NamedTuple):
     stride: int
     shape: tuple[int, int, int]
     params: int
+
+
+class CodeLine(NamedTuple):
+    """A line of the block's `forward`, and the shape (C, H, W) that it leaves; None where it makes none."""
+
+    code: str
+    shape: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -136,3 +145,33 @@ def block_shapes(block: str, in_channels: int, out_channels: int, stride: int, s
     )
     out = rows[-1]
     return Shapes(steps, (out.out_channels, *out.out_size), sum(row.params for row in rows))
+
+
+def block_code(block: str, in_channels: int, out_channels: int, stride: int, size: int) -> list[CodeLine]:
+    """The library's own `forward` of a block, each line with the shape it leaves in this very block.
+
+    Arguments and errors are those of `block_shapes`.
+    """
+    import torch
+
+    from resnet_hub.models.resnet import BasicBlock, Bottleneck
+
+    block_shapes(block, in_channels, out_channels, stride, size)  # checks them all
+    inside = (in_channels, size, size)
+    kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+    width = out_channels // (4 if block == "bottleneck" else 1)
+    seen: dict[str, tuple[int, ...]] = {}
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        real = kind(ResNetConfig(name="lab", block=block), in_channels, width, stride)
+        for name, module in real.named_children():
+            module.register_forward_hook(
+                lambda module, x, out, name=name: seen.update({name: tuple(out.shape[1:])})
+            )
+        real(torch.zeros(2, *inside))
+    found, shape = [], inside
+    for line in inspect.getsource(kind.forward).splitlines():
+        code = line.partition("  # ")[0].removeprefix("    ")
+        called = re.search(r"out = self\.(\w+)\(", code)
+        shape = seen[called[1]] if called else shape
+        found.append(CodeLine(code, shape if re.match(r" +(out =|return)", code) else None))
+    return [line for line in found if '"""' not in line.code]

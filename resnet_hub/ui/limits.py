@@ -37,6 +37,9 @@ class Limits:
 
     upload_bytes: int = limit(MAX_BYTES, "bytes of one uploaded file")
     upload_request_bytes: int = limit(400_000_000, "bytes of one upload of many files")
+    uploads_a_minute: int = limit(
+        600, "uploads from one address in a minute, a folder's files each; a proxy may be one address for all"
+    )
     uploads_held_bytes: int = limit(2_000_000_000, "bytes of all uploads on the disk; more are refused")
     upload_seconds: int = limit(600, "age at which an uploaded file is deleted")
     sweep_seconds: int = limit(60, "seconds between two looks for such files")
@@ -46,12 +49,16 @@ class Limits:
     request_items: int = limit(20_000, "commas, colons and brackets of a request's JSON", 1_000)
     waiting: int = limit(48, "events waiting in the queue; more are turned away")
     at_once: int = limit(4, "photos classified at once")
+    decode_seconds: int = limit(10, "seconds that one image may take to decode")
+    decode_waiting: int = limit(2, "images dear to decode that wait for the one before them")
+    load_seconds: int = limit(180, "seconds that downloading a model may take, and waiting for its turn")
     loading: int = limit(2, "models downloaded or read at once")
     loading_waiting: int = limit(6, "visitors waiting for a model to load; more are turned away")
     models: int = limit(4, "models in memory, and as many references")
     models_bytes: int = limit(1_000_000_000, "bytes of the models in memory, and as many of references")
     typed_bytes: int = limit(700_000_000, "bytes of a repository a visitor names; VGG-16 has 554 MB")
-    sessions: int = limit(600, "visitors whose last answer is kept, 0.3 MB each; the oldest goes first")
+    sessions: int = limit(5000, "visitors whose last answer is kept; who was here longest ago goes first")
+    sessions_bytes: int = limit(400_000_000, "bytes of all those answers")
 
     def __post_init__(self) -> None:
         for each in fields(self):

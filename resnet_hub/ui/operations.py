@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import gradio as gr
 from markupsafe import Markup
@@ -10,10 +11,22 @@ from markupsafe import Markup
 from resnet_hub.ui.recorder import KEPT, Recorder
 from resnet_hub.ui.shared.html import table, waiting
 from resnet_hub.ui.shared.page import PANEL, QUIET, Page
-from resnet_hub.ui.shared.text import known_language, percent, say
+from resnet_hub.ui.shared.text import known_language, memory, percent, say
 
-COLUMNS = ("model", "requests", "rate", "p50", "p95", "p99", "errors", "flagged")
-DAY_COLUMNS = ("day", "model", "requests", "share", "flagged")
+COLUMNS = ("model", "requests", "rate", "p50", "p95", "p99", "errors", "refusals", "flagged")
+DAY_COLUMNS = (
+    "day",
+    "model",
+    "requests",
+    "p50",
+    "p95",
+    "p99",
+    "errors",
+    "refusals",
+    "share",
+    "firm",
+    "flagged",
+)
 
 
 def about(language: str, recorder: Recorder) -> str:
@@ -26,25 +39,54 @@ def report(language: str, recorder: Recorder) -> Markup:
     """The table of the tab."""
     rows = []
     for line in recorder.lines():
-        latencies = ("–" if seconds is None else f"{1000 * seconds:.0f}" for seconds in line.latencies)
+        latencies = milliseconds(line.latencies)
         name = f"{line.model} {line.revision[:12]}".strip()
-        shares = percent(line.errors), percent(line.flagged)
+        shares = percent(line.errors), percent(line.refusals), percent(line.flagged)
         rows.append([name, f"{line.requests:,}", f"{line.a_minute:.1f}", *latencies, *shares])
     if not rows:
         return waiting(say(language, "operations_none"))
     return table([say(language, f"operations_{key}") for key in COLUMNS], rows, "operations")
 
 
+def milliseconds(latencies: Iterable[float | None]) -> list[str]:
+    """Latencies of a row."""
+    return ["–" if seconds is None else f"{1000 * seconds:.0f}" for seconds in latencies]
+
+
 def by_day(language: str, recorder: Recorder) -> Markup | str:
-    """The mean top share and the flagged share of each day that is kept: drift shows here first."""
-    rows = [
-        [day.day, f"{day.model} {day.revision[:12]}".strip(), f"{day.answered + day.failed:,}",
-         percent(day.share), percent(day.flagged)]
-        for day in recorder.days()
-    ]  # fmt: skip
+    """Each day that is kept, its firm and flagged shares beside the card's: drift shows here first."""
+    rows = []
+    for day in recorder.days():
+        card = recorder.cards.get((day.model, day.revision))
+        asked = max(day.answered + day.failed + day.refused, 1)
+        rows.append([
+            day.day,
+            f"{day.model} {day.revision[:12]}".strip(),
+            f"{asked:,}",
+            *milliseconds(day.latencies),
+            percent(day.failed / asked),
+            percent(day.refused / asked),
+            percent(day.share("top")),
+            beside(language, day.share("firm"), card.firm_share if card else None),
+            beside(language, day.share("flagged"), card.false_alarms if card else None),
+        ])  # fmt: skip
     if not rows:
         return ""
     return table([say(language, f"operations_{key}") for key in DAY_COLUMNS], rows, "operations")
+
+
+def beside(language: str, share: float, stated: float | None) -> str:
+    """A share, with what the card states where it does."""
+    shown = percent(share)
+    return shown if stated is None else say(language, "operations_card", share=shown, stated=percent(stated))
+
+
+def parts(language: str, recorder: Recorder) -> Markup | str:
+    """What holds the memory."""
+    rows = [
+        [say(language, f"operations_part_{part}"), memory(held())] for part, held in recorder.parts.items()
+    ]
+    return table([say(language, "operations_part"), say(language, "operations_held")], rows, "operations")
 
 
 def build(page: Page, tab: gr.Tab) -> None:
@@ -55,7 +97,8 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def refresh(language: str) -> str:
         language = known_language(language)
-        return report(language, page.recorder) + by_day(language, page.recorder)
+        recorder = page.recorder
+        return report(language, recorder) + by_day(language, recorder) + parts(language, recorder)
 
     for event in (tab.select, button.click, page.language.change):
         event(refresh, page.language, shown, **QUIET)

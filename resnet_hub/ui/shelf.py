@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from resnet_hub.errors import Refusal
+from resnet_hub.hub.client import bounded
 from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_config, shipped_names
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 LOCKS = 16
+CARD_SECONDS = 20
 DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
@@ -55,20 +57,26 @@ class Turns:
     Args:
         at_once: how many work.
         waiting: how many wait for one of these.
+        seconds: how long they wait.
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
+    def __init__(self, at_once: int, waiting: int, seconds: float) -> None:
         self._working = BoundedSemaphore(at_once)
         self._inside = BoundedSemaphore(at_once + waiting)
+        self._seconds = seconds
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Raises Crowded, at once, where too many wait."""
+        """Raises Crowded, at once where too many wait, or where the turn does not come in time."""
         if not self._inside.acquire(blocking=False):
             raise Crowded
         try:
-            with self._working:
+            if not self._working.acquire(timeout=self._seconds):
+                raise Crowded
+            try:
                 yield
+            finally:
+                self._working.release()
         finally:
             self._inside.release()
 
@@ -157,7 +165,8 @@ class Shelf:
         self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
         self.device = device
         self.computing = BoundedSemaphore(limits.at_once)
-        self._turns = Turns(limits.loading, limits.loading_waiting)
+        self._turns = Turns(limits.loading, limits.loading_waiting, limits.load_seconds)
+        self.grids = BoundedSemaphore(1)  # many photos, one visitor after the other
         self._models: Recent[str, Any] = Recent(limits.models, limits.models_bytes, size_of)
 
     def allows(self, source: str) -> bool:
@@ -218,9 +227,18 @@ class Shelf:
         is_ready = source in self.shipped or any(source == name for name, _ in self.in_memory())
         return nullcontext() if is_ready else self._turns.take()
 
+    @property
+    def places(self) -> int:
+        """How many of one event run at once: those who wait for a model never hold the last places."""
+        return self.limits.at_once + self.limits.loading + self.limits.loading_waiting
+
     def in_memory(self) -> list[tuple[str, Any]]:
         """(source, model) of those that need no loading, the most recently used last."""
         return self._models.items()
+
+    def held(self) -> int:
+        """Bytes of the models in memory."""
+        return sum(size_of(model) for _, model in self.in_memory())
 
     def card(self, source: str) -> str | None:
         """The model card of a loaded model, from the commit its weights are from; None without one.
@@ -231,7 +249,7 @@ class Shelf:
         """
         model = dict(self.in_memory())[source]
         commit = None if model.revision in ("shipped", "local") else model.revision
-        with self._cache(source) as cache:
+        with self._cache(source) as cache, bounded(seconds=CARD_SECONDS):
             return fetch_card(source, revision=commit, token=self._token(source), cache_dir=cache)
 
     def _token(self, source: str) -> bool | None:
@@ -250,7 +268,7 @@ class Shelf:
                 raise TooLarge(source, size, self.limits.typed_bytes)
             announce(size)
 
-        with self._cache(source) as cache:
+        with self._cache(source) as cache, bounded(seconds=self.limits.load_seconds):
             checkpoint = fetch_checkpoint(
                 source,
                 token=self._token(source),
@@ -283,6 +301,20 @@ class References:
         self.seconds: dict[tuple, float] = {}  # measured latencies
         limits = shelf.limits
         self._models: Recent[tuple, Reference] = Recent(limits.models, limits.models_bytes, size_of)
+        # Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
+        self.comparing = BoundedSemaphore(1)
+        self._turns = Turns(1, limits.loading_waiting, limits.load_seconds)
+
+    def turn(self, names: Iterable[str]) -> AbstractContextManager[None]:
+        """To be held while references are asked for and compared, as `Shelf.turn`.
+
+        Raises:
+            Crowded: where too many wait already.
+        """
+        from resnet_hub.interop.reference import COUNTERPART
+
+        ready = {COUNTERPART} | {key[0] for key, _ in self.in_memory()}
+        return nullcontext() if ready.issuperset(names) else self._turns.take()
 
     def allows(self, key: tuple) -> bool:
         """Whether a visitor may use this reference: where models are listed, one of those or suggested."""
@@ -340,7 +372,8 @@ class References:
         if source is not None:
             return copied(self.shelf.get(source), source).to(device)
         # As of our models, what a visitor names leaves nothing on the disk.
-        with nullcontext() if self._is_listed(name) else TemporaryDirectory() as cache:
+        within = bounded(seconds=self.shelf.limits.load_seconds)
+        with nullcontext() if self._is_listed(name) else TemporaryDirectory() as cache, within:
             return pretrained(name, tqdm_class, cache).to(device)
 
 

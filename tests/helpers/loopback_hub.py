@@ -51,6 +51,7 @@ class Answer:
     status: int = 200
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    pause: float = 0  # seconds between two bytes of the body
 
 
 def in_json(value, status: int = 200) -> Answer:
@@ -301,7 +302,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             self.close_connection = True
             return
-        self.wfile.write(data)
+        for piece in (data[i : i + 1] for i in range(len(data))) if answer.pause else (data,):
+            self.wfile.write(piece)
+            self.wfile.flush()
+            time.sleep(answer.pause)
 
     def log_message(self, *args) -> None:
         pass
@@ -364,6 +368,13 @@ def with_body(change: Callable[[bytes], bytes]) -> Callable[[Answer], Answer]:
 def slow(seconds: float) -> Callable[[Answer], None]:
     """A pause before the answer."""
     return lambda answer: time.sleep(seconds)
+
+
+def dripping(seconds: float, repo_id: str = "") -> Callable:
+    """Answers about a repository come byte by byte."""
+    return lambda method, path, answer: (
+        Answer(answer.status, answer.body, answer.headers, seconds) if repo_id in path else None
+    )
 
 
 def flip_a_byte(data: bytes) -> bytes:

@@ -5,12 +5,16 @@ The real huggingface_hub client talks to a Hub on loopback. Oracle: the director
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import time
 import traceback
+import tracemalloc
+import zlib
 from pathlib import Path
 
+import brotli
 import pytest
 import torch
 from helpers.checkpoints import Bomb, images, logits, refusal, tiny
@@ -26,12 +30,14 @@ from helpers.loopback_hub import (
     status,
     with_body,
 )
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi, ModelCard, constants, hf_hub_download
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
-from resnet_hub.hub.fetch import CheckpointError, fetch_card, fetch_checkpoint, without_token
+from resnet_hub.errors import Refusal
+from resnet_hub.hub.client import bounded
+from resnet_hub.hub.fetch import CheckpointError, HubSlow, fetch_card, fetch_checkpoint, without_token
 
 REPO = "somebody/small-net"
 WEIGHTS = "model.safetensors"
@@ -325,6 +331,91 @@ def test_an_answer_that_never_comes_is_given_up(hub, repo, monkeypatch):
     monkeypatch.setattr(fetch, "PATIENCE", 0.3)
     hub.faults = [lambda method, path, answer: slow(2)(answer)]
     assert f"{REPO}: config.json: the Hub could not be reached" in refusal(REPO)
+
+
+def packed(kind: str, data: bytes):
+    """An answer that unpacks to `data`, over and over to 200 MB."""
+    whole = data + b" " * (200 << 20)
+    squeezed = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress}[kind](whole)
+    return Answer(200, squeezed, {"Content-Type": "application/json", "Content-Encoding": kind})
+
+
+@pytest.mark.parametrize("kind", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize("where", ["/api/", "/resolve/"])
+def test_an_answer_that_unpacks_to_a_bomb_is_refused_in_little_memory(hub, repo, kind, where, tmp_path):
+    bomb = packed(kind, b"{}")
+    hub.faults = [lambda method, path, answer: bomb if where in path and method == "GET" else None]
+    tracemalloc.start()
+    try:
+        message = refusal(REPO)
+        assert tracemalloc.get_traced_memory()[1] < 80 << 20
+    finally:
+        tracemalloc.stop()
+    assert message.startswith(f"{REPO}: config.json: the answer ")
+    assert not cached(tmp_path) and not [*tmp_path.rglob("*.incomplete")]
+    hub.faults = []
+    assert from_pretrained(REPO).source == REPO
+
+
+def test_an_endless_answer_is_refused_after_the_bytes_that_were_published(hub, repo, tmp_path):
+    more = lambda answer: Answer(200, answer.body + bytes(20 << 20), answer.headers)  # noqa: E731
+    hub.faults = [on("config.json", more)]
+    assert "config.json: the answer has more than 1,0" in refusal(REPO)
+    assert not [*tmp_path.rglob("*.incomplete")]
+
+
+def test_an_answer_packed_in_spite_of_the_request_is_read(hub, repo, saved):
+    def pack(method: str, path: str, answer: Answer):
+        if method == "GET" and answer.status == 200:
+            return Answer(200, gzip.compress(answer.body), answer.headers | {"Content-Encoding": "gzip"})
+        return None
+
+    hub.faults = [pack]
+    assert same_answers(from_pretrained(REPO), from_pretrained(saved))
+
+
+def test_what_takes_longer_than_asked_is_given_up_and_called_slow(hub, repo, tmp_path):
+    hub.faults = [lambda method, path, answer: time.sleep(0.7)]
+    with pytest.raises(HubSlow, match=f"{REPO}: .*takes too long"), bounded(seconds=0.5):
+        fetch_checkpoint(REPO)
+    assert not [*tmp_path.rglob("*.incomplete")]
+    hub.faults = []
+    with bounded(seconds=60):
+        fetch_checkpoint(REPO)
+
+
+def test_a_storage_that_keeps_failing_ends_soon_and_leaves_nothing(hub, repo, saved, tmp_path, monkeypatch):
+    """The real hf_xet client; its storage answers nothing but 503."""
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    token = {
+        "X-Xet-Cas-Url": f"{hub.endpoint}/cas",
+        "X-Xet-Access-Token": "x",
+        "X-Xet-Token-Expiration": "9" * 10,
+    }
+
+    def xet(method: str, path: str, answer: Answer):
+        if path.startswith("/xet-token"):
+            return Answer(200, json.dumps(token).encode(), token)
+        if path.endswith(WEIGHTS):
+            route = {"X-Xet-Hash": "ab" * 32, "X-Xet-Refresh-Route": f"{hub.endpoint}/xet-token"}
+            return Answer(answer.status, answer.body, answer.headers | route)
+        return error(503) if path.startswith("/cas") else None
+
+    hub.faults = [xet]
+    message = refusal(REPO)
+    assert message.startswith(f"{REPO}: {WEIGHTS}: ")
+    assert len([path for _, path in hub.requests if path.startswith("/cas")]) <= 6
+    assert not [*tmp_path.rglob("*.incomplete")] and WEIGHTS not in cached(tmp_path)
+    hub.faults = []
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    assert same_answers(from_pretrained(REPO), from_pretrained(saved))
+
+
+def test_other_downloads_of_this_process_are_not_bounded(hub, repo, saved):
+    with bounded(1000, seconds=1e-9), pytest.raises((HubSlow, Refusal)):
+        HfApi().repo_info(REPO)
+    assert HfApi().repo_info(REPO).sha == repo.refs["main"]
+    assert Path(hf_hub_download(REPO, WEIGHTS)).read_bytes() == (saved / WEIGHTS).read_bytes()
 
 
 def header_of_garbage(data: bytes) -> bytes:

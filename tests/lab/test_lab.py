@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from resnet_hub.lab import (
     family,
     fine_tuning,
     gradients,
+    heads,
     pooling,
     products,
     residual,
@@ -123,44 +126,69 @@ def test_the_course_s_strided_block():
 # gradients and products
 
 
-def functional_norms(model, depth: int, skip: bool, act, batch_norm: bool, x, labels) -> list[float]:
+def images_and_labels():
+    """What the lab draws its gradients from."""
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(gradients.IMAGES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
+    return x.double(), torch.randint(10, (gradients.IMAGES,), generator=draw)
+
+
+def functional_norms(model, depth: int, kind: str, act, batch_norm: bool) -> dict[str, list[float]]:
     """The same network written out with functions on copies of its weights: an independent backward pass."""
-    weights = [conv.weight.detach().clone().double().requires_grad_() for conv in model.convs]
+    weights = [conv.weight.detach().clone().requires_grad_() for conv in model.convs]
     norm = (lambda y: F.batch_norm(y, None, None, training=True)) if batch_norm else (lambda y: y)
-    y = act(norm(F.conv2d(x, weights[0], padding=1)))
-    for first in range(1, depth - 1, 2):
-        z = act(norm(F.conv2d(y, weights[first], padding=1)))
-        z = norm(F.conv2d(z, weights[first + 1], padding=1))
-        y = act(z + y if skip else z)
-    if depth % 2 == 0:
-        y = act(norm(F.conv2d(y, weights[-1], padding=1)))
-    logits = F.linear(y.mean((2, 3)), model.head.weight.detach().double())
+    x, labels = images_and_labels()
+    maps = []
+
+    def seen(y):
+        y.retain_grad()
+        maps.append(y)
+        return y
+
+    if kind == "pre":
+        y = seen(F.conv2d(x, weights[0], padding=1))
+        for first in range(1, depth - 1, 2):
+            z = seen(F.conv2d(act(norm(y)), weights[first], padding=1))
+            y = seen(y + F.conv2d(act(norm(z)), weights[first + 1], padding=1))
+        if depth % 2 == 0:
+            y = seen(F.conv2d(act(norm(y)), weights[-1], padding=1))
+        y = act(norm(y))
+    else:
+        y = seen(act(norm(F.conv2d(x, weights[0], padding=1))))
+        for first in range(1, depth - 1, 2):
+            z = seen(act(norm(F.conv2d(y, weights[first], padding=1))))
+            z = norm(F.conv2d(z, weights[first + 1], padding=1))
+            y = seen(act(z + y if kind == "post" else z))
+        if depth % 2 == 0:
+            y = seen(act(norm(F.conv2d(y, weights[-1], padding=1))))
+    logits = F.linear(y.mean((2, 3)), model.head.weight.detach())
     F.cross_entropy(logits, labels).backward()
-    return [weight.grad.norm().item() for weight in weights]
+    return {
+        "weights": [weight.grad.norm().item() for weight in weights],
+        "activations": [each.grad.norm().item() for each in maps],
+    }
 
 
 @pytest.mark.parametrize("depth", [5, 8])
-@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("kind", ["plain", "post", "pre"])
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("activation", gradients.ACTIVATIONS)
-def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, skip, batch_norm, activation):
-    found = gradients.gradient_flow(depth, skip=skip, activation=activation, batch_norm=batch_norm)
-    model = gradients.conv_stack(depth, skip, activation, batch_norm, seed=0)
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(gradients.IMAGES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
-    labels = torch.randint(10, (gradients.IMAGES,), generator=draw)
+def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, kind, batch_norm, activation):
+    skip, order = kind != "plain", "pre" if kind == "pre" else "post"
+    model = gradients.conv_stack(depth, skip, activation, batch_norm, 0, order)
     act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda y: y}[activation]
-    expected = functional_norms(model, depth, skip, act, batch_norm, x.double(), labels)
-    np.testing.assert_allclose(found.norms, expected, rtol=5e-3)
+    expected = functional_norms(model, depth, kind, act, batch_norm)
+    settings = {"skip": skip, "activation": activation, "batch_norm": batch_norm, "order": order}
+    for at in gradients.PLACES:
+        found = gradients.gradient_flow(depth, at=at, **settings)
+        np.testing.assert_allclose(found.norms, expected[at], rtol=1e-6)
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_the_plus_one_and_the_branch_add_up_to_the_gradient_of_each_block(batch_norm):
     found = gradients.plus_one(7, batch_norm=batch_norm)
     model = gradients.conv_stack(7, True, "relu", batch_norm, seed=0)
-    draw = torch.Generator().manual_seed(1)
-    x = torch.randn(gradients.IMAGES, 3, gradients.SIDE, gradients.SIDE, generator=draw)
-    labels = torch.randint(10, (gradients.IMAGES,), generator=draw)
+    x, labels = images_and_labels()
     F.cross_entropy(model(x), labels)
     out = model.joins[-1][0].detach().requires_grad_()  # the last block, once more by itself
     sums = model.norms[6](model.convs[6](torch.relu(model.norms[5](model.convs[5](out)))))
@@ -171,21 +199,56 @@ def test_the_plus_one_and_the_branch_add_up_to_the_gradient_of_each_block(batch_
     assert found.branch[-1] == pytest.approx(through.norm().item(), rel=1e-3)
     cosine = torch.cosine_similarity(total.grad.flatten(), through.flatten(), dim=0).item()
     assert found.cosines[-1] == pytest.approx(cosine, abs=1e-3)
+    assert found.whole[-1] == pytest.approx((total.grad + through).norm().item(), rel=1e-6)
     assert len(found.shortcut) == len(found.cosines) == 3
 
 
-def test_plain_nets_with_batch_norm_explode_toward_the_input_and_sigmoids_without_it_vanish():
-    plain, skip = (gradients.gradient_flow(56, skip=skip) for skip in (False, True))
-    assert plain.first_to_last > 100 > 10 > skip.first_to_last > 0.1
-    assert (
-        gradients.gradient_flow(30, skip=False, activation="sigmoid", batch_norm=False).first_to_last < 1e-10
+def test_at_56_layers_activations_and_weights_tell_opposite_stories_without_batch_norm():
+    def ratio(skip, at):
+        return gradients.gradient_flow(56, skip=skip, batch_norm=False, at=at).first_to_last
+
+    assert ratio(False, "activations") < 0.1 and ratio(True, "activations") > 10_000
+    assert ratio(False, "weights") > 2 and ratio(True, "weights") < 0.1
+
+
+def test_plain_nets_with_batch_norm_explode_toward_the_input_and_residual_ones_do_not():
+    plain, post, pre = (
+        gradients.gradient_flow(56, **kind).first_to_last
+        for kind in ({"skip": False}, {"skip": True}, {"skip": True, "order": "pre"})
     )
+    assert plain > 1000 > 10 > post > pre > 1
+
+
+def test_sigmoids_make_both_networks_vanish_beyond_float32_but_not_the_pre_activation_one():
+    plain, post, pre = (
+        gradients.gradient_flow(56, activation="sigmoid", batch_norm=False, **kind).first_to_last
+        for kind in ({"skip": False}, {"skip": True}, {"skip": True, "order": "pre"})
+    )
+    assert 0 < plain < 1e-25 < post < 1e-15 and pre > 0.01
+
+
+def test_branch_and_shortcut_are_nearly_orthogonal_and_their_sum_longer_than_the_shortcut():
+    found = gradients.plus_one(56)
+    assert max(map(abs, found.cosines)) < 0.06 and len(found.cosines) == 27
+    assert all(whole > part for whole, part in zip(found.whole, found.shortcut, strict=True))
+
+
+def test_a_pre_activation_network_has_shortcuts():
+    with pytest.raises(ValueError, match="skip=True"):
+        gradients.gradient_flow(8, skip=False, order="pre")
 
 
 def test_the_paper_s_plain_net_has_far_larger_gradients_than_its_residual_twin():
+    weights = []
+    for seed in range(3):
+        plain, skip = (
+            gradients.registered_flow(f"{k}56_cifar", "weights", seed) for k in ("plain", "resnet")
+        )
+        weights.append(plain.norms[0] / skip.norms[0])
+    assert weights == pytest.approx([404, 493, 338], rel=0.01)
     plain, skip = (gradients.registered_flow(f"{kind}56_cifar") for kind in ("plain", "resnet"))
     assert len(plain.norms) == len(skip.norms) == 55  # and the classifier
-    assert 100 < plain.norms[0] / skip.norms[0] < 2000
+    assert plain.norms[0] / skip.norms[0] == pytest.approx(419, rel=0.02)
 
 
 def test_the_factor_a_layer_leads_from_the_last_to_the_first():
@@ -202,19 +265,29 @@ def test_products_are_the_course_s():
 # batch norm and dropout
 
 
-def test_spread_along_depth_is_that_of_torch_s_own_layers():
-    for norm in (True, False):
-        draw = torch.Generator().manual_seed(0)
-        x = torch.randn(batchnorm.IMAGES, 16, 8, 8, generator=draw)
-        expected = []
-        for _ in range(6):
-            conv, bn = nn.Conv2d(16, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16)
-            with torch.no_grad():
-                conv.weight.copy_(torch.randn(16, 16, 3, 3, generator=draw) * 0.7 * (2 / 144) ** 0.5)
-                x = bn(conv(x)) if norm else conv(x)
-            expected.append(x.std().item())
-            x = x.relu()
-        np.testing.assert_allclose(batchnorm.spread(6, norm, 0.7).stds, expected, rtol=1e-4)
+@pytest.mark.parametrize("border", batchnorm.BORDERS)
+@pytest.mark.parametrize("norm", [True, False])
+def test_spread_along_depth_is_that_of_torch_s_own_layers(norm, border):
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(batchnorm.IMAGES, 128, 8, 8, generator=draw)
+    expected = []
+    for _ in range(6):
+        conv = nn.Conv2d(128, 128, 3, padding=1, bias=False, padding_mode=border)
+        with torch.no_grad():
+            conv.weight.copy_(torch.randn(128, 128, 3, 3, generator=draw) * 0.7 * (2 / 1152) ** 0.5)
+            x = nn.BatchNorm2d(128)(conv(x)) if norm else conv(x)
+        expected.append(x.std().item())
+        x = x.relu()
+    np.testing.assert_allclose(batchnorm.spread(6, norm, 0.7, border).stds, expected, rtol=1e-4)
+
+
+def test_he_s_initialisation_keeps_activations_and_zeros_at_the_border_eat_them():
+    ends = [
+        [batchnorm.spread(20, False, 1.0, border, seed).stds[-1] for border in batchnorm.BORDERS]
+        for seed in range(5)
+    ]
+    assert np.mean(ends, axis=0)[0] == pytest.approx(2**0.5, rel=0.4)
+    assert all(eaten < kept / 2 for kept, eaten in ends)
 
 
 def test_without_batch_norm_activations_die_or_explode_and_with_it_they_stay():
@@ -385,3 +458,100 @@ def test_bounds_name_the_value_and_what_is_allowed():
     ):
         with pytest.raises(ValueError, match=r"is not allowed; give .+ to .+"):
             call()
+
+
+# batch norm's formula and effects
+
+
+def test_the_formula_of_batch_norm_is_the_paper_s():
+    for x, mean, std, gamma, beta in ((5, 3, 2, 1.5, 0.5), (-4, 1.5, 0.5, -2, 3)):
+        expected = gamma * (x - mean) / (std**2 + 1e-5) ** 0.5 + beta
+        assert batchnorm.normalise(x, mean, std, gamma, beta) == pytest.approx(expected, rel=1e-5)
+
+
+def test_effects_of_batch_norm_are_those_of_its_definition():
+    few, many = batchnorm.effects(4), batchnorm.effects(64)
+    for found in (few, many):
+        assert found.rescaled < 1e-3 and found.biased < 1e-4
+        assert found.gradient == pytest.approx(0.1, rel=1e-3)  # y(cw) = y(w), so dL/d(cw) = dL/dw / c
+    assert few.noise > 2 * many.noise > 0
+
+
+def test_the_noise_of_the_batch_is_the_spread_of_one_image_s_output():
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(100, 8, 4, 4, 4, generator=draw)
+    images[:, 0] = images[0, 0]
+    weight = torch.randn(4, 4, 3, 3, generator=draw) * 0.25
+    outs = []
+    for batch in images:
+        maps = F.conv2d(batch, weight, padding=1).double()
+        mean, var = maps.mean((0, 2, 3), keepdim=True), maps.var((0, 2, 3), correction=0, keepdim=True)
+        outs.append(((maps - mean) / (var + 1e-5).sqrt())[0])
+    assert batchnorm.effects(8).noise == pytest.approx(torch.stack(outs).std(0).mean().item(), rel=1e-4)
+
+
+# a block's own code
+
+
+@pytest.mark.parametrize(("block", "inside"), [("basic", 64), ("bottleneck", 64), ("basic", 128)])
+def test_each_line_of_a_block_s_code_has_the_shape_a_debugger_sees(block, inside):
+    """Oracle: a trace function that looks at `out` after each line while the real block runs."""
+    from resnet_hub.config import ResNetConfig
+    from resnet_hub.models.resnet import BasicBlock, Bottleneck
+
+    kind = {"basic": BasicBlock, "bottleneck": Bottleneck}[block]
+    real = kind(ResNetConfig(name="x", block=block), inside, 128 // (4 if block == "bottleneck" else 1), 2)
+    shapes: list[tuple[int, ...]] = []
+
+    def look(frame, event, value):
+        if frame.f_code is not kind.forward.__code__:
+            return None
+        if event == "return":
+            shapes.append(tuple(value.shape[1:]))
+        elif event == "line" and "out" in frame.f_locals:
+            shapes.append(tuple(frame.f_locals["out"].shape[1:]))
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        real(torch.zeros(1, inside, 14, 14))
+    finally:
+        sys.settrace(before)
+    found = residual.block_code(block, inside, 128, 2, 14)
+    assert found[0].code.startswith("def forward(self, x")
+    shown = [line.shape for line in found if line.shape]
+    distinct = [shapes[0], *(b for a, b in itertools.pairwise(shapes) if a != b)]
+    assert [shown[0], *(b for a, b in itertools.pairwise(shown) if a != b)] == distinct
+    assert shown[-1] == shapes[-1] == (128, 7, 7)
+
+
+# heads
+
+
+@pytest.mark.parametrize(("channels", "side", "classes"), [(512, 7, 1000), (64, 8, 10), (16, 1, 2)])
+def test_heads_are_module_counts(channels, side, classes):
+    def count(*layers):
+        return sum(p.numel() for layer in layers for p in layer.parameters())
+
+    with torch.device("meta"):
+        flat = channels * side * side
+        hidden = nn.Linear(flat, 4096), nn.Linear(4096, 4096), nn.Linear(4096, classes)
+        expected = (count(nn.Linear(channels, classes)), count(nn.Linear(flat, classes)), count(*hidden))
+    found = heads.heads(channels, side, classes)
+    assert (found.pooled, found.flat, found.hidden) == expected
+
+
+def test_the_head_of_vgg_16_and_of_resnet_50_are_known():
+    assert heads.heads(512, 7, 1000).hidden == 123_642_856
+    assert heads.heads(2048, 7, 1000).pooled == 2_049_000
+
+
+def test_the_average_divides_noise_by_the_side_and_the_maximum_saves_a_spike():
+    found = heads.pooling_errors(0.5, side=8, draws=4000)
+    assert found.flat[0] == pytest.approx(0.5 / 8, rel=0.05)
+    # The mean of the largest of 64 normal values is 2.4 deviations (Tippett 1925: 2.39 for n = 64).
+    assert found.flat[1] == pytest.approx(0.5 * 2.39, rel=0.05)
+    assert found.spike[0] == pytest.approx(1 - 1 / 64, rel=0.01) and found.spike[1] < found.spike[0]
+    none = heads.pooling_errors(0.0)
+    assert none.flat == (0, 0) and none.spike == pytest.approx((1 - 1 / 49, 0))

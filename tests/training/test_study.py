@@ -14,6 +14,7 @@ from helpers.training import image_folders, noise_image
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained
+from resnet_hub.geometry import totals, trace
 from training import bench, cifar, gpu, quantize, scale, study
 from training.data import load_data
 from training.engine import Trainer
@@ -97,7 +98,20 @@ def test_every_arm_of_every_study_is_a_command_the_trainer_takes(name):
     for arm in one.arms:
         words = study.arm_arguments(one, arm, given, seed=1)
         options = trainers[one.trainer]([*words, "--out", "RUN"])
-        assert options.seed == 1 and options.epochs == one.budget[1]
+        epochs = 1 if "equal cost" in arm else one.budget[1]
+        assert options.seed == 1 and options.epochs == epochs
+
+
+def test_the_stem_s_arm_at_equal_cost_has_the_imagenet_stem_s_multiply_adds():
+    one, given = STUDIES["stem"], type("Options", (), {"data": "DIR", "outliers": None, "more": []})
+
+    def cost(arm):
+        options = cifar.parse_arguments([*study.arm_arguments(one, arm, given, seed=0), "--out", "RUN"])
+        macs = totals(trace(options.model, 32)).macs
+        return macs * options.train_images * options.epochs
+
+    assert cost("CIFAR stem at equal cost") == pytest.approx(cost("ImageNet stem"), rel=0.05)
+    assert cost("CIFAR stem") == pytest.approx(15 * cost("ImageNet stem"), rel=0.05)
 
 
 # int8

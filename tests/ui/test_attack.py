@@ -11,41 +11,19 @@ from pathlib import Path
 import httpx
 import pytest
 from helpers import ROOT
+from helpers.asking import PHOTO, answer, ask, classify_zip, event, sent, told, upload, zipped
 from helpers.images import scan_bomb
 from helpers.serving import free_port, served
 
 from resnet_hub.ui.shared.page import EXAMPLES
-
-PHOTO = {"meta": {"_type": "gradio.FileData"}}
-
-
-def sent(address: str, name: str, data: bytes) -> dict:
-    """A file uploaded as the page does it."""
-    [path] = httpx.post(f"{address}gradio_api/upload", files={"files": (name, data)}, timeout=120).json()
-    return {"path": path} | PHOTO
-
-
-def event(address: str, name: str) -> int:
-    config = httpx.get(f"{address}config", timeout=60).json()
-    return next(each["id"] for each in config["dependencies"] if each["api_name"] == name)
-
-
-def answer(address: str, name: str, data: list) -> dict:
-    """What the queue answers to a bare request."""
-    session = uuid.uuid4().hex
-    request = {"data": data, "fn_index": event(address, name), "session_hash": session}
-    httpx.post(f"{address}gradio_api/queue/join", json=request, timeout=120).raise_for_status()
-    stream = f"{address}gradio_api/queue/data"
-    with httpx.stream("GET", stream, params={"session_hash": session}, timeout=120) as lines:
-        line = next(line for line in lines.iter_lines() if "process_completed" in line)
-    return json.loads(line.removeprefix("data:"))
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory):
     """(address, folder) of `python PATH/app.py`, started in another directory, with its own uploads."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    with served([sys.executable, str(ROOT / "app.py")], folder, cwd=folder) as address:
+    command = [sys.executable, str(ROOT / "app.py"), "--operations", "--limit", "decode_seconds=2"]
+    with served(command, folder, cwd=folder) as address:
         yield address, folder
 
 
@@ -84,6 +62,43 @@ def test_a_scan_bomb_is_refused_at_once(elsewhere):
     reply = answer(address, "classify", [bomb, "resnet20_cifar10", "en"])
     assert "scans" in reply["output"]["error"] or "layers" in reply["output"]["error"]
     assert time.monotonic() - started < 20
+
+
+def test_an_image_that_decodes_for_ever_is_given_up_while_others_are_answered(elsewhere):
+    address, folder = elsewhere
+    side = 1700  # nine million numbers, which PIL reads in Python
+    slow = sent(address, "slow.ppm", b"P3\n%d %d\n255\n" % (side, side) + b"1 " * (3 * side * side))
+    data = [slow, "resnet20_cifar10", "en"]
+    hostile = [ask(address, event(address, "classify"), data) for _ in range(6)]
+    photo = sent(address, "photo.jpg", EXAMPLES[0].read_bytes())
+    assert answer(address, "classify", [photo, "resnet20_cifar10", "en"])["success"]
+    said = [told(address, session)["output"]["error"] for session in hostile]
+    assert any("too long to read" in each for each in said)
+    assert all("too long to read" in each or "Several large images" in each for each in said)
+    assert "Traceback" not in (folder / "log.txt").read_text()
+
+
+def memory(address: str) -> int:
+    lines = httpx.get(f"{address}metrics", timeout=60).text.splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("resnet_hub_memory_bytes "))
+
+
+def test_a_zip_bomb_in_results_is_refused_in_little_memory(elsewhere):
+    address, _ = elsewhere
+    photo = EXAMPLES[0].read_bytes()
+    honest = told(address, classify_zip(address, upload(address, "a.zip", zipped({"cat/1.jpg": photo})),
+                                        "resnet20_cifar10"))  # fmt: skip
+    assert honest["success"], honest
+    before = memory(address)
+    bomb = zipped({f"cat/{i}.png": bytes(100_000_000) for i in range(10)})
+    lying = bomb.replace((100_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    for data, said in ((bomb, "60"), (lying, "")):
+        reply = told(address, classify_zip(address, upload(address, "b.zip", data), "resnet20_cifar10"))
+        assert said in json.dumps(reply)
+    assert memory(address) < before + 100_000_000
+    scans = zipped({"cat/1.jpg": scan_bomb(2000), "cat/2.jpg": photo})
+    reply = told(address, classify_zip(address, upload(address, "c.zip", scans), "resnet20_cifar10"))
+    assert reply["success"]
 
 
 ODD = [5, "x", [], {}, {"path": 5}, {"url": ["x"]}, {"path": "/etc/passwd"} | PHOTO, "\u202e\x1b[31m"]

@@ -124,6 +124,14 @@ def test_an_edited_grid_is_pooled_again(lab):
     expect(texts.nth(2)).to_contain_text(f"{average:.1f}")
 
 
+def test_a_click_on_the_photo_asks_for_the_receptive_field_there(lab):
+    page = lab("receptive")
+    expect(page.locator("#lab-image .says").first).to_contain_text("row 5, column 5 of 8×8")
+    page.locator("#lab-image rect[data-go]").nth(8 * 2 + 6).click()
+    expect(page.locator("#lab-image .says").first).to_contain_text("row 3, column 7 of 8×8")
+    expect(page.locator('#lab-controls [name="across"]')).to_have_value("81")
+
+
 def test_draw_again_draws_another_sample(lab):
     page = lab("dropout")
     before = page.locator("#lab-image figure").nth(1).inner_html()

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
@@ -32,7 +34,31 @@ from resnet_hub.ui.shared.page import Page
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, say
 from resnet_hub.ui.shelf import Shelf
 
+WORDS = st.sampled_from(
+    [
+        "resnet50",
+        "lenet5",
+        "32",
+        "96x64",
+        "stem-cifar",
+        "strides-1-2-2-1",
+        "maxpool-no",
+        "stem",
+        "-",
+        "9" * 30,
+    ]
+)
+
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+@given(st.lists(WORDS | st.text(max_size=8), max_size=6).map(".".join))
+def test_any_address_is_a_design_or_refused_in_one_line(text):
+    try:
+        config = designs.read_address(text)
+        assert designs.read_address(designs.address(config)) == config
+    except ValueError as refused:
+        assert isinstance(refused, Refusal) and "\n" not in explain("en", refused)
 
 
 def any_design(seed: int):

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from resnet_hub.errors import Refusal
 from resnet_hub.ui.limits import Limits, read_limits, table
 from resnet_hub.ui.shared import uploads
-from resnet_hub.ui.shared.guard import Guard
+from resnet_hub.ui.shared.guard import MOST_ADDRESSES, Guard, Rate
 from resnet_hub.ui.shared.uploads import Uploads
 from resnet_hub.ui.shelf import Crowded, Recent, Turns
 
 SMALL = Limits(request_bytes=100_000, request_items=1000, upload_request_bytes=200_000)
 
 
-def asked(parts, path="/gradio_api/queue/join", status=200, limits=SMALL, held=0, **headers):
+def asked(parts, path="/gradio_api/queue/join", status=200, limits=SMALL, held=0, client=None, **headers):
     """(status, headers, body, what the app read) of a request whose body comes in `parts`."""
     sent, read = [], []
 
@@ -53,7 +53,7 @@ def asked(parts, path="/gradio_api/queue/join", status=200, limits=SMALL, held=0
     folder = Uploads(ROOT, 600, 60)
     folder.held = held
     names = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": "POST", "path": path, "headers": names}
+    scope = {"type": "http", "method": "POST", "path": path, "headers": names, "client": client}
     with ThreadPoolExecutor(1) as thread:  # a browser test in this process keeps a loop running in ours
         thread.submit(asyncio.run, Guard(app, limits, folder)(scope, receive, send)).result()
     start, *bodies = sent
@@ -92,6 +92,26 @@ def test_a_full_queue_is_said_in_the_visitor_s_language():
 def test_no_more_is_uploaded_than_the_disk_may_hold():
     status, _, body, read = asked([b"x"], "/gradio_api/upload", held=3 * 10**9)
     assert status == 503 and not read and "ten minutes" in json.loads(body)["detail"]
+
+
+def test_one_address_uploads_only_so_often_in_a_minute():
+    now = 0.0
+    rate = Rate(3, lambda: now)
+    assert [rate.allows("a") for _ in range(4)] == [True] * 3 + [False]
+    assert rate.allows("b")
+    now = 60.0
+    assert rate.allows("a")
+    for i in range(250_000):
+        rate.allows(str(i))
+    assert len(rate._counts) <= MOST_ADDRESSES + 1
+
+
+def test_who_uploads_too_often_is_told_in_their_language(monkeypatch):
+    monkeypatch.setattr(Rate, "allows", lambda self, address: address != "::9")
+    assert asked([b"x"], "/gradio_api/upload")[0] == 200
+    status, _, body, read = asked([b"x"], "/gradio_api/upload", client=("::9", 1), accept_language="ja")
+    assert status == 429 and not read and "1 分間" in json.loads(body)["detail"]
+    assert asked([b"x"], client=("::9", 1))[0] == 200  # no upload
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/deep_link", "/gradio_api/process_recording"])
@@ -204,7 +224,7 @@ def test_models_are_bounded_by_their_bytes():
 
 
 def test_loading_keeps_few_places_and_turns_the_rest_away():
-    turns, inside, most = Turns(at_once=2, waiting=1), [], []
+    turns, inside, most = Turns(at_once=2, waiting=1, seconds=20), [], []
     leave = threading.Event()
 
     def work() -> None:

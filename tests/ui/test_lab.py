@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import gc
+import html
+import json
 import os
 import random
+import re
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
 
+from resnet_hub.preprocess import load_image
 from resnet_hub.ui.lab import page as lab
 from resnet_hub.ui.lab.form import Choice, Grid, Redraw, Slider, Switch, Upload, defaults, label, read
-from resnet_hub.ui.lab.topics import TOPICS
+from resnet_hub.ui.lab.topics import TOPICS, looking
 from resnet_hub.ui.lab.topics.exercises import EXERCISES
-from resnet_hub.ui.shared.text import LANGUAGES
+from resnet_hub.ui.lab.trained import EXAMPLE
+from resnet_hub.ui.results import recorded
+from resnet_hub.ui.results.page import study
+from resnet_hub.ui.shared.text import LANGUAGES, say
 
 # topics
 
@@ -44,7 +52,8 @@ def another(control):
         far = control.most if control.typed or control.value == control.least else control.least
         return type(control.value)(far)
     if isinstance(control, Choice):
-        return next(o for o in reversed(control.options) if o != control.value and o != "resnet152")
+        slow = ("resnet152", "wrn28_10_cifar", "wrn16_4_cifar", "wide_resnet50_2")
+        return next(o for o in reversed(control.options) if o not in (control.value, *slow))
     if isinstance(control, Switch):
         return not control.value
     if isinstance(control, Redraw):
@@ -145,7 +154,10 @@ def resident_megabytes() -> float:
 
 def test_five_hundred_interactions_leave_no_memory_behind():
     draw = random.Random(0)
-    costly = {("products", "real"), ("timeline", "measure"), ("gradients", "depth"), ("batchnorm", "depth")}
+    costly = {
+        ("products", "real"), ("timeline", "measure"), ("gradients", "depth"), ("batchnorm", "depth"),
+        ("receptive", "network"), ("looking", "network"),
+    }  # fmt: skip
 
     def interact(topic: str, i: int) -> None:
         """Open a topic with every control somewhere; where that takes seconds, at its default."""
@@ -209,7 +221,81 @@ def test_answers_give_the_course_s_numbers():
         return lab.follow("en", "exercises", {"number": number, "answer": True})[0]
 
     assert "1,179,648 against 69,632: 16.9 times" in told("2")
-    assert "4,098 parameters" in told("3")
+    assert "4,098 parameters" in told("3") and "23,512,130" in told("3")
+    assert "--patience" in told("5") and "arXiv 1609.04836" in told("5")
+    assert "11,882" in told("7") and "both vanish" in told("7")
     assert "N×128×28×28" in told("4") and "8,192 weights" in told("4")
     assert "0 9 0 (maximum) and 0 4.5 0 (average)" in told("6")
     assert "62,006" in told("10")
+
+
+@pytest.mark.parametrize("number", ["5", "9", "10"])
+def test_an_answer_that_quotes_a_study_names_its_budget(number):
+    study = recorded.load("architectures" if number == "10" else "dropout")
+    on = study["evidence"]
+    told = lab.follow("en", "exercises", {"number": number, "answer": True})[0]
+    seeds = f"{on['seeds']} seeds" if on["seeds"] > 1 else "one seed"
+    assert f"({on['train_images']:,} training images, {on['epochs']} epochs, {seeds})" in told
+    for row in study["rows"]:
+        assert f"{row['test_acc']:.1%}".replace("%", " %") in told  # test accuracy too, not the gap alone
+
+
+# topics that look inside a network
+
+
+def test_a_click_on_the_photo_asks_for_that_position():
+    kept = {"network": "resnet20_cifar10", "stage": 2, "across": 10, "down": 90, "photo": ""}
+    shown, _ = lab.follow("en", "receptive", kept)
+    asked = [json.loads(html.unescape(each)) for each in re.findall(r'data-values="([^"]*)"', str(shown))]
+    assert len(asked) == 16 * 16 and "layer2, row 15, column 2 of 16×16" in shown
+    for i, j in ((0, 0), (3, 12), (15, 15)):
+        found = asked[16 * i + j]
+        assert found.keys() == kept.keys() and (found["network"], found["stage"]) == (kept["network"], 2)
+        said, _ = lab.follow("en", "receptive", found)
+        assert f"layer2, row {i + 1}, column {j + 1} of 16×16" in said
+
+
+def test_a_network_without_weights_says_so():
+    shown, _ = lab.follow("en", "receptive", {"network": "plain20_cifar"})
+    assert "Random weights" in shown and "Trained weights" not in shown
+
+
+def test_breaking_a_network_names_the_block_and_both_answers():
+    from resnet_hub import from_pretrained
+    from resnet_hub.lab import ablation
+
+    model = from_pretrained("resnet20_cifar10")
+    found = ablation.answers(model, model.preprocess.crop(load_image(EXAMPLE)))[4]
+    shown, _ = lab.follow("en", "branches", {"block": 4})
+    assert found.block == "layer2.0" and "without layer2.0" in shown
+    assert f"{found.label}, {100 * found.probability:.0f} %" in shown
+
+
+def test_the_code_of_a_block_follows_its_controls():
+    shown, _ = lab.follow("en", "shapes", {"block": "bottleneck", "stride": 1, "size": 14})
+    (code,) = re.findall(r"<pre>(.*?)</pre>", str(shown), re.DOTALL)
+    assert re.search(r"out = self\.conv2\(out\) +# N×32×14×14", code)
+    assert re.search(r"return F\.relu\(out\) +# N×128×14×14", code)
+
+
+def test_every_filter_has_its_own_square():
+    filters = np.zeros((9, 3, 2, 2))
+    filters[8, 1] = 1.0  # the first of the second row is green
+    pixels = np.asarray(looking.sheet(filters))
+    assert pixels.shape == (6, 24, 3)
+    assert (pixels[3, 0] == (0, 255, 0)).all() and (pixels[2] == 255).all() and not pixels[0, 0].any()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", ["degradation", "dropout", "stem", "batchnorm", "transfer"])
+def test_a_study_opens_with_what_it_shows_and_cannot(language, name):
+    shown = study(language, name)
+    first = shown.index(say(language, "results_shows"))
+    assert first < shown.index(say(language, "results_cannot")) < shown.index("<table>")
+
+
+def test_words_about_another_record_are_not_shown():
+    document = recorded.load("dropout")
+    assert recorded.finding(document)
+    changed = document | {"evidence": document["evidence"] | {"epochs": 20}}
+    assert recorded.finding(changed) == {}

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sqlite3
 import threading
 
 import numpy as np
 import pytest
 
 from resnet_hub.errors import Refusal
-from resnet_hub.ui.operations import by_day, report
+from resnet_hub.models.calibration import Calibration
+from resnet_hub.preprocess import ImageError
+from resnet_hub.ui.operations import by_day, parts, report
 from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, metrics, percentile
+from resnet_hub.ui.shared.errors import Toast, refusal, refuse
 
 
 def test_percentiles_are_nearest_ranks():
@@ -58,10 +63,68 @@ def test_each_days_counts_are_kept_across_restarts(tmp_path):
         recorder.answered("net", "r1", 0.1, flagged=share < 0.6, share=share)
         recorder.failed("net", "r1")
     (day,) = Recorder(tmp_path / "kept").days()
-    assert day[1:5] == ("net", "r1", 2, 2) and (day.flagged, day.share) == pytest.approx((0.5, 0.7))
+    assert day[1:6] == ("net", "r1", 2, 2, 0)
+    assert (day.share("flagged"), day.share("top")) == pytest.approx((0.5, 0.7))
+    assert day.latencies == pytest.approx((0.1, 0.1, 0.1), rel=0.1)
     for words in (day.day, "70.0 %", "50.0 %"):
         assert words in by_day("en", recorder) and words in by_day("ja", recorder)
     assert Recorder().days() == [] and by_day("en", Recorder()) == ""
+
+
+def test_refusals_are_no_errors_and_trouble_of_the_hub_is_one(tmp_path):
+    said: list[dict] = []
+    recorder = Recorder(tmp_path, said.append)
+    unknown = refuse("ja", "unknown_model", model="x", offered="y")
+    gone = Toast("en", refusal("hub_unreachable", model="x"))
+    for error in (ImageError("small", "truncated"), unknown, gone, ZeroDivisionError("private words")):
+        with pytest.raises(type(error)), recorder.failures("net", "r1"):
+            raise error
+    (line,), (day,) = recorder.lines(), recorder.days()
+    assert (line.counts.refused, line.counts.failed) == (2, 2) == (day.refused, day.failed)
+    assert 'resnet_hub_refusals_total{model="net",revision="r1"} 2' in metrics(recorder).splitlines()
+    assert [(each["event"], each["code"]) for each in said] == [
+        ("refusal", "truncated"), ("refusal", "unknown_model"),
+        ("error", "hub_unreachable"), ("error", "ZeroDivisionError"),
+    ]  # fmt: skip
+    assert "private" not in json.dumps(said)
+
+
+def test_a_day_s_answers_stand_beside_what_the_card_states(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.expects("net", "r1", Calibration(false_alarms=0.05, firm_share=0.41))
+    for i in range(10):
+        recorder.answered("net", "r1", 0.1, flagged=i < 3, share=0.5, firm=i < 6)
+    assert "30.0 % (card 5.0 %)" in by_day("en", recorder)
+    assert "60.0 %（カード 41.0 %）" in by_day("ja", recorder)
+
+
+def test_percentiles_of_a_day_are_right_to_a_tenth(tmp_path):
+    recorder, draw = Recorder(tmp_path), np.random.default_rng(1)
+    seconds = draw.lognormal(-1.5, 1, 400)
+    for each in seconds:
+        recorder.answered("net", "r1", float(each), flagged=False)
+    (day,) = Recorder(tmp_path).days()
+    oracle = [np.percentile(seconds, share, method="inverted_cdf") for share in (50, 95, 99)]
+    for found, exact in zip(day.latencies, oracle, strict=True):
+        assert exact <= found <= 1.1 * exact
+
+
+def test_counts_of_a_first_version_are_read_on(tmp_path):
+    with sqlite3.connect(tmp_path / "operations.sqlite") as old:
+        old.execute(
+            "CREATE TABLE days (day TEXT, model TEXT, revision TEXT, answered INTEGER, failed INTEGER, "
+            "flagged INTEGER, top REAL, PRIMARY KEY (day, model, revision))"
+        )
+        old.execute("INSERT INTO days VALUES ('2026-01-01', 'net', 'r1', 4, 1, 2, 3.0)")
+    (day,) = Recorder(tmp_path).days()
+    assert (day.answered, day.refused, day.firm, day.share("top")) == (4, 0, 0, 0.75)
+
+
+def test_memory_is_told_by_part():
+    recorder = Recorder()
+    recorder.parts["models"] = lambda: 123_000_000
+    assert 'resnet_hub_memory_part_bytes{part="models"} 123000000' in metrics(recorder).splitlines()
+    assert "123 MB" in parts("en", recorder) and "モデル" in parts("ja", recorder)
 
 
 def test_a_folder_for_the_counts_that_cannot_be_written_is_one_line(tmp_path):

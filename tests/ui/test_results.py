@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 import json
@@ -14,6 +15,8 @@ import zlib
 import gradio as gr
 import pytest
 from helpers.images import image
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
@@ -148,6 +151,27 @@ def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypa
     with pytest.raises(Refusal) as error:
         from_zip(path)
     assert error.value.code == key
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.text(max_size=12), st.binary(max_size=60), max_size=4),
+    st.dictionaries(st.integers(0, 599), st.integers(0, 255), max_size=4),
+    st.integers(0, 100),
+)
+def test_a_damaged_zip_is_read_or_refused(tmp_path_factory, files, damage, cut):
+    path = tmp_path_factory.getbasetemp() / "damaged.zip"
+    with contextlib.suppress(UnicodeError):  # a name that no zip can have
+        zipped(path, {f"cat/{name}": data for name, data in files.items()})
+    data = bytearray(path.read_bytes())
+    for place, value in damage.items():
+        data[place % len(data)] = value
+    path.write_bytes(data[: len(data) - cut] if cut < 20 else data)
+    try:
+        for item in from_zip(path):
+            assert isinstance(item.source, Refusal) or len(item.source) <= MOST_BYTES
+    except Refusal as refused:
+        assert refused.code.startswith("grid_") and "\n" not in str(refused)
 
 
 def test_no_more_is_unpacked_than_a_zip_s_header_declares(tmp_path):

@@ -71,7 +71,6 @@ def question(page: Page) -> tuple[gr.Image, gr.Dropdown]:
 def wire_photo(page: Page, parts: Parts) -> None:
     """A photo or another model: the answer, or why there is none."""
     failures: Recent[str, Failure | None] = Recent(FAILURES_KEPT)
-    limits = page.shelf.limits
 
     def on_failure(language: str, request: gr.Request) -> tuple:
         """Replace the answer to an earlier photo by what went wrong."""
@@ -86,8 +85,7 @@ def wire_photo(page: Page, parts: Parts) -> None:
         outputs,
         api_name="classify",
         preprocess=False,  # gr.Image would open the file first and report a broken one in PIL's words
-        # Those who wait for a model to load hold a place here, but never the last ones.
-        concurrency_limit=limits.at_once + limits.loading + limits.loading_waiting,
+        concurrency_limit=page.shelf.places,
         show_progress_on=[parts.label],
         trigger_mode="always_last",
     )
@@ -136,7 +134,15 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
     with recorder.failures(source, model.revision), refusing(language), shelf.computing:
         prediction = infer(uploaded(image), source)
     seconds = time.perf_counter() - started
-    recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar), prediction.top[0][1])
+    recorder.expects(source, model.revision, model.calibration)
+    recorder.answered(
+        source,
+        model.revision,
+        seconds,
+        bool(prediction.unfamiliar),
+        prediction.top[0][1],
+        prediction.certainty == "firm",
+    )
     return Shown(prediction, source, model.revision, model.calibration, list(model.labels))
 
 
@@ -153,8 +159,10 @@ def wire_look(page: Page, parts: Parts) -> None:
             raise refuse(language, "look_first")
         if load(page.shelf, outcome.source, language, progress).revision != outcome.revision:
             raise refuse(language, "look_again")
-        outcome = replace(outcome, heat=explain(outcome))
+        with page.shelf.computing:
+            outcome = replace(outcome, heat=explain(outcome))
         return panel(language, outcome), outcome
 
     both = [parts.panel, parts.outcome]
-    parts.look.click(on_look, [parts.outcome, page.language], both, api_visibility="private")
+    given = [parts.outcome, page.language]
+    parts.look.click(on_look, given, both, api_visibility="private", concurrency_limit=page.shelf.places)

@@ -38,8 +38,6 @@ from resnet_hub.ui.shelf import References, on_gpu
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
-# Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
-ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "compare"}
 PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
@@ -145,6 +143,11 @@ def load_references(
     return list(dict.fromkeys(keys)), missing
 
 
+def together(given: Page) -> dict[str, Any]:
+    """For the events of this tab, which share their places."""
+    return {"concurrency_limit": given.shelf.places, "concurrency_id": "compare"}
+
+
 # One photo
 
 
@@ -160,7 +163,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         api_name="compare",
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
         show_progress_on=[panel],
-        **ONE_AT_A_TIME,
+        **together(given),
     )
     language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
     measurement(given, references, panel, state)
@@ -194,9 +197,10 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         model = named(model)
         load(shelf, model, language, progress, needs_weights=True)
         names = reference_names(reference, language)
-        keys, missing = load_references(references, names, model, download_bar(progress))
-        with refusing(language):
-            ours, besides = look(uploaded(image), model, keys)
+        with refusing(language), references.turn(names):
+            keys, missing = load_references(references, names, model, download_bar(progress))
+            with references.comparing:
+                ours, besides = look(uploaded(image), model, keys)
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
         return document(compared), page(language, compared), compared
 
@@ -219,13 +223,14 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
             if key not in references.seconds:
                 try:
-                    references.seconds[key] = time_it(key)
+                    with references.comparing:
+                        references.seconds[key] = time_it(key)
                 except ValueError as error:  # no longer in memory, and no longer available
                     raise refuse(language, "model_failed", why=details(error)) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 
-    slowly = {"show_progress_on": [panel], "api_visibility": "private"} | ONE_AT_A_TIME
+    slowly = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
     button.click(on_measure, [state, given.language], [panel, state], **slowly)
 
 
@@ -261,14 +266,16 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
         ours = facts_of(load(shelf, model, language, progress, needs_weights=True), model)
         names = reference_names(reference, language)
-        keys, missing = load_references(references, names, model, download_bar(progress))
-        facts = [references.get(key).facts for key in keys]
-        readable, rows, broken = look(files, model, keys)
+        with refusing(language), references.turn(names):
+            keys, missing = load_references(references, names, model, download_bar(progress))
+            with references.comparing:
+                facts = [references.get(key).facts for key in keys]
+                readable, rows, broken = look(files, model, keys)
         many = Many(readable, rows, broken, ours, facts, missing)
         return many_page(language, many), many
 
     chosen = [upload, asked.model, asked.reference, language]
-    shown = {"show_progress_on": [panel], "api_visibility": "private"} | ONE_AT_A_TIME
+    shown = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
     button.click(on_many, chosen, [panel, state], preprocess=False, **shown)
     language.change(lambda spoken, many: many_page(spoken, many), [language, state], panel, **QUIET)
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.geometry import Row, stages, totals
+from resnet_hub.geometry import WINDOWED, Row, Stage, main_path, stages, totals
 from resnet_hub.geometry.advice import Advice
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import Design
@@ -25,7 +25,6 @@ START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}  # name of a design 
 Examined = Design | Refusal
 STAGE_COLUMNS = ("stage", "map", "field", "jump", "params", "macs", "memory")
 LAYER_COLUMNS = ("layer", "op", "kernel", "map", "field", "jump", "padded", "params", "macs", "memory")
-WINDOWED = ("conv", "max_pool", "avg_pool")  # layers that read more than single positions
 
 # From what the controls or an address say to designs
 
@@ -143,7 +142,7 @@ def panel(language: str, design: Design, drawn: str) -> str:
         drawing=drawn,
         advice=[advice_item(language, design.config, one) for one in design.advice],
         heads=heads(language, STAGE_COLUMNS),
-        stages=stage_rows(design.rows),
+        stages=stage_rows(language, design.rows),
     )
 
 
@@ -159,13 +158,19 @@ def drawing(language: str, name: str, design: Design, scale: float) -> str:
     return shrinking_maps(maps_of(language, design), scale, COLOURS[name], title)
 
 
-def stage_rows(rows: list[Row]) -> list[list[Any]]:
+def field(language: str, row: Row | Stage) -> int | str:
+    """A row's receptive field; global pooling and linear layers take in the whole image."""
+    in_head = (row.stage if isinstance(row, Row) else row.name) == "head"
+    return say(language, "field_all") if in_head else row.receptive_field
+
+
+def stage_rows(language: str, rows: list[Row]) -> list[list[Any]]:
     """Map, receptive field and cost of each stage."""
     return [
         [
             s.name,
             shape(s),
-            s.receptive_field,
+            field(language, s),
             s.jump,
             short(s.params),
             short(s.macs),
@@ -194,7 +199,7 @@ def layer_row(language: str, row: Row) -> list[Any]:
         say(language, f"op_{row.op}"),
         window(row),
         shape(row),
-        row.receptive_field,
+        field(language, row),
         row.jump,
         f"{row.padding_share:.0%}" if row.padding_share else "",
         f"{row.params:,}" if row.params else "",
@@ -265,7 +270,7 @@ def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
         study = None
     if study is None:
         return ""
-    cifar, imagenet = (row["test_acc"] for row in study["rows"])
+    cifar, imagenet = (row["test_acc"] for row in study["rows"][:2])
     evidence = study["evidence"]
     data = name_of(language, "data", evidence["data"])
     facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": data}
@@ -322,11 +327,6 @@ def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, 
         (title, lines(series, title, x_title, base=2, first=0))
         for title, series in zip(titles, (sides, fields), strict=True)
     ]
-
-
-def main_path(rows: list[Row]) -> list[Row]:
-    """The convolutions and poolings an image passes one after another, shortcuts left out."""
-    return [row for row in rows if row.op in WINDOWED and ".downsample" not in row.name]
 
 
 def take_away(language: str, sound: Mapping[str, Design], drawings: Mapping[str, str], query: str) -> str:

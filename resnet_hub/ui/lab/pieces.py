@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from PIL import Image
 
 from resnet_hub.ui.lab.form import Control, Values
 from resnet_hub.ui.shared.chart import Bar, Line, bars, heat, lines
 from resnet_hub.ui.shared.html import figure, render
+from resnet_hub.ui.shared.images import data_url
 from resnet_hub.ui.shared.text import say
 
 
@@ -45,6 +47,11 @@ def sentence(text: str) -> Markup:
 def says(language: str, key: str, **facts: Any) -> Markup:
     """The sentence that reads a drawing out: the text `lab_<key>_says`."""
     return sentence(say(language, f"lab_{key}_says", **facts))
+
+
+def pixels(image: Image.Image) -> Markup:
+    """An image whose every pixel can be seen."""
+    return render("lab/pieces.html", piece="pixels", url=data_url(image))
 
 
 def row(*figures: Markup, size: str = "") -> Markup:

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from resnet_hub.ui.results.grid import MOST_BYTES, MOST_FILES, Grid
-from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, is_study, load, recorded
+from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_study, load, recorded
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
@@ -59,6 +59,7 @@ def parts(language: str, document: dict[str, Any]) -> dict[str, Any]:
         "name": name,
         "title": title(language, name),
         "question": say(language, asked) if asked in TEXT else document["question"],
+        "finding": {key: words[language] for key, words in finding(document).items() if key != "budget"},
         "table": study_table(language, document["rows"]),
         "curves": [curve(language, document["histories"], part) for part in ("train", "val")],
         "command": document["evidence"]["command"],
@@ -115,7 +116,7 @@ def evidence(language: str, on: dict[str, Any]) -> str:
         language,
         "results_evidence",
         images=f"{on['train_images']:,}",
-        data=name_of(language, "data", str(on["data"])),
+        data=study_data(language, str(on["data"])),
         epochs=on["epochs"],
         seeds=on["seeds"],
         test=f"{on['test_images']:,}",
@@ -124,6 +125,16 @@ def evidence(language: str, on: dict[str, Any]) -> str:
         hours=f"{on['hours']:.1f}",
     )
     return f"{text} {say(language, 'results_one_seed')}" if on["seeds"] < 2 else text
+
+
+def study_data(language: str, data: str) -> str:
+    return name_of(language, "data", data)
+
+
+def budget(language: str, on: dict[str, Any]) -> str:
+    """What a quoted figure was measured with: "4,000 training images, 5 epochs, 3 seeds"."""
+    facts = {"images": f"{on['train_images']:,}", "epochs": on["epochs"], "seeds": on["seeds"]}
+    return say(language, "results_budget" if on["seeds"] > 1 else "results_budget_one", **facts)
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:

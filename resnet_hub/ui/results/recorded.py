@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -60,6 +61,26 @@ def load(name: str) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError) as error:
         raise Unreadable(name) from error
     return document
+
+
+def other(name: str) -> dict[str, Any] | None:
+    """What another command than `training.study` recorded, for the lab; None where it is not there."""
+    if RESULTS is None or name not in recorded():
+        return None
+    try:
+        return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Unreadable(name) from error
+
+
+def finding(document: dict[str, Any]) -> dict[str, Any]:
+    """{"shows", "cannot"} by language for this very record; empty where the words are about another one."""
+    try:
+        words = tomllib.loads((RESULTS / "findings.toml").read_text(encoding="utf-8")) if RESULTS else {}
+    except (OSError, ValueError):
+        return {}
+    found, on = words.get(document["study"], {}), document["evidence"]
+    return found if found.get("budget") == [on["train_images"], on["epochs"], on["seeds"]] else {}
 
 
 def is_study(name: str) -> bool:

@@ -62,9 +62,9 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
         language, name = known_language(language), named(sent(event).get("model"))
-        with refusing(language):
-            items = items_of(event)
-            done = classify_all(load(shelf, name, language, progress), name, items)
+        model = load(shelf, name, language, progress)
+        with refusing(language), shelf.grids:
+            done = classify_all(model, name, items_of(event))
         return show_grid(language, done), done
 
     tab.select(on_select, given, panels, **EVENT)
@@ -73,7 +73,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         on_run,
         language,
         [grid, found],
-        concurrency_limit=1,
+        concurrency_limit=shelf.places,
         api_visibility="private",
         show_progress_on=[grid],
     )

@@ -19,7 +19,7 @@ BLUE, GREEN, ORANGE, PINK, YELLOW = "#3b82d6", "#009e73", "#d55e00", "#cc79a7", 
 PALETTE = (BLUE, ORANGE, GREEN, PINK, YELLOW, "#56b4e9", "#999999")  # Okabe and Ito, on white and on black
 DASHES = ("", "6 3", "2 3", "9 3 2 3")  # so that colour alone never distinguishes two lines
 HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 230, 48, 10, 14, 34
-LEAST_SHOWN = 1e-12  # what a logarithmic axis shows instead of zero
+LEAST_SHOWN = 1e-12  # what a logarithmic axis shows instead of zero, unless a value is smaller
 
 # Primitives
 
@@ -107,7 +107,8 @@ def axis(values: Sequence[float], base: int | None) -> Axis:
     """An axis that holds all values: powers of `base`, or steps of 1, 2 or 5 times a power of ten."""
     least, most = min(values), max(values)
     if base:
-        first, last = (math.log(max(value, LEAST_SHOWN), base) for value in (least, most))
+        floor = min([LEAST_SHOWN, *(value for value in values if value > 0)])
+        first, last = (math.log(max(value, floor), base) for value in (least, most))
         low, high = math.floor(first + 1e-9), max(math.floor(first) + 1, math.ceil(last - 1e-9))
         step = -(-(high - low) // 6)
         return Axis(tuple(float(base) ** power for power in range(low, high + step, step)), True)

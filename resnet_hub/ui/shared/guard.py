@@ -6,6 +6,8 @@ Pure ASGI, so that nothing is read twice and streams stay streams.
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -43,6 +45,7 @@ HEADERS = [
 UPLOADS = ("/upload", "/upload/")
 # Gradio's, unused by this page: both write what a stranger sends to the disk.
 CLOSED = ("/gradio_api/deep_link", "/gradio_api/process_recording")
+MOST_ADDRESSES = 100_000
 STRUCTURE = (b",", b":", b"[", b"{")
 
 
@@ -60,6 +63,7 @@ class Guard:
 
     def __init__(self, app: Callable, limits: Limits, uploads: Uploads | None = None) -> None:
         self.app, self.limits, self.uploads = app, limits, uploads
+        self.rate = Rate(limits.uploads_a_minute)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,6 +78,8 @@ class Guard:
         key, facts = "request_too_large", {"most": most // 1_000_000}
         if is_upload and self.uploads and self.uploads.held > self.limits.uploads_held_bytes:
             return await reply.refuse(503, "uploads_full")
+        if is_upload and not self.rate.allows((scope.get("client") or ("",))[0]):
+            return await reply.refuse(429, "uploads_too_often")
         try:
             if declared(scope) > most:
                 raise TooMuch
@@ -84,6 +90,27 @@ class Guard:
             await self.app(scope, receive, reply.send)
         except TooMuch:
             await reply.refuse(413, key, **facts)
+
+
+class Rate:
+    """Counts what each address does in the current minute.
+
+    Args:
+        most: how often.
+        now: seconds on a clock that only goes forward.
+    """
+
+    def __init__(self, most: int, now: Callable[[], float] = time.monotonic) -> None:
+        self.most, self._now = most, now
+        self._minute, self._counts = 0, Counter[str]()
+
+    def allows(self, address: str) -> bool:
+        """Count once more; whether that is within the limit."""
+        minute = int(self._now() // 60)
+        if minute != self._minute or len(self._counts) > MOST_ADDRESSES:
+            self._minute, self._counts = minute, Counter()
+        self._counts[address] += 1
+        return self._counts[address] <= self.most
 
 
 class Reply:

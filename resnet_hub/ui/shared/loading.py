@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.fetch import HubUnreachable
+from resnet_hub.hub.fetch import HubSlow, HubUnreachable
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import check_labels_images
 from resnet_hub.ui.shared.errors import details, inform, refuse
@@ -46,6 +46,8 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable, needs_wei
         return model
     except (TooLarge, Crowded) as error:
         raise refuse(language, error) from error
+    except HubSlow as error:
+        raise refuse(language, "hub_slow", model=source, seconds=shelf.limits.load_seconds) from error
     except HubUnreachable as error:
         raise refuse(language, "hub_unreachable", model=source) from error
     except ValueError as error:  # a CheckpointError, no classes, a device that is not there

@@ -3,12 +3,18 @@
 from resnet_hub.ui.lab.pieces import Topic
 from resnet_hub.ui.lab.topics import (
     batchnorm,
+    branches,
     cost,
     dropout,
     exercises,
+    film,
     gradients,
+    heads,
+    looking,
+    networks,
     pooling,
     products,
+    receptive,
     residual,
     scaling,
     skips,
@@ -17,7 +23,7 @@ from resnet_hub.ui.lab.topics import (
 )
 
 MODULES = (
-    pooling, residual, gradients, products, batchnorm, dropout, cost, skips, scaling, timeline, transfer,
-    exercises,
+    pooling, heads, receptive, looking, residual, branches, gradients, products, batchnorm, dropout, film,
+    cost, skips, scaling, networks, timeline, transfer, exercises,
 )  # fmt: skip
 TOPICS: dict[str, Topic] = {name: topic for module in MODULES for name, topic in module.TOPICS.items()}

@@ -17,7 +17,7 @@ from resnet_hub.ui.lab.pieces import Topic
 from resnet_hub.ui.lab.topics.pooling import EDGE
 from resnet_hub.ui.lab.topics.residual import shape_of
 from resnet_hub.ui.results import recorded
-from resnet_hub.ui.results.page import arm_name
+from resnet_hub.ui.results.page import arm_name, budget
 from resnet_hub.ui.shared.chart import number
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import percent, say, short
@@ -58,7 +58,7 @@ def block_costs(language: str) -> Facts:
 
 
 def transfers(language: str) -> Facts:
-    cases = {"few": (500, 2, True), "some": (10_000, 50, True), "many": (50_000, 100, True)}
+    cases = {"few": (500, 2, True), "some": (10_000, 50, True), "many": (50_000, 2, True)}
     facts = {}
     for name, case in cases.items():
         found = fine_tuning.advise(*case)
@@ -87,7 +87,7 @@ def overfitting(language: str) -> Facts:
         "full": f"{full.trainable:,}",
         "zeroed": percent(dropout.drop(0.5, True).zeroed, 0),
         "slow": number(rates["stem"] / rates["head"]),
-        "study": gaps(language, "augmentation"),
+        "study": gaps(language, "dropout"),
     }
 
 
@@ -100,10 +100,15 @@ def edge_pooling(language: str) -> Facts:
 
 
 def skip_gradients(language: str) -> Facts:
-    plain, skip = (gradients.gradient_flow(56, skip=skip) for skip in (False, True))
-    sigmoid = gradients.gradient_flow(56, skip=False, activation="sigmoid", batch_norm=False)
-    names = {"plain": plain, "residual": skip, "sigmoid": sigmoid}
-    return {name: number(flow.first_to_last) for name, flow in names.items()}
+    sigmoid: Facts = {"activation": "sigmoid", "batch_norm": False}
+    kinds: dict[str, Facts] = {
+        "plain": {"skip": False},
+        "residual": {"skip": True},
+        "sigmoid": {"skip": False} | sigmoid,
+        "sigmoid_residual": {"skip": True} | sigmoid,
+        "sigmoid_pre": {"skip": True, "order": "pre"} | sigmoid,
+    }
+    return {name: number(gradients.gradient_flow(56, **kind).first_to_last) for name, kind in kinds.items()}
 
 
 def norm_spread(language: str) -> Facts:
@@ -130,31 +135,45 @@ def three_networks(language: str) -> Facts:
         counts = {"params": f"{sums.params:,}", "macs": short(sums.macs)}
         shown.append(say(language, "exercise_10_one", name=name, **counts))
     sizes = say(language, "semicolon").join(shown)
-    measured = rows_of("architectures")
-    if not measured:
-        return {"sizes": sizes, "study": say(language, "exercise_no_study", name="architectures")}
-    rows = say(language, "comma").join(
-        f"{arm_name(language, row['arm'])} {percent(row['test_acc'], 1)}" for row in measured
-    )
-    return {"sizes": sizes, "study": say(language, "exercise_accuracy", rows=rows)}
+    return {"sizes": sizes, "study": accuracies(language, "architectures")}
 
 
-def rows_of(name: str) -> list[dict[str, Any]]:
-    """A study's rows; none where it was not run or cannot be read."""
+def studied(name: str) -> dict[str, Any] | None:
+    """A recorded study; None where it was not run or cannot be read."""
     try:
-        return (recorded.load(name) or {}).get("rows", [])
+        return recorded.load(name)
     except recorded.Unreadable:
-        return []
+        return None
+
+
+def accuracies(language: str, name: str) -> str:
+    """Test accuracy of each arm of a study with the study's budget, or how to run it."""
+    study = studied(name)
+    if study is None:
+        return say(language, "exercise_no_study", name=name)
+    rows = (f"{arm_name(language, r['arm'])} {percent(r['test_acc'], 1)}" for r in study["rows"])
+    facts = {"rows": say(language, "comma").join(rows), "budget": budget(language, study["evidence"])}
+    return say(language, "exercise_accuracy", **facts)
 
 
 def gaps(language: str, name: str) -> str:
-    """Training minus test accuracy of each arm of a study, in points, or how to run it."""
-    rows = rows_of(name)
-    if not rows:
+    """Training and test accuracy of each arm of a study with the study's budget, or how to run it."""
+    study = studied(name)
+    if study is None:
         return say(language, "exercise_no_study", name=name)
-    points = {r["arm"]: 100 * (r["train_acc"] - r["test_acc"]) for r in rows}
-    each = (f"{arm_name(language, arm)} {gap:+.1f}" for arm, gap in points.items())
-    return say(language, "exercise_gap", gaps=say(language, "comma").join(each))
+    each = (
+        say(
+            language,
+            "exercise_gap_one",
+            arm=arm_name(language, row["arm"]),
+            train=percent(row["train_acc"], 1),
+            test=percent(row["test_acc"], 1),
+            gap=f"{100 * (row['train_acc'] - row['test_acc']):+.1f}".replace("-", "−"),
+        )
+        for row in study["rows"]
+    )
+    facts = {"gaps": say(language, "semicolon").join(each), "budget": budget(language, study["evidence"])}
+    return say(language, "exercise_gap", **facts)
 
 
 EXERCISES = {
@@ -167,7 +186,7 @@ EXERCISES = {
     "7": Exercise("gradients", {"depth": 56}, skip_gradients),
     "8": Exercise("batchnorm", {"depth": 20, "gain": 0.7}, norm_spread),
     "9": Exercise("dropout", {"p": 0.3}, dropout_sweep),
-    "10": Exercise("timeline", {}, three_networks),
+    "10": Exercise("networks", {}, three_networks),
 }
 
 

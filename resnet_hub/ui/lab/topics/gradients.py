@@ -1,4 +1,5 @@
-"""Gradient flow: its size at each layer with and without shortcuts, and its two ways through a block."""
+"""Gradient flow: its size at each layer in plain, residual and pre-activation
+networks, and its two ways through a block."""
 
 from typing import Any
 
@@ -8,24 +9,36 @@ from resnet_hub.lab import gradients
 from resnet_hub.ui.lab.form import Choice, Slider, Switch, Values
 from resnet_hub.ui.lab.pieces import Topic, line_chart, says, word
 from resnet_hub.ui.shared.chart import number
+from resnet_hub.ui.shared.text import say
 
 
 def draw(language: str, values: Values) -> list[Markup]:
     settings = {"activation": values["activation"], "batch_norm": values["batch_norm"]}
-    flows = {
-        key: gradients.gradient_flow(values["depth"], skip=key == "with_skip", **settings)
-        for key in ("without_skip", "with_skip")
+    kinds: dict[str, dict[str, Any]] = {
+        "without_skip": {"skip": False},
+        "with_skip": {"skip": True},
+        "pre_activation": {"skip": True, "order": "pre"},
     }
-    return [*flow_pieces(language, flows, "gradients"), *plus_one(language, values["depth"], settings)]
+    flows = {
+        key: gradients.gradient_flow(values["depth"], at=values["at"], **kind, **settings)
+        for key, kind in kinds.items()
+    }
+    return [
+        *flow_pieces(language, flows, "gradients", values["at"]),
+        *plus_one(language, values["depth"], settings),
+    ]
 
 
-def flow_pieces(language: str, flows: dict[str, gradients.GradientFlow], key: str) -> list[Markup]:
-    """Both networks' gradients by layer, and the sentence `key` about them."""
+def flow_pieces(
+    language: str, flows: dict[str, gradients.GradientFlow], key: str, at: str = "activations"
+) -> list[Markup]:
+    """Each network's gradients by layer, and the sentence `key` about them."""
     norms = {word(language, name): flow.norms for name, flow in flows.items()}
     facts = {f"{name}_ratio": number(flow.first_to_last) for name, flow in flows.items()}
     facts |= {f"{name}_factor": f"{flow.factor_a_layer:.3f}" for name, flow in flows.items()}
-    facts["times"] = number(flows["without_skip"].norms[0] / max(flows["with_skip"].norms[0], 1e-30))
-    return [line_chart(language, ("gradient_axis", "layer_axis"), norms), says(language, key, **facts)]
+    facts["times"] = number(flows["without_skip"].norms[0] / flows["with_skip"].norms[0])
+    facts["at"] = say(language, f"lab_gradients_at_{at}")
+    return [line_chart(language, (f"gradient_{at}_axis", "layer_axis"), norms), says(language, key, **facts)]
 
 
 def plus_one(language: str, depth: int, settings: dict[str, Any]) -> list[Markup]:
@@ -33,11 +46,12 @@ def plus_one(language: str, depth: int, settings: dict[str, Any]) -> list[Markup
     found = gradients.plus_one(depth, **settings)
     parts = {"through_shortcut": found.shortcut, "through_branch": found.branch}
     norms = {word(language, key): values for key, values in parts.items()}
-    against = sum(cosine < 0 for cosine in found.cosines)
-    return [
-        line_chart(language, ("plus_one_axis", "block_axis"), norms),
-        says(language, "plus_one", against=against, blocks=len(found.cosines)),
-    ]
+    facts = {
+        "most": number(max(map(abs, found.cosines))),
+        "longer": sum(whole > part for whole, part in zip(found.whole, found.shortcut, strict=True)),
+        "blocks": len(found.cosines),
+    }
+    return [line_chart(language, ("plus_one_axis", "block_axis"), norms), says(language, "plus_one", **facts)]
 
 
 TOPICS = {
@@ -46,6 +60,7 @@ TOPICS = {
             Slider(name="depth", value=20, least=4, most=gradients.MOST_DEPTH, step=2),
             Choice(name="activation", value="relu", options=gradients.ACTIVATIONS),
             Switch(name="batch_norm", value=True),
+            Choice(name="at", value="activations", options=gradients.PLACES),
         ),
         draw,
         study="degradation",

@@ -5,13 +5,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from resnet_hub.lab import pooling
-from resnet_hub.preprocess import load_image
 from resnet_hub.ui.lab.form import Choice, Grid, Slider, Switch, Upload, Values
-from resnet_hub.ui.lab.pieces import Topic, map_figure, row, says, word
+from resnet_hub.ui.lab.pieces import Topic, map_figure, pixels, row, says, word
+from resnet_hub.ui.lab.trained import photo
 from resnet_hub.ui.shared.errors import refusal
-from resnet_hub.ui.shared.html import figure, render
-from resnet_hub.ui.shared.images import data_url
-from resnet_hub.ui.shared.page import EXAMPLES, uploaded
+from resnet_hub.ui.shared.html import figure
 from resnet_hub.ui.shared.text import percent, say
 
 EDGE = ((0, 0, 0, 9, 0, 0),) * 6  # a vertical edge as an edge detector answers it
@@ -44,20 +42,20 @@ def draw_grid(language: str, grid: np.ndarray, window: dict[str, int], shift: bo
     return [row(*maps, size="small"), row(*again, size="small"), text, after_shift(language, moved)]
 
 
-def draw_photo(language: str, pixels: np.ndarray, window: dict[str, int], shift: bool) -> list[Markup]:
+def draw_photo(language: str, photo: np.ndarray, window: dict[str, int], shift: bool) -> list[Markup]:
     """A photo (3, H, W) pooled channel by channel."""
-    if min(pixels.shape[1:]) + 2 * window["padding"] < window["kernel"]:
+    if min(photo.shape[1:]) + 2 * window["padding"] < window["kernel"]:
         raise refusal("lab_pooling_thin")
-    kept = {kind: pooling.pool(pixels, kind, **window) for kind in KINDS}
-    height, width = pixels.shape[1:]
-    shown = [pixel_figure(pixels, word(language, "input_size", height=height, width=width))]
+    kept = {kind: pooling.pool(photo, kind, **window) for kind in KINDS}
+    height, width = photo.shape[1:]
+    shown = [pixel_figure(photo, word(language, "input_size", height=height, width=width))]
     for kind, out in kept.items():
         size = "×".join(map(str, out.values.shape[1:]))
         shown.append(pixel_figure(out.values, say(language, "comma").join([word(language, kind), size])))
-    mean = ", ".join(f"{value:.0f}" for value in pooling.pool(pixels, "global").values.ravel())
+    mean = ", ".join(f"{value:.0f}" for value in pooling.pool(photo, "global").values.ravel())
     pieces = [row(*shown), says(language, "pooling_photo", colour=mean, **ignored(kept))]
     if shift:
-        moved = {kind: pooling.shift_test(pixels, kind, **window) for kind in KINDS}
+        moved = {kind: pooling.shift_test(photo, kind, **window) for kind in KINDS}
         pieces.append(after_shift(language, moved))
     return pieces
 
@@ -73,15 +71,14 @@ def after_shift(language: str, moved: dict[str, pooling.Shifted]) -> Markup:
 
 
 def photo_pixels(path: str) -> np.ndarray:
-    """The visitor's image, else the first example, small: (3, H, W), 0 to 255."""
-    image = load_image(uploaded({"path": path}) if path else EXAMPLES[0])
+    """The visitor's image, else the example, small: (3, H, W), 0 to 255."""
+    image = photo(path)
     image.thumbnail((PHOTO_SIDE, PHOTO_SIDE))
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def pixel_figure(pixels: np.ndarray, caption: str) -> Markup:
-    image = Image.fromarray(pixels.transpose(1, 2, 0).round().astype(np.uint8))
-    return figure(render("lab/pieces.html", piece="pixels", url=data_url(image)), caption)
+def pixel_figure(values: np.ndarray, caption: str) -> Markup:
+    return figure(pixels(Image.fromarray(values.transpose(1, 2, 0).round().astype(np.uint8))), caption)
 
 
 TOPICS = {

@@ -1,13 +1,17 @@
 """A residual block: the identity, and shapes through a block with what its shortcut needs."""
 
+from typing import Any
+
 from markupsafe import Markup
 
 from resnet_hub.lab import residual
 from resnet_hub.ui.lab.form import Choice, Slider, Switch, Values
 from resnet_hub.ui.lab.pieces import Topic, map_figure, row, says, sentence, word
 from resnet_hub.ui.shared.chart import number
-from resnet_hub.ui.shared.html import table
+from resnet_hub.ui.shared.html import render, table
 from resnet_hub.ui.shared.text import say
+
+CODE_WIDTH = 26  # of all lines but the longest, so that a phone shows the shape beside them
 
 
 def draw_residual(language: str, values: Values) -> list[Markup]:
@@ -33,7 +37,17 @@ def draw_shapes(language: str, values: Values) -> list[Markup]:
         table(heads, rows, "shapes"),
         says(language, "shapes", **facts),
         sentence(say(language, f"lab_shapes_{kind}")),
+        render("lab/pieces.html", piece="heading", text=word(language, "code")),
+        render("lab/pieces.html", piece="command", text=code(*(values[name] for name in names))),
     ]
+
+
+def code(*block: Any) -> str:
+    """The block's own `forward`, with the shape after each line."""
+    found = residual.block_code(*block)
+    return "\n".join(
+        f"{line.code:{CODE_WIDTH}}  # {shape_of(line.shape)}" if line.shape else line.code for line in found
+    )
 
 
 def shape_of(shape: tuple[int, ...]) -> str:

@@ -25,7 +25,7 @@ def draw(language: str, values: Values) -> list[Markup]:
 def history(language: str) -> Markup:
     rows = []
     for each in timeline.MILESTONES:
-        size = short(guide.size(each.ours).params) if each.ours else "–"
+        size = f"{short(guide.size(each.ours).params)} ({each.ours})" if each.ours else "–"
         story = f"{say(language, f'lab_timeline_{each.key}')} ({each.source})"
         rows.append([f"{each.year} {each.name}", size, story])
     return table([word(language, key) for key in ("network", "params", "story")], rows, "stories")
@@ -47,6 +47,5 @@ TOPICS = {
     "timeline": Topic(
         (Choice(name="measure", value="none", options=("none", *guide.RESNETS)),),
         draw,
-        study="architectures",
     ),
 }

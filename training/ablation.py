@@ -1,0 +1,111 @@
+"""`python -m training.ablation CHECKPOINT ... --data DIR`: accuracy with each block switched off.
+
+The Lab shows it beside the answer to a visitor's image (Veit et al., arXiv 1605.06431). Writes
+`results/ablation.json` and `ablation.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnet_hub import from_pretrained
+from resnet_hub.command import program_name, run_command
+from resnet_hub.files import write_atomically
+from resnet_hub.lab.ablation import block_names, without
+from resnet_hub.models.base import Network
+from training.data import Images, load_data
+from training.engine import predict_logits, write_json
+from training.evaluate import check_classes, hardware
+from training.study import RESULTS
+
+QUESTION = (
+    "What is left of a trained network when one block is switched off, so that only its shortcut passes "
+    "(arXiv 1605.06431)? A plain block has no shortcut: its input passes on as in the residual twin. "
+    "Networks that were trained differently start differently: compare what each loses. One network of a "
+    "kind shows nothing of the other."
+)
+
+
+def accuracies(model: Network, test: Images) -> dict[str, float]:
+    """{block: top-1 accuracy without it}, first "" for the whole network."""
+    found = {}
+    for block in ["", *block_names(model)]:
+        with without(model, block):
+            logits, labels = predict_logits(model, test, model.preprocess)
+        found[block] = (logits.argmax(1) == labels).float().mean().item()
+        print(f"{model.source} without {block or 'nothing'}: {found[block]:.2%}")
+    return found
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The record as a page."""
+    names = list(document["accuracies"])
+    rows = [*document["accuracies"][names[0]]]
+    cells = [
+        f"| {block or 'none'} | "
+        + " | ".join(f"{document['accuracies'][n][block]:.2%}" for n in names)
+        + " |"
+        for block in rows
+    ]
+    return "\n".join(
+        [
+            "# ablation",
+            "",
+            QUESTION,
+            "",
+            f"`{document['command']}`: {document['test_images']:,} test images of {document['data']}; "
+            f"{document['hardware']}, torch {document['versions']['torch']}.",
+            "",
+            f"| switched off | {' | '.join(names)} |",
+            "|---|" + "---|" * len(names),
+            *cells,
+            "",
+        ]
+    )
+
+
+def record(options: argparse.Namespace, command: str) -> None:
+    """Measure every checkpoint on the same test images and write the record."""
+    models = [from_pretrained(source) for source in options.checkpoints]
+    test = load_data(options.data, "test", models[0].preprocess)
+    test = test.subset(torch.linspace(0, len(test) - 1, min(options.images, len(test))).long())
+    found = {}
+    for model, source in zip(models, options.checkpoints, strict=True):
+        check_classes(model, test)
+        found[Path(source).name] = accuracies(model, test)
+    document = {
+        "command": command,
+        "data": options.data_name or options.data,
+        "test_images": len(test),
+        "hardware": hardware(torch.device("cpu")),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "accuracies": found,
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    write_json(options.results / "ablation.json", document)
+    text = markdown(document)
+    write_atomically(options.results / "ablation.md", lambda file: file.write(text.encode()))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    parser = argparse.ArgumentParser(program_name("training.ablation"), description=__doc__.split("\n")[0])
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="networks with as many blocks")
+    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
+    parser.add_argument("--data-name", help="what the record calls the data")
+    parser.add_argument("--images", type=int, default=2_000, help="test images, evenly spaced; default: 2000")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the record is written")
+    options = parser.parse_args(arguments)
+    shown = shlex.join(sys.argv[1:] if arguments is None else arguments)
+    return run_command("training.ablation", lambda: record(options, f"python -m training.ablation {shown}"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
