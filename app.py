@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
+from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="REPO_OR_DIR",
-        help="also offer this Hub repository or checkpoint directory; may be repeated",
+        help="also offer this Hub repository, checkpoint directory or ONNX file that takes the photo (in "
+        "Classify and Results); may be repeated",
     )
     parser.add_argument(
         "--models-only-from",
@@ -65,8 +67,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add_operator_flags(parser)
     options = parser.parse_args(arguments)
     for model in options.model:
-        if not Path(model, "config.json").is_file() and not is_repository_id(model):
-            parser.error(f"--model {model}: no checkpoint directory and no Hub repository id like owner/name")
+        is_onnx = is_onnx_file(model) and Path(model).is_file()
+        if not is_onnx and not Path(model, "config.json").is_file() and not is_repository_id(model):
+            kinds = "no checkpoint directory, no ONNX file and no Hub repository id like owner/name"
+            parser.error(f"--model {model}: {kinds}")
     return options
 
 
@@ -230,15 +234,17 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
     from resnet_hub.ui.classify.page import Shown
     from resnet_hub.ui.explore.tab import RUN
     from resnet_hub.ui.shared.errors import refuse, refusing
+    from resnet_hub.ui.shared.loading import load
     from resnet_hub.ui.shared.page import QUIET, uploaded
 
     classifier, explorer = parts["classify"].parts, parts["explore"]
 
-    def look(photo: Any, outcome: Any, language: str) -> dict:
+    def look(photo: Any, outcome: Any, language: str, progress=gr.Progress()) -> dict:  # noqa: B008
         if not isinstance(outcome, Shown) or photo is None:
             raise refuse(language, "inside_first")
+        model = load(page.shelf, outcome.source, language, progress, needs_weights=True)
         with refusing(language):
-            config, file = page.shelf.get(outcome.source).config, uploaded(photo)
+            config, file = model.config, uploaded(photo)
         updates = explorer.look(config, file if isinstance(file, str) else None, language)
         return updates | {tabs: gr.Tabs(selected="explore")}
 

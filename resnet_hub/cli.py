@@ -20,6 +20,7 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "family": ("resnet_hub.family", "which network to choose"),
     "parity": ("resnet_hub.parity", "compare our networks with timm's and torchvision's"),
     "convert": ("resnet_hub.convert", "convert weights between libraries, or to ONNX"),
+    "web": ("resnet_hub.web.__main__", "write a page that classifies photos without a server"),
     "train": ("training.cifar", "train a small-image network from scratch"),
     "transfer": ("training.transfer", "fine-tune a network on your own images"),
     "check": ("training.check", "say what is doubtful about a data set"),

@@ -2,8 +2,8 @@
 
     python -m resnet_hub.predict photo.jpg --model resnet20_cifar10 --top-k 3
 
-A model is any network with `labels`, `preprocess` and `calibration`: one of ours, or a `Reference` of timm's.
-torch is imported when a network runs.
+A model is any network with `labels`, `preprocess` and `calibration`: one of ours, a `Reference` of timm's, or
+an ONNX file that takes the photo. torch is imported when a network runs, and for a file never.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
+from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
-from resnet_hub.preprocess import WHITE, ImageError
+from resnet_hub.preprocess import WHITE, ImageError, load_image
 from resnet_hub.stacks import visible
 from resnet_hub.statement import statement
 
@@ -90,7 +91,7 @@ def evaluation(model: Network | Reference) -> Iterator[None]:
 
 
 def classify(
-    model: Network | Reference,
+    model: Network | Reference | OnnxFile,
     images: Sequence[str | Path | bytes | BinaryIO | Image.Image],
     *,
     top_k: int = 5,
@@ -109,6 +110,8 @@ def classify(
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
+    if isinstance(model, OnnxFile):
+        return [_classify_by_file(model, load_image(image), top_k) for image in images]
     seen = [model.preprocess.load(image) for image in images]
     predictions = []
     for start in range(0, len(seen), BATCH):
@@ -116,19 +119,41 @@ def classify(
     return predictions
 
 
-def check_has_classes(model: Network | Reference) -> None:
+def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Prediction:
+    started = time.perf_counter()
+    answer = file.answer(image)
+    seconds = time.perf_counter() - started
+    shares, energy = answer["probabilities"], float(answer["score"])
+    order = shares.argsort(kind="stable")[::-1].tolist()
+    best = order[:top_k]
+    threshold, thresholds = file.calibration.energy_threshold, file.calibration.class_thresholds
+    return Prediction(
+        top=[(file.labels[i], float(shares[i])) for i in best],
+        class_indices=best,
+        energy=energy,
+        unfamiliar=None if threshold is None else not answer["familiar"],
+        certainty=file.calibration.certainty(energy, float(shares[best[0]])),
+        seen=Image.fromarray(answer["seen"].squeeze()),  # squeezed where it is grey
+        seconds=seconds,
+        present=[file.labels[i] for i in order if shares[i] >= thresholds[i]] if thresholds else None,
+    )
+
+
+def check_has_classes(model: Network | Reference | OnnxFile) -> None:
     """Raises ValueError for a headless model."""
     if not model.labels:
         raise Refusal("the network has no classes; build it with num_classes of 1 or more")
 
 
-def check_labels_images(model: Network) -> None:
+def check_labels_images(model: Network | OnnxFile) -> None:
     """Refuse one of our networks that cannot label images.
 
     Raises:
         ValueError: for a headless one, or one whose input does not have an image's channels.
     """
     check_has_classes(model)
+    if isinstance(model, OnnxFile):
+        return
     made, expected = model.preprocess.input_size[0], model.config.in_chans
     if made != expected:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
@@ -174,7 +199,7 @@ def _present(model: Network | Reference, shares: torch.Tensor) -> list[str]:
     ]
 
 
-def saliency(model: Network, crop: Image.Image, class_index: int) -> np.ndarray:
+def saliency(model: Network | OnnxFile, crop: Image.Image, class_index: int) -> np.ndarray:
     """Grad-CAM: where the last feature map raises the score of a class (Selvaraju et al., arXiv 1610.02391).
 
     Args:
@@ -184,6 +209,8 @@ def saliency(model: Network, crop: Image.Image, class_index: int) -> np.ndarray:
     Returns:
         float32 array (h, w) of the last feature map's size, 0 to 1; all zeros where nothing raises the score.
     """
+    if isinstance(model, OnnxFile):
+        return model.activation_map(crop, class_index)
     import torch
 
     if model.config.in_chans not in (1, 3):
@@ -249,7 +276,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--model",
         default=DEFAULT_MODEL,
         metavar="REPO_OR_DIR",
-        help=f"Hub repository, checkpoint directory or shipped checkpoint (default: {DEFAULT_MODEL})",
+        help="Hub repository, checkpoint directory, shipped checkpoint, or ONNX file that takes the photo "
+        f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
     parser.add_argument(
@@ -267,10 +295,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from resnet_hub import from_pretrained
-
     check_csv(options.csv)
-    model = from_pretrained(options.model).to(pick_device(options.device))
+    model = _opened(options)
     check_labels_images(model)
     top_k = len(model.labels) if options.csv else options.top_k
     results, errors = [], []
@@ -290,6 +316,14 @@ def _run(options: argparse.Namespace) -> int:
     for path, message in errors:
         print(printable(f"resnet_hub.predict: {path}: {message}"), file=sys.stderr)
     return BAD_INPUT if errors else 0
+
+
+def _opened(options: argparse.Namespace) -> Network | OnnxFile:
+    if is_onnx_file(options.model):
+        return OnnxFile(options.model)
+    from resnet_hub import from_pretrained
+
+    return from_pretrained(options.model).to(pick_device(options.device))
 
 
 def _files(arguments: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
@@ -337,7 +371,7 @@ def _as_text(path: str, prediction: Prediction) -> str:
 
 
 def _as_json(
-    model: Network, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]
+    model: Network | OnnxFile, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]
 ) -> dict[str, Any]:
     return {
         "model": model.source,

@@ -17,9 +17,10 @@ from helpers.serving import deaf_port, served
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With RESNET_HUB_NO_SKIPS a skipped test fails, except one that needs a GPU."""
+    """With RESNET_HUB_NO_SKIPS a skipped test fails, except one that needs a GPU or the npm registry."""
     report = yield
-    if report.skipped and os.environ.get("RESNET_HUB_NO_SKIPS") and not item.get_closest_marker("gpu"):
+    may_skip = item.get_closest_marker("gpu") or item.get_closest_marker("npm")
+    if report.skipped and os.environ.get("RESNET_HUB_NO_SKIPS") and not may_skip:
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
     return report
@@ -116,6 +117,17 @@ def hub(monkeypatch, tmp_path):
     yield hub
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def photo_file(tmp_path_factory) -> Path:
+    """The shipped ResNet-20 as an ONNX file that takes the photo."""
+    pytest.importorskip("onnxruntime", reason="needs the [export] packages")
+    from resnet_hub.interop import convert
+
+    file = tmp_path_factory.mktemp("onnx") / "resnet20.onnx"
+    assert convert.main(["resnet20_cifar10", str(file), "--to", "onnx"]) == 0
+    return file
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ BAD_INPUT = {
     "resnet_hub.parity": ["resnet49"],
     "resnet_hub.predict": ["photo.jpg", "--model", "no_such_model"],
     "resnet_hub.ui.bench": ["--runs", "0"],
+    "resnet_hub.web": ["no_such_file.onnx", "{folder}/page"],
     "training.ablation": ["no_such_model", "--data", "/no/such/folder"],
     "training.bench": ["resnet49"],
     "training.check": ["/no/such/folder"],

@@ -23,11 +23,13 @@ LAYERS = (
     {"errors", "command", "folders", "stacks"},
     {"config", "preprocess", "device", "files", "statement", "cli"},
     {"decoding", "models", "per_image"},
+    {"onnx_file"},
     {"geometry"},
     {"hub"},
     {"predict"},
     {"interop", "lab"},
     {"parity", "convert", "family"},  # commands
+    {"web"},
     {"ui", "training"},
     {"app"},
 )
@@ -44,6 +46,7 @@ LIGHT = [  # what starts without any of these: the page, the one command, and wh
     "resnet_hub.decoding",
     "resnet_hub.geometry",
     "resnet_hub.models.registry",
+    "resnet_hub.onnx_file",
     "resnet_hub.predict",
     "resnet_hub.preprocess",
 ]

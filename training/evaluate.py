@@ -33,6 +33,7 @@ from resnet_hub.hub.card import (
 )
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
+from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, extend, metrics, multilabel, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
@@ -40,6 +41,7 @@ from training.command import add_labels_flag, data_source, find_images_to_train,
 from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
+from training.evaluate_file import evaluate_file
 from training.label_table import LabelTable
 from training.layout import parts_of
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
@@ -266,7 +268,8 @@ def hardware(device: torch.device) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
+    of_file = "an ONNX file that takes the photo is measured on the photos as they are"
+    parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=of_file)
     parser.add_argument(
         "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
     )
@@ -293,6 +296,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
+    if is_onnx_file(options.checkpoint):
+        return evaluate_file(options)
     check_csv(options.csv)
     options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))

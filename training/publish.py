@@ -27,7 +27,7 @@ from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
 from resnet_hub.hub.load import is_half
-from resnet_hub.hub.push import push_folder
+from resnet_hub.hub.push import Space, push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.command import add_labels_flag, data_source
 from training.data import load_data, with_classes
@@ -36,10 +36,15 @@ from training.label_table import LabelTable
 
 ROOT = Path(__file__).parents[1]
 FACTS_FILE = "run.json"
+PHOTO_FILE = "photo.onnx"
 NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, FACTS_FILE, "history.jsonl", "curves.png")
 BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
 APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub", "training/results")
 TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
+# What ZeroGPU offers, in November 2026.
+ZERO_GPU = "zero-a10g"
+ZERO_GPU_PYTHON = "3.12.12"
+ZERO_GPU_VERSIONS = {"torch": ">=2.8,<2.14", "torchvision": ">=0.23,<0.29"}
 SPACE = '''"""Start the app with the model this Space is for."""
 
 import app
@@ -59,12 +64,23 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="create it as a private repository")
     parser.add_argument("--data", help="before uploading, measure again on this data's test part and compare")
     add_labels_flag(parser)
-    parser.add_argument("--space", action="store_true", help="publish the app too, as a Space of that name")
+    space = (
+        "publish a Space of that name too: the app (gradio, on ZeroGPU), or a page without a server (static)"
+    )
+    parser.add_argument("--space", nargs="?", const="gradio", choices=("gradio", "static"), help=space)
+    hardware = (
+        f"the app's machine by the Hub's name, e.g. cpu-upgrade, for those who pay (default: {ZERO_GPU})"
+    )
+    parser.add_argument("--space-hardware", metavar="NAME", help=hardware)
+    onnx = "publish OWNER/NAME-ONNX too: the file that takes the photo, and transformers.js's layout"
+    parser.add_argument("--onnx", action="store_true", help=onnx)
     dry_run = "upload nothing; write the files to DIR (and DIR-space; default: RUN-upload) instead"
     parser.add_argument("--dry-run", nargs="?", const="", metavar="DIR", help=dry_run)
     options = parser.parse_args(arguments)
     if not REPO_ID.fullmatch(options.repo_id):
         parser.error(f"--repo-id {options.repo_id!r} is not of the form OWNER/NAME")
+    if options.space_hardware and options.space != "gradio":
+        parser.error("--space-hardware is for --space gradio; a static Space needs no machine")
     return options
 
 
@@ -141,6 +157,7 @@ def stage_space(repo_id: str, folder: Path) -> None:
     name = repo_id.split("/")[1]
     fields = parse_front_matter(front) | {
         "title": name,
+        "python_version": ZERO_GPU_PYTHON,
         "app_file": "space.py",
         "models": [repo_id],
         "short_description": f"Try {name}"[:60],
@@ -148,8 +165,49 @@ def stage_space(repo_id: str, folder: Path) -> None:
     body = f"# {name}\n\nThe app of resnet_hub, serving [{repo_id}](https://huggingface.co/{repo_id}).\n"
     text = f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n\n{body}"
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
+    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [_within(line, ZERO_GPU_VERSIONS) for line in requirements]
+    (folder / "requirements.txt").write_text("\n".join(pinned) + "\n", encoding="utf-8")
     flags = ["--model", repo_id, "--models-only-from", repo_id]
     (folder / "space.py").write_text(SPACE.format(flags=flags), encoding="utf-8")
+
+
+def _within(requirement: str, versions: dict[str, str]) -> str:
+    name = re.split(r"[<>=]", requirement)[0]
+    return name + versions[name] if name in versions else requirement
+
+
+def stage_onnx(model, repo_id: str, folder: Path) -> None:
+    """Write into `folder` the file that takes the photo and, where it can be, transformers.js's layout."""
+    from resnet_hub.interop.onnx import check_photo_file, export_onnx
+    from resnet_hub.interop.transformers_js import save_transformers_js
+
+    try:
+        save_transformers_js(model, folder, repo_id)
+    except Refusal as error:
+        print(f"without transformers.js's layout: {error}", file=sys.stderr)
+    export_onnx(model, folder / PHOTO_FILE)
+    check_photo_file(model, folder / PHOTO_FILE)
+
+
+def stage_more(options: argparse.Namespace, model, staged: Path, place: Path) -> dict[str, Path]:
+    """What is published beside the model: {what: folder}."""
+    more = {}
+    try:
+        if options.onnx:
+            more["onnx"] = place / "onnx"
+            stage_onnx(from_pretrained(staged), options.repo_id, more["onnx"])
+        if options.space == "static":
+            from resnet_hub.web.write import write_model_page
+
+            more["space"] = place / "space"
+            write_model_page(str(staged), more["space"], options.repo_id)
+    except ImportError as error:
+        raise PublishError(f"{error}; pip install -e '.[export]'") from error
+    if options.space == "gradio":
+        more["space"] = place / "space"
+        stage_space(options.repo_id, more["space"])
+    return more
 
 
 def refuse_tokens(folder: Path) -> None:
@@ -210,20 +268,21 @@ def publish(options: argparse.Namespace) -> None:
     checked = f"measured again on {options.data}" if options.data else "not measured again (give --data)"
     print(f"{options.run}: top-1 {facts['results']['top1']:.2%}, card and run.json agree; {checked}")
     with TemporaryDirectory() as place:
-        staged, space = Path(place) / "model", Path(place) / "space"
+        staged = Path(place) / "model"
         stage(model, facts, options.run, options.repo_id, staged)
         print(listing(staged, f"{options.repo_id}, one commit"))
-        if options.space:
-            stage_space(options.repo_id, space)
-            print(listing(space, f"Space {options.repo_id}, one commit"))
+        more = stage_more(options, model, staged, Path(place))
+        for what, folder in more.items():
+            name = f"{options.repo_id}-ONNX" if what == "onnx" else f"Space {options.repo_id}"
+            print(listing(folder, f"{name}, one commit"))
         refuse_tokens(Path(place))
         if options.dry_run is not None:
-            folder = Path(options.dry_run or f"{options.run}-upload")
-            keep(staged, folder)
-            if options.space:
-                keep(space, folder.with_name(f"{folder.name}-space"))
+            kept = Path(options.dry_run or f"{options.run}-upload")
+            keep(staged, kept)
+            for what, folder in more.items():
+                keep(folder, kept.with_name(f"{kept.name}-{what}"))
             return
-        upload(model, options, staged, space)
+        upload(model, options, staged, more)
 
 
 def keep(staged: Path, folder: Path) -> None:
@@ -239,17 +298,28 @@ def keep(staged: Path, folder: Path) -> None:
     print(f"nothing uploaded; written to {folder}")
 
 
-def upload(model, options: argparse.Namespace, staged: Path, space: Path) -> None:
-    """Send the model, load it back, then send the Space."""
+def upload(model, options: argparse.Namespace, staged: Path, more: dict[str, Path]) -> None:
+    """Send the model, load it back, then send what belongs to it."""
     private = options.private or None
     pushed = push_folder(options.repo_id, staged, private=private, message=f"Upload {options.run.name}")
     verify(options.repo_id, pushed.revision, staged)
     state = f"changed {', '.join(pushed.changed)}" if pushed.changed else "every file was there already"
     print(f"{pushed.url} at {pushed.revision}: {state}; loaded back and identical")
     print(load_lines(model, options.repo_id))
-    if options.space:
-        message = f"Serve {options.repo_id}"
-        app = push_folder(options.repo_id, space, private=private, repo_type="space", message=message)
+    if "onnx" in more:
+        there = f"{options.repo_id}-ONNX"
+        files = push_folder(there, more["onnx"], private=private, message=f"ONNX files of {options.repo_id}")
+        print(f"{files.url} at {files.revision}")
+    if "space" in more:
+        hardware = (options.space_hardware or ZERO_GPU) if options.space == "gradio" else None
+        app = push_folder(
+            options.repo_id,
+            more["space"],
+            private=private,
+            repo_type="space",
+            space=Space(options.space, hardware),
+            message=f"Serve {options.repo_id}",
+        )
         print(f"{app.url} at {app.revision}")
 
 

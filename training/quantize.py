@@ -22,7 +22,7 @@ from tqdm import tqdm
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.interop.onnx import export_onnx
+from resnet_hub.interop.onnx import export_normalised
 from resnet_hub.models.base import Network
 from training.command import data_source
 from training.data import Images, find_data, in_memory, normalise, with_classes
@@ -143,7 +143,7 @@ def quantize_and_compare(options: argparse.Namespace) -> dict[str, dict[str, flo
         folder.mkdir(parents=True, exist_ok=True)
         fp32, int8 = folder / "fp32.onnx", folder / "int8.onnx"
         try:
-            export_onnx(model, fp32)
+            export_normalised(model, fp32)
             quantize(fp32, int8, [x for x, _ in batches_of(train, model, CALIBRATED_ON)])
             onnx = {"ONNX fp32": onnx_runner(fp32), "ONNX int8": onnx_runner(int8)}
         except ImportError as error:

@@ -55,6 +55,8 @@ REASONS = {  # the first class that fits
 }
 STATUS_ADVICE = {
     **dict.fromkeys((401, 403), "; log in with `hf auth login` to an account that may do this"),
+    402: ": it asks to be paid for this. A Space without a server is free: give --space static, or with a "
+    "paid plan choose a machine with --space-hardware",
     **dict.fromkeys((409, 412), ": the repository changed meanwhile; try again"),
     429: ", too many requests; wait a minute and try again",
 }

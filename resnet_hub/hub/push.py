@@ -29,6 +29,19 @@ COMMIT_MESSAGE = "Upload checkpoint"
 
 
 @dataclass(frozen=True)
+class Space:
+    """What kind of Space to create.
+
+    Args:
+        sdk: "gradio" or "static".
+        hardware: the Hub's name of the machine, e.g. "zero-a10g" or "cpu-upgrade"; None leaves it to the Hub.
+    """
+
+    sdk: str
+    hardware: str | None = None
+
+
+@dataclass(frozen=True)
 class Pushed:
     """What is on the Hub after a push.
 
@@ -50,11 +63,15 @@ def push_folder(
     private: bool | None = None,
     token: str | None = None,
     repo_type: str = "model",
+    space: Space | None = None,
     message: str = COMMIT_MESSAGE,
 ) -> Pushed:
     """Upload all files of `folder` in one commit, creating the repository.
 
     A model's card is first merged with the one on the Hub, in the folder too.
+
+    Args:
+        space: what to ask for where a Space is to be created.
 
     Raises:
         CheckpointError: when the upload failed or its outcome is unknown; repeating it is safe.
@@ -62,8 +79,7 @@ def push_folder(
     token = token.strip() if token else token
     api = HfApi(token=token)
     with plain_errors(repo_id, "the repository", token):
-        sdk = {"space_sdk": "gradio"} if repo_type == "space" else {}
-        wish = {"private": private, "exist_ok": True, "repo_type": repo_type, **sdk}
+        wish = {"private": private, "exist_ok": True, "repo_type": repo_type, **_wished(space)}
         url = str(retried(lambda: api.create_repo(repo_id, **wish)))
     head = resolve(repo_id, token=token, repo_type=repo_type, label="the repository")
     if private and not head.is_private:  # an existing repository keeps its visibility
@@ -77,6 +93,12 @@ def push_folder(
     if not changed:
         return Pushed(url, head.commit, ())
     return Pushed(url, commit_files(api, folder, head, repo_type, message), tuple(changed))
+
+
+def _wished(space: Space | None) -> dict[str, str]:
+    if space is None:
+        return {}
+    return {"space_sdk": space.sdk} | ({"space_hardware": space.hardware} if space.hardware else {})
 
 
 def commit_files(api: HfApi, folder: Path, head: Resolved, repo_type: str, message: str) -> str:

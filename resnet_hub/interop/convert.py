@@ -2,6 +2,7 @@
 
     python -m resnet_hub.convert microsoft/resnet-50 out/resnet50 --to resnet_hub
     python -m resnet_hub.convert resnet20_cifar10 out/resnet20.onnx --to onnx
+    python -m resnet_hub.convert --check out/resnet20.onnx
 
 torchvision and timm use our keys, transformers has other keys for the same tensors. Nothing is computed, so
 every bit is kept; float16 and bfloat16 are widened to float32. A network that a layout cannot express
@@ -32,6 +33,7 @@ from resnet_hub.hub.bounds import check_answers, check_header, check_maps
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
 from resnet_hub.hub.load import (
     disambiguate,
+    from_pretrained,
     load_checkpoint,
     naming,
     read_json,
@@ -39,7 +41,13 @@ from resnet_hub.hub.load import (
     widened,
 )
 from resnet_hub.interop.counterpart import is_stock
-from resnet_hub.interop.onnx import export_onnx, onnx_difference
+from resnet_hub.interop.onnx import (
+    PRECISIONS,
+    check_photo_file,
+    export_normalised,
+    export_onnx,
+    onnx_difference,
+)
 from resnet_hub.interop.transformers import (
     TRANSFORMERS_FIELDS,
     config_from_transformers,
@@ -49,13 +57,16 @@ from resnet_hub.interop.transformers import (
     preprocess_to_transformers,
     to_transformers,
 )
+from resnet_hub.interop.transformers_js import save_transformers_js
 from resnet_hub.interop.unwrap import HARMLESS, difference, held_state, unwrapped, whole_counts
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.registry import model_config
+from resnet_hub.onnx_file import OnnxFile
 
-LAYOUTS = ("resnet_hub", "timm", "torchvision", "transformers", "onnx")
-ONNX_TOLERANCE = 1e-4  # of the largest logit; ONNX Runtime fuses and reorders
+LAYOUTS = ("resnet_hub", "timm", "torchvision", "transformers", "transformers-js", "onnx")
+# Of the largest logit; ONNX Runtime fuses and reorders.
+ONNX_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2, "int8": 0.2}
 
 
 # Reading
@@ -180,10 +191,16 @@ def labels_from(path: Path, config: ModelConfig) -> tuple[str, ...]:
 # Writing
 
 
-def save(model: Network, out: Path, layout: str) -> None:
-    """Write a network: a directory for resnet_hub and transformers, one file for the other layouts.
+def save(
+    model: Network, out: Path, layout: str, *, precision: str = "fp32", normalised: bool = False
+) -> None:
+    """Write a network: a directory for resnet_hub and transformers(-js), one file for the other layouts.
 
     A file of timm's or torchvision's is safetensors where its name says so, otherwise for `torch.load`.
+
+    Args:
+        precision: of an ONNX file's weights, "fp32", "fp16" or "int8".
+        normalised: the ONNX file takes normalised pixels (N, C, H, W) instead of the photo.
 
     Raises:
         Refusal: when the layout cannot express the network, or `out` is a directory where one file is
@@ -193,6 +210,8 @@ def save(model: Network, out: Path, layout: str) -> None:
         return model.save_pretrained(out)
     if layout == "transformers":
         return _save_transformers(model, out)
+    if layout == "transformers-js":
+        return save_transformers_js(model, out)
     if out.is_dir():
         raise Refusal(f"{out} is a directory; --to {layout} writes one file, so give OUT a file name")
     if layout != "onnx" and not is_stock(model.config, layout):
@@ -201,7 +220,7 @@ def save(model: Network, out: Path, layout: str) -> None:
             "load silently wrong; keep it as a resnet_hub checkpoint"
         )
     if layout == "onnx":
-        export_onnx(model, out)
+        (export_normalised if normalised else export_onnx)(model, out, precision)
     elif out.suffix == ".safetensors":
         write_atomically(out, lambda file: file.write(_safetensors(model.state_dict())))
     else:
@@ -241,20 +260,35 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         description="Convert a ResNet's weights from one library's layout to another's.",
     )
     parser.add_argument(
-        "source", metavar="SOURCE", help="checkpoint directory, Hub repository or weights file"
+        "source", nargs="?", metavar="SOURCE", help="checkpoint directory, Hub repository or weights file"
     )
     parser.add_argument(
         "out",
+        nargs="?",
         type=Path,
         metavar="OUT",
-        help="directory (resnet_hub, transformers) or file (timm, torchvision: .safetensors or .pth; onnx)",
+        help="directory (resnet_hub, transformers, transformers-js) or file (timm, torchvision: .safetensors "
+        "or .pth; onnx)",
     )
-    parser.add_argument("--to", choices=LAYOUTS, required=True)
+    parser.add_argument("--to", choices=LAYOUTS)
     parser.add_argument("--model", metavar="NAME", help="the network in a bare weights file, e.g. resnet50")
     parser.add_argument(
         "--labels", type=Path, metavar="FILE", help="class names: a text file of one a line, or JSON"
     )
-    return parser.parse_args(arguments)
+    precision = "of the weights in an ONNX file (default: fp32); fp16 and int8 are widened when it is loaded"
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=precision)
+    normalised = "an ONNX file that takes normalised pixels (N, C, H, W) instead of a photo"
+    parser.add_argument("--normalised", action="store_true", help=normalised)
+    check = (
+        "compare an ONNX file that takes the photo with SOURCE, by default the checkpoint it was made from"
+    )
+    parser.add_argument("--check", type=Path, metavar="FILE", help=check)
+    options = parser.parse_args(arguments)
+    if options.check is None and None in (options.source, options.out, options.to):
+        parser.error("SOURCE, OUT and --to LAYOUT are needed, or --check FILE alone")
+    if options.to != "onnx" and (options.normalised or options.precision != "fp32"):
+        parser.error("--normalised and --precision are for --to onnx")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -264,13 +298,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    if options.check is not None:
+        return _check(options.check, options.source, options.model)
     notes: list[str] = []
     model = load(options.source, options.model, notes)
     if options.labels:
         model.labels = labels_from(options.labels, model.config)
     try:
-        save(model, options.out, options.to)
-        checked = _checked_onnx(model, options.out) if options.to == "onnx" else ""
+        save(model, options.out, options.to, precision=options.precision, normalised=options.normalised)
+        checked = _checked_onnx(model, options) if options.to == "onnx" else ""
     except ImportError as error:
         raise Refusal(f"{error}; pip install -e '.[export]'") from error
     count = sum(p.numel() for p in model.parameters())
@@ -278,9 +314,22 @@ def _run(options: argparse.Namespace) -> None:
     print(f"{model.config.name}, {count:,} parameters{read}: {options.out}{checked}")
 
 
-def _checked_onnx(model: Network, path: Path) -> str:
-    difference = onnx_difference(model, path)
+def _checked_onnx(model: Network, options: argparse.Namespace) -> str:
+    path = options.out
+    if not options.normalised:
+        return f"; {check_photo_file(model, path)}"
+    difference, most = onnx_difference(model, path), ONNX_TOLERANCE[options.precision]
     said = f"ONNX Runtime differs by {difference:.1e} of the largest logit"
-    if not difference <= ONNX_TOLERANCE:
-        raise Refusal(f"{path}: {said}, more than {ONNX_TOLERANCE:.0e}: do not use this file")
+    if not difference <= most:
+        raise Refusal(f"{path}: {said}, more than {most:.0e}: do not use this file")
     return f"; {said}"
+
+
+def _check(path: Path, source: str | None, name: str | None) -> None:
+    file = OnnxFile(path)
+    source = source or file.made_from
+    if not source:
+        raise Refusal(f"{path} does not say what it was made from; give SOURCE before --check")
+    commit = file.revision if file.revision not in ("shipped", "local") else None
+    model = from_pretrained(source, revision=commit) if commit and not name else load(source, name)
+    print(f"{path}, made from {source}: {check_photo_file(model, path)}")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.client import bounded
 from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_config, shipped_names
+from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.text import say
@@ -134,7 +135,9 @@ class Recent(Generic[Key, Value]):
 
 
 def size_of(model: Any) -> int:
-    """Bytes of the weights and statistics of a network, or of a reference's."""
+    """Bytes of the weights and statistics of a network, or of a reference's, or of an ONNX file."""
+    if isinstance(model, OnnxFile):
+        return model.size
     net = getattr(model, "net", model)
     return sum(each.numel() * each.element_size() for each in (*net.parameters(), *net.buffers()))
 
@@ -161,6 +164,8 @@ class Shelf:
         from_hub = IMAGENET_MEGABYTES if only is None else only
         self.shipped = shipped_names()
         self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
+        # Who offers an ONNX file may want no torch in memory before somebody chooses a network that needs it.
+        self.first = next(filter(is_onnx_file, self.offered), DEFAULT_MODEL)
         self.device = device
         self.computing = BoundedSemaphore(limits.at_once)
         self._turns = Turns(limits.loading, limits.loading_waiting, limits.load_seconds)
@@ -171,7 +176,12 @@ class Shelf:
         """Whether a visitor may use this model."""
         if source in self.offered:
             return True
-        return self.takes_any and bool(REPO_ID.fullmatch(source)) and not Path(source).exists()
+        return (
+            self.takes_any
+            and not is_onnx_file(source)
+            and bool(REPO_ID.fullmatch(source))
+            and not Path(source).exists()
+        )
 
     @property
     def offers_imagenet(self) -> bool:
@@ -254,6 +264,8 @@ class Shelf:
         return None if source in self.offered else False
 
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
+        if is_onnx_file(source):  # one that whoever runs the page offers: no repository is named like a file
+            return OnnxFile(source)
         from resnet_hub.device import pick_device
         from resnet_hub.hub.bounds import OWN, VISITORS
         from resnet_hub.hub.load import load_checkpoint

@@ -79,6 +79,8 @@ class LoopbackHub:
         faults: functions of (method, path, answer) that return another answer, "drop" to close the
             connection halfway, "lose" to close it before any answer, or None to leave it. They are asked
             in turn; the first that returns something wins.
+        paid_sdks: kinds of Space that this account would have to pay for.
+        wishes: what was asked for when repositories were created.
     """
 
     def __init__(self) -> None:
@@ -86,6 +88,8 @@ class LoopbackHub:
         self.large: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.faults: list[Callable] = []
+        self.paid_sdks: set[str] = set()
+        self.wishes: list[dict] = []
         self.lock = threading.RLock()
         self.endpoint = ""
 
@@ -145,6 +149,9 @@ class LoopbackHub:
         wish = json.loads(request["body"])
         if not request["owner"]:
             return error(401)
+        if wish.get("sdk") in self.paid_sdks:
+            return error(402)
+        self.wishes.append(wish)
         kind = wish.get("type", "model") + "s"
         repo_id = f"{wish['organization']}/{wish['name']}"
         url = f"{self.endpoint}/{'spaces/' if kind == 'spaces' else ''}{repo_id}"

@@ -184,7 +184,7 @@ def test_a_half_checkpoint_is_converted_widened(tmp_path, layout):
     out = tmp_path / f"out{suffix}"
     if layout == "onnx":
         pytest.importorskip("onnxruntime", reason="needs the [export] packages")
-        assert convert.main([str(tmp_path / "half"), str(out), "--to", layout]) == 0
+        assert convert.main([str(tmp_path / "half"), str(out), "--to", layout, "--normalised"]) == 0
         assert convert.onnx_difference(rounded, out) < 1e-4 < convert.onnx_difference(ours, out)
         return
     assert convert.main([str(tmp_path / "half"), str(out), "--to", layout]) == 0
@@ -297,7 +297,7 @@ def test_a_bad_file_is_2_and_one_line(tmp_path, monkeypatch, capsys, make, more,
 def test_the_shipped_checkpoint_as_onnx_says_its_preprocessing_and_agrees_with_onnx_runtime(tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the [export] packages")
     file = tmp_path / "resnet20.onnx"
-    assert convert.main(["resnet20_cifar10", str(file), "--to", "onnx"]) == 0
+    assert convert.main(["resnet20_cifar10", str(file), "--to", "onnx", "--normalised"]) == 0
     assert "ONNX Runtime differs by" in capsys.readouterr().out
     model = from_pretrained("resnet20_cifar10")
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -321,11 +321,14 @@ def test_the_shipped_checkpoint_as_onnx_says_its_preprocessing_and_agrees_with_o
 
 def test_a_file_that_answers_otherwise_is_reported(tmp_path, monkeypatch, capsys):
     pytest.importorskip("onnxruntime", reason="needs the [export] packages")
-    export = convert.export_onnx
-    monkeypatch.setattr(convert, "export_onnx", lambda model, path: export(drawn("lenet5"), path))
+    export = convert.export_normalised
+    monkeypatch.setattr(convert, "export_normalised", lambda model, *given: export(drawn("lenet5"), *given))
     other = drawn("lenet5")
     with torch.no_grad():
         list(other.parameters())[-1].add_(5)
     other.save_pretrained(tmp_path / "other")
-    assert convert.main([str(tmp_path / "other"), str(tmp_path / "net.onnx"), "--to", "onnx"]) == 2
+    assert (
+        convert.main([str(tmp_path / "other"), str(tmp_path / "net.onnx"), "--to", "onnx", "--normalised"])
+        == 2
+    )
     assert "do not use this file" in capsys.readouterr().err

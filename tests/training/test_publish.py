@@ -30,6 +30,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.push import RUN_FILES
 from resnet_hub.models.calibration import Calibration
+from resnet_hub.web import runtime
 from training import evaluate, publish
 from training.data import load_data, whole_image
 from training.plots import confusion, curves
@@ -326,7 +327,6 @@ def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys)
     here = Path(publish.ROOT)
     needed = (
         "app.py",
-        "requirements.txt",
         "resnet_hub/ui/shared/style.css",
         "resnet_hub/hub/card_template.md",
     )
@@ -335,3 +335,67 @@ def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys)
     assert not [name for name in files if "__pycache__" in name or name.startswith("tests")]
     assert not [name for name in files if name.startswith("training/") and name.endswith(".py")]
     assert "/spaces/" in capsys.readouterr().out
+    assert front["python_version"] == "3.12.12"
+    asked = files["requirements.txt"].decode().splitlines()
+    assert "torch>=2.8,<2.14" in asked and "torchvision>=0.23,<0.29" in asked
+    assert {line for line in asked if not line.startswith("torch")} < {
+        *(here / "requirements.txt").read_text().splitlines()
+    }
+    assert (logged_in.wishes[-1]["sdk"], logged_in.wishes[-1]["hardware"]) == ("gradio", "zero-a10g")
+
+
+def test_a_space_that_must_be_paid_for_is_one_sentence_that_offers_the_free_kind(logged_in, run, capsys):
+    logged_in.paid_sdks = {"gradio"}
+    assert command(run, "--space", "gradio", "--space-hardware", "cpu-basic") == 2
+    error = last_error(capsys)
+    assert "402" in error and "--space static" in error
+    assert ("spaces", REPO) not in logged_in.repos
+
+
+def test_the_hardware_is_what_was_asked_for_and_a_static_space_takes_none(logged_in, run, capsys):
+    assert command(run, "--space", "gradio", "--space-hardware", "cpu-upgrade") == 0
+    assert logged_in.wishes[-1]["hardware"] == "cpu-upgrade"
+    with pytest.raises(SystemExit):
+        command(run, "--space", "static", "--space-hardware", "cpu-upgrade")
+
+
+@pytest.mark.npm
+def test_a_static_space_and_the_onnx_files_are_published_beside_the_model(logged_in, run, capsys):
+    if not runtime.is_cached():
+        pytest.skip("onnxruntime-web is not in the cache; `python -m resnet_hub.web` downloads it once")
+    logged_in.paid_sdks = {"gradio"}
+    assert command(run, "--space", "static", "--onnx") == 0
+    page, files = logged_in.files(REPO, "spaces"), logged_in.files(f"{REPO}-ONNX")
+    front = yaml.safe_load(page["README.md"].decode().split("---\n")[1])
+    assert (front["sdk"], front["app_file"], front["models"]) == ("static", "index.html", [REPO])
+    assert {"index.html", "page.js", "model.onnx", "ort/ort-wasm-simd-threaded.wasm"} <= page.keys()
+    assert REPO in json.loads(page["model.json"])["link"]
+    assert "hardware" not in logged_in.wishes[-1] and logged_in.wishes[-1]["sdk"] == "static"
+    card = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
+    assert (card["base_model"], card["base_model_relation"]) == (REPO, "quantized")
+    assert {"config.json", "preprocessor_config.json", "onnx/model.onnx", "photo.onnx"} <= files.keys()
+
+
+ON_ZERO_GPU = """
+import sys, types
+marked = []
+sys.modules["spaces"] = types.SimpleNamespace(GPU=lambda function: marked.append(function) or function)
+import app
+from resnet_hub.ui.shelf import Shelf
+app.build_app(Shelf())
+print(len(marked), "torch" in sys.modules)
+"""
+
+
+def test_on_zerogpu_functions_ask_for_the_gpu_at_start_up_before_torch_is_imported():
+    env = {**os.environ, "SPACES_ZERO_GPU": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", ON_ZERO_GPU],
+        cwd=publish.ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    count, torch_is_there = ran.stdout.split()
+    assert int(count) >= 1 and torch_is_there == "False", ran.stderr

@@ -68,21 +68,22 @@ class Tab:
         return [self.parts.photo, self.parts.model, self.parts.beside, self.parts.outcome]
 
     def prepare(self) -> None:
-        """Load the default model and answer the first example with it.
+        """Load the page's first model and answer the first example with it.
 
         Raises:
             ValueError: when the device is not on this machine or the checkpoint is broken.
         """
-        model = self.shelf.get(DEFAULT_MODEL)
+        source = self.shelf.first
+        model = self.shelf.get(source)
         prediction = classify(model, [EXAMPLES[0]], top_k=5)[0]
         heat = saliency(model, prediction.seen, prediction.class_indices[0])
-        self.first[""] = shown_of(prediction, heat, DEFAULT_MODEL, model)
+        self.first[""] = shown_of(prediction, heat, source, model)
 
     def known(self, image: Any, source: str) -> Shown | None:
         """The first answer where it is asked for again: Gradio does so when a page is built."""
         path = self.parts.photo.value["path"] if isinstance(self.parts.photo.value, dict) else None
         is_first = isinstance(image, dict) and path is not None and image.get("path") == path
-        return self.first.get("") if is_first and source == DEFAULT_MODEL else None
+        return self.first.get("") if is_first and source == self.shelf.first else None
 
     def begin(self, language: str) -> dict[Any, dict[str, Any]]:
         """Properties of components: the first answer; without one there is no photo yet either."""
@@ -119,7 +120,7 @@ def build(page: Page, tab: gr.Tab) -> Tab:
     page.language.change(panel, shown, parts.panel, **QUIET)
     for chosen in (parts.model, parts.beside):
         chosen.change(
-            None, [parts.model, parts.beside], None, js=ADDRESS % DEFAULT_MODEL, api_visibility="private"
+            None, [parts.model, parts.beside], None, js=ADDRESS % page.shelf.first, api_visibility="private"
         )
     many_photos(page, parts.model)
     return found
@@ -153,7 +154,7 @@ def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Where a visitor chooses the model, and a second one to stand beside it."""
     shelf = page.shelf
     free = {"allow_custom_value": shelf.takes_any}
-    model = gr.Dropdown(shelf.choices("en"), value=DEFAULT_MODEL, elem_id="model", **free)
+    model = gr.Dropdown(shelf.choices("en"), value=shelf.first, elem_id="model", **free)
     info = lambda language: model_info(shelf, language)  # noqa: E731
     page.text(model, label="model", info=info, choices=shelf.choices)
     beside = gr.Dropdown(value="", elem_id="beside", **free)

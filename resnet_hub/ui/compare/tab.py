@@ -244,7 +244,7 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
             require_image(event, language)
             return None, page(language, None), None
         model = named(model)
-        load(shelf, model, language, progress)
+        load(shelf, model, language, progress, needs_weights=True)
         names = reference_names(reference, language)
         with refusing(language), references.turn(names):
             keys, missing = load_references(references, names, model, download_bar(progress))
@@ -313,7 +313,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
             raise refuse(language, "compare_many_none")
         if len(files) > MOST_PHOTOS:
             raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
-        ours = facts_of(load(shelf, model, language, progress), model)
+        ours = facts_of(load(shelf, model, language, progress, needs_weights=True), model)
         names = reference_names(reference, language)
         with refusing(language), references.turn(names):
             keys, missing = load_references(references, names, model, download_bar(progress))

@@ -9,14 +9,18 @@ from tqdm import tqdm
 
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import HubSlow, HubUnreachable
+from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import check_labels_images
 from resnet_hub.ui.shared.errors import details, inform, refuse
 from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import Crowded, Shelf, TooLarge
 
 
-def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
+def load(shelf: Shelf, source: str, language: str, progress: Callable, needs_weights: bool = False) -> Any:
     """An offered model that can label images.
+
+    Args:
+        needs_weights: refuse an ONNX file, which only answers.
 
     Raises:
         Toast: in the page's language, when it is not offered or cannot be loaded.
@@ -35,7 +39,9 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable) -> Any:
         with shelf.turn(source):
             model = shelf.get(source, download_bar(progress), announce)
         check_labels_images(model)
-        if model.config.in_chans not in (1, 3):
+        if needs_weights and isinstance(model, OnnxFile):
+            raise Refusal(f"{source} only answers; choose the checkpoint it was made from")
+        if not isinstance(model, OnnxFile) and model.config.in_chans not in (1, 3):
             raise Refusal(f"{model.config.name} takes {model.config.in_chans} channels, and a photo has 3")
         return model
     except (TooLarge, Crowded) as error:

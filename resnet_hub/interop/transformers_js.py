@@ -1,0 +1,84 @@
+"""A network in the layout that transformers.js loads.
+
+Given the same pixels it answers as we do. But its pipeline resizes by the browser's canvas, and under node by
+an affine transform without antialiasing, so that photos much larger than the network's input may be answered
+otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from resnet_hub.files import whole_folder
+from resnet_hub.interop.onnx import export_normalised, licence_of
+from resnet_hub.interop.transformers import preprocess_to_transformers
+from resnet_hub.models.base import Network
+from resnet_hub.predict import check_labels_images
+
+ONNX_FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # the second is its default
+CARD = """---
+library_name: transformers.js
+pipeline_tag: image-classification{licence}{base}
+---
+
+# {name} for transformers.js
+
+```js
+import {{ pipeline }} from "@huggingface/transformers";
+
+const classify = await pipeline("image-classification", "{here}");
+await classify("photo.jpg", {{ top_k: 5 }});
+```
+
+Made from `{source}` at `{revision}`. transformers.js resizes by the browser's canvas, under node without
+antialiasing, and knows no calibration: photos much larger than the network's input may be answered otherwise
+than by resnet_hub. The file that takes the photo (`--to onnx`) has neither difference.
+"""
+
+
+def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) -> None:
+    """Write `config.json`, `preprocessor_config.json`, a card and the network in fp32 and int8.
+
+    Args:
+        repo_id: the repository of the checkpoint, which the card names as its base model.
+
+    Raises:
+        Refusal: for preprocessing that its processor does not have, or a network that cannot label images.
+        ImportError: without the [export] packages.
+    """
+    check_labels_images(model)
+    documents = {
+        "config.json": _config(model),
+        "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
+    }
+    licence = licence_of(model)
+    card = CARD.format(
+        name=model.config.name,
+        licence=f"\nlicense: other\nlicense_name: {licence}" if licence else "",
+        base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
+        here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
+        source=repo_id or model.source,
+        revision=model.revision,
+    )
+    with whole_folder(out) as folder:
+        (folder / "onnx").mkdir()
+        for name, values in documents.items():
+            text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+            (folder / name).write_text(text, encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        for precision, name in ONNX_FILES.items():
+            export_normalised(model, folder / name, precision, pixels="pixel_values")
+
+
+def _config(model: Network) -> dict[str, Any]:
+    """A `model_type` that it knows; it runs whatever graph the file holds."""
+    names = dict(enumerate(model.labels))
+    return {
+        "model_type": "resnet",
+        "architectures": ["ResNetForImageClassification"],
+        "num_channels": model.config.in_chans,
+        "id2label": {str(number): label for number, label in names.items()},
+        "label2id": {label: number for number, label in names.items()},
+    }

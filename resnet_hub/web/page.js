@@ -1,0 +1,555 @@
+/**
+ * The page: photos in, answers out. The network runs in `worker.js`; what there is to say of the model is in
+ * `model.json`. The first half is pure functions; node tests them.
+ */
+
+/**
+ * @typedef {"en" | "ja"} Language
+ * @typedef {{ en: string, ja: string }} Both
+ * @typedef {import("./worker.js").Answer} Answer
+ *
+ * @typedef {object} Model
+ * @property {string} title
+ * @property {string} made_from
+ * @property {string} revision
+ * @property {string} licence
+ * @property {string | null} link address of the model on the Hub
+ * @property {(Both & { said: string })[]} labels `said`: as an English sentence says it, "a cat"
+ * @property {number | null} firm_threshold top probability from which a familiar photo is answered firmly
+ * @property {Record<string, Both>} sentences by kind of answer
+ * @property {{ most: number, least_share: number }} named which classes a guess names
+ */
+
+/** @type {Record<string, Both>} */
+export const TEXT = {
+  privacy: {
+    en: "Everything is computed on this device. Photos never leave it.",
+    ja: "計算はすべてこの端末で行います。写真が外に送られることはありません。",
+  },
+  choose: { en: "Choose photos", ja: "写真を選ぶ" },
+  drop: { en: "or drop them here, or paste one", ja: "ここにドロップ、または貼り付けもできます" },
+  camera_start: { en: "Live camera", ja: "カメラで連続判定" },
+  camera_stop: { en: "Stop the camera", ja: "カメラを止める" },
+  map: { en: "Show where it sees the class", ja: "判断の根拠になった場所を表示" },
+  photo: { en: "Photo", ja: "写真" },
+  file_name: { en: "File", ja: "ファイル" },
+  best: { en: "Answer", ja: "答え" },
+  share: { en: "Probability", ja: "確率" },
+  known: { en: "Familiar", ja: "既知" },
+  yes: { en: "yes", ja: "はい" },
+  no: { en: "no", ja: "いいえ" },
+  not_measured: { en: "not measured", ja: "未測定" },
+  seen: {
+    en: "What the network saw: {width}×{height} pixels",
+    ja: "ネットワークに入力された画像：{width}×{height} 画素",
+  },
+  loading: { en: "Loading the network …", ja: "ネットワークを読み込んでいます…" },
+  ready: { en: "Ready. It also works offline from now on.", ja: "準備完了。今後はオフラインでも使えます。" },
+  computing: { en: "Computing …", ja: "計算中…" },
+  from_camera: { en: "Camera", ja: "カメラ" },
+  details: { en: "{milliseconds} ms in the network", ja: "ネットワークの計算時間 {milliseconds} ミリ秒" },
+  rate: { en: "{rate} answers a second", ja: "毎秒 {rate} 回判定" },
+  about: {
+    en: "Model: {made_from}, revision {revision}. Licence of the weights: {licence}.",
+    ja: "モデル：{made_from}（リビジョン {revision}）。重みのライセンス：{licence}。",
+  },
+  on_the_hub: { en: "The model on the Hub", ja: "Hub のモデル" },
+  decoders: {
+    en: "Answers equal Python's. Where the browser decodes a photo otherwise (CMYK, 16 bits a channel, colour profiles), they may differ a little.",
+    ja: "答えは Python 版と一致します。ただし CMYK、16 ビット画像、カラープロファイル付きの画像では、ブラウザのデコードの違いにより多少異なることがあります。",
+  },
+  not_an_image: {
+    en: "“{name}” is not an image that this browser can read. Choose a JPEG, PNG or WebP photo.",
+    ja: "「{name}」はこのブラウザで読める画像ではありません。JPEG、PNG、WebP の写真を選んでください。",
+  },
+  no_wasm: {
+    en: "This browser cannot run WebAssembly. Use a current Chrome, Edge, Firefox or Safari.",
+    ja: "このブラウザでは WebAssembly が使えません。最新の Chrome、Edge、Firefox、Safari を使ってください。",
+  },
+  too_large: {
+    en: "There is too little memory on this device. Close other tabs, or try a smaller photo.",
+    ja: "この端末のメモリが足りません。ほかのタブを閉じるか、小さい写真で試してください。",
+  },
+  no_model: {
+    en: "The network could not be downloaded. Check the connection and reload the page.",
+    ja: "ネットワークを取得できませんでした。接続を確認して、ページを再読み込みしてください。",
+  },
+  no_session: {
+    en: "The network could not be started in this browser. Reload the page, or try another browser.",
+    ja: "このブラウザではネットワークを起動できませんでした。再読み込みするか、別のブラウザで試してください。",
+  },
+  no_camera: {
+    en: "There is no camera that this page can use. Choose a photo instead.",
+    ja: "使えるカメラが見つかりません。代わりに写真を選んでください。",
+  },
+  camera_denied: {
+    en: "The browser did not allow the camera. Allow it for this page, then try again.",
+    ja: "カメラの使用が許可されていません。このページに許可してから、もう一度試してください。",
+  },
+};
+
+/**
+ * @param {string} text with {placeholders}
+ * @param {Record<string, string | number>} values
+ * @returns {string}
+ */
+export function filled(text, values) {
+  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
+}
+
+/**
+ * @param {number} share 0 to 1
+ * @returns {string}
+ */
+export function percent(share) {
+  return `${(100 * share).toFixed(1)}\u00a0%`;
+}
+
+/**
+ * The most probable classes, best first.
+ * @param {ArrayLike<number>} probabilities
+ * @param {number} count
+ * @returns {{ index: number, share: number }[]}
+ */
+export function top(probabilities, count) {
+  const all = Array.from(probabilities, (share, index) => ({ index, share }));
+  return all.sort((a, b) => b.share - a.share).slice(0, count);
+}
+
+/**
+ * How an answer is to be given; the same rule as `Calibration.certainty`.
+ * @param {boolean | null} familiar
+ * @param {number} share of the best class
+ * @param {number | null} firmThreshold
+ * @returns {"unfamiliar" | "firm" | "unsure" | "unmeasured"}
+ */
+export function certainty(familiar, share, firmThreshold) {
+  if (familiar === false) return "unfamiliar";
+  if (firmThreshold === null) return "unmeasured";
+  return share >= firmThreshold ? "firm" : "unsure";
+}
+
+/**
+ * The sentence of an answer; the same rule as `statement.named`.
+ * @param {Model} model
+ * @param {Pick<Answer, "probabilities" | "familiar">} answer
+ * @param {Language} language
+ * @returns {string}
+ */
+export function sentence(model, answer, language) {
+  const best = top(answer.probabilities, model.named.most);
+  const how = certainty(answer.familiar, best[0].share, model.firm_threshold);
+  const likely = best.filter(({ share }) => share >= model.named.least_share * best[0].share);
+  const kind = how === "unsure" ? `unsure_${likely.length}` : how;
+  const word = kind === "unmeasured" || language === "ja" ? language : "said";
+  const [first, second, third] = best.map(({ index }) => model.labels[index][word]);
+  return filled(model.sentences[kind][language], { first, second, third, share: percent(best[0].share) });
+}
+
+/**
+ * A class activation map as shown: negative values are 0, the largest is 1.
+ * @param {ArrayLike<number>} values of all classes, one map after the other
+ * @param {number[]} shape (classes, h, w)
+ * @param {number} index of the class
+ * @returns {number[]} h times w values
+ */
+export function activation(values, shape, index) {
+  const size = shape[1] * shape[2];
+  const map = Array.from({ length: size }, (_, at) => Math.max(0, values[index * size + at]));
+  const most = Math.max(...map, 1e-8);
+  return map.map((value) => value / most);
+}
+
+/**
+ * The colour of a place in the map: transparent, then yellow to red.
+ * @param {number} value 0 to 1
+ * @returns {[number, number, number, number]} red, green, blue, alpha; 0 to 255
+ */
+export function heat(value) {
+  return [255, Math.round(220 * (1 - value)), 0, Math.round(190 * value)];
+}
+
+/**
+ * The language that a browser asks for.
+ * @param {readonly string[]} languages
+ * @returns {Language}
+ */
+export function preferred(languages) {
+  const known = languages
+    .map((each) => each.slice(0, 2).toLowerCase())
+    .find((each) => each === "en" || each === "ja");
+  return known === "ja" ? "ja" : "en";
+}
+
+// The page
+
+const TOP = 5;
+
+/** @param {string} id @returns {any} */
+const find = (id) => document.getElementById(id);
+
+/** Asks the worker and matches its replies. */
+export class Network {
+  /** @param {(share: number) => void} progress */
+  constructor(progress) {
+    /** @type {Map<number, { resolve: (answer: Answer) => void, reject: (problem: Error) => void }>} */
+    this.waiting = new Map();
+    this.count = 0;
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.ready = new Promise((resolve, reject) => {
+      this.worker.onerror = () => reject(new Error("no_session"));
+      this.worker.onmessage = ({ data }) => {
+        if (data.progress !== undefined) progress(data.progress);
+        else if (data.ready) resolve(true);
+        else if (data.id === undefined) reject(new Error(data.problem, { cause: data.cause }));
+        else this.settle(data);
+      };
+    });
+  }
+
+  /** @param {{ id: number, answer?: Answer, problem?: string, cause?: string }} reply */
+  settle({ id, answer, problem, cause }) {
+    const { resolve, reject } = this.waiting.get(id);
+    this.waiting.delete(id);
+    if (answer) resolve(answer);
+    else reject(new Error(problem, { cause }));
+  }
+
+  /**
+   * @param {Blob | ImageBitmap} photo
+   * @returns {Promise<Answer>}
+   */
+  async ask(photo) {
+    await this.ready;
+    return new Promise((resolve, reject) => {
+      this.waiting.set(++this.count, { resolve, reject });
+      this.worker.postMessage({ id: this.count, photo }, photo instanceof ImageBitmap ? [photo] : []);
+    });
+  }
+}
+
+/** What is shown, and in which language. */
+class Page {
+  /** @param {Model} model */
+  constructor(model) {
+    this.model = model;
+    /** @type {Language} */
+    this.language = remembered() ?? preferred(navigator.languages);
+    this.status = "loading";
+    /** @type {{ code: string, name: string } | null} */
+    this.problem = null;
+    /** @type {{ name: string | null, answer: Answer }[]} */
+    this.shown = [];
+    this.chosen = 0; // the class whose map is shown
+    /** @type {MediaStream | null} */
+    this.stream = null;
+    this.rate = 0;
+    this.turn = 0; // a newer choice of photos ends an older one
+    this.network = new Network((share) => {
+      find("progress").hidden = false;
+      find("progress").value = share;
+    });
+  }
+
+  /** @param {string} key @param {Record<string, string | number>} values */
+  say(key, values = {}) {
+    return filled(TEXT[key][this.language], values);
+  }
+
+  /** Write every text in the page's language. */
+  translate() {
+    document.documentElement.lang = this.language;
+    for (const element of document.querySelectorAll("[data-text]")) {
+      element.textContent = this.say(/** @type {HTMLElement} */ (element).dataset.text ?? "");
+    }
+    for (const button of document.querySelectorAll("[data-language]")) {
+      const { language } = /** @type {HTMLElement} */ (button).dataset;
+      button.setAttribute("aria-pressed", String(language === this.language));
+    }
+    find("camera").textContent = this.say(this.stream ? "camera_stop" : "camera_start");
+    this.describe();
+    this.render();
+  }
+
+  /** What the model is. */
+  describe() {
+    const { model } = this;
+    document.title = model.title;
+    find("title").textContent = model.title;
+    const about = { ...model, licence: model.licence || "–" };
+    find("about").textContent = this.say("about", about);
+    if (!model.link) return;
+    const link = Object.assign(document.createElement("a"), {
+      href: model.link,
+      textContent: this.say("on_the_hub"),
+    });
+    find("about").append(" ", link);
+  }
+
+  /** Show status, problem and answers. */
+  render() {
+    find("status").textContent = this.status ? this.say(this.status) : "";
+    find("problem").hidden = !this.problem;
+    find("problem").textContent = this.problem
+      ? this.say(this.problem.code, { name: this.problem.name })
+      : "";
+    find("answer").hidden = this.shown.length !== 1 && !this.stream;
+    find("several").hidden = this.shown.length < 2;
+    if (this.shown.length === 1) this.renderOne(this.shown[0]);
+    else find("rows").replaceChildren(...this.shown.map((each) => this.row(each)));
+  }
+
+  /** @param {{ name: string | null, answer: Answer }} shown */
+  renderOne({ name, answer }) {
+    const { labels } = this.model;
+    const [height, width] = answer.seen.shape;
+    const best = top(answer.probabilities, TOP);
+    const named = (index) => labels[index][this.language];
+    find("name").textContent = name ?? this.say("from_camera");
+    find("photo").setAttribute("aria-label", find("name").textContent);
+    find("sentence").textContent = sentence(this.model, answer, this.language);
+    find("seen-words").textContent = this.say("seen", { width, height });
+    find("seen").setAttribute("aria-label", find("seen-words").textContent);
+    find("map-switch").hidden = !answer.cam;
+    const milliseconds = Math.round(answer.milliseconds);
+    const words = [this.say("details", { milliseconds })];
+    if (this.stream) words.push(this.say("rate", { rate: this.rate.toFixed(0) }));
+    find("details").textContent = words.join(" · ");
+    this.renderBars(best.map(({ index, share }) => ({ index, share, name: named(index) })));
+    if (!this.stream) draw(find("photo"), answer.photo);
+    drawSeen(find("seen"), answer, find("map").checked ? this.chosen : null);
+  }
+
+  /** @param {{ index: number, share: number, name: string }[]} best */
+  renderBars(best) {
+    const list = find("bars");
+    while (list.children.length > best.length) list.lastChild.remove();
+    while (list.children.length < best.length) list.append(bar());
+    best.forEach(({ index, share, name }, place) => {
+      const button = list.children[place].firstChild;
+      const [label, value, line] = button.children;
+      label.textContent = name;
+      value.textContent = percent(share);
+      line.style.width = `${100 * share}%`;
+      button.dataset.index = index;
+      button.setAttribute("aria-pressed", String(index === this.chosen && find("map").checked));
+    });
+  }
+
+  /** @param {{ name: string | null, answer: Answer }} shown */
+  row({ name, answer }) {
+    const [best] = top(answer.probabilities, 1);
+    const small = document.createElement("canvas");
+    draw(small, answer.photo);
+    const familiar = answer.familiar === null ? "not_measured" : answer.familiar ? "yes" : "no";
+    const cells = [
+      small,
+      name ?? "",
+      this.model.labels[best.index][this.language],
+      percent(best.share),
+      this.say(familiar),
+    ];
+    const row = document.createElement("tr");
+    for (const content of cells) {
+      const cell = document.createElement("td");
+      cell.append(content);
+      row.append(cell);
+    }
+    return row;
+  }
+
+  /** @param {unknown} error @param {string} name */
+  fail(error, name = "") {
+    const code = error instanceof Error && error.message in TEXT ? error.message : "no_session";
+    this.problem = { code, name };
+    this.status = "";
+    this.render();
+  }
+
+  /**
+   * Answer files one after the other.
+   * @param {Iterable<File>} files
+   */
+  async take(files) {
+    this.stopCamera();
+    const turn = ++this.turn;
+    this.shown = [];
+    this.problem = null;
+    this.status = "computing";
+    this.render();
+    for (const file of files) {
+      try {
+        const answer = await this.network.ask(file);
+        if (turn !== this.turn) return;
+        this.shown.push({ name: file.name, answer });
+        [{ index: this.chosen }] = top(answer.probabilities, 1);
+        this.render();
+      } catch (error) {
+        if (turn === this.turn) this.fail(error, file.name);
+      }
+    }
+    this.status = "";
+    this.render();
+  }
+
+  /** Answer the camera's frames until it is stopped. */
+  async startCamera() {
+    this.problem = null;
+    if (!navigator.mediaDevices) return this.fail(new Error("no_camera"));
+    try {
+      const wanted = { facingMode: "environment", width: { ideal: 640 }, height: { ideal: 480 } };
+      this.stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+    } catch (error) {
+      const denied = error instanceof DOMException && error.name === "NotAllowedError";
+      return this.fail(new Error(denied ? "camera_denied" : "no_camera"));
+    }
+    this.turn++;
+    this.shown = [];
+    const video = find("video");
+    video.srcObject = this.stream;
+    video.hidden = false;
+    find("photo").hidden = true;
+    this.status = "";
+    this.translate();
+    await video.play();
+    await this.watch(video, this.stream);
+  }
+
+  /** @param {HTMLVideoElement} video @param {MediaStream} stream */
+  async watch(video, stream) {
+    for (let last = performance.now(); this.stream === stream; ) {
+      try {
+        const answer = await this.network.ask(await createImageBitmap(video));
+        if (this.stream !== stream) return;
+        const now = performance.now();
+        this.rate = this.rate ? 0.8 * this.rate + 200 / (now - last) : 1000 / (now - last);
+        last = now;
+        this.shown = [{ name: null, answer }];
+        [{ index: this.chosen }] = top(answer.probabilities, 1);
+        this.render();
+        await new Promise(requestAnimationFrame);
+      } catch (error) {
+        this.stopCamera();
+        return this.fail(error);
+      }
+    }
+  }
+
+  stopCamera() {
+    for (const track of this.stream?.getTracks() ?? []) track.stop();
+    this.stream = null;
+    this.rate = 0;
+    find("video").hidden = true;
+    find("photo").hidden = false;
+    this.shown = [];
+    this.translate();
+  }
+
+  /** @param {Language} language */
+  speak(language) {
+    this.language = language;
+    try {
+      localStorage.setItem("language", language);
+    } catch {} // a browser that keeps nothing
+    this.translate();
+  }
+}
+
+/** @returns {Language | null} the language that a visitor chose before */
+function remembered() {
+  try {
+    const language = localStorage.getItem("language");
+    return language === "en" || language === "ja" ? language : null;
+  } catch {
+    return null;
+  }
+}
+
+/** @returns {HTMLLIElement} an empty bar: name, share, line */
+function bar() {
+  const item = document.createElement("li");
+  const button = Object.assign(document.createElement("button"), { type: "button" });
+  const line = Object.assign(document.createElement("span"), { className: "bar" });
+  button.append(document.createElement("span"), document.createElement("span"), line);
+  item.append(button);
+  return item;
+}
+
+/** @param {HTMLCanvasElement} canvas @param {ImageBitmap} image */
+function draw(canvas, image) {
+  canvas.width = image.width;
+  canvas.height = image.height;
+  canvas.getContext("2d")?.drawImage(image, 0, 0);
+}
+
+/** @param {HTMLCanvasElement} canvas @param {Answer} answer @param {number | null} index the class whose map lies over it */
+function drawSeen(canvas, { seen, cam }, index) {
+  const [height, width, channels] = seen.shape;
+  const pixels = new Uint8ClampedArray(4 * width * height);
+  for (let at = 0; at < width * height; at++) {
+    for (let c = 0; c < 3; c++) pixels[4 * at + c] = seen.values[channels * at + (c % channels)];
+    pixels[4 * at + 3] = 255;
+  }
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  context?.putImageData(new ImageData(pixels, width, height), 0, 0);
+  if (!cam || index === null || !context) return;
+  const [, h, w] = cam.shape;
+  const map = new OffscreenCanvas(w, h);
+  const colours = Uint8ClampedArray.from(activation(cam.values, cam.shape, index).flatMap(heat));
+  map.getContext("2d")?.putImageData(new ImageData(colours, w, h), 0, 0);
+  context.imageSmoothingEnabled = true;
+  context.drawImage(map, 0, 0, width, height);
+}
+
+/** @param {Page} page */
+function wire(page) {
+  const drop = find("drop");
+  find("file").addEventListener("change", ({ target }) => {
+    if (target.files.length) page.take([...target.files]);
+    target.value = "";
+  });
+  for (const name of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.toggle("over", name === "dragover");
+    });
+  }
+  document.addEventListener("drop", ({ dataTransfer }) => {
+    if (dataTransfer?.files.length) page.take([...dataTransfer.files]);
+  });
+  document.addEventListener("paste", ({ clipboardData }) => {
+    if (clipboardData?.files.length) page.take([...clipboardData.files]);
+  });
+  find("camera").addEventListener("click", () => (page.stream ? page.stopCamera() : page.startCamera()));
+  find("map").addEventListener("change", () => page.render());
+  find("bars").addEventListener("click", ({ target }) => {
+    const button = target.closest("button");
+    if (!button || find("map-switch").hidden) return;
+    page.chosen = Number(button.dataset.index);
+    find("map").checked = true;
+    page.render();
+  });
+  for (const button of document.querySelectorAll("[data-language]")) {
+    button.addEventListener("click", () => page.speak(/** @type {any} */ (button).dataset.language));
+  }
+}
+
+async function start() {
+  const page = new Page(await (await fetch("model.json")).json());
+  wire(page);
+  page.translate();
+  try {
+    await page.network.ready;
+    if (page.status === "loading") page.status = "ready";
+    page.render();
+  } catch (error) {
+    page.fail(error);
+  }
+  find("progress").hidden = true;
+  // After the network, so that its files are downloaded once: the browser's cache has them now.
+  navigator.serviceWorker?.register("sw.js").catch(() => {});
+}
+
+if (globalThis.document) start();

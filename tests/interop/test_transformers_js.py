@@ -1,0 +1,61 @@
+"""The layout of transformers.js, loaded by the real package under node."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from helpers import ROOT
+from helpers.images import image
+
+from resnet_hub import from_pretrained
+from resnet_hub.errors import Refusal
+from resnet_hub.interop import convert
+from resnet_hub.preprocess import Preprocess
+
+MODULES = ROOT / "tests" / "node" / "node_modules"
+INSTALL = "npm install --prefix tests/node --no-save --ignore-scripts @huggingface/transformers@4.3.1"
+SCRIPT = """
+import { pipeline, env } from "@huggingface/transformers";
+const [folder, name, ...photos] = process.argv.slice(2);
+env.allowRemoteModels = false;
+env.localModelPath = folder;
+const answers = {};
+for (const dtype of ["fp32", "q8"]) {
+  const classify = await pipeline("image-classification", name, { dtype });
+  answers[dtype] = [];
+  for (const photo of photos) answers[dtype].push((await classify(photo, { top_k: 1 }))[0]);
+}
+console.log(JSON.stringify(answers));
+"""
+
+
+@pytest.mark.npm
+def test_the_real_package_answers_as_python_does(tmp_path, one_thread):
+    if not (MODULES / "@huggingface" / "transformers").is_dir() or not shutil.which("node"):
+        pytest.skip(f"needs node and transformers.js: {INSTALL}")
+    model = from_pretrained("resnet20_cifar10")
+    convert.save(model, tmp_path / "net", "transformers-js")
+    photos = []
+    for seed in range(20):
+        photos.append(path := tmp_path / f"{seed}.png")
+        image(seed, (32 + 3 * (seed % 4), 32)).save(path)
+    script = MODULES.parent / "answer.mjs"  # beside the package, where node looks for it
+    script.write_text(SCRIPT)
+    command = ["node", str(script), f"{tmp_path}/", "net", *map(str, photos)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    answers = json.loads(ran.stdout.splitlines()[-1])
+    ours = model.predict(photos, top_k=2)
+    for dtype in ("fp32", "q8"):
+        for (first, second), theirs in zip(ours, answers[dtype], strict=True):
+            is_close = first[1] - second[1] < 0.05  # its resizing and int8 may turn a close call
+            assert theirs["label"] == first[0] or is_close, (dtype, first, theirs)
+
+
+def test_what_its_processor_cannot_do_is_refused_and_nothing_written(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    model.preprocess = Preprocess(input_size=(3, 32, 32), crop_mode="squash")
+    with pytest.raises(Refusal, match="crop_mode=squash"):
+        convert.save(model, tmp_path / "net", "transformers-js")
+    assert not (tmp_path / "net").exists()

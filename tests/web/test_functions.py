@@ -1,0 +1,63 @@
+"""The static page's pure functions, its files and its runtime; no browser."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+from resnet_hub.errors import Refusal
+from resnet_hub.statement import SENTENCES, statement
+from resnet_hub.web import runtime, write
+
+
+def node() -> str:
+    """Node, or the one that Playwright brings."""
+    import playwright
+
+    return shutil.which("node") or str(Path(playwright.__file__).parent / "driver" / "node")
+
+
+def test_node_finds_the_page_s_pure_functions_right():
+    command = [node(), "--test", "tests/web/page.test.mjs"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_the_page_says_what_python_says():
+    """Its sentences are the app's, and the app's are the library's."""
+    found = write.sentences()
+    assert {kind: both["en"] for kind, both in found.items()} == SENTENCES
+    said = found["firm"]["en"].replace("{first}", "a cat")
+    assert said == statement("firm", [("cat", 0.9)])
+
+
+def test_without_a_network_the_runtime_is_refused_with_what_to_do(monkeypatch, tmp_path, closed_port):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(runtime, "SECONDS", 1)
+    monkeypatch.setattr(runtime, "TARBALL", f"http://127.0.0.1:{closed_port}/ort.tgz")
+    with pytest.raises(Refusal, match=r"cannot be downloaded.*needs it once.*unpack its dist") as caught:
+        runtime.runtime_files()
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_tarball_is_refused():
+    with pytest.raises(Refusal, match="has changed"):
+        runtime.unpacked(b"another")
+
+
+def test_a_damaged_cache_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    runtime.cache_folder().mkdir(parents=True)
+    for name in runtime.FILES:
+        (runtime.cache_folder() / name).write_bytes(b"cut")
+    assert not runtime.is_cached()
+
+
+def test_a_folder_that_is_not_empty_is_kept(photo_file, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    assert write.main([str(photo_file), str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

@@ -1,0 +1,294 @@
+"""The static page in headless Chromium: its answers are Python's, and nothing leaves it."""
+
+import base64
+import functools
+import json
+import re
+import threading
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlparse
+
+import numpy as np
+import pytest
+from helpers.browsing import IN_BROWSER, PATIENCE
+from helpers.photo_kinds import decoded_otherwise, photos, scene, stored
+
+from resnet_hub import from_pretrained
+from resnet_hub.onnx_file import OnnxFile
+from resnet_hub.predict import classify
+from resnet_hub.preprocess import load_image
+from resnet_hub.web import runtime
+from resnet_hub.web.write import PAGE, write_page
+
+pytestmark = [*IN_BROWSER, pytest.mark.npm, pytest.mark.usefixtures("one_thread")]
+
+READY = re.compile("Ready|準備完了")
+CONTROLLED = """() => new Promise(resolve => {
+    const workers = navigator.serviceWorker;
+    workers.controller ? resolve() : workers.addEventListener("controllerchange", () => resolve());
+})"""
+WITHOUT_RUNTIME = "onnxruntime-web is not in the cache; `python -m resnet_hub.web` downloads it once"
+ASK = """async photos => {
+    const { Network } = await import(new URL("page.js", location.href).href);
+    const network = (window.network ??= new Network(() => {}));
+    const found = {};
+    for (const [name, data] of Object.entries(photos)) {
+        const bytes = Uint8Array.from(atob(data), each => each.charCodeAt(0));
+        const { probabilities, score, familiar } = await network.ask(new Blob([bytes]));
+        found[name] = { probabilities: [...probabilities], score, familiar };
+    }
+    return found;
+}"""
+DROP = """async ({ data, target }) => {
+    const bytes = Uint8Array.from(atob(data), each => each.charCodeAt(0));
+    const files = new DataTransfer();
+    files.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+    const event = target === "paste" ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true })
+        : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
+    document.querySelector("#drop").dispatchEvent(event);
+}"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args) -> None:
+        pass
+
+
+@contextmanager
+def hosted(folder):
+    """The address at which a static host serves the folder."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def folder(photo_file, tmp_path_factory):
+    if not runtime.is_cached():
+        pytest.skip(WITHOUT_RUNTIME)
+    out = tmp_path_factory.mktemp("web") / "page"
+    write_page(photo_file, out, "owner/net")
+    return out
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    with hosted(folder) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser, address):
+    """visit(**context options) -> the loaded page, in a context of its own; `hosts` and `errors` are kept."""
+    contexts = []
+
+    def visit_(where=address, permissions=(), chromium=browser, **options):
+        usual = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}}
+        contexts.append(context := chromium.new_context(**usual | options))
+        context.grant_permissions(list(permissions))
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.hosts, page.errors = set(), []
+        page.on("request", lambda request: page.hosts.add(urlparse(request.url).netloc))
+        page.on("console", lambda said: page.errors.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.goto(where)
+        expect(page.locator("#status")).to_have_text(READY)
+        return page
+
+    yield visit_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def camera_browser(browser, tmp_path_factory):
+    """Chromium with a camera that films one photo."""
+    film = tmp_path_factory.mktemp("camera") / "film.y4m"
+    luma, blue, red = scene(3, (64, 64)).convert("YCbCr").split()
+    planes = luma.tobytes() + b"".join(plane.resize((32, 32)).tobytes() for plane in (blue, red))
+    film.write_bytes(b"YUV4MPEG2 W64 H64 F30:1 Ip A1:1 C420jpeg\n" + b"FRAME\n" + planes)
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--use-fake-device-for-media-stream"]
+    flags.append(f"--use-file-for-fake-video-capture={film}")
+    path = browser.browser_type.executable_path
+    from helpers.browsing import CHROMIUM
+
+    with browser.browser_type.launch(executable_path=CHROMIUM or path, args=flags) as chromium:
+        yield chromium
+
+
+def expect(found):
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=PATIENCE)
+    return expect(found)
+
+
+def photo(seed: int = 5, name: str = "photo.png") -> dict:
+    return {"name": name, "mimeType": "image/png", "buffer": stored(scene(seed, (90, 60)), "PNG")}
+
+
+def ask(page, files: dict[str, bytes]) -> dict:
+    """The answers of the page's own network; a large argument goes in parts."""
+    found = {}
+    for name, data in files.items():
+        found |= page.evaluate(ASK, {name: base64.b64encode(data).decode()})
+    return found
+
+
+# The same answers
+
+
+def test_python_onnx_runtime_and_chromium_give_the_same_answers(visit, photo_file, capsys):
+    files = photos()
+    page, model, file = visit(), from_pretrained("resnet20_cifar10"), OnnxFile(photo_file)
+    ours = classify(model, [*files.values()], top_k=10)
+    theirs = ask(page, files)
+    threshold, worst = model.calibration.energy_threshold, {"ONNX Runtime": (0, ""), "Chromium": (0, "")}
+    for (name, data), python in zip(files.items(), ours, strict=True):
+        shares = dict(zip(python.class_indices, (share for _, share in python.top), strict=True))
+        expected = np.array([shares[i] for i in range(len(shares))])
+        for where, answer in (("ONNX Runtime", file.answer(load_image(data))), ("Chromium", theirs[name])):
+            found = np.array(answer["probabilities"])
+            apart = np.abs(found - expected).max()
+            worst[where] = max(worst[where], (float(apart), name))
+            is_tie = expected.max() - expected[found.argmax()] <= 2 * apart
+            assert apart < 0.01 and is_tie, (where, name)
+            is_near = abs(python.energy - threshold) < 0.01
+            assert is_near or bool(answer["familiar"]) is not python.unfamiliar, (where, name)
+    with capsys.disabled():
+        print("\nlargest difference of a probability on", len(files), "photos:", worst)
+
+
+def test_photos_that_browsers_decode_in_their_own_way_are_answered_all_the_same(visit):
+    answers = ask(visit(), decoded_otherwise())
+    assert all(sum(each["probabilities"]) == pytest.approx(1, abs=1e-4) for each in answers.values())
+
+
+# The page
+
+
+def test_a_file_is_answered_with_bars_map_and_what_the_network_saw(visit, photo_file):
+    page = visit()
+    expect(page.locator(".privacy")).to_contain_text("Photos never leave it")
+    page.set_input_files("#file", photo())
+    expect(page.locator("#bars li")).to_have_count(5)
+    (prediction,) = classify(from_pretrained("resnet20_cifar10"), [photo()["buffer"]])
+    first = page.locator("#bars button").first
+    expect(first).to_contain_text(prediction.top[0][0])
+    assert page.locator("#seen").evaluate("seen => [seen.width, seen.height]") == [32, 32]
+    before = page.locator("#seen").evaluate("seen => seen.toDataURL()")
+    first.click()
+    expect(page.locator("#map")).to_be_checked()
+    expect(first).to_have_attribute("aria-pressed", "true")
+    assert page.locator("#seen").evaluate("seen => seen.toDataURL()") != before
+    assert page.hosts == {urlparse(page.url).netloc} and page.errors == []
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_a_dropped_or_pasted_photo_is_answered(visit, how):
+    page = visit()
+    page.evaluate(DROP, {"data": base64.b64encode(photo()["buffer"]).decode(), "target": how})
+    expect(page.locator("#bars li")).to_have_count(5)
+    expect(page.locator("#name")).to_have_text("dropped.png")
+    assert page.errors == []
+
+
+def test_several_photos_become_a_table_and_a_broken_file_a_sentence(visit):
+    page = visit()
+    broken = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no image"}
+    page.set_input_files("#file", [photo(1, "a.png"), broken, photo(2, "b.png")])
+    expect(page.locator("#rows tr")).to_have_count(2)
+    expect(page.locator("#problem")).to_contain_text("“notes.txt” is not an image")
+    expect(page.locator("#rows tr").nth(1)).to_contain_text("b.png")
+
+
+def test_the_language_changes_every_text_and_is_kept(visit):
+    page = visit()
+    page.set_input_files("#file", photo())
+    expect(page.locator("#bars li")).to_have_count(5)
+    page.locator("[data-language=ja]").click()
+    expect(page.locator(".privacy")).to_contain_text("写真が外に送られることはありません")
+    expect(page.locator("#camera")).to_have_text("カメラで連続判定")
+    assert page.evaluate("document.documentElement.lang") == "ja"
+    latin = page.evaluate("[...document.querySelectorAll('[data-text], #sentence')].map(e => e.textContent)")
+    assert not [text for text in latin if text.strip() and text.isascii()]
+    page.reload()
+    expect(page.locator(".privacy")).to_contain_text("写真が外に")
+
+
+def test_a_browser_in_japanese_gets_the_page_in_japanese(visit):
+    expect(visit(locale="ja-JP").locator("#camera")).to_have_text("カメラで連続判定")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_on_a_phone_nothing_is_wider_than_the_screen(visit, dark):
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme="dark" if dark else "light")
+    page.set_input_files("#file", photo())
+    expect(page.locator("#bars li")).to_have_count(5)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    ink, paper = page.evaluate(
+        "['color', 'backgroundColor'].map(name => getComputedStyle(document.body)[name])"
+    )
+    light = [sum(map(int, colour[4:-1].split(", "))) for colour in (ink, paper)]
+    assert (light[0] > light[1]) is dark
+
+
+def test_the_camera_is_answered_live_and_can_be_stopped(visit, camera_browser):
+    page = visit(chromium=camera_browser, permissions=["camera"])
+    page.locator("#camera").click()
+    expect(page.locator("#bars li")).to_have_count(5)
+    expect(page.locator("#details")).to_have_text(re.compile(r"[1-9]\d* answers a second"))
+    expect(page.locator("#video")).to_be_visible()
+    page.locator("#camera").click()
+    expect(page.locator("#video")).to_be_hidden()
+    expect(page.locator("#answer")).to_be_hidden()
+    assert page.errors == []
+
+
+def test_without_permission_or_camera_the_page_says_so(visit, camera_browser, browser):
+    page = visit(chromium=camera_browser)
+    page.locator("#camera").click()
+    expect(page.locator("#problem")).to_contain_text("did not allow the camera")
+    page = visit(chromium=browser, permissions=["camera"])
+    page.locator("#camera").click()
+    expect(page.locator("#problem")).to_contain_text("no camera that this page can use")
+
+
+def test_the_second_load_works_without_the_host(visit, folder):
+    with hosted(folder) as address:
+        page = visit(address)
+        page.evaluate(CONTROLLED)
+    page.reload()
+    expect(page.locator("#status")).to_have_text(READY)
+    page.set_input_files("#file", photo())
+    expect(page.locator("#bars li")).to_have_count(5)
+    assert page.errors == []
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "said"),
+    [("model.onnx", "could not be downloaded"), ("ort/ort-wasm-simd-threaded.wasm", "could not be started")],
+)
+def test_what_is_missing_is_said(browser, address, spoiled, said):
+    context = browser.new_context(service_workers="block")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.route(f"**/{spoiled}", lambda route: route.fulfill(status=404))
+    page.goto(address)
+    expect(page.locator("#problem")).to_contain_text(said)
+    context.close()
+
+
+def test_the_page_itself_is_small_and_names_its_files(folder):
+    own = [folder / name for name in (*PAGE, "model.json", "files.js", "README.md")]
+    assert sum(path.stat().st_size for path in own) < 100_000
+    kept = json.loads((folder / "files.js").read_text().split(" = ", 1)[1].rstrip(";\n"))
+    assert {"./", "page.js", "model.onnx", "ort/ort-wasm-simd-threaded.wasm"} <= set(kept["files"])
+    assert all((folder / name).exists() for name in kept["files"])
