@@ -47,6 +47,11 @@ def choose(page, side: str, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def unfold(page, side: str) -> None:
+    """Open the controls that few designs need."""
+    page.locator(f"#design-{side} .advanced button").first.click()
+
+
 def expect_costs(page, a: dict, b: dict) -> None:
     wanted = expected(a, b)
     first = page.locator("#compared .totals tbody tr").nth(1).locator("td")
@@ -82,6 +87,7 @@ def test_each_control_moves_the_numbers(explorer):
     expect_costs(page, design := design | {"strides": (1, 2, 1, 2)}, B)
     side.get_by_label("Max pooling after the stem").uncheck()
     expect_costs(page, design := design | {"maxpool": False}, B)
+    unfold(page, "A")
     choose(page, "A", "Which convolution halves the size", "1×1 (v1)")
     expect_costs(page, design := design | {"stride_in": "1x1"}, B)
     choose(page, "A", "Shortcut", "zero padding")
@@ -126,6 +132,7 @@ def test_controls_a_network_does_not_have_are_out_of_the_way(explorer):
     page = explorer()
     side = page.locator("#design-A")
     choose(page, "A", "Network", "resnet18")
+    unfold(page, "A")
     expect(side.get_by_label("Which convolution halves the size", exact=True)).to_be_disabled()
     choose(page, "A", "Network", "cifar10net")
     expect(side.get_by_label("Stem", exact=True)).to_have_count(0)
@@ -149,7 +156,9 @@ def test_the_address_follows_the_controls_and_brings_the_same_state(explorer):
     page.locator("#design-B").get_by_label("Strides", exact=True).fill("1,2,1,1")
     wanted = [{"name_or_config": "resnet34", "input_size": 32}, B | {"strides": (1, 2, 1, 1)}]
     expect_costs(page, *wanted)
-    expect(page).to_have_url(re.compile(r"\?a=resnet34\.32&b=resnet50\.32\.stem-cifar\.strides-1-2-1-1$"))
+    expect(page).to_have_url(
+        re.compile(r"\?tab=explore&a=resnet34\.32&b=resnet50\.32\.stem-cifar\.strides-1-2-1-1$")
+    )
     again = explorer(page.url.partition("/")[2].partition("/")[2].partition("/")[2], locale="ja-JP")
     expect_costs(again, *wanted)
     expect(again.locator("#design-B input[type=text], #design-B textarea").nth(0)).to_be_visible()
@@ -176,6 +185,7 @@ def test_a_three_stage_network_chosen_from_the_list_is_the_published_one(explore
     expect(page).to_have_url(re.compile(r"b=plain20_cifar\.32$"))
     page.wait_for_timeout(2000)  # for an answer that would come late
     expect(page.locator("#take pre").nth(1)).to_contain_text('create_model("plain20_cifar")')
+    unfold(page, "B")
     choose(page, "B", "Shortcut", "zero padding")
     expect(page.locator("#take pre").nth(1)).to_contain_text('("plain20_cifar", shortcut="zeropad")')
 

@@ -4,20 +4,25 @@
 
   // Shown at once when nothing has moved for a while: parts that come one by one would push each other about.
   // The tab of the address is selected before, as a visitor would, since some are filled by that event only.
-  let rest, selected = false, latest = setTimeout(() => shown(), 30000);
+  // Gradio first selects the leftmost one: until the visitor has arrived, no selection is the visitor's.
+  let rest, arrived = false;
   const button = (tab) => document.querySelector(`[role=tab][data-tab-id="${CSS.escape(tab)}"]`);
+  const show = () => page.classList.add("built");
   const rested = () => {
     const wanted = button(current);
-    if (selected || !wanted || wanted.getAttribute("aria-selected") === "true") return shown();
-    selected = true;
-    wanted.click();
-    rest = setTimeout(shown, 1000);
-  };
-  const shown = () => {
-    [rest, latest].forEach(clearTimeout);
+    if (wanted && wanted.getAttribute("aria-selected") !== "true") {
+      wanted.click();
+      rest = setTimeout(rested, 1000);
+      return;
+    }
     building.disconnect();
-    page.classList.add("built");
+    arrived = true;
+    show();
+    if (wanted) return;
+    current = "classify"; // the address names no tab of this page
+    write(false);
   };
+  setTimeout(show, 30000);
   const building = new MutationObserver(() => {
     clearTimeout(rest);
     if (button("classify")) rest = setTimeout(rested, 200);
@@ -52,7 +57,7 @@
 
   window.address = {
     open(tab) { // a visitor selected a tab
-      if (tab === current) return;
+      if (tab === current || !arrived) return;
       current = tab;
       write(true);
     },
