@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
+from resnet_hub.device import add_device_flags
+from resnet_hub.engine import add_engine_flags, check_installed
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 from resnet_hub.ui.shared.text import language_of
 
@@ -51,7 +53,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="load only these from the Hub, and in Compare the references it suggests (ids separated by "
         "commas, or a file with one a line); by default visitors may name any public repository",
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    add_device_flags(parser, precision=False)
+    add_engine_flags(parser)
     parser.add_argument(
         "--root-path",
         type=root_path,
@@ -275,13 +278,17 @@ def serve(options: argparse.Namespace) -> None:
     with without_proxy(everywhere=not options.share):
         import_gradio_without_stubs()
         from resnet_hub.ui.limits import read_limits
+        from resnet_hub.ui.memory import bound_heaps
         from resnet_hub.ui.recorder import Recorder, metrics
         from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
+        bound_heaps()
+        check_installed(options.engine)
         limits = read_limits(options.limit)
         uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
-        shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
+        engine = options.engine, options.precision
+        shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits, engine)
         recorder, ready = Recorder(options.operations_dir), Event()
         demo = build_app(shelf, options.operations, recorder)
         watch(uploads, demo)
@@ -290,6 +297,7 @@ def serve(options: argparse.Namespace) -> None:
             probes["metrics"] = partial(metrics, recorder)
         launch(demo, options, limits, uploads, probes)
     warm_up(shelf)
+    recorder.watch.start()
     ready.set()
     demo.block_thread()
 

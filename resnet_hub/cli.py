@@ -28,7 +28,7 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "quantize": ("training.quantize", "make an int8 version and measure it"),
     "bench": ("training.bench", "measure the training speed"),
     "scale": ("training.scale", "compute what an ImageNet-scale run takes"),
-    "bench-app": ("resnet_hub.ui.bench", "measure the app's start-up and event times"),
+    "speed": ("resnet_hub.bench.__main__", "measure engines, photos, the app and its start"),
 }
 
 

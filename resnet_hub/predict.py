@@ -17,14 +17,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
 from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.engine import FEW, Engine, add_engine_flags, choose, engine_for, shape_of
 from resnet_hub.errors import Refusal
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.preprocess import ImageError
+from resnet_hub.reading import crops, read_crop
 from resnet_hub.statement import statement
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "resnet18_tiny_imagenet"
 BATCH = 64  # images through the network at once
+STREAMED = 16  # the same, where more are read meanwhile
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Prediction:
         certainty: "firm", "unsure" or "unfamiliar"; None where no thresholds were measured.
         seen: the network's input image: resized and cropped, not yet normalised.
         seconds: time in the network for the image's batch, divided by the number of images in it.
+        engine: what ran the network, e.g. "fused fp32".
     """
 
     top: list[tuple[str, float]]
@@ -58,6 +62,7 @@ class Prediction:
     certainty: str | None
     seen: Image.Image
     seconds: float
+    engine: str = "eager fp32"
 
 
 @contextmanager
@@ -96,11 +101,52 @@ def classify(
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
-    seen = [load_image(image, then=model.preprocess.crop) for image in images]
-    predictions = []
-    for start in range(0, len(seen), BATCH):
-        predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
-    return predictions
+    if len(images) == 1:
+        return classify_crops(model, [read_crop(images[0], model.preprocess)], top_k=top_k)
+    seen = []
+    for crop in crops(images, model.preprocess):
+        if isinstance(crop, ImageError):
+            raise crop
+        seen.append(crop)
+    return classify_crops(model, seen, top_k=top_k)
+
+
+def classify_files(
+    model: Network | Reference, images: Sequence[str | Path | bytes], *, top_k: int = 5
+) -> Iterator[Prediction | ImageError]:
+    """As `classify`, one answer at a time and in order; an image that cannot be read is its `ImageError`.
+
+    Files are read while the network runs on those before them.
+    """
+    waiting: list[Image.Image | ImageError] = []
+    for crop in crops(images, model.preprocess):
+        waiting.append(crop)
+        if len(waiting) == STREAMED:
+            yield from _answers(model, waiting, top_k, len(images))
+            waiting = []
+    yield from _answers(model, waiting, top_k, len(images))
+
+
+def _answers(
+    model: Network | Reference, read: list[Image.Image | ImageError], top_k: int, count: int
+) -> Iterator[Prediction | ImageError]:
+    whole = [crop for crop in read if not isinstance(crop, ImageError)]
+    found = iter(classify_crops(model, whole, top_k=top_k, of=count))
+    return (crop if isinstance(crop, ImageError) else next(found) for crop in read)
+
+
+def classify_crops(
+    model: Network | Reference, seen: Sequence[Image.Image], *, top_k: int = 5, of: int = 0
+) -> list[Prediction]:
+    """As `classify`, for images that `model.preprocess.crop` returned; `of`: how many the whole job has."""
+    if not seen:
+        return []
+    engine = engine_for(model, max(of, len(seen)))
+    return [
+        prediction
+        for start in range(0, len(seen), BATCH)
+        for prediction in _classify_batch(model, engine, seen[start : start + BATCH], top_k)
+    ]
 
 
 def check_has_classes(model: Network | Reference) -> None:
@@ -121,15 +167,17 @@ def check_labels_images(model: Network) -> None:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k: int) -> list[Prediction]:
+def _classify_batch(
+    model: Network | Reference, engine: Engine, seen: Sequence[Image.Image], top_k: int
+) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
-    pixels = torch.stack([model.preprocess.normalise(crop) for crop in crops])
+    pixels = torch.stack([model.preprocess.normalise(crop) for crop in seen])
     with evaluation(model):
         started = time.perf_counter()
-        logits = model(pixels.to(device)).float().cpu()  # (N, num_classes)
-        seconds = (time.perf_counter() - started) / len(crops)
+        logits = engine(pixels.to(device)).cpu()  # (N, num_classes)
+        seconds = (time.perf_counter() - started) / len(seen)
         probabilities = (logits / model.calibration.temperature).softmax(1)
         best = probabilities.topk(min(top_k, len(model.labels)))
         energies = logits.logsumexp(1).tolist()
@@ -143,9 +191,10 @@ def _classify_crops(model: Network | Reference, crops: list[Image.Image], top_k:
             certainty=model.calibration.certainty(energy, values[0]),
             seen=crop,
             seconds=seconds,
+            engine=str(engine),
         )
         for indices, values, energy, crop in zip(
-            best.indices.tolist(), best.values.tolist(), energies, crops, strict=True
+            best.indices.tolist(), best.values.tolist(), energies, seen, strict=True
         )
     ]
 
@@ -192,22 +241,35 @@ def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.
         return [each[0, :channels].float().cpu().numpy() for each in maps]
 
 
+class Timing(NamedTuple):
+    """Seconds that one image takes in a warm model, and what ran it, e.g. "fused fp32"."""
+
+    seconds: float
+    engine: str
+
+
 def latency(
     model: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3
-) -> float:
-    """Median seconds of one image (C, H, W) in a warm model; `min_runs` runs, or up to 15 in `seconds`."""
+) -> Timing:
+    """The median over runs of one image (C, H, W), on the model's engine where that takes the size.
+
+    Args:
+        seconds, min_runs: up to 15 runs in this time, and never fewer than so many.
+    """
     import torch
 
     pixels = torch.zeros(1, *size, device=next(model.parameters()).device)
     runs: list[float] = []
     with evaluation(model):
-        model(pixels).cpu()
+        is_own_size = tuple(size) == shape_of(model)
+        run = engine_for(model, FEW) if is_own_size else Engine("eager", "fp32", model)
+        run(pixels).cpu()
         until = time.perf_counter() + seconds
         while len(runs) < min_runs or (time.perf_counter() < until and len(runs) < 15):
             started = time.perf_counter()
-            model(pixels).cpu()
+            run(pixels).cpu()
             runs.append(time.perf_counter() - started)
-    return median(runs)
+    return Timing(median(runs), str(run))
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -223,6 +285,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
+    add_engine_flags(parser)
     return parser.parse_args(arguments)
 
 
@@ -237,12 +300,14 @@ def _run(options: argparse.Namespace) -> int:
 
     model = from_pretrained(options.model).to(pick_device(options.device))
     check_labels_images(model)
+    choose(model, options.engine, options.precision)
+    found = zip(options.images, classify_files(model, options.images, top_k=options.top_k), strict=True)
     results, errors = [], []
-    for path in options.images:
-        try:
-            results.append((path, classify(model, [path], top_k=options.top_k)[0]))
-        except ImageError as error:
-            errors.append((path, str(error)))
+    for path, answer in found:
+        if isinstance(answer, ImageError):
+            errors.append((path, str(answer)))
+        else:
+            results.append((path, answer))
     if options.json:
         print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
     else:
@@ -274,6 +339,7 @@ def _as_json(
                 "unfamiliar": prediction.unfamiliar,
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),
+                "engine": prediction.engine,
             }
             for path, prediction in results
         ],

@@ -40,6 +40,9 @@ MAX_PIXELS = 64_000_000
 MAX_DECODED = 24_000_000  # a camera's 6000 x 4000
 MAX_DECODED_OF = {"WEBP": 16_000_000, "AVIF": 16_000_000}  # their decoders hold two copies more
 MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
+# A JPEG is decoded at 1/2, 1/4 or 1/8 while this many times the size it is resized to remain: then the
+# largest share of an answer moves by less than 0.01 (`python -m resnet_hub.bench` measures it).
+REDUCED = 3
 LARGE = 4_000_000  # pixels from which only one image is decoded at a time
 # libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
 MAX_SCANS = 50
@@ -131,6 +134,18 @@ class Preprocess:
         canvas.paste(seen, (max(-left, 0), max(-top, 0)))
         return canvas
 
+    def enough(self, width: int, height: int) -> tuple[int, int]:
+        """The (width, height) at which a photo may be decoded for `crop`, where its file has a smaller one.
+
+        `REDUCED` times what it is resized to, whichever side its EXIF block says is up; all of it for
+        "nearest", which picks single pixels.
+        """
+        if self.interpolation == "nearest":
+            return width, height
+        upright, turned = self._resized_size(width, height), self._resized_size(height, width)
+        wide, tall = max(upright[0], turned[1]), max(upright[1], turned[0])
+        return min(REDUCED * wide, width), min(REDUCED * tall, height)
+
     def crop_words(self) -> str:
         """What `crop` does, in words."""
         size = "{}x{}".format(*self.input_size[1:])
@@ -183,6 +198,7 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     then: Callable[[Image.Image], Image.Image] = lambda image: image,
+    enough: Callable[[int, int], tuple[int, int]] | None = None,
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
@@ -193,6 +209,8 @@ def load_image(
         max_pixels: checked on the header, before decoding; PIL's `Image.MAX_IMAGE_PIXELS` applies as well.
         max_bytes: of the file.
         then: applied to a file's image while no other large one is in memory, e.g. `Preprocess.crop`.
+        enough: (width, height) of a JPEG -> the least at which it may be decoded, e.g. `Preprocess.enough`;
+            by default it is decoded whole.
 
     Raises:
         ImageError: for an image that cannot be used; no exception of PIL's gets out.
@@ -202,7 +220,7 @@ def load_image(
         return then(_usable(source, Image.Image.copy))  # the caller's image is not changed
     data = _read(source, max_bytes)
     image = _open(data, max_pixels)
-    _check_cost(image, data, max_pixels)
+    _check_cost(image, data, max_pixels, enough)
     with _ONE_LARGE if image.width * image.height > LARGE else nullcontext():
         return then(_usable(image))
 
@@ -321,8 +339,14 @@ def _too_many_pixels(seen: str, max_pixels: int) -> ImageError:
     return ImageError(message, "too_many_pixels", max_pixels=max_pixels)
 
 
-def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    """Bound the pixels and how often they are decoded; a large JPEG will be decoded at half its size."""
+def _check_cost(
+    image: Image.Image,
+    data: bytes,
+    max_pixels: int,
+    enough: Callable[[int, int], tuple[int, int]] | None = None,
+) -> None:
+    """Bound the pixels and how often they are decoded; a large JPEG will be decoded at half its size, or less
+    where less is `enough`."""
     _check_pixels(image, max_pixels)
     scans = jpeg_scans(data) if image.format in ("JPEG", "MPO") else 0
     if scans > MAX_SCANS:
@@ -330,8 +354,15 @@ def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
         raise ImageError(message, "too_many_scans", max_scans=MAX_SCANS)
     # With several scans libjpeg holds the whole image's coefficients, whatever the size asked for.
     is_reducible = scans == 1 and isinstance(image, JpegImageFile) and min(image.size) > 1
-    if is_reducible and image.width * image.height > MAX_DECODED:
-        image.draft(image.mode, (image.width // 2, image.height // 2))
+    is_large = image.width * image.height > MAX_DECODED
+    wanted = image.size
+    if is_reducible and is_large:
+        wanted = image.width // 2, image.height // 2
+    if enough is not None and isinstance(image, JpegImageFile) and (is_reducible or not is_large):
+        least = enough(*image.size)
+        wanted = min(wanted[0], least[0]), min(wanted[1], least[1])
+    if wanted != image.size and isinstance(image, JpegImageFile):  # a second call would do nothing
+        image.draft(image.mode, wanted)
     _check_pixels(image, min(max_pixels, MAX_DECODED_OF.get(image.format or "", MAX_DECODED)))
     if max(image.size) > MAX_LONG_SIDE:
         message = f"The longer side has {max(image.size):,} pixels; at most {MAX_LONG_SIDE:,} are accepted."

@@ -37,7 +37,7 @@ BAD_INPUT = {
     "resnet_hub.geometry": ["resnet50", "--input", "zero"],
     "resnet_hub.parity": ["resnet49"],
     "resnet_hub.predict": ["photo.jpg", "--model", "no_such_model"],
-    "resnet_hub.ui.bench": ["--runs", "0"],
+    "resnet_hub.bench": ["--runs", "0"],
     "training.bench": ["resnet49"],
     "training.cifar": ["resnet20_cifar", "--data", "/no/such/folder", "--out", "{folder}/run"],
     "training.evaluate": ["no_such_model", "--data", "/no/such/folder"],

@@ -21,7 +21,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from resnet_hub.errors import Refusal
-from resnet_hub.preprocess import ImageError, Preprocess, load_image
+from resnet_hub.preprocess import ImageError, Preprocess
+from resnet_hub.reading import read_crop
 from training.distributed import local_rank, wait
 from training.tiny_imagenet import find_files as tiny_imagenet
 from training.tiny_imagenet import is_tiny_imagenet
@@ -282,7 +283,7 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
 def _read(file: Path, view: Preprocess) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
-        return np.atleast_3d(np.asarray(view.crop(load_image(file))))
+        return np.atleast_3d(np.asarray(read_crop(file, view)))
     except ImageError as error:
         return f"left out {file}: {error}"
 

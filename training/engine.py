@@ -36,6 +36,7 @@ from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
+from training.inference import runner
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import Recipe
 
@@ -502,9 +503,10 @@ def predict_logits(
     count, classes = len(data), len(data.classes)
     logits, was_read = torch.zeros(count, classes, device=device), torch.zeros(count, device=device)
     batches = torch.arange(count).split(batch_size)[rank() :: world_size()]
+    run = runner(net, count, data.shape)
     for pixels, index in data.fetch(batches):
         x, index = normalise(pixels, preprocess, device), index.to(device)
-        logits[index] = net(view(x) if view else x).float()
+        logits[index] = run(view(x) if view else x).float()
         was_read[index] = 1.0
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0
     if not kept.any():

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.engine import add_engine_flags, choose, engine_for
 from resnet_hub.hub.card import card_figures, measured_figures, render_card, stated_detections
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.calibration import Calibration
@@ -304,6 +305,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--half", action="store_true", help="with --write: weights in half precision")
     add_unknown_flag(parser)
     add_device_flags(parser, precision=False)
+    add_engine_flags(parser)
     options = parser.parse_args(arguments)
     return run_command("training.evaluate", lambda: evaluate(options))
 
@@ -311,19 +313,23 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
+    choose(model, options.engine, options.precision)
     if options.write:
         write_again(model, options)
         return 0
     card = model_card(model)
     test = load_data(options.data, "test", model.preprocess)
     check_classes(model, test)
+    engine = str(engine_for(model, len(test)))
     results = measure(model, test, shifts=options.tta, unknown=options.unknown)
     differences = card_differences(model, card, results)
     if options.json:
-        print(json.dumps(results | {"differs_from_card": differences}, indent=2))
+        said = {"engine": engine, "differs_from_card": differences}
+        print(json.dumps(results | said, indent=2))
     else:
         shown = ["top1", "top5", "calibration_error", "loss"]
         shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta
+        print(f"{'engine':18} {engine}")
         print("\n".join(f"{name:18} {results[name]:.4f}" for name in shown))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name
 from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.engine import add_engine_flags
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
@@ -39,6 +40,7 @@ from training.command import (
 from training.data import ImageSet, normalise, whole_image
 from training.distributed import rank
 from training.evaluate import finish_run
+from training.inference import feature_engine
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from
 
@@ -68,6 +70,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "may be repeated, the first match counts",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
+    add_engine_flags(parser, precision=False)
     add_run_flags(parser, recipe="transfer")
     return parser.parse_args(arguments)
 
@@ -181,26 +184,23 @@ def given_rates(rates: list[str]) -> Rates:
 
 
 @torch.no_grad()
-def cached_features(model: Network, data, device: torch.device, batch_size: int = 64) -> Tensor:
+def cached_features(
+    model: Network, data, device: torch.device, engine: str = "auto", batch_size: int = 16
+) -> Tensor:
     """What enters the classifier, for every image: (N, F) float32 on the CPU."""
-    head = model.get_submodule(model.classifier_name)
-    seen: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
-    model.eval().to(device, memory_format=torch.channels_last)
+    run = feature_engine(model.eval(), device, engine)
     batches = torch.arange(len(data)).split(batch_size)
-    for pixels, _ in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
-        model(normalise(pixels, model.preprocess, device))
-    hook.remove()
-    return torch.cat(seen)
+    bar = tqdm(data.fetch(batches), f"features ({run})", len(batches), leave=False, disable=rank() > 0)
+    return torch.cat([run(normalise(pixels, model.preprocess, device)).cpu() for pixels, _ in bar])
 
 
-def feature_set(model: Network, data, device: torch.device) -> ImageSet:
+def feature_set(model: Network, data, device: torch.device, engine: str = "auto") -> ImageSet:
     """Images as the features a frozen network gives.
 
     Raises:
         ValueError: when some cannot be read.
     """
-    features = cached_features(model, data, device)
+    features = cached_features(model, data, device, engine)
     if len(features) != len(data):
         raise ValueError(f"{data.source}: {len(data) - len(features)} images cannot be read; remove them")
     return ImageSet(features, data.labels, data.classes, data.source)
@@ -254,7 +254,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     if set(shares) <= {f"{head}.weight", f"{head}.bias"} and not options.teacher:
         recipe = on_features(recipe)
         shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
-        shown, kept_out = (feature_set(model, data, device) for data in (training, held_out))
+        shown, kept_out = (feature_set(model, data, device, options.engine) for data in (training, held_out))
         net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
         facts["feature_pflops"] = forward_flops(model) * (len(training) + len(held_out)) / 1e15
     trainer = new_trainer(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from resnet_hub.engine.backends import onnx_program
 from resnet_hub.files import write_atomically
 from resnet_hub.models.base import Network
 from resnet_hub.preprocess import Preprocess
@@ -24,16 +24,7 @@ def export_onnx(model: Network, path: Path) -> None:
     Raises:
         ImportError: without the [export] packages.
     """
-    example = torch.zeros(2, *input_shape(model))
-    program: Any = torch.onnx.export(
-        model,
-        (example,),
-        input_names=["pixels"],
-        output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True,
-        verbose=False,
-    )
+    program = onnx_program(model, input_shape(model))
     program.model.metadata_props.update(onnx_metadata(model))
     write_atomically(path, lambda file: program.save(file.name, external_data=False))
 

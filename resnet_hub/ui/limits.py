@@ -45,7 +45,7 @@ class Limits:
     )
     request_items: int = limit(20_000, "commas, colons and brackets of a request's JSON", 1_000)
     waiting: int = limit(48, "events waiting in the queue; more are turned away")
-    at_once: int = limit(4, "photos classified at once")
+    at_once: int = limit(4, "photos classified at once by one model")
     loading: int = limit(2, "models downloaded or read at once")
     loading_waiting: int = limit(6, "visitors waiting for a model to load; more are turned away")
     models: int = limit(4, "models in memory, and as many references")

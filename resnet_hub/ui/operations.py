@@ -7,10 +7,12 @@ import time
 import gradio as gr
 from markupsafe import Markup
 
+from resnet_hub.ui.memory import resident
 from resnet_hub.ui.recorder import KEPT, Recorder
 from resnet_hub.ui.shared.html import table, waiting
 from resnet_hub.ui.shared.page import PANEL, QUIET, Page
 from resnet_hub.ui.shared.text import known_language, percent, say
+from resnet_hub.ui.shelf import size_of
 
 COLUMNS = ("model", "requests", "rate", "p50", "p95", "p99", "errors", "flagged")
 DAY_COLUMNS = ("day", "model", "requests", "share", "flagged")
@@ -20,6 +22,15 @@ def about(language: str, recorder: Recorder) -> str:
     """Which answers the table is about."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(recorder.started))
     return say(language, "operations_about", since=since, kept=KEPT)
+
+
+def held(language: str, page: Page) -> str:
+    """The memory of now, after the start and at its highest, and what the models take of it."""
+    memory = page.recorder.watch.look()
+    models = sum(size_of(model) for _, model in page.shelf.in_memory())
+    figures = {"now": resident(), "started": memory.started, "most": memory.most, "models": models}
+    megabytes = {name: f"{value / 1e6:,.0f}" for name, value in figures.items()}
+    return f"<p>{say(language, 'operations_memory', **megabytes)}</p>"
 
 
 def report(language: str, recorder: Recorder) -> Markup:
@@ -55,7 +66,7 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def refresh(language: str) -> str:
         language = known_language(language)
-        return report(language, page.recorder) + by_day(language, page.recorder)
+        return held(language, page) + report(language, page.recorder) + by_day(language, page.recorder)
 
     for event in (tab.select, button.click, page.language.change):
         event(refresh, page.language, shown, **QUIET)

@@ -7,7 +7,6 @@ counts are kept there across restarts (SQLite).
 from __future__ import annotations
 
 import math
-import os
 import sqlite3
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from threading import Lock
 from typing import NamedTuple
 
 from resnet_hub.errors import Refusal
+from resnet_hub.ui.memory import Watch, resident
 from resnet_hub.ui.shelf import Recent
 
 KEPT = 1000  # answers of each model that percentiles are taken from
@@ -106,7 +106,7 @@ def metrics(recorder: Recorder) -> str:
         f"# TYPE resnet_hub_{name}{'_total' * (kind == 'counter')} {kind}" for name, kind in kinds.items()
     ]
     lines = [line for text, name in zip(texts, kinds, strict=True) for line in (text, *found[name])]
-    about = {"start_time_seconds": recorder.started, "memory_bytes": memory()}
+    about = {"start_time_seconds": recorder.started, "memory_bytes": resident()}
     lines += [line for name, value in about.items() for line in
               (f"# TYPE resnet_hub_{name} gauge", f"resnet_hub_{name} {value:.0f}")]  # fmt: skip
     return "\n".join(lines) + "\n"
@@ -115,15 +115,6 @@ def metrics(recorder: Recorder) -> str:
 def quoted(text: str) -> str:
     """A label's value as Prometheus reads it."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def memory() -> int:
-    """Bytes of memory this process holds; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Recorder:
@@ -137,7 +128,7 @@ class Recorder:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.started = time.time()
+        self.started, self.watch = time.time(), Watch()
         self._days = None if folder is None else opened(folder)
         self._counts: Recent[tuple[str, str], Counts] = Recent(MOST_MODELS)
         self._lock = Lock()

@@ -23,9 +23,11 @@ from resnet_hub.ui.shared.text import say
 
 if TYPE_CHECKING:
     from resnet_hub.interop.reference import Reference
+    from resnet_hub.predict import Timing
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 LOCKS = 16
+MOST_COMPUTING = 100  # models whose turns are remembered
 DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
@@ -138,6 +140,7 @@ class Shelf:
         device: where models live, "auto", "cpu", "cuda" or "mps".
         only: the repository ids that may be loaded from the Hub; None allows any public one.
         limits: how many models are kept, and how large a visitor's may be.
+        engine: what runs them, and the precision; see `resnet_hub.engine.choose`.
     """
 
     def __init__(
@@ -146,14 +149,16 @@ class Shelf:
         device: str = "auto",
         only: tuple[str, ...] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        engine: tuple[str, str] = ("auto", "auto"),
     ) -> None:
+        self.engine = engine
         self.limits = limits
         self.takes_any = only is None
         from_hub = IMAGENET_MEGABYTES if only is None else only
         self.shipped = shipped_names()
         self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
         self.device = device
-        self.computing = BoundedSemaphore(limits.at_once)
+        self._computing: Recent[str, BoundedSemaphore] = Recent(MOST_COMPUTING)
         self._turns = Turns(limits.loading, limits.loading_waiting)
         self._models: Recent[str, Any] = Recent(limits.models, limits.models_bytes, size_of)
 
@@ -201,6 +206,11 @@ class Shelf:
             raise KeyError(source)
         return self._models.get(source, lambda: self._load(source, tqdm_class, announce))
 
+    def computing(self, source: str) -> BoundedSemaphore:
+        """To be held while a photo is classified; each model has its own, so that a heavy one holds up nobody
+        else's."""
+        return self._computing.get(source, lambda: BoundedSemaphore(self.limits.at_once))
+
     def turn(self, source: str) -> AbstractContextManager[None]:
         """To be held while a model is asked for: a slow download must not hold up who needs none.
 
@@ -231,7 +241,6 @@ class Shelf:
         return None if source in self.offered else False
 
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
-        from resnet_hub.device import pick_device
         from resnet_hub.hub.bounds import OWN, VISITORS
         from resnet_hub.hub.load import load_checkpoint
 
@@ -249,7 +258,20 @@ class Shelf:
                 before_download=check,
             )
             bounds = OWN if source in self.offered else VISITORS
-            return load_checkpoint(checkpoint, bounds).to(pick_device(self.device))
+            return self.ready(load_checkpoint(checkpoint, bounds))
+
+    def ready(self, model: Any) -> Any:
+        """A model or a reference on the page's device and engine.
+
+        Raises:
+            Refusal: when this machine has no such device, or the engine does not run the model.
+        """
+        from resnet_hub.device import pick_device
+        from resnet_hub.engine import choose
+
+        model = model.to(pick_device(self.device))
+        choose(model, *self.engine, serving=True)
+        return model
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
         """Where downloads go: what a visitor names is not kept on the disk, nor read from the owner's cache,
@@ -270,7 +292,7 @@ class References:
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self.seconds: dict[tuple, float] = {}  # measured latencies
+        self.seconds: dict[tuple, Timing] = {}  # measured latencies
         limits = shelf.limits
         self._models: Recent[tuple, Reference] = Recent(limits.models, limits.models_bytes, size_of)
 
@@ -322,16 +344,14 @@ class References:
         return key
 
     def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
-        from resnet_hub.device import pick_device
         from resnet_hub.interop.reference import copied, pretrained
 
         name, source, _ = key
-        device = pick_device(self.shelf.device)
         if source is not None:
-            return copied(self.shelf.get(source), source).to(device)
+            return self.shelf.ready(copied(self.shelf.get(source), source))
         # As of our models, what a visitor names leaves nothing on the disk.
         with nullcontext() if self._is_listed(name) else TemporaryDirectory() as cache:
-            return pretrained(name, tqdm_class, cache).to(device)
+            return self.shelf.ready(pretrained(name, tqdm_class, cache))
 
 
 def on_gpu(function: Callable) -> Callable:

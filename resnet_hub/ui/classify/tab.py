@@ -133,7 +133,7 @@ def answer(page: Page, infer: Callable, image: dict, source: str, language: str,
     shelf, recorder, started = page.shelf, page.recorder, time.perf_counter()
     with recorder.failures(source if shelf.allows(source) else ""):
         model = load(shelf, source, language, progress)
-    with recorder.failures(source, model.revision), refusing(language), shelf.computing:
+    with recorder.failures(source, model.revision), refusing(language), shelf.computing(source):
         prediction = infer(uploaded(image), source)
     seconds = time.perf_counter() - started
     recorder.answered(source, model.revision, seconds, bool(prediction.unfamiliar), prediction.top[0][1])

@@ -19,8 +19,9 @@ from PIL import Image
 
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
-from resnet_hub.predict import classify
-from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.predict import classify_crops
+from resnet_hub.preprocess import ImageError, Preprocess, load_image
+from resnet_hub.reading import ahead
 from resnet_hub.ui.shared.errors import refusal
 from resnet_hub.ui.shared.page import MOST_PATH, uploaded
 
@@ -182,6 +183,31 @@ def known_as(label: str, true: str) -> bool:
     return wanted in (label.lower(), *(synonym.strip().lower() for synonym in label.split(",")))
 
 
+class Seen(NamedTuple):
+    """What is kept of one image: the network's input, and what the page shows."""
+
+    crop: Image.Image
+    thumbnail: Image.Image
+
+
+def looked_at(item: Item, preprocess: Preprocess) -> Seen | ImageError | Refusal:
+    """One image, decoded once, or why it cannot be read."""
+    if isinstance(item.source, Refusal):
+        return item.source
+    shown: list[Image.Image] = []
+
+    def crop(image: Image.Image) -> Image.Image:
+        cropped = preprocess.crop(image)
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        shown.append(image)
+        return cropped
+
+    try:
+        return Seen(load_image(item.source, then=crop, enough=preprocess.enough), shown[0])
+    except ImageError as error:
+        return error
+
+
 def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """Classify every image that can be read.
 
@@ -190,21 +216,15 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """
     if not items:
         raise refusal("grid_no_classes")
-    predictions: list[Predicted] = []
-    skipped: list[ImageError | Refusal] = []
-    for item in items:  # one at a time: two hundred decoded photos would not fit
-        if isinstance(item.source, Refusal):
-            skipped.append(item.source)
-            continue
-        try:
-            image = load_image(item.source)
-        except ImageError as error:
-            skipped.append(error)
-            continue
-        label, probability = classify(model, [image], top_k=1)[0].top[0]
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        predictions.append(Predicted(item.true, label, probability, known_as(label, item.true), image))
-    seen = {each.true for each in predictions}
-    unknown = sorted(true for true in seen if not any(known_as(label, true) for label in model.labels))
+    read = list(ahead(lambda item: looked_at(item, model.preprocess), items))
+    whole = [(item.true, found) for item, found in zip(items, read, strict=True) if isinstance(found, Seen)]
+    skipped = [found for found in read if not isinstance(found, Seen)]
+    answers = classify_crops(model, [seen.crop for _, seen in whole], top_k=1)
+    predictions = [
+        Predicted(true, *answer.top[0], known_as(answer.top[0][0], true), seen.thumbnail)
+        for (true, seen), answer in zip(whole, answers, strict=True)
+    ]
+    classes = {each.true for each in predictions}
+    unknown = sorted(true for true in classes if not any(known_as(label, true) for label in model.labels))
     predictions.sort(key=lambda each: each.right)
     return Grid(name, tuple(predictions), tuple(unknown), tuple(skipped))

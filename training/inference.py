@@ -1,0 +1,62 @@
+"""Networks run for their answers alone: measuring, and the features under a new head.
+
+Where a command was told an engine, or may choose one, that is `resnet_hub.engine`'s. While a run trains, its
+validation and its features always take the folded network, never the winner of a race, so that a resumed run
+computes the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from resnet_hub.engine import Engine, engine_for, is_chosen, prepare, shape_of
+from resnet_hub.engine.fused import fused
+from resnet_hub.models.base import Network
+
+LEAST = 64  # images from which folding pays
+
+
+def runner(net: nn.Module, images: int, shape: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """What maps inputs to `net`'s answers while its weights stay as they are now.
+
+    Args:
+        net: in eval mode.
+        images: how many are to come.
+        shape: of one: (C, H, W), or (F,) for features.
+    """
+    if is_chosen(net) and tuple(shape) == shape_of(net):
+        return engine_for(net, images)
+    is_small_job = images < LEAST or len(shape) < 3
+    if is_small_job or next(net.parameters()).device.type != "cpu":
+        return net
+    return folded(net, shape)
+
+
+def folded(net: nn.Module, shape: tuple[int, ...], engine: str = "auto") -> Engine:
+    """A copy of the network with its batch norms folded, or on the engine that is named.
+
+    Raises:
+        Refusal: for a named engine that is not installed or does not run this network.
+    """
+    if engine == "auto":
+        return Engine("fused", "fp32", fused(net))
+    return prepare(net, shape, engine, "fp32")
+
+
+def headless(model: Network) -> nn.Module:
+    """A copy of the network that returns what would enter its classifier: (N, C, H, W) -> (N, F)."""
+    body = copy.deepcopy(model).eval()
+    assert model.classifier_name is not None, "a network to be fine-tuned has a classifier"
+    body.set_submodule(model.classifier_name, nn.Identity())
+    return body
+
+
+@torch.no_grad()
+def feature_engine(model: Network, device: torch.device, engine: str = "auto") -> Engine:
+    """The engine that computes `model`'s features; see `headless`."""
+    body = headless(model).to(device).to(memory_format=torch.channels_last)
+    return folded(body, (model.config.in_chans, *model.preprocess.input_size[1:]), engine)
