@@ -8,7 +8,8 @@ the fastest by measurement whose answers agree. Whoever changes a network's weig
 new answers: what was prepared before is dropped.
 
 The answers to one image, alone or in any batch and on any fp32 engine, agree to `TOLERANCE` of the largest
-logit. torch is imported when a network is prepared, an optional back end when it is tried.
+logit. On CUDA "fp32" is what torch makes of it: convolutions in TF32 unless `torch.backends.cudnn` says
+otherwise. torch is imported when a network is prepared, an optional back end when it is tried.
 """
 
 from __future__ import annotations

@@ -22,11 +22,12 @@ from resnet_hub.engine import ENGINES, FEW, TOLERANCE, Engine, choose, engine_fo
 from resnet_hub.engine.fused import Convolution, fused
 from resnet_hub.engine.race import agrees, difference, fastest
 from resnet_hub.errors import Refusal
-from resnet_hub.models.registry import list_models
 from resnet_hub.predict import classify, evaluation
 
-LARGE = {"alexnet", "vgg16", "resnet101", "resnet152", "wide_resnet50_2", "resnet101_cifar", "wrn28_10_cifar"}
-SMALL = [name for name in list_models() if name not in LARGE]
+NETWORKS = (  # one of each kind of block, shortcut and stem
+    "resnet18", "resnet50_cifar", "resnet20_cifar", "plain20_cifar", "wrn16_4_cifar", "resnet8_cifar",
+    "resnet18_64px", "vgg_cifar", "lenet5", "cifar10net", "simple_resnet",
+)  # fmt: skip
 LARGEST = 64  # pixels a side; the networks for 224 pixels take fewer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -56,7 +57,7 @@ def pixels_of(model, count: int = 3) -> torch.Tensor:
 # The same answers
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_folded_networks_answer_as_the_networks_do(name):
     model = network(name)
@@ -290,3 +291,24 @@ def test_classifying_one_image_loads_no_optional_back_end(photo):
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert ran.stdout.strip() == "[]", ran.stderr
+
+
+def test_a_command_says_in_one_line_what_is_missing(monkeypatch, photo, capsys):
+    from resnet_hub.predict import main
+
+    monkeypatch.setattr(engine, "is_installed", lambda name: name != "openvino")
+    assert main([str(photo), "--model", "resnet8_cifar10", "--engine", "openvino"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("resnet_hub.predict: --engine openvino needs a package that is not installed")
+
+
+def test_training_measures_on_the_folded_network_and_a_command_on_what_it_was_told():
+    from training.inference import LEAST, runner
+
+    model = network()
+    shape = shape_of(model)
+    assert runner(model, LEAST - 1, shape) is model
+    assert str(runner(model, LEAST, shape)) == "fused fp32"
+    choose(model, "eager")
+    assert str(runner(model, LEAST, shape)) == "eager fp32"
+    assert runner(nn.Linear(3, 2), LEAST, (3,)).__class__ is nn.Linear
