@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -42,7 +42,7 @@ def ahead(
                 future.cancel()
 
 
-def read_crop(source: object, preprocess: Preprocess) -> Image.Image:
+def read_crop(source: Any, preprocess: Preprocess) -> Image.Image:
     """A file's image as the network gets it, before normalisation; see `load_image` for what is read.
 
     Raises:
@@ -54,7 +54,7 @@ def read_crop(source: object, preprocess: Preprocess) -> Image.Image:
 def crops(sources: Iterable, preprocess: Preprocess) -> Iterator[Image.Image | ImageError]:
     """The crop of each file, or why there is none, read ahead."""
 
-    def read(source: object) -> Image.Image | ImageError:
+    def read(source: Any) -> Image.Image | ImageError:
         try:
             return read_crop(source, preprocess)
         except ImageError as error:

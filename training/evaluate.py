@@ -324,8 +324,8 @@ def evaluate(options: argparse.Namespace) -> int:
     results = measure(model, test, shifts=options.tta, unknown=options.unknown)
     differences = card_differences(model, card, results)
     if options.json:
-        said = {"engine": engine, "differs_from_card": differences}
-        print(json.dumps(results | said, indent=2))
+        more = {"engine": engine, "differs_from_card": differences}
+        print(json.dumps(results | more, indent=2))
     else:
         shown = ["top1", "top5", "calibration_error", "loss"]
         shown += ["top1_flip_tta", "top1_shift_tta"] * options.tta

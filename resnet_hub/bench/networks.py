@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -82,7 +83,7 @@ def files(seconds: float) -> dict[str, dict[str, Any]]:
             choose(model, engine)
             for _ in range(3):  # the second call prepares
                 said = classify(model, [data])[0].engine
-            row[engine] = 1000 * timed(lambda model=model: classify(model, [data]), seconds)
+            row[engine] = 1000 * timed(partial(classify, model, [data]), seconds)
         found[name] = {name: f"{ms:.1f} ms" for name, ms in row.items()} | {"chosen": said}
     return found
 
