@@ -205,7 +205,8 @@ class _Kept:
         if self._asked in (("eager", "auto"), ("eager", "fp32")):
             return plain
         now = self._now
-        if now.weights is None or not now.weights.are_those_of(net):
+        # Nobody changes a model that is served, and looking takes a visitor's time.
+        if now.weights is None or not (self._serving or now.weights.are_those_of(net)):
             self._now = now = _Now(Weights(net))
         if now.weights is None or now.weights.has_hooks:  # what listens to a layer expects it to run
             return plain

@@ -67,5 +67,8 @@ def state(tensor: Tensor) -> tuple[int, int]:
 
 def sample(tensor: Tensor) -> Tensor:
     """A view of a few values, spread over a tensor."""
-    flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach().flatten()[:0]
+    is_dense = tensor.is_contiguous() or (
+        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    )
+    flat = tensor.detach().as_strided((tensor.numel() if is_dense else 0,), (1,))
     return flat[:: max(len(flat) // LOOKED_AT, 1)][:LOOKED_AT]
