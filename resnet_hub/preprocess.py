@@ -40,9 +40,10 @@ MAX_PIXELS = 64_000_000
 MAX_DECODED = 24_000_000  # a camera's 6000 x 4000
 MAX_DECODED_OF = {"WEBP": 16_000_000, "AVIF": 16_000_000}  # their decoders hold two copies more
 MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
-# A JPEG is decoded at 1/2, 1/4 or 1/8 while this many times the size it is resized to remain: then the
-# largest share of an answer moves by less than 0.01 (`python -m resnet_hub.bench` measures it).
-REDUCED = 3
+# A JPEG is decoded at 1/2, 1/4 or 1/8 while this many times the size it is resized to remain, and so many
+# pixels a side. Of enlarged photos the largest share then moves by less than 0.01; at 3 times it moved by up to
+# 0.013 at 64x64, and by 0.036 at 32x32, where even 9 times moved it by 0.015.
+REDUCED, LEAST_REDUCED = 6, 512
 LARGE = 4_000_000  # pixels from which only one image is decoded at a time
 # libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
 MAX_SCANS = 50
@@ -137,14 +138,15 @@ class Preprocess:
     def enough(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) at which a photo may be decoded for `crop`, where its file has a smaller one.
 
-        `REDUCED` times what it is resized to, whichever side its EXIF block says is up; all of it for
-        "nearest", which picks single pixels.
+        `REDUCED` times what it is resized to, and `LEAST_REDUCED` pixels a side, whichever side its EXIF block
+        says is up; all of it for "nearest", which picks single pixels.
         """
         if self.interpolation == "nearest":
             return width, height
         upright, turned = self._resized_size(width, height), self._resized_size(height, width)
         wide, tall = max(upright[0], turned[1]), max(upright[1], turned[0])
-        return min(REDUCED * wide, width), min(REDUCED * tall, height)
+        wide, tall = (max(REDUCED * side, LEAST_REDUCED) for side in (wide, tall))
+        return min(wide, width), min(tall, height)
 
     def crop_words(self) -> str:
         """What `crop` does, in words."""

@@ -14,7 +14,7 @@ from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from resnet_hub.reading import ahead, crops, read_crop
 from resnet_hub.ui.shared.page import EXAMPLES
 
-SIZES = [(640, 480), (1600, 1200), (2400, 3200), (4000, 3000)]
+SIZES = [(1100, 1040), (1600, 1200), (2400, 3200)]
 
 
 def jpeg_of(example, size, **options) -> bytes:
@@ -56,7 +56,8 @@ def test_a_broken_file_is_its_error_at_its_place(photo, tmp_path):
     model = resnet_hub.from_pretrained("resnet8_cifar10")
     found = list(classify_files(model, [photo, tmp_path / "note.jpg", photo]))
     assert isinstance(found[1], ImageError)
-    assert found[0].top == found[2].top == classify(model, [photo])[0].top
+    shares = [dict(each.top) for each in (found[0], found[2], classify(model, [photo])[0])]
+    assert shares == [pytest.approx(shares[0], abs=1e-4)] * 3
     assert [isinstance(each, ImageError) for each in crops([tmp_path / "no", photo], model.preprocess)] == [
         True,
         False,
@@ -72,8 +73,9 @@ def decoded_size(data: bytes, preprocess: Preprocess) -> tuple[int, int]:
 
 def test_a_photo_is_decoded_no_larger_than_its_crop_needs():
     small, large = (jpeg_of(EXAMPLES[0], size) for size in ((640, 480), (4000, 3000)))
-    assert decoded_size(large, Preprocess(input_size=(3, 64, 64), crop_pct=1.0)) == (500, 375)
-    assert decoded_size(large, Preprocess()) == (2000, 1500)  # at a quarter 750 would remain, of 3 x 256
+    assert decoded_size(large, Preprocess(input_size=(3, 64, 64), crop_pct=1.0)) == (1000, 750)
+    assert decoded_size(large, Preprocess(crop_pct=1.0)) == (2000, 1500)  # a quarter is less than 6 x 224
+    assert decoded_size(large, Preprocess()) == (4000, 3000)  # and half is less than 6 x 256
     assert decoded_size(small, Preprocess()) == (640, 480)
     assert decoded_size(large, Preprocess(interpolation="nearest")) == (4000, 3000)
 
@@ -82,15 +84,15 @@ def test_a_photo_on_its_side_is_decoded_as_finely_as_upright():
     turned = Image.Exif()
     turned[0x0112] = 6
     data = jpeg_of(EXAMPLES[0], (4000, 2000), exif=turned.tobytes())
-    wide = Preprocess(input_size=(3, 64, 256), crop_pct=1.0)
-    assert decoded_size(data, wide)[0] >= 3 * 256  # its width, once it is upright
+    upright = Preprocess(input_size=(3, 256, 64), crop_pct=1.0)
+    assert decoded_size(data, upright)[1] >= 6 * 256  # its height, once it is upright
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["resnet18_tiny_imagenet", "resnet20_cifar10"])
 def test_the_largest_share_moves_by_less_than_a_hundredth(name, size):
     model = resnet_hub.from_pretrained(name)
-    files = [jpeg_of(example, size) for example in EXAMPLES]
+    files = [jpeg_of(example, size) for example in EXAMPLES[:5]]
     whole = classify_crops(model, [load_image(data, then=model.preprocess.crop) for data in files])
     less = classify_crops(model, [read_crop(data, model.preprocess) for data in files])
     for a, b in zip(whole, less, strict=True):
