@@ -41,8 +41,8 @@ MAX_DECODED = 24_000_000  # a camera's 6000 x 4000
 MAX_DECODED_OF = {"WEBP": 16_000_000, "AVIF": 16_000_000}  # their decoders hold two copies more
 MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
 # A JPEG is decoded at 1/2, 1/4 or 1/8 while this many times the size it is resized to remain, and so many
-# pixels a side. Of enlarged photos the largest share then moves by less than 0.01; at 3 times it moved by up to
-# 0.013 at 64x64, and by 0.036 at 32x32, where even 9 times moved it by 0.015.
+# pixels a side. Of enlarged photos the largest share then moves by less than 0.01; at 3 times it moved by up
+# to 0.013 at 64x64, and by 0.036 at 32x32, where even 9 times moved it by 0.015.
 REDUCED, LEAST_REDUCED = 6, 512
 LARGE = 4_000_000  # pixels from which only one image is decoded at a time
 # libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
@@ -138,8 +138,8 @@ class Preprocess:
     def enough(self, width: int, height: int) -> tuple[int, int]:
         """The (width, height) at which a photo may be decoded for `crop`, where its file has a smaller one.
 
-        `REDUCED` times what it is resized to, and `LEAST_REDUCED` pixels a side, whichever side its EXIF block
-        says is up; all of it for "nearest", which picks single pixels.
+        `REDUCED` times what it is resized to and `LEAST_REDUCED` pixels a side, whichever side its EXIF
+        block says is up; all of it for "nearest", which picks single pixels.
         """
         if self.interpolation == "nearest":
             return width, height
