@@ -141,7 +141,8 @@ def classify_crops(
     """As `classify`, for images that `model.preprocess.crop` returned; `of`: how many the whole job has."""
     if not seen:
         return []
-    engine = engine_for(model, max(of, len(seen)))
+    with evaluation(model):
+        engine = engine_for(model, max(of, len(seen)))
     return [
         prediction
         for start in range(0, len(seen), BATCH)

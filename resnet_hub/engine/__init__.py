@@ -145,12 +145,15 @@ def prepare(
         images: how many are to come; "auto" spends no long preparation on few.
 
     Raises:
+        ValueError: for a network in training mode, whose statistics a trial run would change.
         Refusal: for a named engine that is not installed, does not run this network or answers otherwise.
     """
     import torch
 
     from resnet_hub.engine.race import fastest, named
 
+    if any(module.training for module in net.modules()):
+        raise ValueError("an engine is prepared from a network in eval mode; call eval() first")
     with torch.inference_mode(False), torch.no_grad():
         if engine != "auto":
             return named(net, shape, engine, "fp32" if precision == "auto" else precision)

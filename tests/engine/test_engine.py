@@ -312,3 +312,9 @@ def test_training_measures_on_the_folded_network_and_a_command_on_what_it_was_to
     choose(model, "eager")
     assert str(runner(model, LEAST, shape)) == "eager fp32"
     assert runner(nn.Linear(3, 2), LEAST, (3,)).__class__ is nn.Linear
+
+
+def test_a_network_in_training_mode_is_not_tried():
+    model = network().train()
+    with pytest.raises(ValueError, match="in eval mode"):
+        prepare(model, shape_of(model))
