@@ -98,9 +98,7 @@ def classify(
         ImageError: for the first image that cannot be read; nothing is computed then.
         ValueError: for a headless model, or top_k below 1.
     """
-    check_has_classes(model)
-    if top_k < 1:
-        raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
+    check_question(model, top_k)
     if len(images) == 1:
         return classify_crops(model, [read_crop(images[0], model.preprocess)], top_k=top_k)
     seen = []
@@ -117,7 +115,11 @@ def classify_files(
     """As `classify`, one answer at a time and in order; an image that cannot be read is its `ImageError`.
 
     Files are read while the network runs on those before them.
+
+    Raises:
+        ValueError: for a headless model, or top_k below 1.
     """
+    check_question(model, top_k)
     waiting: list[Image.Image | ImageError] = []
     for crop in crops(images, model.preprocess):
         waiting.append(crop)
@@ -148,6 +150,13 @@ def classify_crops(
         for start in range(0, len(seen), BATCH)
         for prediction in _classify_batch(model, engine, seen[start : start + BATCH], top_k)
     ]
+
+
+def check_question(model: Network | Reference, top_k: int) -> None:
+    """Raises ValueError for a headless model, or top_k below 1."""
+    check_has_classes(model)
+    if top_k < 1:
+        raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
 
 
 def check_has_classes(model: Network | Reference) -> None:
