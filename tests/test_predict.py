@@ -349,6 +349,12 @@ def test_impossible_options_are_one_line(checkpoint, files, capsys, options, mon
     assert printed.out == "" and len(printed.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("options", [["--engine", "fused"], ["--precision", "bf16"]])
+def test_an_engine_named_for_an_onnx_file_is_refused(files, capsys, options):
+    assert main([files[0], "--model", "net.onnx", *options]) == 2
+    assert "ONNX Runtime runs an ONNX file" in capsys.readouterr().err
+
+
 def test_a_stranger_s_labels_reach_neither_the_terminal_nor_an_encoder_as_they_are(tmp_path, photo, capsys):
     folder = tmp_path / "net"
     create_model("resnet20_cifar", num_classes=2).save_pretrained(folder)

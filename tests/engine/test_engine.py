@@ -318,3 +318,5 @@ def test_a_network_in_training_mode_is_not_tried():
     model = network().train()
     with pytest.raises(ValueError, match="in eval mode"):
         prepare(model, shape_of(model))
+    for _ in range(3):
+        assert engine_for(model, 2 * FEW).run is model  # as its batch statistics and dropout are asked for
