@@ -305,7 +305,9 @@ class Shelf:
         from resnet_hub.engine import choose
 
         model = model.to(pick_device(self.device))
-        choose(model, *self.engine, serving=True)
+        # ZeroGPU forks a process for each call, which would prepare an engine and forget it.
+        engine = ("eager", "auto") if is_zero_gpu() and self.engine[0] == "auto" else self.engine
+        choose(model, *engine, serving=True)
         return model
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
@@ -410,9 +412,14 @@ class References:
             return self.shelf.ready(pretrained(name, tqdm_class, cache))
 
 
+def is_zero_gpu() -> bool:
+    """Whether this is a Space that borrows a GPU for each call."""
+    return bool(os.environ.get("SPACES_ZERO_GPU"))
+
+
 def on_gpu(function: Callable) -> Callable:
     """Mark a function for ZeroGPU, which lends a GPU to each call; elsewhere it stays as it is."""
-    if not os.environ.get("SPACES_ZERO_GPU"):
+    if not is_zero_gpu():
         return function
     import spaces
 
