@@ -273,7 +273,7 @@ def test_the_card_is_that_of_the_loaded_commit(hub, saved):
     repo.commit({"README.md": b"# changed since"})
     shown = shown_card(shelf, REPO, "en")
     assert "resnet20_cifar" in shown and "changed since" not in shown
-    assert "<table>" in shown and "generated" not in shown and "library_name" not in shown
+    assert "<table" in shown and "generated" not in shown and "library_name" not in shown
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -288,7 +288,6 @@ def test_a_missing_card_is_explained(hub, saved, language):
     with pytest.raises(CheckpointError):
         shelf.card(REPO)
     assert "503" in shown_card(shelf, REPO, language)
-    assert say(language, "card_choose") in shown_card(shelf, None, language)
 
 
 class Tags(HTMLParser):
@@ -327,7 +326,7 @@ def test_a_stranger_s_card_brings_no_html_script_or_image(harm):
     allowed = {"div", "h1", "h2", "p", "em", "strong", "a", "code", "pre", "ul", "li", "hr", "table"}
     assert {tag for tag, _ in seen} <= allowed
     for _, attributes in seen:
-        assert attributes.keys() <= {"class", "href", "title"}
+        assert attributes.keys() <= {"class", "href", "title", "tabindex"}
         assert not attributes.get("href", "").startswith("javascript")
 
 

@@ -443,9 +443,9 @@ def client(app_url):
     return Client(app_url, verbose=False)
 
 
-def test_compare_answers_with_the_defaults(client, photo):
+def test_compare_answers_for_the_default_model(client, photo):
     expected = resnet_hub.from_pretrained(DEFAULT_MODEL).predict(photo)[0]
-    facts, panel, *_ = client.predict(handle_file(str(photo)), api_name="/compare")
+    facts, panel, *_ = client.predict(handle_file(str(photo)), reference=[COUNTERPART], api_name="/compare")
     top = [(each["label"], each["probability"]) for each in facts["ours"]["top"]]
     assert top == [(label, pytest.approx(share, abs=1e-5)) for label, share in expected]
     [beside] = facts["references"]

@@ -137,8 +137,10 @@ def test_a_browser_classifies_below_a_path(below, browser, tmp_path):
     failed = []
     page.on("response", lambda answer: failed.append(answer.url) if answer.status >= 400 else None)
     page.goto(below)
-    page.locator("input[type=file]").first.set_input_files(photo)
-    page.locator(".confidence-set, [data-testid$=confidence-set]").first.wait_for(timeout=60_000)
+    page.locator("#panel .verdict").first.wait_for(timeout=60_000)
+    with page.expect_response(lambda answer: "/queue/data" in answer.url, timeout=60_000):
+        page.locator("#photo input[type=file]").first.set_input_files(photo)
+    page.locator("#panel .verdict").first.wait_for(timeout=60_000)
     assert not [url for url in failed if "favicon" not in url]
     page.close()
 

@@ -31,8 +31,17 @@ class Blocks(gr.Blocks):
     def config(self, built: Any) -> None:
         self._config = built
 
-    async def preprocess_data(self, *args: Any, **options: Any) -> Any:
-        return await fitting(super().preprocess_data(*args, **options))
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
+        # A program may leave out the last inputs, as one does that was written before there were so many.
+        left_out = [getattr(block, "value", None) for block in block_fn.inputs[len(inputs) :] if inputs]
+        return await fitting(super().preprocess_data(block_fn, [*inputs, *left_out], *args, **options))
+
+    def get_api_info(self, *args: Any, **options: Any) -> Any:
+        """Gradio's description of the API, where the first input is the question and has no default."""
+        info = super().get_api_info(*args, **options)
+        for endpoint in info["named_endpoints"].values():
+            endpoint["parameters"][0] |= {"parameter_has_default": False, "parameter_default": None}
+        return info
 
     async def call_function(self, block_fn: Any, *args: Any, **options: Any) -> Any:
         block_fn = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
