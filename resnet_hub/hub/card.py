@@ -15,7 +15,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.hub import figures
 from resnet_hub.hub.card_merge import block, split_front_matter, stored_facts
-from resnet_hub.hub.fetch import REPO_ID, shipped_names
+from resnet_hub.hub.fetch import REPO_ID, SHIPPED, shipped_names
 from resnet_hub.hub.figures import METRICS, inline, percent
 from resnet_hub.models.registry import list_models
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
@@ -240,13 +240,9 @@ def measured_figures(model, results: dict[str, Any], tolerance: float) -> dict[s
 
 def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: str) -> ModelCardData:
     stock = ["timm", "transformers"] if architecture(model.config)[0] in SAME_IN_TIMM else []
-    # Weights from elsewhere have the licence of their owner.
     base = (run.get("base_model") if run else model.source) or ""
-    is_ours = not base or base in shipped_names()
-    terms = {"license": "other", "license_name": "imagenet-research", "license_link": IMAGENET_TERMS}
-    licence = terms if run and is_for_research(run) else {"license": "mit"} if is_ours else {}
     fields = ModelCardData(
-        **licence,
+        **_licence(run, base),
         library_name="resnet_hub",
         pipeline_tag="image-classification",
         tags=["resnet", "image-classification", "pytorch", *stock],
@@ -261,6 +257,13 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
         fields.metrics = ["accuracy" if "top1" in stated else "mean_average_precision"]
         fields.eval_results = _eval_results(run["data"], stated, "cifar10" if is_cifar else "imagefolder")
     return fields
+
+
+def _licence(run: dict | None, base: str) -> dict[str, str]:
+    """Front matter: weights from elsewhere have the licence of their owner, which is not known here."""
+    if run and is_for_research(run):
+        return {"license": "other", "license_name": "imagenet-research", "license_link": IMAGENET_TERMS}
+    return {"license": "mit"} if not base or base in shipped_names() else {}
 
 
 def _eval_results(data: str, stated: dict[str, Any], kind: str) -> list[EvalResult]:
@@ -398,7 +401,10 @@ def _input_words(preprocess) -> str:
 
 
 def is_for_research(run: dict[str, Any]) -> bool:
-    """Whether images of ImageNet, which are for research and teaching only, were trained on."""
+    """Whether images of ImageNet, for research and teaching only, were trained on, maybe at first."""
+    if (base := run.get("base_model")) in shipped_names():
+        text = (SHIPPED / base / "README.md").read_text(encoding="utf-8")
+        return is_for_research(stored_facts(text)["run"])
     return "imagenet" in re.sub(r"\W", "", f"{run['data']} {run.get('outliers', {}).get('data', '')}").lower()
 
 

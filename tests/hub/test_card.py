@@ -454,7 +454,7 @@ def test_no_folder_of_the_machine_is_on_a_card():
 
 @pytest.mark.parametrize(
     ("base", "licence"),
-    [(None, "mit"), ("resnet20_cifar10", "mit"), ("timm/resnet50.fb_swsl_ig1b_ft_in1k", None)],
+    [(None, "mit"), ("resnet20_cifar10", "other"), ("timm/resnet50.fb_swsl_ig1b_ft_in1k", None)],
 )
 def test_fine_tuned_weights_keep_the_licence_of_their_owner(base, licence):
     card = render_card(trained(), FACTS | {"base_model": base, "mode": "full"}, load_from="somebody/my_run")

@@ -328,8 +328,8 @@ def test_other_classes_in_the_validation_set_are_noticed_before_training(tmp_pat
 def test_every_image_outside_the_validation_set_can_be_trained_on(shapes, tmp_path, capsys):
     assert command(shapes, tmp_path / "all", "--train-images", "51", "--epochs", "1") == 0
     assert command(shapes, tmp_path / "none", "--train-images", "0") == 2
-    assert command(shapes, tmp_path / "many", "--train-images", "52") == 2
-    assert "--train-images 52: give 1 to 51" in capsys.readouterr().err.splitlines()[-1]
+    assert command(shapes, tmp_path / "many", "--train-images", "53") == 2
+    assert "--train-images 53: give 1 to 52" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_run_that_is_a_file_is_one_line(shapes, tmp_path, capsys):
@@ -611,7 +611,7 @@ def test_figures_agree_with_one_another(run):
     assert confusion.sum(1).tolist() == [8, 8, 8]
     assert results["top1"] == pytest.approx(np.trace(confusion) / 24)
     assert results["per_class"] == pytest.approx((np.diag(confusion) / 8).tolist())
-    assert results["top5"] == 1  # three classes
+    assert "top5" not in results  # of three classes it is always right
 
 
 def test_results_are_those_of_predicting_the_test_images(run, shapes):
@@ -814,7 +814,7 @@ def test_missing_data_names_the_folder_it_looked_for(tmp_path, capsys):
 def test_evaluation_agrees_with_the_card(run, shapes, capsys):
     assert evaluate.main([str(run), "--data", str(shapes), "--device", "cpu"]) == 0
     stated = json.loads((run / "run.json").read_text())["results"]["top1"]
-    assert f"{'top1':18} {stated:.4f}" in capsys.readouterr().out
+    assert f"{'top1':22} {stated:.4f}" in capsys.readouterr().out
 
 
 def copy_with_another_figure(run: Path, directory: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_command_and_the_page_have_the_same_english_sentences():
 
 AN = """African elephant, American alligator, American lobster, Arabian camel, Egyptian cat, abacus,
 academic gown, acorn, albatross, alp, altar, apron, espresso, hourglass, iPod, ice lolly, obelisk, oboe,
-orange, orangutan, organ, ox, umbrella, airplane, automobile"""
+orange, orangutan, organ, ox, umbrella, airplane, automobile, ant"""
 BARE = """binoculars, brass, confectionery, guacamole, ice cream, mashed potato, sunglasses, swimming trunks,
 thatch"""
 
