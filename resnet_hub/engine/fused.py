@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
+import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from resnet_hub.models.base import Network
 
 RELUS = (F.relu, torch.relu)
 ADDS = (operator.add, torch.add, operator.iadd)
+
+_TRACING = threading.Lock()
 
 
 def fused(
@@ -40,7 +43,7 @@ def fused(
     own = copy.deepcopy(net).eval().requires_grad_(False)
     try:
         # A network's own forward may look at its input's shape first, which cannot be traced.
-        graph = fx.symbolic_trace(Stages(own) if isinstance(own, Network) else own)
+        graph = traced(Stages(own) if isinstance(own, Network) else own)
     except (fx.proxy.TraceError, TypeError, RuntimeError):
         return Cast(own.to(dtype).to(memory_format=torch.channels_last), dtype)
     fold_batch_norms(graph)
@@ -56,6 +59,33 @@ def fused(
     graph.delete_all_unused_submodules()
     graph.recompile()
     return Cast(graph, dtype)
+
+
+def traced(net: nn.Module) -> fx.GraphModule:
+    """The graph of a network, while other threads may run any."""
+    with _TRACING:
+        tracer = OwnThreadTracer()
+        return fx.GraphModule(net, tracer.trace(net))
+
+
+class OwnThreadTracer(fx.Tracer):
+    """Records what its own thread calls: torch replaces `nn.Module.__call__` for all of them meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """A layer's call, recorded where it is this thread's."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """A layer's attribute, replaced by its record where it is this thread's."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
 
 class Stages(nn.Module):
