@@ -19,7 +19,7 @@ from torch import nn
 import resnet_hub
 from resnet_hub import create_model, engine
 from resnet_hub.engine import ENGINES, FEW, TOLERANCE, Engine, choose, engine_for, prepare, shape_of
-from resnet_hub.engine.fused import Convolution, fused
+from resnet_hub.engine.fused import Convolution, fused, traced
 from resnet_hub.engine.race import agrees, difference, fastest
 from resnet_hub.errors import Refusal
 from resnet_hub.predict import classify, evaluation
@@ -320,3 +320,21 @@ def test_a_network_in_training_mode_is_not_tried():
         prepare(model, shape_of(model))
     for _ in range(3):
         assert engine_for(model, 2 * FEW).run is model  # as its batch statistics and dropout are asked for
+
+
+def test_other_threads_run_their_networks_while_one_is_traced():
+    other, answers = nn.Sequential(nn.Linear(3, 2), nn.ReLU()), []
+
+    class Interrupted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            thread = threading.Thread(target=lambda: answers.append(other(torch.ones(1, 3))))
+            thread.start()
+            thread.join()
+            return self.layer(x)
+
+    assert [node.op for node in traced(Interrupted()).graph.nodes] == ["placeholder", "call_module", "output"]
+    assert torch.equal(answers[0], other(torch.ones(1, 3)))
