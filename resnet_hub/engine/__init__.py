@@ -19,7 +19,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -103,8 +103,7 @@ def choose(model: Any, engine: str = "auto", precision: str = "auto", *, serving
         model: a `Network` or a `Reference`, in eval mode and on its device.
         engine: one of `ENGINES`; a named one is prepared at once.
         precision: one of `PRECISIONS`.
-        serving: callers at the same moment share a batch, and optional back ends are tried in a thread while
-            images are answered on another one.
+        serving: callers at the same moment share a batch, and no optional back end is tried by itself.
 
     Raises:
         Refusal: for an engine that is not installed or does not run this model.
@@ -242,14 +241,13 @@ class _Kept:
         """Prepare what these images are worth."""
         precision = self._asked[1]
         if not now.tried_own and (now.calls > 1 or images >= FEW):
-            now.tried_own, now.tried_all = True, not self._serving and images >= FEW
-            self._keep(now, prepare(net, shape, "auto", precision, images if now.tried_all else 1))
+            is_job = images >= FEW and not self._serving
+            # Converters change what other threads run meanwhile: no optional back end while serving.
+            now.tried_own, now.tried_all = True, is_job or self._serving
+            self._keep(now, prepare(net, shape, "auto", precision, images if is_job else 1))
         elif now.tried_own and not now.tried_all and worth_trying(now.best, now.images):
             now.tried_all = True
-            if self._serving:
-                Thread(target=self._prepare_all, args=(now, net, shape), daemon=True).start()
-            else:
-                self._prepare_all(now, net, shape)
+            self._prepare_all(now, net, shape)
 
     def _prepare_all(self, now: _Now, net: nn.Module, shape: tuple[int, ...]) -> None:
         self._keep(now, prepare(net, shape, "auto", self._asked[1], now.images))
