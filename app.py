@@ -15,6 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.command import program_name, run_command
+from resnet_hub.device import add_device_flags
+from resnet_hub.engine import add_engine_flags, check_installed
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 
@@ -55,7 +57,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="load only these from the Hub, and in Compare the references it suggests (ids separated by "
         "commas, or a file with one a line); by default visitors may name any public repository",
     )
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+    add_device_flags(parser, precision=False)
+    add_engine_flags(parser)
     parser.add_argument(
         "--root-path",
         type=root_path,
@@ -318,14 +321,18 @@ def serve(options: argparse.Namespace) -> None:
         from resnet_hub.decoding import Decoder
         from resnet_hub.preprocess import decode_apart
         from resnet_hub.ui.limits import read_limits
-        from resnet_hub.ui.recorder import Recorder, json_line, memory, metrics
+        from resnet_hub.ui.memory import bound_heaps, resident
+        from resnet_hub.ui.recorder import Recorder, json_line, metrics
         from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
+        bound_heaps()
+        check_installed(options.engine)
         limits = read_limits(options.limit)
         decode_apart(Decoder(limits.decode_seconds, limits.decode_waiting).decode)
         uploads = Uploads(own_folder(), limits.upload_seconds, limits.sweep_seconds)
-        shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits)
+        engine = options.engine, options.precision
+        shelf = Shelf(tuple(options.model), options.device, options.models_only_from, limits, engine)
         log = {"log": json_line} if options.log_json else {}
         recorder, ready = Recorder(options.operations_dir, **log), Event()
         demo = build_app(shelf, options.operations, recorder)
@@ -335,12 +342,13 @@ def serve(options: argparse.Namespace) -> None:
             probes["metrics"] = partial(metrics, recorder)
         sessions = launch(demo, options, limits, uploads, probes)
         recorder.parts |= {
-            "process": memory,
+            "process": resident,
             "models": shelf.held,
             "sessions": sessions.held,
             "uploads": lambda: uploads.held,
         }
     demo.arrival.prepare()  # so that the first click finds torch and the default model
+    recorder.watch.start()
     ready.set()
     demo.block_thread()
 

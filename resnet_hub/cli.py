@@ -33,7 +33,7 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "bench": ("training.bench", "measure the training speed"),
     "gpu": ("training.gpu", "measure training on a GPU and check its promises there"),
     "scale": ("training.scale", "compute what an ImageNet-scale run takes"),
-    "bench-app": ("resnet_hub.ui.bench", "measure the app's start-up and event times"),
+    "speed": ("resnet_hub.bench.__main__", "measure engines, photos, the app and its start"),
 }
 
 

@@ -18,17 +18,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from PIL import Image
 
 from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.engine import FEW, Engine, add_engine_flags, check_runs_file, choose, engine_for, shape_of
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
 from resnet_hub.preprocess import WHITE, ImageError, load_image
+from resnet_hub.reading import Crop, crops
 from resnet_hub.stacks import visible
 from resnet_hub.statement import statement
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "resnet18_tiny_imagenet"
 BATCH = 64  # images through the network at once
+STREAMED = 16  # the same, where more are read meanwhile
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Prediction:
             images show any number of its classes; None from one with a single answer.
         seen: the network's input image: resized and cropped, not yet normalised.
         seconds: time in the network for the image's batch, divided by the number of images in it.
+        engine: what ran the network, e.g. "fused fp32".
     """
 
     top: list[tuple[str, float]]
@@ -67,11 +71,19 @@ class Prediction:
     seen: Image.Image
     seconds: float
     present: list[str] | None = None
+    engine: str = "eager fp32"
 
     @property
     def white(self) -> int | None:
         """The white of a 16-bit file whose values took 8 or 12 bits, by which it was scaled; else None."""
         return self.seen.info.get(WHITE)
+
+
+class Timing(NamedTuple):
+    """Seconds that one image takes in a warm model, and what ran it, e.g. "fused fp32"."""
+
+    seconds: float
+    engine: str
 
 
 @contextmanager
@@ -107,16 +119,77 @@ def classify(
         ImageError: for the first image that cannot be read; nothing is computed then.
         ValueError: for a headless model, or top_k below 1.
     """
+    check_question(model, top_k)
+    if isinstance(model, OnnxFile):
+        return [_classify_by_file(model, load_image(image), top_k) for image in images]
+    if len(images) == 1:
+        return classify_crops(model, [model.preprocess.load(images[0])], top_k=top_k)
+    seen = []
+    for crop in crops(images, model.preprocess):
+        if isinstance(crop, ImageError):
+            raise crop
+        seen.append(crop)
+    return classify_crops(model, seen, top_k=top_k)
+
+
+def classify_files(
+    model: Network | Reference | OnnxFile, images: Sequence[str | Path | bytes], *, top_k: int = 5
+) -> Iterator[Prediction | ImageError]:
+    """As `classify`, one answer at a time and in order; an image that cannot be read is its `ImageError`.
+
+    Files are read while a network runs on those before them.
+
+    Raises:
+        ValueError: for a headless model, or top_k below 1.
+    """
+    check_question(model, top_k)
+    if isinstance(model, OnnxFile):
+        yield from (_answer_of_file(model, image, top_k) for image in images)
+        return
+    waiting: list[Crop | ImageError] = []
+    for crop in crops(images, model.preprocess):
+        waiting.append(crop)
+        if len(waiting) == STREAMED:
+            yield from _answers(model, waiting, top_k, len(images))
+            waiting = []
+    yield from _answers(model, waiting, top_k, len(images))
+
+
+def _answer_of_file(file: OnnxFile, image: str | Path | bytes, top_k: int) -> Prediction | ImageError:
+    try:
+        return _classify_by_file(file, load_image(image), top_k)
+    except ImageError as error:
+        return error
+
+
+def _answers(
+    model: Network | Reference, read: list[Crop | ImageError], top_k: int, count: int
+) -> Iterator[Prediction | ImageError]:
+    whole = [crop for crop in read if not isinstance(crop, ImageError)]
+    found = iter(classify_crops(model, whole, top_k=top_k, of=count))
+    return (crop if isinstance(crop, ImageError) else next(found) for crop in read)
+
+
+def classify_crops(
+    model: Network | Reference, seen: Sequence[Crop], *, top_k: int = 5, of: int = 0
+) -> list[Prediction]:
+    """As `classify`, for images that `model.preprocess.load` returned; `of`: how many the whole job has."""
+    if not seen:
+        return []
+    with evaluation(model):
+        engine = engine_for(model, max(of, len(seen)))
+    return [
+        prediction
+        for start in range(0, len(seen), BATCH)
+        for prediction in _classify_batch(model, engine, seen[start : start + BATCH], top_k)
+    ]
+
+
+def check_question(model: Network | Reference | OnnxFile, top_k: int) -> None:
+    """Raises ValueError for a headless model, or top_k below 1."""
     check_has_classes(model)
     if top_k < 1:
         raise Refusal(f"top_k={top_k} is not allowed; give 1 to {len(model.labels)}")
-    if isinstance(model, OnnxFile):
-        return [_classify_by_file(model, load_image(image), top_k) for image in images]
-    seen = [model.preprocess.load(image) for image in images]
-    predictions = []
-    for start in range(0, len(seen), BATCH):
-        predictions += _classify_crops(model, seen[start : start + BATCH], top_k)
-    return predictions
 
 
 def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Prediction:
@@ -136,6 +209,7 @@ def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Predict
         seen=Image.fromarray(answer["seen"].squeeze()),  # squeezed where it is grey
         seconds=seconds,
         present=[file.labels[i] for i in order if shares[i] >= thresholds[i]] if thresholds else None,
+        engine=f"onnxruntime {file.facts.get('precision', 'fp32')}",
     )
 
 
@@ -159,17 +233,17 @@ def check_labels_images(model: Network | OnnxFile) -> None:
         raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
 
 
-def _classify_crops(
-    model: Network | Reference, crops: list[Image.Image | np.ndarray], top_k: int
+def _classify_batch(
+    model: Network | Reference, engine: Engine, seen: Sequence[Crop], top_k: int
 ) -> list[Prediction]:
     import torch
 
     device = next(model.parameters()).device
-    pixels = torch.stack([model.preprocess.normalise(crop) for crop in crops])
+    pixels = torch.stack([model.preprocess.normalise(crop) for crop in seen])
     with evaluation(model):
         started = time.perf_counter()
-        logits = model(pixels.to(device)).float().cpu()  # (N, num_classes)
-        seconds = (time.perf_counter() - started) / len(crops)
+        logits = engine(pixels.to(device)).cpu()  # (N, num_classes)
+        seconds = (time.perf_counter() - started) / len(seen)
         probabilities = model.calibration.probabilities(logits)
         best = probabilities.topk(min(top_k, len(model.labels)))
         energies = logits.logsumexp(1).tolist()
@@ -184,9 +258,10 @@ def _classify_crops(
             seen=visible(crop),
             seconds=seconds,
             present=_present(model, shares) if thresholds else None,
+            engine=str(engine),
         )
         for indices, values, energy, crop, shares in zip(
-            best.indices.tolist(), best.values.tolist(), energies, crops, probabilities, strict=True
+            best.indices.tolist(), best.values.tolist(), energies, seen, probabilities, strict=True
         )
     ]
 
@@ -252,20 +327,26 @@ def feature_maps(model: Network, pixels: torch.Tensor) -> list[torch.Tensor]:
 
 def latency(
     model: Network | Reference, size: Sequence[int], seconds: float = 1.0, min_runs: int = 3
-) -> float:
-    """Median seconds of one image (C, H, W) in a warm model; `min_runs` runs, or up to 15 in `seconds`."""
+) -> Timing:
+    """The median over runs of one image (C, H, W), on the model's engine where that takes the size.
+
+    Args:
+        seconds, min_runs: up to 15 runs in this time, and never fewer than so many.
+    """
     import torch
 
     pixels = torch.zeros(1, *size, device=next(model.parameters()).device)
     runs: list[float] = []
     with evaluation(model):
-        model(pixels).cpu()
+        is_own_size = tuple(size) == shape_of(model)
+        run = engine_for(model, FEW) if is_own_size else Engine("eager", "fp32", model)
+        run(pixels).cpu()
         until = time.perf_counter() + seconds
         while len(runs) < min_runs or (time.perf_counter() < until and len(runs) < 15):
             started = time.perf_counter()
-            model(pixels).cpu()
+            run(pixels).cpu()
             runs.append(time.perf_counter() - started)
-    return median(runs)
+    return Timing(median(runs), str(run))
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -285,6 +366,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
+    add_engine_flags(parser)
     return parser.parse_args(arguments)
 
 
@@ -297,15 +379,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     check_csv(options.csv)
     model = _opened(options)
-    check_labels_images(model)
     top_k = len(model.labels) if options.csv else options.top_k
+    files = list(_files(options.images))
+    answers = classify_files(model, [path for path, _ in files], top_k=top_k)
     results, errors = [], []
-    for path, folder in _files(options.images):
-        try:
-            prediction = classify(model, [path], top_k=top_k)[0]
-            results.append((path, _answer(path, folder, prediction) if options.csv else prediction))
-        except ImageError as error:
-            errors.append((path, str(error)))
+    for (path, folder), answer in zip(files, answers, strict=True):
+        if isinstance(answer, ImageError):
+            errors.append((path, str(answer)))
+        else:
+            results.append((path, _answer(path, folder, answer) if options.csv else answer))
     if options.csv:
         write_csv(options.csv, [answer for _, answer in results])
         print(_summary(options.csv, [answer for _, answer in results]))
@@ -320,10 +402,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _opened(options: argparse.Namespace) -> Network | OnnxFile:
     if is_onnx_file(options.model):
+        check_runs_file(options.engine, options.precision)
         return OnnxFile(options.model)
     from resnet_hub import from_pretrained
 
-    return from_pretrained(options.model).to(pick_device(options.device))
+    model = from_pretrained(options.model).to(pick_device(options.device))
+    check_labels_images(model)
+    choose(model, options.engine, options.precision)
+    return model
 
 
 def _files(arguments: Sequence[str]) -> Iterator[tuple[str, Path | None]]:
@@ -388,6 +474,7 @@ def _as_json(
                 "energy": round(prediction.energy, 4),
                 "seconds": round(prediction.seconds, 5),
                 "white": prediction.white,
+                "engine": prediction.engine,
             }
             for path, prediction in results
         ],

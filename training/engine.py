@@ -37,6 +37,7 @@ from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
+from training.inference import runner
 from training.loss import Loss
 from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
@@ -641,10 +642,11 @@ def predict_each(
     count, classes = len(data), len(data.classes)
     logits, was_read = torch.zeros(count, classes, device=device), torch.zeros(count, device=device)
     batches = torch.arange(count).split(batch_size or eval_batch(data.shape))[rank() :: world_size()]
+    run = runner(net, count, data.shape) if dtype is None else net
     for pixels, index in data.fetch(batches):
         x, index = normalise(pixels, preprocess, device), index.to(device)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
-            answers = net(view(x) if view else x)
+            answers = run(view(x) if view else x)
         logits[index] = answers.float()
         was_read[index] = 1.0
     logits, kept = summed(logits).cpu(), summed(was_read).cpu() > 0

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
+from resnet_hub.engine import add_engine_flags, check_runs_file, choose, engine_for
 from resnet_hub.folders import part_named
 from resnet_hub.hub.card import (
     card_figures,
@@ -290,6 +291,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--half", action="store_true", help="with --write: weights in half precision")
     add_unknown_flag(parser)
     add_device_flags(parser, precision=False)
+    add_engine_flags(parser)
     options = parser.parse_args(arguments)
     return run_command("training.evaluate", lambda: evaluate(options))
 
@@ -297,15 +299,18 @@ def main(arguments: list[str] | None = None) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     if is_onnx_file(options.checkpoint):
+        check_runs_file(options.engine, options.precision)
         return evaluate_file(options)
     check_csv(options.csv)
     options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
+    choose(model, options.engine, options.precision)
     if options.write:
         write_again(model, options)
         return 0
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)
+    engine = str(engine_for(model, len(test)))
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
     if options.csv:
@@ -317,10 +322,12 @@ def evaluate(options: argparse.Namespace) -> int:
     if not is_comparable:
         print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
-        print(json.dumps(results | {"differs_from_card": differences}, indent=2))
+        more = {"engine": engine, "differs_from_card": differences}
+        print(json.dumps(results | more, indent=2))
     else:
         shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
         shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
+        print(f"{'engine':22} {engine}")
         print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]

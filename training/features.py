@@ -32,17 +32,17 @@ def stored_features(
     data: Images,
     device: torch.device,
     compute: Callable[[Images, torch.device], Tensor],
-    dtype: torch.dtype | None = None,
+    how: str = "",
 ) -> tuple[Tensor, Tensor, float]:
     """The features (N, F) float32 of the N images that can be read, their positions (N,), and the seconds
     that computing them took, now or when they were stored.
 
     Args:
-        dtype: what `compute` computes in; None for float32.
         compute: (images, device) -> features; asked for images that are not stored, a share on each process.
+        how: the engine and the precision that `compute` takes; what another one computed is not taken for it.
     """
     keys, read = image_keys(data)
-    store = folder() / f"{network_key(model, device, dtype)}.safetensors"
+    store = folder() / f"{network_key(model, device, how)}.safetensors"
     known = _read(store)
     # Machines without a common disk know different ones; all have read before one writes.
     unknown = summed(torch.tensor([float(key not in known) for key in keys], device=device)).cpu() > 0
@@ -84,10 +84,10 @@ def image_keys(data: Images) -> tuple[list[bytes], Tensor]:
     return keys, torch.cat(read)
 
 
-def network_key(model: Network, device: torch.device, dtype: torch.dtype | None) -> str:
+def network_key(model: Network, device: torch.device, how: str) -> str:
     """A digest of all that features depend on beside the image: weights but the classifier's, preprocessing,
-    torch, the kind of device and the precision."""
-    made_by = (model.config, model.preprocess, torch.__version__, device.type, dtype)
+    torch, the kind of device, and `how`: engine and precision."""
+    made_by = (model.config, model.preprocess, torch.__version__, device.type, how)
     seen = hashlib.sha256(repr(made_by).encode())
     for name, value in model.state_dict().items():
         if not name.startswith(f"{model.classifier_name}."):

@@ -27,6 +27,7 @@ from resnet_hub.models.base import Network
 from training.command import data_source
 from training.data import Images, find_data, in_memory, normalise, with_classes
 from training.engine import TrainingError, write_json
+from training.inference import folded
 
 CALIBRATED_ON = 512  # training images
 CPU = torch.device("cpu")
@@ -67,12 +68,12 @@ def onnx_runner(path: Path) -> Runner:
 
 
 def torch_runner(model: Network) -> Runner:
-    """The network itself."""
-    model = model.to(memory_format=torch.channels_last)
+    """The network itself, as fast as torch runs it."""
+    engine = folded(model.eval())
 
     @torch.inference_mode()
     def run(pixels: np.ndarray) -> np.ndarray:
-        return model(torch.from_numpy(pixels)).numpy()
+        return engine(torch.from_numpy(pixels)).numpy()
 
     return run
 

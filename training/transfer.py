@@ -22,6 +22,7 @@ from tqdm import tqdm
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
+from resnet_hub.engine import add_engine_flags
 from resnet_hub.errors import listed
 from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
@@ -56,12 +57,14 @@ from training.distributed import rank
 from training.evaluate import finish_run
 from training.extend import take_weights
 from training.features import stored_features
+from training.inference import feature_engine
 from training.multilabel import is_multi
 from training.optim import freeze
 from training.recipes import Recipe, recipe_from, refuse_idle
 from training.sections import in_sections
 
 FIRST = ("weights", "data", "out", "mode", "input", "framing", "epochs", "lr", "augment", "resume", "help")
+BATCH, BATCH_ON_CPU = 64, 16  # images whose features are computed at once; a processor's caches hold fewer
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -103,6 +106,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "class of the data)",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
+    add_engine_flags(parser, precision=False)
     add_run_flags(parser, recipe="transfer")
     in_sections(parser, FIRST)
     return parser.parse_args(arguments)
@@ -266,30 +270,27 @@ def read_features(
     model: Network,
     data,
     device: torch.device,
-    batch_size: int = 64,
+    engine: str = "auto",
     dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What enters the classifier, (N, F) float32 on the CPU, computed under autocast to `dtype` where one is
-    given, and the positions (N,) of the N images that could be read."""
-    head = model.get_submodule(model.classifier_name)
+    """What enters the classifier, (N, F) float32 on the CPU, computed in `dtype` where one is given, and the
+    positions (N,) of the N images that could be read."""
+    run = feature_engine(model.eval(), device, engine, dtype)
     seen: list[Tensor] = []
     read: list[Tensor] = []
-    hook = head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().cpu()))
-    model.eval().to(device, memory_format=torch.channels_last)
-    batches = torch.arange(len(data)).split(batch_size)
-    for pixels, index in tqdm(data.fetch(batches), "features", len(batches), leave=False, disable=rank() > 0):
+    batches = torch.arange(len(data)).split(BATCH_ON_CPU if device.type == "cpu" else BATCH)
+    bar = tqdm(data.fetch(batches), f"features ({run})", len(batches), leave=False, disable=rank() > 0)
+    for pixels, index in bar:
         if len(index):
-            with torch.autocast(device.type, dtype, enabled=dtype is not None):
-                model(normalise(pixels, model.preprocess, device))
+            seen.append(run(normalise(pixels, model.preprocess, device)).cpu())
             read.append(index)
-    hook.remove()
     if not read:
         raise DataError(f"{data.source} holds no readable image")
     return torch.cat(seen), torch.cat(read)
 
 
 def feature_set(
-    model: Network, data, device: torch.device, dtype: torch.dtype | None = None
+    model: Network, data, device: torch.device, engine: str = "auto", dtype: torch.dtype | None = None
 ) -> tuple[Images, ImageSet, float]:
     """The images that can be read, their features that a frozen network gives, and the seconds that computing
     these took, now or when they were stored.
@@ -297,8 +298,8 @@ def feature_set(
     Raises:
         DataError: when none can be read.
     """
-    compute = partial(cached_features, model, dtype=dtype)
-    features, read, seconds = stored_features(model, data, device, compute, dtype)
+    compute = partial(cached_features, model, engine=engine, dtype=dtype)
+    features, read, seconds = stored_features(model, data, device, compute, f"{engine} {dtype}")
     if len(data) and not len(read):
         raise DataError(f"{data.source} holds no readable image")
     kept = data if len(read) == len(data) else data.subset(read)
@@ -387,6 +388,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     shares = freeze(model, rates)
     is_head = set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
     is_head = is_head and not options.teacher
+    if not is_head and options.engine != "auto":
+        raise ValueError(
+            f"--engine {options.engine} has no effect here: it computes features; give --mode feature"
+        )
     # Random crops are cut from the whole photo, not from the middle that the network sees of it.
     is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
     is_whole = is_whole and model.preprocess.crop_mode == "center" and are_photos(found)
@@ -430,7 +435,7 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
     parts, (shown, kept_out), seconds = zip(
-        *(feature_set(model, d, device, dtype) for d in parts), strict=True
+        *(feature_set(model, d, device, options.engine, dtype) for d in parts), strict=True
     )
     net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
     cost = {

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from resnet_hub.engine.backends import onnx_program
 from resnet_hub.errors import Refusal
 from resnet_hub.files import write_atomically
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
@@ -50,8 +51,8 @@ def export_onnx(model: Network, path: Path, precision: str = "fp32") -> None:
 
     check_labels_images(model)
     net = WithCam(model) if has_cam(model) else model
-    names = [LOGITS, CAM] if has_cam(model) else [LOGITS]
-    network = _exported(net, torch.zeros(1, *input_shape(model)), PIXELS, names)
+    names = (LOGITS, CAM) if has_cam(model) else (LOGITS,)
+    network = onnx_program(net.eval(), torch.zeros(1, *input_shape(model)), PIXELS, names)
     photo = photo_model(network, model.preprocess, model.calibration)
     _save(with_small_weights(photo, precision), onnx_metadata(model, precision), path)
 
@@ -66,24 +67,8 @@ def export_normalised(
     """
     from resnet_hub.interop.photo_graph import with_small_weights
 
-    network = _exported(model, torch.zeros(2, *input_shape(model)), pixels, [logits], any_batch=True)
+    network = onnx_program(model.eval(), torch.zeros(2, *input_shape(model)), pixels, (logits,))
     _save(with_small_weights(network, precision), onnx_metadata(model, precision), path)
-
-
-def _exported(
-    net: nn.Module, example: Tensor, pixels: str, outputs: list[str], any_batch: bool = False
-) -> Any:
-    shapes = ({0: torch.export.Dim("batch")},) if any_batch else None
-    program: Any = torch.onnx.export(
-        net.eval(),
-        (example,),
-        input_names=[pixels],
-        output_names=outputs,
-        dynamic_shapes=shapes,
-        dynamo=True,
-        verbose=False,
-    )
-    return program.model_proto
 
 
 def _save(proto: Any, metadata: dict[str, str], path: Path) -> None:

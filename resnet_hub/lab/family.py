@@ -111,6 +111,7 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
     import torch
 
     from resnet_hub.device import pick_device
+    from resnet_hub.engine import choose
     from resnet_hub.models.build import create_model
     from resnet_hub.models.initialise import SkipRandomFill
     from resnet_hub.predict import latency
@@ -121,7 +122,9 @@ def measure(name: str, device: str = "auto", least: int = 3) -> float:
         for parameter in model.parameters():  # what memory held may be subnormal, and slow
             parameter.zero_()
     model = model.to(pick_device(device)).eval()
-    return latency(model, (model.config.in_chans, *model.config.input_size), seconds=0.5, min_runs=least)
+    choose(model, "eager")  # preparing each of them would take longer than the measurement
+    size = (model.config.in_chans, *model.config.input_size)
+    return latency(model, size, seconds=0.5, min_runs=least).seconds
 
 
 @cache

@@ -48,7 +48,7 @@ class Limits:
     )
     request_items: int = limit(20_000, "commas, colons and brackets of a request's JSON", 1_000)
     waiting: int = limit(48, "events waiting in the queue; more are turned away")
-    at_once: int = limit(4, "photos classified at once")
+    at_once: int = limit(4, "photos classified at once by one model")
     decode_seconds: int = limit(10, "seconds that one image may take to decode")
     decode_waiting: int = limit(2, "images dear to decode that wait for the one before them")
     load_seconds: int = limit(180, "seconds that downloading a model may take, and waiting for its turn")

@@ -82,11 +82,14 @@ def beside(language: str, share: float, stated: float | None) -> str:
 
 
 def parts(language: str, recorder: Recorder) -> Markup | str:
-    """What holds the memory."""
+    """What holds the memory, and how much it was."""
     rows = [
         [say(language, f"operations_part_{part}"), memory(held())] for part, held in recorder.parts.items()
     ]
-    return table([say(language, "operations_part"), say(language, "operations_held")], rows, "operations")
+    seen = recorder.watch.look()
+    told = say(language, "operations_memory", started=memory(seen.started), most=memory(seen.most))
+    heads = [say(language, "operations_part"), say(language, "operations_held")]
+    return table(heads, rows, "operations") + Markup("<p>{}</p>").format(told)
 
 
 def build(page: Page, tab: gr.Tab) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sqlite3
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resnet_hub.errors import Refusal
+from resnet_hub.ui.memory import Watch, resident
 from resnet_hub.ui.shelf import Recent
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def metrics(recorder: Recorder) -> str:
     parts = {part: held() for part, held in recorder.parts.items()}
     found["memory_part_bytes"] = [f'{{part="{part}"}} {held:.0f}' for part, held in parts.items()]
     found["start_time_seconds"] = [f" {recorder.started:.0f}"]
-    found["memory_bytes"] = [f" {memory():.0f}"]
+    found["memory_bytes"] = [f" {resident():.0f}"]
     lines = []
     for name, values in found.items():
         kind = "counter" if name.endswith("_total") else "gauge"
@@ -156,15 +156,6 @@ def metrics(recorder: Recorder) -> str:
 def quoted(text: str) -> str:
     """A label's value as Prometheus reads it."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def memory() -> int:
-    """Bytes of memory this process holds; 0 where the system does not say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 class Recorder:
@@ -181,7 +172,7 @@ class Recorder:
     def __init__(
         self, folder: Path | None = None, log: Callable[[dict[str, Any]], None] = lambda event: None
     ) -> None:
-        self.started = time.time()
+        self.started, self.watch = time.time(), Watch()
         self.parts: dict[str, Callable[[], int]] = {}  # name -> bytes it holds
         self.cards: dict[tuple[str, str], Calibration] = {}  # what each model's card says of itself
         self._days = None if folder is None else opened(folder)

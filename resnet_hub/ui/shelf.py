@@ -25,11 +25,13 @@ from resnet_hub.ui.shared.text import say
 
 if TYPE_CHECKING:
     from resnet_hub.interop.reference import Reference
+    from resnet_hub.predict import Timing
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
 LOCKS = 16
 CARD_SECONDS = 20
 OWN = "own"  # instead of a timm name: one of our models
+MOST_COMPUTING = 100  # models whose turns are remembered
 DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
@@ -150,6 +152,7 @@ class Shelf:
         device: where models live, "auto", "cpu", "cuda" or "mps".
         only: the repository ids that may be loaded from the Hub; None allows any public one.
         limits: how many models are kept, and how large a visitor's may be.
+        engine: what runs them, and the precision; see `resnet_hub.engine.choose`.
     """
 
     def __init__(
@@ -158,7 +161,9 @@ class Shelf:
         device: str = "auto",
         only: tuple[str, ...] | None = None,
         limits: Limits = DEFAULT_LIMITS,
+        engine: tuple[str, str] = ("auto", "auto"),
     ) -> None:
+        self.engine = engine
         self.limits = limits
         self.takes_any = only is None
         from_hub = IMAGENET_MEGABYTES if only is None else only
@@ -167,7 +172,7 @@ class Shelf:
         # Who offers an ONNX file may want no torch in memory before somebody chooses a network that needs it.
         self.first = next(filter(is_onnx_file, self.offered), DEFAULT_MODEL)
         self.device = device
-        self.computing = BoundedSemaphore(limits.at_once)
+        self._computing: Recent[str, BoundedSemaphore] = Recent(MOST_COMPUTING)
         self._turns = Turns(limits.loading, limits.loading_waiting, limits.load_seconds)
         self.grids = BoundedSemaphore(1)  # many photos, one visitor after the other
         self._models: Recent[str, Any] = Recent(limits.models, limits.models_bytes, size_of)
@@ -225,6 +230,11 @@ class Shelf:
             raise KeyError(source)
         return self._models.get(source, lambda: self._load(source, tqdm_class, announce))
 
+    def computing(self, source: str) -> BoundedSemaphore:
+        """To be held while a photo is classified; each model has its own, so that a heavy one holds up nobody
+        else's."""
+        return self._computing.get(source, lambda: BoundedSemaphore(self.limits.at_once))
+
     def turn(self, source: str) -> AbstractContextManager[None]:
         """To be held while a model is asked for: a slow download must not hold up who needs none.
 
@@ -266,7 +276,6 @@ class Shelf:
     def _load(self, source: str, tqdm_class: type | None, announce: Callable[[int], None]):
         if is_onnx_file(source):  # one that whoever runs the page offers: no repository is named like a file
             return OnnxFile(source)
-        from resnet_hub.device import pick_device
         from resnet_hub.hub.bounds import OWN, VISITORS
         from resnet_hub.hub.load import load_checkpoint
 
@@ -284,7 +293,22 @@ class Shelf:
                 before_download=check,
             )
             bounds = OWN if source in self.offered else VISITORS
-            return load_checkpoint(checkpoint, bounds).to(pick_device(self.device))
+            return self.ready(load_checkpoint(checkpoint, bounds))
+
+    def ready(self, model: Any) -> Any:
+        """A model or a reference on the page's device and engine.
+
+        Raises:
+            Refusal: when this machine has no such device, or the engine does not run the model.
+        """
+        from resnet_hub.device import pick_device
+        from resnet_hub.engine import choose
+
+        model = model.to(pick_device(self.device))
+        # ZeroGPU forks a process for each call, which would prepare an engine and forget it.
+        engine = ("eager", "auto") if is_zero_gpu() and self.engine[0] == "auto" else self.engine
+        choose(model, *engine, serving=True)
+        return model
 
     def _cache(self, source: str) -> AbstractContextManager[str | None]:
         """Where downloads go: what a visitor names is not kept on the disk, nor read from the owner's cache,
@@ -307,7 +331,7 @@ class References:
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
-        self.seconds: dict[tuple, float] = {}  # measured latencies
+        self.seconds: dict[tuple, Timing] = {}  # measured latencies
         limits = shelf.limits
         self._models: Recent[tuple, Reference] = Recent(limits.models, limits.models_bytes, size_of)
         # Of all visitors: two comparisons together would hold twice as many networks as memory has room for.
@@ -375,24 +399,27 @@ class References:
         return key
 
     def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
-        from resnet_hub.device import pick_device
         from resnet_hub.interop.reference import copied, own, pretrained
 
         name, source, _ = key
-        device = pick_device(self.shelf.device)
         if source is not None and name == OWN:
             return own(self.shelf.get(source), source)
         if source is not None:
-            return copied(self.shelf.get(source), source).to(device)
+            return self.shelf.ready(copied(self.shelf.get(source), source))
         # As of our models, what a visitor names leaves nothing on the disk.
         within = bounded(seconds=self.shelf.limits.load_seconds)
         with nullcontext() if self._is_listed(name) else TemporaryDirectory() as cache, within:
-            return pretrained(name, tqdm_class, cache).to(device)
+            return self.shelf.ready(pretrained(name, tqdm_class, cache))
+
+
+def is_zero_gpu() -> bool:
+    """Whether this is a Space that borrows a GPU for each call."""
+    return bool(os.environ.get("SPACES_ZERO_GPU"))
 
 
 def on_gpu(function: Callable) -> Callable:
     """Mark a function for ZeroGPU, which lends a GPU to each call; elsewhere it stays as it is."""
-    if not os.environ.get("SPACES_ZERO_GPU"):
+    if not is_zero_gpu():
         return function
     import spaces
 

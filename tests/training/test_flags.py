@@ -97,6 +97,12 @@ def test_mode_feature_refuses_what_works_on_images_or_layers(words, photos, star
     assert f"{words.split()[0]} " in (said := capsys.readouterr().err) and "--mode partial" in said
 
 
+def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_path, capsys):
+    flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
+    assert transfer.main([*flags, "--mode", "full", "--engine", "fused"]) == 2
+    assert "--engine fused has no effect here" in capsys.readouterr().err
+
+
 def test_rate_and_mode_together_are_refused(photos, start, tmp_path, capsys):
     flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
     assert transfer.main([*flags, "--mode", "full", "--rate", "=1"]) == 2
@@ -311,7 +317,8 @@ def test_features_are_computed_once_for_every_image_and_network(start, tmp_path,
     with torch.no_grad():
         model.conv1.weight.mul_(2)
     features.stored_features(model, data, CPU, counted(model, asked))
-    assert asked == [10, 1, 10]
+    features.stored_features(model, data, CPU, counted(model, asked), "eager None")
+    assert asked == [10, 1, 10, 10]  # another network, another engine
 
 
 def test_a_damaged_store_of_features_is_made_anew(start, tmp_path, monkeypatch):

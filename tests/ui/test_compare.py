@@ -339,8 +339,8 @@ def test_visitors_at_once_get_what_each_would_get_alone(hub, ours, resnet18):
 
 
 def test_latency_is_the_time_of_a_warm_image(ours):
-    seconds = latency(ours, (3, 32, 32), seconds=0.2)
-    assert 1e-4 < seconds < 10 and not ours.training
+    seconds, engine = latency(ours, (3, 32, 32), seconds=0.2)
+    assert 1e-4 < seconds < 10 and engine in ("eager fp32", "fused fp32") and not ours.training
 
 
 # Several images

@@ -62,7 +62,7 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
         if len(given) > MOST_PHOTOS:
             raise refuse(language, "many_most", most=MOST_PHOTOS)
         load(page.shelf, source, language, progress)
-        with page.shelf.computing:
+        with page.shelf.computing(source):
             found = look(given, source)
         return table(language, found), found
 

@@ -268,7 +268,7 @@ def answer(
     shelf, recorder, started = page.shelf, page.recorder, time.perf_counter()
     with recorder.failures(source if shelf.allows(source) else ""):
         model = load(shelf, source, language, progress)
-    with recorder.failures(source, model.revision), refusing(language), shelf.computing:
+    with recorder.failures(source, model.revision), refusing(language), shelf.computing(source):
         prediction, heat = infer(uploaded(image), source, looks)
     seconds = time.perf_counter() - started
     recorder.expects(source, model.revision, model.calibration)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from resnet_hub.interop.reference import Facts, NoReference
 from resnet_hub.interop.side_by_side import Answer, Beside, Row, guess
+from resnet_hub.predict import Timing
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
@@ -44,7 +45,7 @@ class Compared:
     besides: list[Beside]
     missing: list[Missing]
     keys: list[tuple]
-    seconds: dict[tuple, float] = field(default_factory=dict)
+    seconds: dict[tuple, Timing] = field(default_factory=dict)
 
     @property
     def answers(self) -> list[Answer]:
@@ -150,8 +151,10 @@ def fact_rows(language: str, compared: Compared) -> list[list[str]]:
     """Parameters, cost, input and latency, a column a network."""
 
     def latency(key: tuple) -> str:
-        seconds = compared.seconds.get(key)
-        return say(language, "compare_unmeasured") if seconds is None else f"{1000 * seconds:.1f} ms"
+        timing = compared.seconds.get(key)
+        if timing is None:
+            return say(language, "compare_unmeasured")
+        return f"{1000 * timing.seconds:.1f} ms ({timing.engine})"
 
     rows = {
         "total_params": [f"{a.facts.parameters:,}" for a in compared.answers],

@@ -17,7 +17,7 @@ from PIL import Image
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
-from resnet_hub.predict import DEFAULT_MODEL, latency
+from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
@@ -262,7 +262,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
     given.text(gr.Markdown(elem_classes="fine-print"), value="compare_measure_info")
 
     @on_gpu
-    def time_it(key: tuple) -> float:
+    def time_it(key: tuple) -> Timing:
         model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
         return latency(model, model.preprocess.input_size)
 

@@ -10,16 +10,17 @@ from pathlib import Path
 import gradio as gr
 
 from resnet_hub.ui.lab.page import asked, asked_by, follow, opened, order_of, remembered
+from resnet_hub.ui.lab.turns import Visitors
 from resnet_hub.ui.shared.page import PANEL, Page
 from resnet_hub.ui.shared.text import known_language
 
 SCRIPT = Path(__file__).with_name("lab.js")
-# Quiet, but queued, one at a time. Every question counts, since "always_last" would put an event that had to
-# wait again with the data of the one it waited for.
+# Quiet, but queued, a few at a time, and of one visitor one at a time. Every question counts, since
+# "always_last" would put an event that had to wait again with the data of the one it waited for.
 EVENT = {
     "show_progress": "hidden",
     "api_visibility": "private",
-    "concurrency_limit": 1,
+    "concurrency_limit": 4,
     "concurrency_id": "lab",
     "trigger_mode": "multiple",
 }
@@ -33,7 +34,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
         bottom = gr.HTML("", js_on_load=script, elem_id="lab-image", **PANEL)
     study = gr.HTML("", js_on_load=None, elem_id="lab-study", **PANEL)
-    open_, answered = gr.State(None), gr.State(0.0)
+    open_, answered, visitors = gr.State(None), gr.State(0.0), Visitors()
     panels = [top, bottom, study, open_]
     unchanged = [gr.skip()] * len(panels)
 
@@ -44,17 +45,19 @@ def build(page: Page, tab: gr.Tab) -> None:
         return opened(known_language(language), *kept) if kept else unchanged
 
     # Quick questions can arrive out of order: one older than the last that was answered is too late.
-    def on_go(event: gr.EventData, language: str, answered: float) -> list:
-        if order_of(event) < answered:
-            return [*unchanged, answered]
-        return [*opened(known_language(language), *asked(event)), order_of(event)]
+    def on_go(event: gr.EventData, language: str, answered: float, request: gr.Request) -> list:
+        with visitors.turn(request.session_hash, order_of(event)) as is_wanted:
+            if order_of(event) < answered or not is_wanted:
+                return [*unchanged, gr.skip()]
+            return [*opened(known_language(language), *asked(event)), order_of(event)]
 
-    def on_input(event: gr.EventData, language: str, answered: float) -> list:
-        if order_of(event) < answered:
-            return [gr.skip(), gr.skip(), answered]
-        topic, raw = asked(event)
-        shown, _ = follow(known_language(language), topic, raw)
-        return [shown, remembered(topic, raw), order_of(event)]
+    def on_input(event: gr.EventData, language: str, answered: float, request: gr.Request) -> list:
+        with visitors.turn(request.session_hash, order_of(event), skips=True) as is_wanted:
+            if order_of(event) < answered or not is_wanted:
+                return [gr.skip()] * 3
+            topic, raw = asked(event)
+            shown, _ = follow(known_language(language), topic, raw)
+            return [shown, remembered(topic, raw), order_of(event)]
 
     tab.select(on_select, [language, open_], panels, **EVENT)
     language.change(on_language, [language, open_], panels, **EVENT)

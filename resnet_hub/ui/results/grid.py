@@ -13,15 +13,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import classes_of, is_no_data
-from resnet_hub.predict import classify
+from resnet_hub.onnx_file import OnnxFile
+from resnet_hub.predict import Prediction, classify, classify_crops
 from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.reading import Crop, ahead
 from resnet_hub.ui.shared.errors import refusal
 from resnet_hub.ui.shared.page import MOST_PATH, uploaded
 
@@ -29,6 +31,7 @@ MOST_FILES, MOST_BYTES = 200, 60_000_000
 MOST_ENTRIES = 1000  # of a zip, with folders and what file managers hide in it
 ENTRY = b"PK\x01\x02"  # what each begins with in a zip's directory
 THUMBNAIL = 72  # pixels
+AT_ONCE = 2  # photos in memory at their full size
 ENCRYPTED, UTF_8 = 0x1, 0x800  # bits of a zip entry's flags
 JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
@@ -198,6 +201,38 @@ def counted_to_classes(items: Sequence[Item], labels: Sequence[str]) -> list[Ite
     return [item._replace(true=true or item.true) for item, true in zip(items, found, strict=True)]
 
 
+class Seen(NamedTuple):
+    """What is kept of one image: the network's input, or a file's answer, and what the page shows."""
+
+    seen: Crop | Prediction
+    thumbnail: Image.Image
+
+
+def looked_at(item: Item, model: Any) -> Seen | ImageError | Refusal:
+    """One image, decoded once, or why it cannot be read."""
+    if isinstance(item.source, Refusal):
+        return item.source
+    try:
+        image = load_image(item.source)
+        if isinstance(model, OnnxFile):  # it takes the whole photo, of which two hundred would not fit
+            seen = classify(model, [image], top_k=1)[0]
+        else:
+            seen = model.preprocess.load(image)
+    except ImageError as error:
+        return error
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return Seen(seen, image)
+
+
+def answers_of(model: Any, found: Sequence[Seen]) -> list[Prediction]:
+    """The answer to each."""
+    if isinstance(model, OnnxFile):
+        return [each.seen for each in found if isinstance(each.seen, Prediction)]
+    return classify_crops(
+        model, [each.seen for each in found if not isinstance(each.seen, Prediction)], top_k=1
+    )
+
+
 def predict(model, name: str, items: Sequence[Item]) -> Grid:
     """Classify every image that can be read.
 
@@ -209,23 +244,15 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     items = counted_to_classes(items, model.labels)
     trues = {each.true for each in items}
     unknown = sorted(true for true in trues if not any(known_as(label, true) for label in model.labels))
-    predictions: list[Predicted] = []
-    skipped: list[ImageError | Refusal] = []
-    for item in items:  # one at a time: two hundred decoded photos would not fit
-        if isinstance(item.source, Refusal):
-            skipped.append(item.source)
-            continue
-        try:
-            image = load_image(item.source)
-        except ImageError as error:
-            skipped.append(error)
-            continue
-        label, probability = classify(model, [image], top_k=1)[0].top[0]
-        image.thumbnail((THUMBNAIL, THUMBNAIL))
-        scored = item.true not in unknown
-        right = scored and known_as(label, item.true)
-        file = PurePosixPath(item.name).name[:80]
-        predictions.append(Predicted(item.true, label, probability, right, image, file, scored))
+    read = list(ahead(lambda item: looked_at(item, model), items, AT_ONCE))
+    whole = [(item, found) for item, found in zip(items, read, strict=True) if isinstance(found, Seen)]
+    answers = answers_of(model, [found for _, found in whole])
+    predictions = []
+    for (item, found), answer in zip(whole, answers, strict=True):
+        (label, probability), scored = answer.top[0], item.true not in unknown
+        right, file = scored and known_as(label, item.true), PurePosixPath(item.name).name[:80]
+        predictions.append(Predicted(item.true, label, probability, right, found.thumbnail, file, scored))
     predictions.sort(key=lambda each: (not each.scored, each.right))
     seen = {each.true for each in predictions}
-    return Grid(name, tuple(predictions), tuple(each for each in unknown if each in seen), tuple(skipped))
+    skipped = tuple(found for found in read if not isinstance(found, Seen))
+    return Grid(name, tuple(predictions), tuple(each for each in unknown if each in seen), skipped)

@@ -1,14 +1,12 @@
-"""`python -m resnet_hub.ui.bench`: how fast the app starts and answers, beside plain Gradio apps.
+"""How fast the page starts and answers, beside plain Gradio apps: both run as processes of their own.
 
 Each figure is measured in turn with its peer on this machine: start-up against the usual torchvision demo
-(imports at the top, an eager ResNet-50), Classify and Explore events against an event that does nothing, and
-a Compare event against that and the two networks it runs.
+(imports at the top, an eager ResNet-50), Classify and Explore events against an event that does nothing, also
+from many clients at once, and a Compare event against that and the two networks it runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import socket
 import statistics
@@ -17,14 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.ui.shared.page import EXAMPLES
 
 WARM_UP = 3  # the first calls load the model and warm up both servers
 USUAL_DEMO = """
@@ -172,47 +169,34 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict[str,
     return medians | {"bound": bound, "of_bound": medians["ours"] / bound, "calls": calls}
 
 
-def measure(options: argparse.Namespace) -> None:
-    """Measure everything and print it."""
-    app, image = options.app, EXAMPLES[0]
-    if not app.is_file():
-        raise Refusal(f"no file {app}; run from the repository's root, or give --app")
-    with tempfile.TemporaryDirectory() as folder:
-        usual, empty = Path(folder, "usual.py"), Path(folder, "empty.py")
-        usual.write_text(USUAL_DEMO)
-        empty.write_text(EMPTY_EVENT)
-        results = {
-            "start_up_seconds": start_up(app, usual, options.runs),
-            **simple_events(app, empty, image, options.calls),
-            "compare_event_milliseconds": compare_event(app, empty, image, options.calls),
-        }
-    if options.json:
-        print(json.dumps(results, indent=2))
-    else:
-        for name, values in results.items():
-            print(name, "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+def rates(ours: Path, empty: Path, image: Path, clients: tuple[int, ...], seconds: float) -> dict[str, dict]:
+    """Answers of `/classify` a second, and those of an empty event, from many clients at once.
+
+    Args:
+        seconds: for each number of clients, and each of the two.
+    """
+    found = {}
+    with serving(ours) as (our_address, _), serving(empty) as (empty_address, _):
+        for count in clients:
+            mine, blank = (rate(address, image, count, seconds) for address in (our_address, empty_address))
+            found[f"{count} clients"] = {"ours": mine, "empty": blank, "ratio": mine / blank}
+    return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        program_name("resnet_hub.ui.bench"),
-        description="How fast the app starts and answers, beside plain Gradio apps.",
-    )
-    parser.add_argument("--app", type=Path, default=Path("app.py"), help="the app's script (default: app.py)")
-    for flag, default, what in (("--runs", 5, "starts"), ("--calls", 40, "events")):
-        parser.add_argument(
-            flag,
-            type=int,
-            choices=range(1, 1000),
-            metavar="N",
-            default=default,
-            help=f"{what} of each app, 1 to 999 (default: {default})",
-        )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    options = parser.parse_args(arguments)
-    return run_command("resnet_hub.ui.bench", lambda: measure(options))
+def rate(address: str, image: Path, clients: int, seconds: float) -> float:
+    """Answers a second to as many clients, each of which asks again once it has an answer."""
+    from gradio_client import Client, handle_file
 
+    photo = handle_file(str(image))
 
-if __name__ == "__main__":
-    sys.exit(main())
+    def ask(_: int) -> int:
+        client = Client(address, verbose=False)
+        client.predict(photo, api_name="/classify")
+        answers, until = 0, time.perf_counter() + seconds
+        while time.perf_counter() < until:
+            client.predict(photo, api_name="/classify")
+            answers += 1
+        return answers
+
+    with ThreadPoolExecutor(clients) as pool:
+        return sum(pool.map(ask, range(clients))) / seconds

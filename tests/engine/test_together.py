@@ -1,0 +1,118 @@
+"""Callers at the same moment share a batch, each gets its own answer, and nobody waits for company."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from resnet_hub.engine.together import MOST, Together
+
+
+class Network:
+    """Twice its input; it waits for `go` before it answers, and remembers the batches it saw."""
+
+    def __init__(self, go: bool = False) -> None:
+        self.go, self.entered, self.batches = threading.Event(), threading.Event(), []
+        if go:
+            self.go.set()
+
+    def __call__(self, pixels):
+        self.batches.append(len(pixels))
+        self.entered.set()
+        assert self.go.wait(20)
+        return 2 * pixels.flatten(1)
+
+
+def image(value: float) -> torch.Tensor:
+    return torch.full((1, 1, 1, 1), value)
+
+
+def asked(together, network, values):
+    """Threads that ask for one image each, and their answers by image."""
+    answers = {}
+
+    def ask(value):
+        try:
+            answers[value] = together(network, image(value)).item()
+        except ValueError as error:
+            answers[value] = error
+
+    threads = [threading.Thread(target=ask, args=(value,)) for value in values]
+    for thread in threads:
+        thread.start()
+    return threads, answers
+
+
+def wait_for(together, count):
+    for _ in range(2000):
+        if len(together._waiting) >= count:
+            return
+        threading.Event().wait(0.005)
+    raise AssertionError(f"{len(together._waiting)} of {count} are waiting")
+
+
+def test_who_comes_while_the_network_is_busy_is_in_the_next_batch_and_gets_their_own_answer():
+    together, network = Together(), Network()
+    first, one = asked(together, network, [1.0])
+    assert network.entered.wait(20)
+    rest, others = asked(together, network, [2.0, 3.0, 4.0])
+    wait_for(together, 3)
+    network.go.set()
+    for thread in [*first, *rest]:
+        thread.join(20)
+    assert one | others == {1.0: 2.0, 2.0: 4.0, 3.0: 6.0, 4.0: 8.0}
+    assert network.batches == [1, 3]
+
+
+def test_a_lone_caller_runs_at_once():
+    network = Network(go=True)
+    together = Together()
+    assert [together(network, image(v)).item() for v in (1.0, 2.0)] == [2.0, 4.0]
+    assert network.batches == [1, 1]
+
+
+def test_a_batch_stays_as_it_is():
+    network = Network(go=True)
+    assert Together()(network, torch.ones(3, 1, 1, 1)).shape == (3, 1) and network.batches == [3]
+
+
+def test_no_batch_is_larger_than_allowed():
+    together, network = Together(most=2), Network()
+    first, _ = asked(together, network, [0.0])
+    assert network.entered.wait(20)
+    rest, answers = asked(together, network, [1.0, 2.0, 3.0])
+    wait_for(together, 3)
+    network.go.set()
+    for thread in [*first, *rest]:
+        thread.join(20)
+    assert network.batches == [1, 2, 1] and len(answers) == 3
+
+
+def test_what_goes_wrong_reaches_every_caller_and_the_next_one_is_answered():
+    together, network = Together(), Network(go=True)
+
+    def broken(pixels):
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        together(broken, image(1.0))
+    assert together(network, image(1.0)).item() == 2.0
+
+
+def test_batches_that_are_slower_are_given_up():
+    together = Together()
+    together._seconds = {False: 0.01, True: 0.02}
+    assert together._size() == 1
+    together._seconds = {False: 0.01, True: 0.009}
+    assert together._size() == MOST
+
+
+def test_one_network_does_not_wait_for_another():
+    heavy, light = Network(), Network(go=True)
+    threads, _ = asked(Together(), heavy, [1.0])
+    assert heavy.entered.wait(20)
+    assert Together()(light, image(3.0)).item() == 6.0
+    heavy.go.set()
+    threads[0].join(20)
