@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.requests import ClientDisconnect
+
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.text import language_of, say
 from resnet_hub.ui.shared.uploads import Uploads
@@ -90,6 +92,8 @@ class Guard:
             await self.app(scope, receive, reply.send)
         except TooMuch:
             await reply.refuse(413, key, **facts)
+        except ClientDisconnect:  # nobody is left to answer, and nothing is wrong here
+            return
 
 
 class Rate:
