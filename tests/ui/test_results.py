@@ -23,7 +23,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.lab import page as lab
 from resnet_hub.ui.results import page, recorded
-from resnet_hub.ui.results.grid import MOST_BYTES, from_zip, known_as, predict
+from resnet_hub.ui.results.grid import MOST_BYTES, Grid, Predicted, from_zip, known_as, predict
 from resnet_hub.ui.results.tab import items_of
 from resnet_hub.ui.shared.text import LANGUAGES
 
@@ -153,6 +153,16 @@ def test_a_grid_shows_the_model_s_predictions_and_marks_wrong_ones(tmp_path):
         assert [line["right"] for line in lines] == ["no", *["yes"] * 4, "not scored"]
         counts = re.findall(r'data-true="([^"]+)" data-label="([^"]+)" aria-pressed="false">(\d+)<', shown)
         assert sum(int(count) for _, _, count in counts) == 6 and ("zebra", guesses[1], "1") in counts
+
+
+def test_a_class_of_few_images_counts_as_much_as_one_of_many():
+    kept = [("cat", True), ("cat", True), ("cat", True), ("cat", False), ("dog", False), ("zebra", None)]
+    made = [
+        Predicted(true, "cat", 0.5, bool(right), image(0), "1.png", right is not None) for true, right in kept
+    ]
+    grid = Grid("net", tuple(made), ("zebra",), ())
+    assert grid.right / len(grid.scored) == 0.6 and grid.balanced_accuracy == (0.75 + 0) / 2
+    assert "37.5 %" in page.grid("en", grid) and "37.5 %" in page.grid("ja", grid)
 
 
 def test_images_of_classes_that_the_model_lacks_are_not_scored(tmp_path):

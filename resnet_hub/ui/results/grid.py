@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -75,6 +77,14 @@ class Grid:
     @property
     def right(self) -> int:
         return sum(each.right for each in self.predictions)
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that are scored, of which there must be one."""
+        of_class: dict[str, list[bool]] = defaultdict(list)
+        for each in self.scored:
+            of_class[each.true].append(each.right)
+        return fmean(map(fmean, of_class.values()))
 
 
 def from_zip(path: str | Path) -> list[Item]:

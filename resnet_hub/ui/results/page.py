@@ -233,6 +233,7 @@ def grid(language: str, found: Grid | None) -> Markup:
         grid=found,
         total=total,
         share=percent(found.right / total) if total else "",
+        balanced=percent(found.balanced_accuracy) if total else "",
         unknown=", ".join(found.unknown[:10]),
         reasons=" ".join(reasons[:MOST_REASONS]),
         confusion=confusion(language, found),
