@@ -201,8 +201,6 @@ def wire_language(page: "Page") -> None:
     language = page.language
     translated = [component for component, _ in page.translated]
     language.change(page.translations, language, translated, **QUIET)
-    mark = "(language) => address.language(language)"
-    language.change(None, language, None, js=mark, api_visibility="private")
 
 
 def wire_arrival(demo: "gr.Blocks", parts: dict[str, Any]) -> None:

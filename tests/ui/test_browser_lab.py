@@ -141,7 +141,7 @@ def test_a_click_on_the_photo_asks_for_the_receptive_field_there(lab):
 def test_draw_again_draws_another_sample(lab):
     page = lab("dropout")
     before = page.locator("#lab-image figure").nth(1).inner_html()
-    page.get_by_role("button", name=say("en", "lab_dropout_seed")).click()
+    page.get_by_role("button", name=say("en", "lab_control_seed")).click()
     page.wait_for_function(
         "before => document.querySelectorAll('#lab-image figure')[1].innerHTML !== before", arg=before
     )

@@ -36,7 +36,7 @@ from resnet_hub.ui.shared.page import (
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
-from resnet_hub.ui.shelf import References, Shelf, on_gpu
+from resnet_hub.ui.shelf import IMAGENET_MEGABYTES, References, Shelf, on_gpu
 
 MOST_REFERENCES = 4
 MOST_PHOTOS = 64
@@ -106,8 +106,14 @@ class Inputs:
 
 
 def reference_choices(language: str, ours: Sequence, names: Sequence[str]) -> list[tuple[str, str]]:
-    """(text, value): our model rebuilt from timm's parts, the models on offer, then timm's own by name."""
-    return [(say(language, "compare_counterpart"), COUNTERPART), *ours, *((name, name) for name in names)]
+    """(text, value): our model rebuilt from timm's parts, the models on offer, then timm's own by name.
+
+    Those of ImageNet come last: a search finds the names of timm's in theirs too.
+    """
+    first = [choice for choice in ours if choice[1] not in IMAGENET_MEGABYTES]
+    last = [choice for choice in ours if choice[1] in IMAGENET_MEGABYTES]
+    by_name = [(name, name) for name in names]
+    return [(say(language, "compare_counterpart"), COUNTERPART), *first, *by_name, *last]
 
 
 def second_shipped(shelf: Shelf) -> str:

@@ -102,8 +102,8 @@ def in_language(language: str, text: Text) -> Any:
 
 
 def language_switch() -> gr.Radio:
-    """The switch at the top of the page."""
-    return gr.Radio(
+    """The switch at the top of the page; the address names a choice before any answer to it is there."""
+    switch = gr.Radio(
         [(name, code) for code, name in LANGUAGES.items()],
         value="en",
         label="Language / 言語",
@@ -111,6 +111,9 @@ def language_switch() -> gr.Radio:
         container=False,
         elem_id="language",
     )
+    mark = "(language) => address.language(language)"
+    switch.change(None, switch, None, js=mark, api_visibility="private")
+    return switch
 
 
 def copy_link(page: Page) -> gr.Button:
