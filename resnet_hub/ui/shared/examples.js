@@ -3,6 +3,6 @@ element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-example]");
   if (!button) return;
   trigger("click", { example: button.dataset.example });
-  const photo = document.getElementById(element.closest(".examples").id.replace("examples", "photo"));
-  if (innerWidth <= 700) photo.scrollIntoView({ behavior: "smooth" }); // on a phone the examples are below the answer
+  const photo = document.getElementById(element.closest("[id$=examples]").id.replace("examples", "photo"));
+  if (innerWidth <= 700) photo.scrollIntoView(); // on a phone the examples are below the answer
 });
