@@ -55,7 +55,7 @@ def test_a_photo_is_answered_by_both_and_measured_on_request(comparer, photo):
     page.locator("#compare-measure").click()
     expect(page.locator("#compare-panel")).not_to_contain_text("not measured")
     expect(page.locator("#compare-panel tbody tr").last.locator("td").last).to_have_text(
-        re.compile(r"\d ms$")
+        re.compile(r"\d ms \(\w+ fp32\)$")
     )
     assert {host for host in page.hosts if host} <= {"127.0.0.1"}
 

@@ -17,6 +17,7 @@ from PIL import Image
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
+from resnet_hub.hub.fetch import shipped_config
 from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
@@ -117,8 +118,9 @@ def reference_choices(language: str, ours: Sequence, names: Sequence[str]) -> li
 
 
 def second_shipped(shelf: Shelf) -> str:
-    """Another model that ships, for the comparison that the tab opens with."""
-    return next((name for name in shelf.shipped if name != DEFAULT_MODEL), COUNTERPART)
+    """A model of another network that ships, for the comparison that the tab opens with."""
+    own = shipped_config(DEFAULT_MODEL).name
+    return next((name for name in shelf.shipped if shipped_config(name).name != own), COUNTERPART)
 
 
 def inputs(given: Page) -> Inputs:

@@ -15,7 +15,7 @@ from PIL import Image
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import BYTES, Row, main_path, stages, totals
-from resnet_hub.hub.fetch import shipped_config, shipped_names
+from resnet_hub.hub.fetch import shipped_config
 from resnet_hub.models.build import build_network
 from resnet_hub.predict import stage_maps
 from resnet_hub.preprocess import load_image
@@ -80,7 +80,7 @@ def too_costly(name: str, design: Design | Refusal) -> Refusal | None:
 
 def trained(shelf: Shelf, config: ModelConfig):
     """An offered model, shipped or in memory, whose weights are this very design's, else None."""
-    for name in shipped_names():
+    for name in filter(shelf.shipped.__contains__, shelf.offered):  # the default first
         if body(shipped_config(name)) == body(config):
             return shelf.get(name)
     models = [model for source, model in reversed(shelf.in_memory()) if source in shelf.offered]
