@@ -14,10 +14,10 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from resnet_hub.hub.fetch import shipped_config
 from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
-from resnet_hub.hub.fetch import shipped_config
 from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
