@@ -48,10 +48,9 @@ def test_injected_markup_reaches_no_other_host(open_page, context, elsewhere):
     address, asked = elsewhere
     bare = context().new_page()
     bare.goto(f"{address}/page")
-    with suppress(Error):  # the form may have replaced the page before the answer is read
+    with bare.expect_navigation(), suppress(Error):  # the form may replace the page before the answer is read
         assert bare.evaluate(HARM, address) == "answered"
     assert "/a.png" in asked  # without the policy it does
-    bare.close()
     asked.clear()
     page = open_page()
     assert page.evaluate(HARM, address) == "refused"
@@ -69,6 +68,6 @@ def test_the_page_breaks_no_rule_of_its_own_policy(context, app_url, tmp_path):
     page.locator("#photo input[type=file]").first.set_input_files(str(tmp_path / "photo.png"))
     expect(page.locator("#panel .verdict")).to_be_visible()
     page.locator("#examples button").first.click()
-    expect(page.locator("#panel img.seen")).to_be_visible()
+    expect(page.locator("#panel img.seen").first).to_be_visible()
     assert not [text for text in broken if "Content Security Policy" in text]
     page.close()
