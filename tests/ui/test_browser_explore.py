@@ -245,6 +245,7 @@ def test_python_table_and_drawings_can_be_taken_away(explorer):
     page = explorer("?a=resnet18.96x64.strides-1-2-2-1&b=resnet50.32")
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     one = page.locator("#take .design").first
+    expect(one.locator("pre")).to_contain_text("resnet18")
     one.locator("[data-copy=python]").click()
     code = page.evaluate("navigator.clipboard.readText()")
     names: dict = {}
