@@ -45,7 +45,8 @@ def explain(language: str, error: Exception, **facts: Any) -> str:
     if key not in TEXT:
         return printable(say(language, "error_details", details=details(error)))
     facts |= getattr(error, "facts", {})
-    return printable(say(language, key, **{name: readable(name, fact) for name, fact in facts.items()}))
+    shown = say(language, key, **{name: readable(name, fact) for name, fact in facts.items()})
+    return printable(shown).replace("\n", " ")  # a stranger's text may have any
 
 
 def readable(name: str, fact: Any) -> Any:
