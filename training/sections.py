@@ -26,7 +26,8 @@ SECTIONS = {
     ),
     "the run": ("resume", "seed", "save_every", "tensorboard", "trackio", "wandb", "print_job"),
     "the machine": (
-        "device", "precision", "engine", "compile", "sync_batch_norm", "deterministic", "eval_batch", "workers"
+        "device", "precision", "engine", "compile", "sync_batch_norm", "deterministic", "eval_batch",
+        "workers",
     ),
 }  # fmt: skip
 REST = "further flags"
