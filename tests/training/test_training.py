@@ -839,6 +839,7 @@ def test_evaluation_as_json_is_one_document_with_the_runs_figures(run, shapes, c
     measured = json.loads(capsys.readouterr().out)
     stated = json.loads((run / "run.json").read_text())["results"]
     assert (measured.pop("differs_from_card"), measured.pop("confusion")) == ({}, stated.pop("confusion"))
+    assert measured.pop("engine").endswith(" fp32")
     assert measured == {name: pytest.approx(value, abs=1e-5) for name, value in stated.items()}
 
 
