@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from resnet_hub.bench import networks, page
+from resnet_hub.bench import memory, networks, page
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.files import write_atomically
@@ -54,8 +54,12 @@ def sections(options: argparse.Namespace, folder: Path) -> dict[str, tuple[str, 
         ),
         "clients": (
             "`/classify`, answers a second",
-            lambda: page.rates(app, empty, IMAGE, CLIENTS, 2 * options.seconds),
+            lambda: (
+                page.rates(app, empty, IMAGE, CLIENTS, 2 * options.seconds)
+                | page.rate_of_resnet50(app, IMAGE, CLIENTS[1], 4 * options.seconds)
+            ),
         ),
+        "memory": ("Memory of the app", lambda: memory.memory(app, IMAGE, options.events)),
     }
 
 
@@ -129,7 +133,7 @@ def main(arguments: list[str] | None = None) -> int:
         program_name("resnet_hub.bench"),
         description="How fast inference, the page and its start are, as ratios on this machine.",
     )
-    names = ("engines", "files", "features", "start", "events", "clients")
+    names = ("engines", "files", "features", "start", "events", "clients", "memory")
     parser.add_argument(
         "--only", action="append", choices=names, help="measure this section only; may be repeated"
     )
@@ -138,14 +142,15 @@ def main(arguments: list[str] | None = None) -> int:
         ("--runs", 5, "starts of each app"),
         ("--calls", 40, "events of each app"),
         ("--seconds", 5, "seconds for each network and batch"),
+        ("--events", 9000, "mixed events after which memory is looked at"),
     ):
         parser.add_argument(
             flag,
             type=int,
-            choices=range(1, 1000),
+            choices=range(1, 10_000),
             metavar="N",
             default=default,
-            help=f"{what}, 1 to 999 (default: {default})",
+            help=f"{what}, 1 to 9,999 (default: {default})",
         )
     parser.add_argument("--out", type=Path, help=f"put the tables into this report, e.g. {REPORT}")
     parser.add_argument("--json", action="store_true", help="print one JSON document")

@@ -18,11 +18,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from resnet_hub.errors import Refusal
 
+BATCH = 8  # of the engine that stands beside an app under load
 WARM_UP = 3  # the first calls load the model and warm up both servers
 USUAL_DEMO = """
 import gradio as gr
@@ -48,9 +50,17 @@ gr.Interface(lambda path: {"nothing": 1.0}, image, label, api_name="classify").l
 """
 
 
+class Served(NamedTuple):
+    """A Gradio app as a process of its own; `seconds` from its start to the first 200 on `/`."""
+
+    address: str
+    seconds: float
+    pid: int
+
+
 @contextmanager
-def serving(script: Path, *arguments: str, timeout: float = 120) -> Iterator[tuple[str, float]]:
-    """Run a Gradio script on a free port; yields (address, seconds from start to the first 200 on `/`).
+def serving(script: Path, *arguments: str, timeout: float = 120) -> Iterator[Served]:
+    """Run a Gradio script on a free port.
 
     Raises:
         Refusal: when the script ends or does not answer in `timeout` seconds.
@@ -73,7 +83,7 @@ def serving(script: Path, *arguments: str, timeout: float = 120) -> Iterator[tup
             if time.perf_counter() - started > timeout or process.poll() is not None:
                 raise Refusal(f"{script} did not answer on {address} within {timeout:.0f} s")
             time.sleep(0.01)
-        yield address, time.perf_counter() - started
+        yield Served(address, time.perf_counter() - started, process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -93,8 +103,8 @@ def start_up(ours: Path, usual: Path, runs: int) -> dict[str, float]:
     seconds: dict[str, list[float]] = {"ours": [], "usual": []}
     for _ in range(runs):
         for name, script in (("ours", ours), ("usual", usual)):
-            with serving(script) as (_, elapsed):
-                seconds[name].append(elapsed)
+            with serving(script) as app:
+                seconds[name].append(app.seconds)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return medians | {"ratio": medians["ours"] / medians["usual"], "runs": runs}
 
@@ -115,8 +125,8 @@ def simple_events(ours: Path, empty: Path, image: Path, calls: int) -> dict[str,
     """A Classify event and an Explore event, each beside an empty one."""
     from gradio_client import Client, handle_file
 
-    with serving(ours) as (our_address, _), serving(empty) as (empty_address, _):
-        client, nothing = (Client(each, verbose=False) for each in (our_address, empty_address))
+    with serving(ours) as our_app, serving(empty) as empty_app:
+        client, nothing = (Client(each.address, verbose=False) for each in (our_app, empty_app))
         photo = handle_file(str(image))
         medians = in_turn(
             {
@@ -152,11 +162,11 @@ def compare_event(ours: Path, empty: Path, image: Path, calls: int) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         with (
-            serving(ours, "--model", folder) as (our_address, _),
-            serving(empty) as (empty_address, _),
+            serving(ours, "--model", folder) as our_app,
+            serving(empty) as empty_app,
             torch.inference_mode(),
         ):
-            client, nothing = (Client(each, verbose=False) for each in (our_address, empty_address))
+            client, nothing = (Client(each.address, verbose=False) for each in (our_app, empty_app))
             medians = in_turn(
                 {
                     "ours": lambda: client.predict(photo, folder, [COUNTERPART], api_name="/compare"),
@@ -176,11 +186,27 @@ def rates(ours: Path, empty: Path, image: Path, clients: tuple[int, ...], second
         seconds: for each number of clients, and each of the two.
     """
     found = {}
-    with serving(ours) as (our_address, _), serving(empty) as (empty_address, _):
+    with serving(ours) as our_app, serving(empty) as empty_app:
         for count in clients:
-            mine, blank = (rate(address, image, count, seconds) for address in (our_address, empty_address))
+            mine, blank = (rate(app.address, image, count, seconds) for app in (our_app, empty_app))
             found[f"{count} clients"] = {"ours": mine, "empty": blank, "ratio": mine / blank}
     return found
+
+
+def rate_of_resnet50(ours: Path, image: Path, clients: int, seconds: float) -> dict[str, dict]:
+    """Answers of `/classify` a second through ResNet-50, and its engine's alone, in batches."""
+    from resnet_hub.bench.networks import in_turn
+    from resnet_hub.engine import prepare, shape_of
+    from resnet_hub.models.build import create_model
+
+    model = create_model("resnet50").eval()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        with serving(ours, "--model", folder) as app:
+            mine = rate(app.address, image, clients, seconds)
+    runs = {engine: prepare(model, shape_of(model), engine) for engine in ("eager", "fused")}
+    alone = BATCH / in_turn(runs, BATCH, shape_of(model), seconds)["fused"]
+    return {f"ResNet-50, {clients} clients": {"ours": mine, "engine alone": alone, "ratio": mine / alone}}
 
 
 def rate(address: str, image: Path, clients: int, seconds: float) -> float:
