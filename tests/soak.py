@@ -211,7 +211,11 @@ def count(folder: str) -> int:
     return sum(1 for _ in Path(folder).iterdir())
 
 
-def state(process: subprocess.Popen, uploads: Path) -> dict[str, float]:
+def files_in(uploads: Path) -> set[Path]:
+    return {path for path in uploads.rglob("*") if path.is_file()}
+
+
+def state(process: subprocess.Popen, visitors: set[Path]) -> dict[str, float]:
     """Megabytes of the app with its children, its threads, open files, and files of visitors."""
     family = [
         process.pid,
@@ -221,7 +225,10 @@ def state(process: subprocess.Popen, uploads: Path) -> dict[str, float]:
     for pid in family:
         with suppress(OSError):
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    files = [path.stat() for path in uploads.rglob("*") if path.is_file()]
+    files = []
+    for path in visitors:
+        with suppress(OSError):  # deleted meanwhile
+            files.append(path.stat())
     return {
         "MB": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
         "threads": count(f"/proc/{process.pid}/task"),
@@ -295,7 +302,8 @@ def run(minutes: float, clients: int, folder: Path) -> int:
     """Start the app, attack it, let it rest, and judge."""
     figures, right = Figures(), {}
     with app(folder) as (process, address):
-        look = lambda: state(process, folder / "uploads")  # noqa: E731
+        own = files_in(folder / "uploads")  # the page's first photo
+        look = lambda: state(process, files_in(folder / "uploads") - own)  # noqa: E731
         for kind in HONEST:
             honestly(address, kind, right, figures)
         honest = look()

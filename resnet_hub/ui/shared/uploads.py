@@ -7,7 +7,6 @@ off nor what an earlier run left. This one goes by the files that are there.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import math
 import os
 import shutil
@@ -117,7 +116,6 @@ class Uploads:
                 time.sleep(self.every)
                 with suppress(Exception):  # the next one may succeed
                     after(self.sweep())
-                give_memory_back()
 
         self.sweep()
         threading.Thread(target=work, name="uploads", daemon=True).start()
@@ -132,9 +130,3 @@ class Uploads:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)  # end as if there were no handler
         os._exit(128 + number)  # in a container: the first process has no default for a signal
-
-
-def give_memory_back() -> None:
-    """Return freed memory to the system, where the C library can (glibc)."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
