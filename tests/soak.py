@@ -42,7 +42,7 @@ from resnet_hub.ui.shared.page import EXAMPLES
 MODEL = "resnet20_cifar10"
 AGE, SWEEP = 30, 5  # seconds, of uploads in this test
 REST = 80  # seconds; the process that decodes ends after a minute
-# Of memory: after a walk over the start, and after the attack over the first of every request and of honest ones.
+# Of memory: a walk over the start, an attack over the first of every request, and over the first honest ones.
 WALK, GROWTH, AFTERWARDS = 1.6, 1.15, 1.3
 BUSY = ("queue", "busy", "Several large images", "too many models")  # honest clients may be told to wait
 
