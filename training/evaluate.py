@@ -33,7 +33,7 @@ from resnet_hub.hub.card import (
     stated_figures,
 )
 from resnet_hub.hub.fetch import fetch_card
-from resnet_hub.models.calibration import Calibration
+from resnet_hub.models.calibration import HALVES, Calibration
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, extend, metrics, multilabel, predictions
@@ -43,6 +43,7 @@ from training.data import DataError, Images, find_images, in_memory, is_folder, 
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.evaluate_file import evaluate_file
+from training.half import against_fp32, in_words, measure_half
 from training.label_table import LabelTable
 from training.layout import parts_of
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
@@ -214,7 +215,15 @@ def write_again(model, options) -> None:
     count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
     held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
-    *_, facts["results"], facts["calibration"] = calibrate_and_measure(model, in_memory(held_out), options)
+    choose(model, options.engine, "fp32")
+    test, answered, facts["results"], facts["calibration"] = calibrate_and_measure(
+        model, in_memory(held_out), options
+    )
+    facts["half"] = {}
+    if options.precision in HALVES:
+        figures = measure_half(model, test, answered, options.engine, options.precision)
+        facts["half"][options.precision] = figures
+        print(in_words(options.precision, figures))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / "run.json", facts)
@@ -286,7 +295,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--write",
         action="store_true",
         help="fit temperature and thresholds again on the run's validation set, measure, and write "
-        "configuration, card and run.json of this run directory",
+        "configuration, card and run.json of this run directory; with --precision bf16 or fp16 also whether "
+        "the answers in that precision are those of fp32",
     )
     parser.add_argument("--half", action="store_true", help="with --write: weights in half precision")
     add_unknown_flag(parser)
@@ -304,15 +314,18 @@ def evaluate(options: argparse.Namespace) -> int:
     check_csv(options.csv)
     options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
-    choose(model, options.engine, options.precision)
     if options.write:
         write_again(model, options)
         return 0
+    choose(model, options.engine, options.precision)
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)
-    engine = str(engine_for(model, len(test)))
+    engine = engine_for(model, len(test))
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
+    if engine.precision in HALVES:
+        choose(model, "eager")
+        results["against_fp32"] = against_fp32(model, predict_each(model, test, model.preprocess), answered)
     if options.csv:
         write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
     stated = stated_figures(card).get("images")
@@ -322,13 +335,15 @@ def evaluate(options: argparse.Namespace) -> int:
     if not is_comparable:
         print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
-        more = {"engine": engine, "differs_from_card": differences}
+        more = {"engine": str(engine), "differs_from_card": differences}
         print(json.dumps(results | more, indent=2))
     else:
         shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
         shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
         print(f"{'engine':22} {engine}")
         print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
+        if "against_fp32" in results:
+            print(in_words(engine.precision, results["against_fp32"]))
         for what, one in results["unfamiliar"].items():
             share, low, high = one["flagged"]
             flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"

@@ -44,12 +44,13 @@ def fastest(
     """The fastest of the engines `names` whose answers agree, for batches of `images`; eager otherwise.
 
     Args:
-        precision: the only one that is tried; "auto" tries all that this device has.
+        precision: the only one that is tried; "auto" tries those that this device has and in which the
+            network's answers were measured to be those of float32.
     """
     device = next(net.parameters()).device
     pixels, wanted = probes(shape, device), None
     entrants: list[Engine] = []
-    for name, kind in pairs(precision, names, device):
+    for name, kind in pairs(precision, names, device, measured_halves(net)):
         try:
             started = time.perf_counter()
             entrant = Engine(name, kind, build(name, net, shape, kind))
@@ -62,11 +63,18 @@ def fastest(
     return winner(entrants or [Engine("eager", "fp32", net)], pixels[:1].repeat(images, 1, 1, 1))
 
 
-def pairs(precision: str, names: Iterable[str], device: torch.device) -> list[tuple[str, str]]:
+def measured_halves(net: nn.Module) -> tuple[str, ...]:
+    """The half precisions that a network's calibration names."""
+    return getattr(getattr(net, "calibration", None), "half_precisions", ())
+
+
+def pairs(
+    precision: str, names: Iterable[str], device: torch.device, halves: tuple[str, ...]
+) -> list[tuple[str, str]]:
     """(engine, precision) of every candidate, the plainest first."""
     kinds = [precision]
     if precision == "auto":
-        kinds = ["fp32", *(kind for kind in ("bf16", "fp16") if has_fast_half(kind, device))]
+        kinds = ["fp32", *(kind for kind in halves if has_fast_half(kind, device))]
     return [(name, kind) for kind in kinds for name in names if is_installed(name)]
 
 

@@ -87,8 +87,9 @@ def config_json(model: Network) -> dict[str, Any]:
     config = model.config
     name, model_args = architecture(config)
     calibration = asdict(model.calibration)
-    if not calibration["class_thresholds"]:
-        del calibration["class_thresholds"]
+    for rare in ("half_precisions", "class_thresholds"):
+        if not calibration[rare]:
+            del calibration[rare]
     return {
         "architecture": name,
         "num_classes": config.num_classes,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TEMPERATURES = (0.01, 100.0)  # (least, most)
+HALVES = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Calibration:
         firm_share: share of the test images that are answered firmly, 0 to 1.
         firm_right: share of those answers that is right.
         firm_unknown: share of the images of other things that are answered firmly all the same.
+        half_precisions: those of "bf16" and "fp16" in which the test images were measured to be answered as
+            in float32 (`training.half`).
         class_thresholds: probability from which each class is present, for a network whose images show any
             number of its classes; () for one with a single answer.
     """
@@ -41,6 +44,7 @@ class Calibration:
     firm_share: float | None = None
     firm_right: float | None = None
     firm_unknown: float | None = None
+    half_precisions: tuple[str, ...] = ()
     class_thresholds: tuple[float, ...] = ()
 
     @classmethod
@@ -54,8 +58,10 @@ class Calibration:
         values = {k: v for k, v in values.items() if k in known}
         detections = tuple((str(what), n, share) for what, n, share in values.get("detections", ()))
         thresholds = tuple(values.get("class_thresholds", ()))
-        calibration = cls(**values | {"detections": detections, "class_thresholds": thresholds})
-        scalars = (getattr(calibration, name) for name in known - {"detections", "class_thresholds"})
+        halves = tuple(name for name in HALVES if name in values.get("half_precisions", ()))
+        lists = {"detections": detections, "class_thresholds": thresholds, "half_precisions": halves}
+        calibration = cls(**values | lists)
+        scalars = (getattr(calibration, name) for name in known - lists.keys())
         numbers = [value for value in scalars if value is not None] + list(thresholds)
         numbers += [number for _, *pair in detections for number in pair]
         if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
