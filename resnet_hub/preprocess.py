@@ -78,7 +78,7 @@ OTHER_BYTE = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA
 _ONE_LARGE = Lock()
 _apart: Decoder | None = None
 # The next marker as libjpeg finds it, in entropy-coded data as well: neither a stuffed zero nor a restart.
-_MARKER = re.compile(rb"\xff+[^\xff\x00\xd0-\xd7]")
+_MARKER = re.compile(rb"\xff[^\xff\x00\xd0-\xd7]")  # a literal first byte is found by memchr
 
 
 class ImageError(Refusal):
@@ -506,7 +506,7 @@ def _on_white(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         opaque = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
         return _noted(opaque, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _deep_colour(image: Image.Image, data: bytes) -> Image.Image:

@@ -186,7 +186,7 @@ def walk(address: str) -> bool:
             ("?tab=explore", "#design-A .drawing svg"),
             ("?tab=results", "#grid-form"),
         ]
-        stops += [(f"?tab=lab&topic={topic}", "#lab-image figure, #lab-image table") for topic in TOPICS]
+        stops += [(f"?tab=lab&topic={topic}", "#lab-image :is(figure, table, pre, p)") for topic in TOPICS]
         for query, shown in stops:
             page.goto(address + query)
             page.locator(shown).first.wait_for()

@@ -64,24 +64,24 @@ def sections(options: argparse.Namespace, folder: Path) -> dict[str, tuple[str, 
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Measure what is asked, print it and put it into the report."""
+    """Measure what is asked, print each section and put it into the report as soon as it is there."""
     if not options.app.is_file():
         raise Refusal(f"no file {options.app}; run from the repository's root, or give --app")
     with tempfile.TemporaryDirectory() as folder:
         known = sections(options, Path(folder))
-        found = {}
+        titles, found = [title for title, _ in known.values()], {}
         for name in options.only or known:
             title, act = known[name]
             print(f"measuring {title}", file=sys.stderr)
             found[title] = act()
+            if not options.json:
+                print(section(title, found[title]))
+            if options.out:
+                before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
+                text = report(before, found, titles).encode()
+                write_atomically(options.out, lambda file, text=text: file.write(text))
     if options.json:
         print(json.dumps({"machine": machine(), **found}, indent=2))
-    else:
-        print("\n".join(section(title, rows) for title, rows in found.items()))
-    if options.out:
-        titles = [title for title, _ in known.values()]
-        before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
-        write_atomically(options.out, lambda file: file.write(report(before, found, titles).encode()))
 
 
 def machine() -> str:

@@ -182,7 +182,7 @@ def headless(model: Any) -> Any:
 
     body = copy.deepcopy(model)
     body.set_submodule(model.classifier_name, nn.Identity())
-    return body
+    return body.eval()
 
 
 def normalised(preprocess: Any, crops: list[Image.Image]) -> Any:
