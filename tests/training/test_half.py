@@ -1,0 +1,63 @@
+"""A half precision stands for float32 only where the answers to the test images were measured to agree."""
+
+import math
+
+import pytest
+import torch
+
+from resnet_hub import create_model
+from resnet_hub.engine import race
+from resnet_hub.models.calibration import Calibration
+from training.data import ImageSet
+from training.engine import Answered, predict_each
+from training.half import against_fp32, is_kept, measure_half
+
+AGREE = {"same": 1.0, "moved": 0.01, "flagged": 0.0, "error": 0.0}
+
+
+def answered(logits, labels) -> Answered:
+    return Answered(torch.tensor(logits), torch.tensor(labels), torch.arange(len(labels)))
+
+
+def test_the_four_figures_are_those_computed_by_hand():
+    model = create_model("lenet5")
+    model.calibration = Calibration(energy_threshold=math.log(2))  # of two classes with logits 0: just below
+    plain = answered([[0.0, 0.0], [math.log(3), 0.0]], [0, 0])
+    half = answered([[0.0, -0.1], [0.0, math.log(3)]], [0, 0])
+    found = against_fp32(model, plain, half)
+    first = 1 / (1 + math.exp(-0.1))
+    assert found["same"] == 0.5
+    assert found["moved"] == pytest.approx(first - 0.5, abs=1e-6)
+    assert found["flagged"] == 0.5
+    # Before: one image at 0.5, one at 0.75, both right, each in a bin of its own. After: the second is wrong.
+    assert found["error"] == pytest.approx(abs(((1 - first) + 0.75) / 2 - (0.5 + 0.25) / 2), abs=1e-6)
+
+
+@pytest.mark.parametrize("worse", [{"same": 0.994}, {"moved": 0.021}, {"flagged": 0.006}, {"error": 0.003}])
+def test_one_figure_out_of_bounds_is_enough(worse):
+    assert is_kept(AGREE)
+    assert not is_kept(AGREE | worse)
+
+
+def test_the_calibration_names_a_precision_that_agrees():
+    torch.manual_seed(0)
+    model = create_model("lenet5", input_size=32, in_chans=3).eval()
+    pixels = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
+    images = ImageSet(pixels, torch.zeros(40).long(), tuple("abcdefghij"), "noise")
+    plain = predict_each(model, images, model.preprocess)
+    figures = measure_half(model, images, plain, "eager", "bf16")
+    assert figures["moved"] > 0, "it was computed in another precision"
+    assert model.calibration.half_precisions == (("bf16",) if is_kept(figures) else ())
+
+
+@pytest.mark.parametrize("measured", [(), ("bf16",)])
+def test_auto_tries_a_half_precision_only_where_it_was_measured(measured, monkeypatch):
+    monkeypatch.setattr(race, "has_fast_half", lambda precision, device: True)
+    model = create_model("lenet5").eval()
+    model.calibration = Calibration(half_precisions=measured)
+    tried = race.pairs("auto", ["eager"], torch.device("cpu"), race.measured_halves(model))
+    assert tried == [("eager", "fp32"), *(("eager", each) for each in measured)]
+
+
+def test_a_configuration_that_names_something_else_is_read_without_it():
+    assert Calibration.from_dict({"half_precisions": ["bf16", "int1", 5]}).half_precisions == ("bf16",)
