@@ -171,8 +171,9 @@ def fetch_text(repo_id_or_dir: str | Path, file: str, **where: Unpack[Where]) ->
 
 
 def shipped_names() -> list[str]:
-    """The checkpoints that come with this package."""
-    return sorted(entry.name for entry in os.scandir(SHIPPED) if entry.is_dir())
+    """The checkpoints that come with this package; a plain net, there to be compared with, is last."""
+    names = (entry.name for entry in os.scandir(SHIPPED) if entry.is_dir())
+    return sorted(names, key=lambda name: (name.startswith("plain"), name))
 
 
 @cache

@@ -98,7 +98,7 @@ def test_only_listed_models_are_loaded_where_there_is_a_list(closed_client, phot
     with pytest.raises(
         AppError,
         match=r"is not offered here\. Choose one of: (resnet18_\w+, ){2}resnet20_cifar10, resnet8_cifar10, "
-        + REPO,
+        "plain20_cifar10, " + REPO,
     ):
         ask(closed_client, photo, "somebody/other-net")
     assert len(online.requests) == before

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "resnet20_cifar10"
 TRAINED = (DEFAULT, *(name for name in shipped_names() if name != DEFAULT))
-EXAMPLE = FOLDER / "cat.jpg"  # which every shipped network knows, but for the fine-tuned one
+EXAMPLE = FOLDER / "cat.jpg"  # which every shipped ResNet of ten or more classes knows
 
 
 @lru_cache(4)
