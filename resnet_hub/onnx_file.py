@@ -39,6 +39,7 @@ class OnnxFile:
         calibration: temperature and thresholds; the file applies the temperature itself.
         source: the path.
         revision: commit of the weights the file was made from, "shipped" or "local".
+        commit: the same where the weights came from the Hub, otherwise None.
         made_from: the checkpoint it was made from.
         size: bytes.
         facts: all of the file's metadata.
@@ -66,6 +67,7 @@ class OnnxFile:
         except (ValueError, TypeError) as error:
             raise Refusal(f"{path}: its metadata cannot be read ({error}); write the file again") from error
         self.revision: str = self.facts.get("revision", "local")
+        self.commit = None if self.revision in ("shipped", "local") else self.revision
         self.made_from: str = self.facts.get("source", "")
         self.size = Path(path).stat().st_size  # bytes
         self.outputs: list[str] = [value.name for value in self.session.get_outputs()]

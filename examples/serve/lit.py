@@ -4,6 +4,7 @@ import base64
 import sys
 
 import litserve
+from fastapi import HTTPException
 
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import classify
@@ -18,11 +19,17 @@ class Photos(litserve.LitAPI):
 
     def decode_request(self, request: dict) -> bytes:
         """The bytes of the image file."""
-        return base64.b64decode(request["image"])
+        try:
+            return base64.b64decode(request["image"], validate=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HTTPException(400, 'send {"image": "base64 of an image file"}') from error
 
     def predict(self, image: bytes) -> dict:
         """The five most probable classes."""
-        (prediction,) = classify(self.file, [image])
+        try:
+            (prediction,) = classify(self.file, [image])
+        except ValueError as error:
+            raise HTTPException(400, str(error)) from error
         return {"top": prediction.top, "certainty": prediction.certainty}
 
 

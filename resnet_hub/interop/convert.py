@@ -330,6 +330,6 @@ def _check(path: Path, source: str | None, name: str | None) -> None:
     source = source or file.made_from
     if not source:
         raise Refusal(f"{path} does not say what it was made from; give SOURCE before --check")
-    commit = file.revision if file.revision not in ("shipped", "local") else None
-    model = from_pretrained(source, revision=commit) if commit and not name else load(source, name)
+    is_at_commit = file.commit and source == file.made_from and not name
+    model = from_pretrained(source, revision=file.commit) if is_at_commit else load(source, name)
     print(f"{path}, made from {source}: {check_photo_file(model, path)}")

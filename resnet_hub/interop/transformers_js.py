@@ -32,7 +32,7 @@ const classify = await pipeline("image-classification", "{here}");
 await classify("photo.jpg", {{ top_k: 5 }});
 ```
 
-Made from `{source}` at `{revision}`. transformers.js resizes by the browser's canvas, under node without
+Made from `{source}`{commit}. transformers.js resizes by the browser's canvas, under node without
 antialiasing, and knows no calibration: photos much larger than the network's input may be answered otherwise
 than by resnet_hub. The file that takes the photo (`--to onnx`) has neither difference.
 """
@@ -60,7 +60,7 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
         here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
         source=repo_id or model.source,
-        revision=model.revision,
+        commit="" if model.revision in (None, "shipped", "local") else f" at `{model.revision}`",
     )
     with whole_folder(out) as folder:
         (folder / "onnx").mkdir()

@@ -2,16 +2,17 @@
  * The page: photos in, answers out. The network runs in `worker.js`; what there is to say of the model is in
  * `model.json`. The first half is pure functions; node tests them.
  */
+import { filled, LANGUAGES, say, TEXT } from "./text.js";
 
 /**
- * @typedef {"en" | "ja"} Language
- * @typedef {{ en: string, ja: string }} Both
+ * @typedef {import("./text.js").Language} Language
+ * @typedef {Record<Language, string>} Both
  * @typedef {import("./worker.js").Answer} Answer
  *
  * @typedef {object} Model
  * @property {string} title
  * @property {string} made_from
- * @property {string} revision
+ * @property {string} revision commit of the weights on the Hub, or the hash of model.onnx
  * @property {string} licence
  * @property {string | null} link address of the model on the Hub
  * @property {(Both & { said: string })[]} labels `said`: as an English sentence says it, "a cat"
@@ -19,83 +20,6 @@
  * @property {Record<string, Both>} sentences by kind of answer
  * @property {{ most: number, least_share: number }} named which classes a guess names
  */
-
-/** @type {Record<string, Both>} */
-export const TEXT = {
-  privacy: {
-    en: "Everything is computed on this device. Photos never leave it.",
-    ja: "計算はすべてこの端末で行います。写真が外に送られることはありません。",
-  },
-  choose: { en: "Choose photos", ja: "写真を選ぶ" },
-  drop: { en: "or drop them here, or paste one", ja: "ここにドロップ、または貼り付けもできます" },
-  camera_start: { en: "Live camera", ja: "カメラで連続判定" },
-  camera_stop: { en: "Stop the camera", ja: "カメラを止める" },
-  map: { en: "Show where it sees the class", ja: "判断の根拠になった場所を表示" },
-  photo: { en: "Photo", ja: "写真" },
-  file_name: { en: "File", ja: "ファイル" },
-  best: { en: "Answer", ja: "答え" },
-  share: { en: "Probability", ja: "確率" },
-  known: { en: "Familiar", ja: "既知" },
-  yes: { en: "yes", ja: "はい" },
-  no: { en: "no", ja: "いいえ" },
-  not_measured: { en: "not measured", ja: "未測定" },
-  seen: {
-    en: "What the network saw: {width}×{height} pixels",
-    ja: "ネットワークに入力された画像：{width}×{height} 画素",
-  },
-  loading: { en: "Loading the network …", ja: "ネットワークを読み込んでいます…" },
-  ready: { en: "Ready. It also works offline from now on.", ja: "準備完了。今後はオフラインでも使えます。" },
-  computing: { en: "Computing …", ja: "計算中…" },
-  from_camera: { en: "Camera", ja: "カメラ" },
-  details: { en: "{milliseconds} ms in the network", ja: "ネットワークの計算時間 {milliseconds} ミリ秒" },
-  rate: { en: "{rate} answers a second", ja: "毎秒 {rate} 回判定" },
-  about: {
-    en: "Model: {made_from}, revision {revision}. Licence of the weights: {licence}.",
-    ja: "モデル：{made_from}（リビジョン {revision}）。重みのライセンス：{licence}。",
-  },
-  on_the_hub: { en: "The model on the Hub", ja: "Hub のモデル" },
-  decoders: {
-    en: "Answers equal Python's. Where the browser decodes a photo otherwise (CMYK, 16 bits a channel, colour profiles), they may differ a little.",
-    ja: "答えは Python 版と一致します。ただし CMYK、16 ビット画像、カラープロファイル付きの画像では、ブラウザのデコードの違いにより多少異なることがあります。",
-  },
-  not_an_image: {
-    en: "“{name}” is not an image that this browser can read. Choose a JPEG, PNG or WebP photo.",
-    ja: "「{name}」はこのブラウザで読める画像ではありません。JPEG、PNG、WebP の写真を選んでください。",
-  },
-  no_wasm: {
-    en: "This browser cannot run WebAssembly. Use a current Chrome, Edge, Firefox or Safari.",
-    ja: "このブラウザでは WebAssembly が使えません。最新の Chrome、Edge、Firefox、Safari を使ってください。",
-  },
-  too_large: {
-    en: "There is too little memory on this device. Close other tabs, or try a smaller photo.",
-    ja: "この端末のメモリが足りません。ほかのタブを閉じるか、小さい写真で試してください。",
-  },
-  no_model: {
-    en: "The network could not be downloaded. Check the connection and reload the page.",
-    ja: "ネットワークを取得できませんでした。接続を確認して、ページを再読み込みしてください。",
-  },
-  no_session: {
-    en: "The network could not be started in this browser. Reload the page, or try another browser.",
-    ja: "このブラウザではネットワークを起動できませんでした。再読み込みするか、別のブラウザで試してください。",
-  },
-  no_camera: {
-    en: "There is no camera that this page can use. Choose a photo instead.",
-    ja: "使えるカメラが見つかりません。代わりに写真を選んでください。",
-  },
-  camera_denied: {
-    en: "The browser did not allow the camera. Allow it for this page, then try again.",
-    ja: "カメラの使用が許可されていません。このページに許可してから、もう一度試してください。",
-  },
-};
-
-/**
- * @param {string} text with {placeholders}
- * @param {Record<string, string | number>} values
- * @returns {string}
- */
-export function filled(text, values) {
-  return text.replace(/\{(\w+)\}/g, (whole, name) => String(values[name] ?? whole));
-}
 
 /**
  * @param {number} share 0 to 1
@@ -175,15 +99,14 @@ export function heat(value) {
  * @returns {Language}
  */
 export function preferred(languages) {
-  const known = languages
-    .map((each) => each.slice(0, 2).toLowerCase())
-    .find((each) => each === "en" || each === "ja");
-  return known === "ja" ? "ja" : "en";
+  const asked = languages.map((each) => /** @type {Language} */ (each.slice(0, 2).toLowerCase()));
+  return asked.find((each) => LANGUAGES.includes(each)) ?? LANGUAGES[0];
 }
 
 // The page
 
 const TOP = 5;
+const CAMERA = { facingMode: "environment", width: { ideal: 640 }, height: { ideal: 480 } };
 
 /** @param {string} id @returns {any} */
 const find = (id) => document.getElementById(id);
@@ -195,8 +118,9 @@ export class Network {
     /** @type {Map<number, { resolve: (answer: Answer) => void, reject: (problem: Error) => void }>} */
     this.waiting = new Map();
     this.count = 0;
-    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
     this.ready = new Promise((resolve, reject) => {
+      if (typeof WebAssembly !== "object") return reject(new Error("no_wasm"));
+      this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
       this.worker.onerror = () => reject(new Error("no_session"));
       this.worker.onmessage = ({ data }) => {
         if (data.progress !== undefined) progress(data.progress);
@@ -253,7 +177,7 @@ class Page {
 
   /** @param {string} key @param {Record<string, string | number>} values */
   say(key, values = {}) {
-    return filled(TEXT[key][this.language], values);
+    return say(key, this.language, values);
   }
 
   /** Write every text in the page's language. */
@@ -385,7 +309,8 @@ class Page {
         [{ index: this.chosen }] = top(answer.probabilities, 1);
         this.render();
       } catch (error) {
-        if (turn === this.turn) this.fail(error, file.name);
+        if (turn !== this.turn) return;
+        this.fail(error, file.name);
       }
     }
     this.status = "";
@@ -395,15 +320,18 @@ class Page {
   /** Answer the camera's frames until it is stopped. */
   async startCamera() {
     this.problem = null;
-    if (!navigator.mediaDevices) return this.fail(new Error("no_camera"));
+    const turn = ++this.turn;
+    let stream;
     try {
-      const wanted = { facingMode: "environment", width: { ideal: 640 }, height: { ideal: 480 } };
-      this.stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+      if (!navigator.mediaDevices) throw new Error("a page without https has no camera");
+      stream = await navigator.mediaDevices.getUserMedia({ video: CAMERA });
     } catch (error) {
+      if (turn !== this.turn) return;
       const denied = error instanceof DOMException && error.name === "NotAllowedError";
       return this.fail(new Error(denied ? "camera_denied" : "no_camera"));
     }
-    this.turn++;
+    if (turn !== this.turn) return stop(stream); // another choice was made while the browser asked
+    this.stream = stream;
     this.shown = [];
     const video = find("video");
     video.srcObject = this.stream;
@@ -429,6 +357,7 @@ class Page {
         this.render();
         await new Promise(requestAnimationFrame);
       } catch (error) {
+        if (this.stream !== stream) return;
         this.stopCamera();
         return this.fail(error);
       }
@@ -436,7 +365,7 @@ class Page {
   }
 
   stopCamera() {
-    for (const track of this.stream?.getTracks() ?? []) track.stop();
+    if (this.stream) stop(this.stream);
     this.stream = null;
     this.rate = 0;
     find("video").hidden = true;
@@ -455,11 +384,15 @@ class Page {
   }
 }
 
+/** @param {MediaStream} stream */
+function stop(stream) {
+  for (const track of stream.getTracks()) track.stop();
+}
+
 /** @returns {Language | null} the language that a visitor chose before */
 function remembered() {
   try {
-    const language = localStorage.getItem("language");
-    return language === "en" || language === "ja" ? language : null;
+    return LANGUAGES.find((each) => each === localStorage.getItem("language")) ?? null;
   } catch {
     return null;
   }
@@ -537,7 +470,15 @@ function wire(page) {
 }
 
 async function start() {
-  const page = new Page(await (await fetch("model.json")).json());
+  let model;
+  try {
+    model = await (await fetch("model.json")).json();
+  } catch {
+    find("problem").textContent = say("no_model", remembered() ?? preferred(navigator.languages));
+    find("problem").hidden = false;
+    return;
+  }
+  const page = new Page(model);
   wire(page);
   page.translate();
   try {
@@ -548,8 +489,19 @@ async function start() {
     page.fail(error);
   }
   find("progress").hidden = true;
-  // After the network, so that its files are downloaded once: the browser's cache has them now.
-  navigator.serviceWorker?.register("sw.js").catch(() => {});
+  await keep(page); // after the network, so that its files are downloaded once: the browser's cache has them
+}
+
+/** Keep the page's files for use offline. @param {Page} page */
+async function keep(page) {
+  try {
+    await navigator.serviceWorker.register("sw.js");
+    await navigator.serviceWorker.ready;
+  } catch {
+    return; // a browser that keeps nothing, or a page without https
+  }
+  if (page.status === "ready") page.status = "offline";
+  page.render();
 }
 
 if (globalThis.document) start();

@@ -58,7 +58,6 @@ async function download(url, progress) {
 
 /** @returns {Promise<ort.InferenceSession>} */
 async function load() {
-  if (typeof WebAssembly !== "object") throw new Problem("no_wasm");
   ort.env.wasm.numThreads = 1; // more need headers that static hosts do not send
   ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
   ort.env.logLevel = "error";
@@ -71,8 +70,15 @@ async function load() {
   try {
     return await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   } catch (error) {
-    throw new Problem(/memory|alloc|range/i.test(String(error)) ? "too_large" : "no_session", error);
+    throw new Problem(problemOf(error), error);
   }
+}
+
+/** @param {unknown} error of a session that was not made @returns {string} */
+function problemOf(error) {
+  const said = String(error);
+  if (/memory|alloc|range/i.test(said)) return "too_large";
+  return /protobuf/i.test(said) ? "damaged" : "no_session";
 }
 
 /**

@@ -30,7 +30,9 @@ from resnet_hub.statement import LEAST_SHARE, MOST_NAMED, SENTENCES, with_articl
 from resnet_hub.web.runtime import runtime_files
 
 HERE = Path(__file__).parent
-PAGE = ("index.html", "page.js", "worker.js", "style.css", "icon.svg", "manifest.webmanifest", "sw.js")
+PAGE = (
+    "index.html", "page.js", "text.js", "worker.js", "style.css", "icon.svg", "manifest.webmanifest", "sw.js",
+)  # fmt: skip
 RUNTIME = "ort"  # folder of onnxruntime-web's files
 NOT_KEPT = {"sw.js", "files.js", "README.md"}  # of the page's files, by the service worker
 TEXTS = Path(resnet_hub.__file__).parent / "ui"
@@ -42,14 +44,15 @@ def write_page(file: Path, out: Path, repo_id: str | None = None) -> None:
 
     Args:
         out: a new or empty folder.
-        repo_id: the model's repository on the Hub, to which the page links.
+        repo_id: the model's repository on the Hub, to which the page links; by default the one that the file
+            was made from, if it was.
 
     Raises:
         Refusal: for another file, a folder that is not empty, or where onnxruntime-web cannot be had.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise Refusal(f"{out} is not empty; name another folder")
+    check_is_free(out)
     onnx, runtime = OnnxFile(file), runtime_files()
+    repo_id = repo_id or repository(onnx)
     with whole_folder(out) as folder:
         for name in PAGE:
             shutil.copyfile(HERE / name, folder / name)
@@ -63,18 +66,32 @@ def write_page(file: Path, out: Path, repo_id: str | None = None) -> None:
         _write_text(folder / "files.js", f"self.pageFiles = {json.dumps(kept_files(folder))};\n")
 
 
+def check_is_free(out: Path) -> None:
+    """Raises Refusal for a file, and for a folder that is not empty."""
+    if out.is_dir() and any(out.iterdir()):
+        raise Refusal(f"{out} is not empty; name another folder")
+    if out.exists() and not out.is_dir():
+        raise Refusal(f"{out} is a file; name a folder")
+
+
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def repository(file: OnnxFile) -> str | None:
+    """The Hub repository that a file was made from; None for a checkpoint from this disk."""
+    return file.made_from if file.commit else None
 
 
 def model_facts(file: OnnxFile, repo_id: str | None) -> dict[str, Any]:
     """What the page says of the model; the type is `Model` in page.js."""
     japanese = tomllib.loads((TEXTS / "shared" / "labels.toml").read_text(encoding="utf-8"))
     name = Path(file.made_from).name or file.facts.get("name", "")
+    content = hashlib.sha256(Path(file.source).read_bytes()).hexdigest()
     return {
         "title": repo_id.split("/")[1] if repo_id else name,
         "made_from": repo_id or name,
-        "revision": file.revision[:12],
+        "revision": file.commit[:12] if file.commit else f"sha256:{content[:12]}",
         "licence": file.facts.get("licence", ""),
         "link": f"https://huggingface.co/{repo_id}" if repo_id else None,
         "labels": [
@@ -136,19 +153,20 @@ def write_model_page(source: str, out: Path, repo_id: str | None = None) -> None
     Raises:
         Refusal, resnet_hub.hub.fetch.CheckpointError: when the model cannot be used.
     """
+    check_is_free(out)  # this and the runtime before the work, which would be lost
     if is_onnx_file(source):
         return write_page(Path(source), out, repo_id)
     try:
         from resnet_hub.interop.convert import load
         from resnet_hub.interop.onnx import check_photo_file, export_onnx
 
-        runtime_files()  # before the work, which would be lost without them
+        runtime_files()
         model = load(source)
         with TemporaryDirectory() as scratch:
             file = Path(scratch) / "model.onnx"
             export_onnx(model, file, "fp16")
             check_photo_file(model, file)
-            write_page(file, out, repo_id or (source if REPO_ID.fullmatch(source) else None))
+            write_page(file, out, repo_id)
     except ImportError as error:
         raise Refusal(f"{error}; pip install -e '.[export]'") from error
 

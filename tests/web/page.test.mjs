@@ -1,17 +1,8 @@
 /** The page's pure functions, run by node: `node --test tests/web/`. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import {
-  activation,
-  certainty,
-  filled,
-  heat,
-  percent,
-  preferred,
-  sentence,
-  TEXT,
-  top,
-} from "../../resnet_hub/web/page.js";
+import { activation, certainty, heat, percent, preferred, sentence, top } from "../../resnet_hub/web/page.js";
+import { filled, say, TEXT } from "../../resnet_hub/web/text.js";
 
 const model = {
   labels: [
@@ -68,8 +59,9 @@ test("texts are filled, and exist in both languages with the same placeholders",
   assert.equal(filled("{a} of {b} {c}", { a: 1, b: "x" }), "1 of x {c}");
   assert.equal(percent(0.1234), "12.3\u00a0%");
   const placeholders = (text) => (text.match(/\{\w+\}/g) ?? []).sort();
-  for (const [key, { en, ja }] of Object.entries(TEXT))
+  for (const [key, [en, ja]] of Object.entries(TEXT))
     assert.deepEqual(placeholders(en), placeholders(ja), key);
+  assert.equal(say("rate", "ja", { rate: 12 }), "毎秒 12 回判定");
 });
 
 test("the browser's first known language is taken", () => {

@@ -1,5 +1,6 @@
 """The static page's pure functions, its files and its runtime; no browser."""
 
+import hashlib
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from helpers import ROOT
 
 from resnet_hub.errors import Refusal
+from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.statement import SENTENCES, statement
 from resnet_hub.web import runtime, write
 
@@ -56,8 +58,23 @@ def test_a_damaged_cache_is_noticed(monkeypatch, tmp_path):
     assert not runtime.is_cached()
 
 
-def test_a_folder_that_is_not_empty_is_kept(photo_file, tmp_path, capsys):
+@pytest.mark.parametrize("commit", [None, "0123456789abcdef0123456789abcdef01234567"])
+def test_the_page_names_a_commit_and_its_repository_or_the_file_s_hash(photo_file, commit):
+    file = OnnxFile(photo_file)
+    assert file.commit is None  # shipped with the package
+    file.commit, file.made_from = commit, "runs/mine"  # a folder, unless there is a commit
+    facts = write.model_facts(file, write.repository(file))
+    digest = hashlib.sha256(photo_file.read_bytes()).hexdigest()
+    assert facts["revision"] == (commit[:12] if commit else f"sha256:{digest[:12]}")
+    assert facts["link"] == ("https://huggingface.co/runs/mine" if commit else None)
+    assert facts["made_from"] == ("runs/mine" if commit else "mine")
+
+
+@pytest.mark.parametrize(("out", "said"), [(".", "is not empty"), ("mine.txt", "is a file")])
+def test_what_is_there_is_kept_and_refused_before_the_work(monkeypatch, tmp_path, capsys, out, said):
     (tmp_path / "mine.txt").write_text("mine")
-    assert write.main([str(photo_file), str(tmp_path)]) == 2
-    assert "is not empty" in capsys.readouterr().err
+    monkeypatch.setattr("resnet_hub.interop.convert.load", None)
+    assert write.main(["resnet20_cifar10", str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
