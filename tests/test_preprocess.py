@@ -9,7 +9,10 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -531,3 +534,29 @@ def test_one_image_takes_less_than_300_megabytes(tmp_path, name, mode, size, opt
         [sys.executable, "-c", MEASURE, str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True
     )
     assert int(out.stdout) < 300, out.stderr
+
+
+def jpeg_of(side: int) -> bytes:
+    Image.new("RGB", (side, side), "grey").save(buffer := BytesIO(), "jpeg")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("side", "most"), [(2100, 1), (300, 3)])
+def test_of_large_images_only_one_is_in_memory_at_a_time(side, most):
+    now, seen, lock = [0], [], threading.Lock()
+    together = threading.Barrier(3)
+
+    def hold(image):
+        with lock:
+            now[0] += 1
+            seen.append(now[0])
+        with suppress(threading.BrokenBarrierError):
+            together.wait(2 if most == 1 else 60)  # small ones all come here before the first one goes
+        with lock:
+            now[0] -= 1
+        return image.resize((8, 8))
+
+    data = jpeg_of(side)
+    with ThreadPoolExecutor(3) as pool:
+        sizes = [image.size for image in pool.map(lambda _: load_image(data, then=hold), range(3))]
+    assert sizes == [(8, 8)] * 3 and max(seen) == most
