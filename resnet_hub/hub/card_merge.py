@@ -36,6 +36,7 @@ OPENING_AND_USE = ("", "Use")  # facts, but no figures: a person's version stays
 # What our cards put into these lists; for other weights it is written anew where it holds.
 GENERATED = {"tags": {"timm", "transformers"}, "datasets": {"cifar10"}, "metrics": {"accuracy"}}
 KEPT = ("license", "license_name", "license_link")  # a person's choice, not ours
+FREE_LICENCES = ("mit", "apache-2.0", "bsd-3-clause")  # that the Hub knows by these names
 
 
 class Parts(NamedTuple):
@@ -45,6 +46,13 @@ class Parts(NamedTuple):
     lines: list[str]
     facts: dict[str, Any]
     below: str
+
+
+def licence_fields(licence: str) -> dict[str, str]:
+    """A licence as the front matter of a card states it; {} for none."""
+    if not licence or licence in FREE_LICENCES:
+        return {"license": licence} if licence else {}
+    return {"license": "other", "license_name": licence}
 
 
 def block(text: str, facts: dict[str, Any]) -> str:

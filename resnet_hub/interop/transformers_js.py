@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_hub.files import whole_folder
+from resnet_hub.hub.card_merge import licence_fields
 from resnet_hub.interop.onnx import export_normalised, licence_of
 from resnet_hub.interop.transformers import preprocess_to_transformers
 from resnet_hub.models.base import Network
@@ -53,10 +54,10 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         "config.json": _config(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
     }
-    licence = licence_of(model)
+    licence = licence_fields(licence_of(model)).items()
     card = CARD.format(
         name=model.config.name,
-        licence=f"\nlicense: other\nlicense_name: {licence}" if licence else "",
+        licence="".join(f"\n{key}: {value}" for key, value in licence),
         base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
         here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
         source=repo_id or model.source,

@@ -23,6 +23,7 @@ import resnet_hub
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.files import whole_folder
+from resnet_hub.hub.card_merge import licence_fields
 from resnet_hub.hub.fetch import REPO_ID
 from resnet_hub.hub.push import Space, push_folder
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
@@ -36,7 +37,6 @@ PAGE = (
 RUNTIME = "ort"  # folder of onnxruntime-web's files
 NOT_KEPT = {"sw.js", "files.js", "README.md"}  # of the page's files, by the service worker
 TEXTS = Path(resnet_hub.__file__).parent / "ui"
-FREE_LICENCES = ("mit", "apache-2.0", "bsd-3-clause")  # that the Hub knows by these names
 
 
 def write_page(file: Path, out: Path, repo_id: str | None = None) -> None:
@@ -125,8 +125,6 @@ def kept_files(folder: Path) -> dict[str, Any]:
 
 def space_card(facts: dict[str, Any], repo_id: str | None) -> str:
     """The README.md that makes the folder a static Space."""
-    licence = facts["licence"]
-    stated = {"license": licence} if licence in FREE_LICENCES else {"license": "other"}
     fields = {
         "title": facts["title"],
         "emoji": "🪜",
@@ -135,7 +133,7 @@ def space_card(facts: dict[str, Any], repo_id: str | None) -> str:
         "sdk": "static",
         "app_file": "index.html",
         "short_description": f"{facts['title']} in the browser"[:60],
-        **(stated if licence else {}),
+        **licence_fields(facts["licence"]),
         **({"models": [repo_id]} if repo_id else {}),
     }
     front = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)
