@@ -216,7 +216,9 @@ def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Predict
 def check_has_classes(model: Network | Reference | OnnxFile) -> None:
     """Raises ValueError for a headless model."""
     if not model.labels:
-        raise Refusal("the network has no classes; build it with num_classes of 1 or more")
+        raise Refusal(
+            "the network has no classes; build it with num_classes of 1 or more", "model_no_classes"
+        )
 
 
 def check_labels_images(model: Network | OnnxFile) -> None:
@@ -230,7 +232,12 @@ def check_labels_images(model: Network | OnnxFile) -> None:
         return
     made, expected = model.preprocess.input_size[0], model.config.in_chans
     if made != expected:
-        raise Refusal(f"{model.config.name} takes {expected} channels, and an image has {made}")
+        raise Refusal(
+            f"{model.config.name} takes {expected} channels, and an image has {made}",
+            "model_channels",
+            model=model.config.name,
+            takes=expected,
+        )
 
 
 def _classify_batch(

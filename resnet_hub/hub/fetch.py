@@ -53,6 +53,11 @@ REASONS = {  # the first class that fits
     LocalEntryNotFoundError: NOT_CACHED,
     EntryNotFoundError: "the repository does not hold this file",
 }
+CODES = {  # of the same, where a page has words for it
+    GatedRepoError: "checkpoint_gated",
+    RepositoryNotFoundError: "checkpoint_no_repository",
+    EntryNotFoundError: "checkpoint_missing_file",
+}
 STATUS_ADVICE = {
     **dict.fromkeys((401, 403), "; log in with `hf auth login` to an account that may do this"),
     402: ": it asks to be paid for this. A Space without a server is free: give --space static, or with a "
@@ -310,14 +315,21 @@ def refuse_unsuitable(resolved: Resolved, files: Sequence[str]) -> None:
     if WEIGHTS_FILE in files and WEIGHTS_FILE not in held and any(name.endswith(PICKLES) for name in held):
         raise CheckpointError(
             f"{repo_id}: {WEIGHTS_FILE} is missing; it holds only pickled weights, which can run code "
-            f"when loaded; ask its owner for {WEIGHTS_FILE}"
+            f"when loaded; ask its owner for {WEIGHTS_FILE}",
+            "checkpoint_pickled",
+            file=WEIGHTS_FILE,
         )
     for file in files:
         if file not in held:
-            raise MissingFile(f"{repo_id}: {file}: {REASONS[EntryNotFoundError]}")
+            words = f"{repo_id}: {file}: {REASONS[EntryNotFoundError]}"
+            raise MissingFile(words, CODES[EntryNotFoundError], file=file)
         if (size := held[file].size or 0) > MOST_BYTES[file]:
             raise CheckpointError(
-                f"{repo_id}: {file} has {size:,} bytes; {MOST_BYTES[file]:,} is the most that is loaded"
+                f"{repo_id}: {file} has {size:,} bytes; {MOST_BYTES[file]:,} is the most that is loaded",
+                "checkpoint_too_large",
+                file=file,
+                megabytes=size // 10**6,
+                most=MOST_BYTES[file] // 10**6,
             )
 
 
@@ -338,7 +350,9 @@ def download_checked(
         discard(path)
         raise CheckpointError(
             f"{resolved.repo_id}: {file}: the {'sha256' if published.lfs else 'hash'} of the download is not "
-            "the one the Hub publishes; the damaged file was deleted, try again"
+            "the one the Hub publishes; the damaged file was deleted, try again",
+            "checkpoint_altered",
+            file=file,
         )
     return path
 
@@ -414,8 +428,9 @@ def plain_errors(repo_id: str, label: str, token: str | bool | None) -> Iterator
             kind = HubUnreachable
         elif isinstance(error, EntryNotFoundError):
             kind = MissingFile
+        code = next((code for each, code in CODES.items() if isinstance(error, each)), "")
         # The original can quote the request's headers, so it is not shown beneath.
-        raise kind(f"{repo_id}: {label}: {without_token(reason(error), token)}") from None
+        raise kind(f"{repo_id}: {label}: {without_token(reason(error), token)}", code, file=label) from None
 
 
 def is_transient(error: Exception) -> bool:

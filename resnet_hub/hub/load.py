@@ -141,7 +141,10 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
         if checkpoint.is_cached and isinstance(error, DAMAGED):
             discard(file)
         cause = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{checkpoint.source}: {file.name}: {cause[:MOST_SAID]}") from error
+        words = f"{checkpoint.source}: {file.name}: {cause[:MOST_SAID]}"
+        raise CheckpointError(
+            words, "checkpoint_unusable", file=file.name, cause=Refusal(cause[:MOST_SAID])
+        ) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -207,7 +207,7 @@ def _download(facts: Facts, tqdm_class: type | None, cache_dir: str | None) -> P
     except CheckpointError as error:
         message = f"timm's weights for {facts.name} cannot be loaded: {error}"
         code = "unreachable" if isinstance(error, HubUnreachable) else "unusable"
-        raise NoReference(message, code, why=str(error), **_size(facts)) from error
+        raise NoReference(message, code, why=error, **_size(facts)) from error
 
 
 def class_names(count: int) -> tuple[str, ...]:

@@ -15,7 +15,8 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from resnet_hub.hub.card_merge import split_front_matter
-from resnet_hub.ui.shared.errors import details
+from resnet_hub.hub.fetch import HubUnreachable
+from resnet_hub.ui.shared.errors import explain, refusal
 from resnet_hub.ui.shared.html import notice
 from resnet_hub.ui.shared.page import QUIET, Page, named
 from resnet_hub.ui.shared.text import known_language, name_of, say
@@ -52,8 +53,10 @@ def shown_card(shelf: Shelf, source: str, language: str) -> Markup:
         text = shelf.card(source)
     except KeyError:
         return notice(say(language, "card_gone", model=source[:100]))
+    except HubUnreachable:
+        return notice(say(language, "hub_unreachable", model=source[:100]))
     except ValueError as error:  # a CheckpointError
-        return notice(say(language, "card_failed", why=details(error)))
+        return notice(explain(language, refusal("card_failed", why=error)))
     if text is None:
         return notice(say(language, "card_missing", model=source[:100]))
     return card_html(text, language)

@@ -1,11 +1,15 @@
 """The promises of the page's errors: said in the visitor's language, and never as a stranger's HTML."""
 
+import re
+
 import pytest
 
 from resnet_hub.errors import Refusal
+from resnet_hub.hub.fetch import CheckpointError, MissingFile
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.shared.errors import Toast, explain, refuse, refusing
+from resnet_hub.ui.shared.errors import Toast, explain, refusal, refuse, refusing
 from resnet_hub.ui.shared.html import alert, notice, table
+from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import Recent
 
 HARM = "<img src=x onerror=alert(1)>"
@@ -17,10 +21,30 @@ def test_an_error_is_explained_by_the_text_its_code_names():
     assert explain("ja", error).startswith("ファイルが 30 MB を超えています")
 
 
-def test_an_error_without_a_text_is_shown_as_details():
+def test_an_error_without_a_text_is_told_in_english_on_an_english_page_only():
     unknown = Refusal("No such thing.", "unheard_of")
-    assert explain("en", unknown) == "That did not work. Details: No such thing."
-    assert "詳細（英語）：No such thing" in explain("ja", ValueError("No such thing."))
+    assert explain("en", unknown) == "That did not work. No such thing."
+    said = explain("ja", ValueError("No such thing."))
+    assert said == say("ja", "error_details", details=say("ja", "only_in_english"))
+
+
+CAUSES = {
+    "missing": MissingFile("no weights", "checkpoint_missing_file", file="model.safetensors"),
+    "broken": CheckpointError(
+        "bad", "checkpoint_unusable", file="config.json", cause=Refusal("unknown fields ['x']")
+    ),
+    "another": OSError("No space left on device"),
+}
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_the_cause_inside_a_sentence_is_in_the_page_s_language_too(name):
+    given = {"model_failed": {"model": "net"}, "card_failed": {}, "reference_unusable": {"name": "resnet18"}}
+    for key, facts in given.items():
+        error = refusal(key, why=CAUSES[name], **facts)
+        english, japanese = explain("en", error), explain("ja", error)
+        assert not re.search(r"[a-z]+ [a-z]+", japanese.replace("English", "")), japanese
+        assert re.search(r"no model\.safetensors|unknown fields|No space left", english)
 
 
 def test_a_toast_escapes_what_a_visitor_typed():

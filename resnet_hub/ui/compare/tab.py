@@ -22,7 +22,7 @@ from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
-from resnet_hub.ui.shared.errors import details, refuse, refusing
+from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
@@ -283,7 +283,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
                     with references.comparing:
                         references.seconds[key] = time_it(key)
                 except ValueError as error:  # no longer in memory, and no longer available
-                    raise refuse(language, "model_failed", why=details(error)) from error
+                    raise refuse(language, "model_failed", model=key[1] or key[0], why=error) from error
         compared = timed(compared, references)
         return page(language, compared), compared
 

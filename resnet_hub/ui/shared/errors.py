@@ -34,31 +34,43 @@ READABLE: dict[str, Callable[[int], Any]] = {
 
 
 def explain(language: str, error: Exception, **facts: Any) -> str:
-    """The error in the page's language, as plain text; in English, marked as details, where no text fits.
+    """The error in the page's language, as plain text.
 
     Args:
         error: a `Refusal`, whose `code` names a text and whose facts fill it; or any other error.
         facts: what the error does not know and its text says.
     """
-    prefix = next((prefix for kind, prefix in PREFIXES.items() if isinstance(error, kind)), "")
-    key = prefix + getattr(error, "code", "")
-    if key not in TEXT:
-        return printable(say(language, "error_details", details=details(error)))
+    if key_of(error) not in TEXT:
+        return say(language, "error_details", details=cause(language, error))
     facts |= getattr(error, "facts", {})
-    shown = say(language, key, **{name: readable(name, fact) for name, fact in facts.items()})
+    shown = say(language, key_of(error), **{name: readable(language, name, facts[name]) for name in facts})
     return printable(shown).replace("\n", " ")  # a stranger's text may have any
 
 
-def readable(name: str, fact: Any) -> Any:
+def key_of(error: Exception) -> str:
+    """The key of an error's text; "" or one that no text has for most."""
+    prefix = next((prefix for kind, prefix in PREFIXES.items() if isinstance(error, kind)), "")
+    return prefix + getattr(error, "code", "")
+
+
+def cause(language: str, error: Exception) -> str:
+    """An error inside another one's sentence. Without a text of its own it has only English words, at most
+    500 characters of them, and these are for the English page only.
+    """
+    if key_of(error) in TEXT:
+        return explain(language, error)
+    if language != "en":
+        return say(language, "only_in_english")
+    return printable(str(error)[:500].rstrip(".")) + "."
+
+
+def readable(language: str, name: str, fact: Any) -> Any:
     """A fact as a visitor reads it."""
+    if isinstance(fact, Exception):
+        return cause(language, fact)
     if isinstance(fact, str) and len(fact) > MOST_QUOTED:
         return f"{fact[:MOST_QUOTED]}…"
     return READABLE[name](fact) if name in READABLE and isinstance(fact, int) else fact
-
-
-def details(error: Exception) -> str:
-    """An error's own words to put into a sentence: at most 500 characters, without the full stop."""
-    return str(error)[:500].rstrip(".")
 
 
 class Toast(gr.Error):

@@ -7,11 +7,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import HubSlow, HubUnreachable
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import check_labels_images
-from resnet_hub.ui.shared.errors import details, inform, refuse
+from resnet_hub.ui.shared.errors import inform, refusal, refuse
 from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import Crowded, Shelf, TooLarge
 
@@ -40,9 +39,9 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable, needs_wei
             model = shelf.get(source, download_bar(progress), announce)
         check_labels_images(model)
         if needs_weights and isinstance(model, OnnxFile):
-            raise Refusal(f"{source} only answers; choose the checkpoint it was made from")
+            raise refusal("model_only_answers", model=source)
         if not isinstance(model, OnnxFile) and model.config.in_chans not in (1, 3):
-            raise Refusal(f"{model.config.name} takes {model.config.in_chans} channels, and a photo has 3")
+            raise refusal("model_channels", model=model.config.name, takes=model.config.in_chans)
         return model
     except (TooLarge, Crowded) as error:
         raise refuse(language, error) from error
@@ -51,7 +50,7 @@ def load(shelf: Shelf, source: str, language: str, progress: Callable, needs_wei
     except HubUnreachable as error:
         raise refuse(language, "hub_unreachable", model=source) from error
     except ValueError as error:  # a CheckpointError, no classes, a device that is not there
-        raise refuse(language, "model_failed", why=details(error)) from error
+        raise refuse(language, "model_failed", model=source, why=error) from error
 
 
 def download_bar(report: Callable) -> type[tqdm]:
