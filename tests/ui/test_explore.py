@@ -6,6 +6,7 @@ import json
 import random
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -26,7 +27,7 @@ from resnet_hub.ui.explore import page as explore_page
 from resnet_hub.ui.explore import run as explore_run
 from resnet_hub.ui.explore import tab as explore
 from resnet_hub.ui.explore.designs import FIELDS
-from resnet_hub.ui.explore.drawing import WIDTH, Map, common_scale, shrinking_maps
+from resnet_hub.ui.explore.drawing import Map, common_scale, shrinking_maps
 from resnet_hub.ui.recorder import Recorder
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.images import data_url, viridis
@@ -175,11 +176,38 @@ def test_no_drawing_leaves_its_frame(seed):
     scale = common_scale([explore_page.maps_of("ja", each) for each in found])
     for each in found:
         drawn = ET.fromstring(explore_page.drawing("ja", "B", each, scale))
-        height = float(drawn.get("height"))
+        width, height = float(drawn.get("width")), float(drawn.get("height"))
         for box in drawn.iter(f"{SVG}rect"):
             left, top = float(box.get("x")), float(box.get("y"))
-            assert left >= 0 and left + float(box.get("width")) <= WIDTH
+            assert left >= 0 and left + float(box.get("width")) <= width
             assert top >= 0 and top + float(box.get("height")) <= height
+
+
+WIDEST = 7.0  # units a character takes in DejaVu Sans, the widest of the page's fonts, 11 units high
+
+
+@pytest.mark.parametrize("other", ["resnet50.32", "resnet50.32.stem-cifar", "resnet152.224"])
+def test_no_label_of_a_drawing_is_printed_over_another(other):
+    found = [designs.design(designs.read_address(text)) for text in ("resnet50.32", other)]
+    scale = common_scale([explore_page.maps_of("en", each) for each in found])
+    for each in found:
+        drawn = ET.fromstring(explore_page.drawing("en", "A", each, scale))
+        rows: dict[str, list[tuple[float, float]]] = {}
+        for label in drawn.iter(f"{SVG}text"):
+            letter = WIDEST * (1.1 if label.get("font-weight") == "600" else 1)
+            middle, half = float(label.get("x")), letter * len(label.text) / 2
+            rows.setdefault(label.get("y"), []).append((middle - half, middle + half))
+        for row in rows.values():
+            assert all(end <= start for (_, end), (start, _) in pairwise(sorted(row)))
+
+
+def test_equal_designs_are_one_line_of_the_curves_with_both_names():
+    same = {name: designs.design(designs.read_address("resnet18.32")) for name in "AB"}
+    for _, chart in explore_page.depth_charts("en", same):
+        names = [label.text for label in ET.fromstring(chart).iter(f"{SVG}text")]
+        assert "A = B" in names and not {"A", "B"} & set(names)
+    other = same | {"B": designs.design(designs.read_address("resnet34.32"))}
+    assert "A = B" not in "".join(chart for _, chart in explore_page.depth_charts("en", other))
 
 
 @pytest.mark.parametrize(

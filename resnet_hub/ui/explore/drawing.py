@@ -12,7 +12,7 @@ from resnet_hub.geometry.advice import LEAST_POSITIONS
 from resnet_hub.ui.shared.chart import BLUE, GREEN, ORANGE, WIDTH, svg, text
 
 MOST_HEIGHT = 400  # of a map
-LETTER = 6.2  # the widest a character of the 11-unit font comes out, nearly
+LETTER, BOLD = 7.0, 7.7  # the width of a digit in the widest of the fonts, 11 units high
 GAP = 6
 COLOURS = {"A": BLUE, "B": GREEN}
 
@@ -38,7 +38,9 @@ class Map:
 
     def room(self, scale: float) -> float:
         """Width on the drawing, labels included."""
-        return max(LETTER * max(map(len, self.labels)), self.size[1] * scale + self.depth) + GAP
+        name, size, channels = map(len, self.labels)
+        labels = max(LETTER * name, BOLD * size, LETTER * channels)
+        return max(labels, self.size[1] * scale + self.depth) + GAP
 
 
 def common_scale(designs: Sequence[Sequence[Map]]) -> float:
@@ -57,7 +59,7 @@ def common_scale(designs: Sequence[Sequence[Map]]) -> float:
 
 def frame_width(maps: Sequence[Map]) -> float:
     """Width of a design's drawing: as all others, or as wide as its labels take."""
-    return max(WIDTH, sum(LETTER * max(map(len, each.labels)) + each.depth + GAP for each in maps))
+    return max(WIDTH, sum(each.room(0) for each in maps))
 
 
 def shrinking_maps(maps: Sequence[Map], scale: float, colour: str, title: str) -> Markup:

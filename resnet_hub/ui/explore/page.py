@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -324,9 +324,17 @@ def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, 
     titles = say(language, "curve_side"), say(language, "curve_field")
     x_title = say(language, "curve_depth")
     return [
-        (title, lines(series, title, x_title, base=2, first=0))
+        (title, lines(apart(series), title, x_title, base=2, first=0))
         for title, series in zip(titles, (sides, fields), strict=True)
     ]
+
+
+def apart(series: Sequence[Line]) -> Sequence[Line]:
+    """The lines of A and B; one called "A = B" where they are the same, since one would hide the other."""
+    values = [(each.values, each.level) for each in series]
+    if len(series) == 2 and values[0] == values[1]:
+        return [replace(series[0], name=" = ".join(each.name for each in series))]
+    return series
 
 
 def take_away(language: str, sound: Mapping[str, Design], drawings: Mapping[str, str], query: str) -> str:
