@@ -95,7 +95,9 @@ def test_one_study_is_shown_with_its_finding_below_an_index_of_all(results):
     (results / "stem.json").write_text(json.dumps(document | {"study": "stem", "rows": rows}))
     shown = page.studies("en", "stem")
     assert shown.count("data-study=") == 2 and shown.count("<pre>") == 1
-    said = "p = 0.0 reached 70.0 % on test images, p = 0.5 60.0 %. The 10.0 points are more than seeds alone"
+    said = (
+        "“p = 0.0” reached 70.0 % on test images, “p = 0.5” 60.0 %: 10.0 points apart, more than the spread"
+    )
     assert said in shown and "so this shows no difference" in shown  # of stem; of dropout, in the index
     assert page.studies("en", "no such study") == page.studies("en", "stem")
 

@@ -4,7 +4,13 @@ let waiting;
 const ask = (kind, question) => { // numbered, since requests may overtake each other
   window.labQuestions = (window.labQuestions ?? 0) + 1;
   trigger(kind, { ...question, order: window.labQuestions });
+  wait(1);
 };
+const wait = (more) => { // a bar runs over the figure while questions are open; answers may take seconds
+  window.labOpen = Math.max(0, (window.labOpen ?? 0) + more);
+  document.querySelector("#lab-image").ariaBusy = String(window.labOpen > 0);
+};
+window.labAnswered = () => wait(-1);
 const report = (form) => {
   address.say("lab", query(form.dataset.topic, values(form)));
   ask("input", { topic: form.dataset.topic, values: values(form) });

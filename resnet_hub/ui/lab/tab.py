@@ -61,6 +61,9 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     tab.select(on_select, [language, open_], panels, **EVENT)
     language.change(on_language, [language, open_], panels, **EVENT)
-    for panel in (top, bottom):
-        panel.click(on_go, [language, answered], [*panels, answered], **EVENT)
-    top.input(on_input, [language, answered], [bottom, open_, answered], **EVENT)
+    asked_for = [
+        *(panel.click(on_go, [language, answered], [*panels, answered], **EVENT) for panel in (top, bottom)),
+        top.input(on_input, [language, answered], [bottom, open_, answered], **EVENT),
+    ]
+    for question in asked_for:
+        question.then(None, None, None, js="() => labAnswered()", api_visibility="private")

@@ -32,7 +32,9 @@ def draw_grid(language: str, grid: np.ndarray, window: dict[str, int], shift: bo
     maps = [map_figure(language, "input", grid, faint=~kept["max"].used, digits=0)]
     maps += [map_figure(language, kind, out.values, side=110) for kind, out in kept.items()]
     global_average = f"{pooling.pool(grid, 'global').values.item():.2f}"
-    text = says(language, "pooling", average=global_average, highest=grid.max(), **ignored(kept))
+    text = says(
+        language, "pooling", average=global_average, highest=grid.max(), ignored=ignored(language, kept)
+    )
     if not shift:
         return [row(*maps, size="small"), text]
     moved = {kind: pooling.shift_test(grid, kind, **window) for kind in KINDS}
@@ -53,16 +55,18 @@ def draw_photo(language: str, photo: np.ndarray, window: dict[str, int], shift: 
         size = "×".join(map(str, out.values.shape[1:]))
         shown.append(pixel_figure(out.values, say(language, "comma").join([word(language, kind), size])))
     mean = ", ".join(f"{value:.0f}" for value in pooling.pool(photo, "global").values.ravel())
-    pieces = [row(*shown), says(language, "pooling_photo", colour=mean, **ignored(kept))]
+    pieces = [row(*shown), says(language, "pooling_photo", colour=mean, ignored=ignored(language, kept))]
     if shift:
         moved = {kind: pooling.shift_test(photo, kind, **window) for kind in KINDS}
         pieces.append(after_shift(language, moved))
     return pieces
 
 
-def ignored(kept: dict[str, pooling.Pooled]) -> dict[str, str]:
-    """The shares of the values that change no result."""
-    return {f"{kind}_dropped": percent(out.dropped, 0) for kind, out in kept.items()}
+def ignored(language: str, kept: dict[str, pooling.Pooled]) -> str:
+    """The shares of the values that change no result, in words."""
+    shares = {kind: percent(out.dropped, 0) for kind, out in kept.items()}
+    who = "both" if kept["average"].dropped else "some" if kept["max"].dropped else "none"
+    return say(language, f"lab_pooling_ignores_{who}", **shares)
 
 
 def after_shift(language: str, moved: dict[str, pooling.Shifted]) -> Markup:
