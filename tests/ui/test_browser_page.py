@@ -102,13 +102,45 @@ def test_the_first_answer_speaks_another_language_without_a_photo_of_the_visitor
     expect(page.locator("#panel .verdict")).to_have_text(statement("ja", first))
 
 
-def test_a_phone_shows_the_answer_between_the_photo_and_the_examples(open_page, ready):
+def test_a_phone_shows_photo_examples_and_answer_without_scrolling(open_page, ready):
     page = open_page(**PHONE)
+    expect(page.locator("#examples button").first).to_be_in_viewport(ratio=1)
     page.locator("#examples").get_by_role("button", name=say("en", "example_lemon")).click()
     expect(page.locator("#panel .verdict")).to_contain_text("lemon")
     expect(page.locator("#panel .verdict")).to_be_in_viewport()
-    tops = [page.locator(each).bounding_box()["y"] for each in ("#photo", "#panel .verdict", "#examples")]
+    tops = [page.locator(each).bounding_box()["y"] for each in ("#photo", "#examples", "#panel .verdict")]
     assert tops == sorted(tops)
+    assert page.evaluate("scrollY") == 0
+
+
+@pytest.mark.parametrize("locale", ["en-US", "ja-JP"])
+def test_no_tab_says_anything_on_the_console_and_finds_all_its_files(context, ready, locale):
+    language, said, lost = locale[:2], [], []
+    page = context(locale=locale).new_page()
+    page.on("console", lambda line: said.append(line.text) if line.type in ("warning", "error") else None)
+    page.on("response", lambda answer: lost.append(answer.url) if answer.status >= 400 else None)
+    page.goto(ready)
+    expect(page.locator("html.built")).to_be_attached()
+    for name, shown in TABS.items():
+        open_tab(page, language, f"tab_{name}", shown)
+        page.wait_for_timeout(300)
+    page.close()
+    assert not said and not lost
+
+
+def test_a_file_too_large_is_refused_where_the_answer_would_be(open_page, ready, tmp_path):
+    page, large = open_page(), tmp_path / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate(31 << 20)
+    page.locator("#photo input[type=file]").first.set_input_files(str(large))
+    alert = page.locator("#panel [role=alert]")
+    expect(alert).to_have_text(say("en", "image_file_too_large", max_bytes=30))
+    expect(page.locator("#panel .verdict, .toast-body")).to_have_count(0)
+    expect(page.locator("#photo img")).to_have_count(0)
+    page.get_by_label("日本語").check()
+    expect(alert).to_have_text(say("ja", "image_file_too_large", max_bytes=30))
+    page.locator("#examples button").first.click()
+    expect(page.locator("#panel .verdict")).to_be_visible()
 
 
 # Addresses

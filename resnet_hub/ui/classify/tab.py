@@ -28,6 +28,7 @@ from resnet_hub.ui.shared.page import (
     examples_for,
     named,
     require_image,
+    too_large,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language
@@ -45,6 +46,7 @@ class Parts:
     """The components of the tab that events use."""
 
     photo: gr.Image
+    examples: gr.HTML
     model: gr.Dropdown
     beside: gr.Dropdown
     label: gr.Label
@@ -127,7 +129,7 @@ def build(page: Page, tab: gr.Tab) -> Tab:
 
 
 def lay_out(page: Page) -> Parts:
-    """Place every component; on a phone the answer stands between the photo and the examples."""
+    """Place every component; on a phone the examples are a strip between the photo and the answer."""
     with gr.Row(equal_height=False, elem_id="classify"):
         with gr.Column(min_width=300, elem_classes="asked"):
             photo = gr.Image(
@@ -138,16 +140,17 @@ def lay_out(page: Page) -> Parts:
                 elem_id="photo",
             )
             page.text(photo, label="photo", placeholder="drop")
+        with gr.Column(min_width=300, elem_classes="tried"):
+            examples = examples_for(page, photo, "examples")
         with gr.Column(min_width=300, elem_classes="answered"):
             shown = page.begin(gr.HTML(elem_id="panel"), value=lambda language: panel(language, None))
             label = gr.Label(num_top_classes=5, visible=False)
             inside = page.text(gr.Button(elem_id="inside"), value="inside")
         with gr.Column(min_width=300, elem_classes="more"):
-            examples_for(page, photo, "examples")
             model, beside = models(page)
             card_below(page, model)
     outcome = gr.State(None, time_to_live=STATE_KEPT)
-    return Parts(photo, model, beside, label, shown, inside, outcome)
+    return Parts(photo, examples, model, beside, label, shown, inside, outcome)
 
 
 def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -168,7 +171,13 @@ def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | Non
 
     def on_failure(language: str, request: gr.Request) -> tuple:
         """Replace the answer to an earlier photo by what went wrong."""
-        why = failures.get(request.session_hash, lambda: None)
+        why = taken(failures, request)
+        return None, panel(language, why), why
+
+    def on_large(language: str, request: gr.Request) -> tuple:
+        """The photo leaves its place, which asks for an answer again: that finds the failure."""
+        why = failure(too_large(page))
+        failures.put(request.session_hash, why)
         return None, panel(language, why), why
 
     outputs = [parts.label, parts.panel, parts.outcome]
@@ -184,6 +193,15 @@ def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | Non
         trigger_mode="always_last",
     )
     answered.failure(on_failure, page.language, outputs, **QUIET)
+    parts.examples.input(on_large, page.language, [parts.photo, parts.panel, parts.outcome], **QUIET)
+
+
+def taken(failures: Recent[str, Failure | None], request: gr.Request | None) -> Failure | None:
+    """A visitor's last failure, which is told once."""
+    session = getattr(request, "session_hash", None) or ""
+    why = failures.get(session, lambda: None)
+    failures.put(session, None)
+    return why
 
 
 def classifier(
@@ -218,10 +236,10 @@ def classifier(
             The five most probable labels, in the model's own words, with probabilities from 0 to 1; and the
             answer as HTML.
         """
-        language = known_language(language)
+        language, why = known_language(language), taken(failures, request)
         if image is None:
             require_image(event, language)
-            return None, panel(language, None), None
+            return None, panel(language, why), why
         looks = event is not None and event.target is not None  # a program asked for labels only
         ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
         try:

@@ -6,6 +6,7 @@ visitor here, and until the browser has built the page it shows a plain one, whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,11 +18,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnet_hub.ui.shared.html import render
-from resnet_hub.ui.shared.page import Page, in_language
+from resnet_hub.ui.shared.page import Page, in_language, thumbnails
 from resnet_hub.ui.shared.text import LANGUAGES, language_of
 
 SCRIPT = Path(__file__).with_name("address.js")
 MARK = "<gradio-app"  # before it stands what is shown first
+# What would hold up the first paint: the description of the page, half a megabyte, and Gradio's style sheet,
+# which keeps its place before those that Gradio adds.
+HEAVY = re.compile(r"<script>window\.gradio_(?:config|api_info) = .*?</script>", re.DOTALL)
+SHEET = '<link rel="stylesheet"'
+LATE_SHEET = """<link rel="stylesheet" media="print" onload="this.media='all'\""""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,7 @@ class Arrival:
             tab=visit.tab if visit.tab in self.names else self.names[0],
             names=self.names,
             said=self.said(visit.language),
+            thumbnails=thumbnails(),
             script=SCRIPT.read_text(encoding="utf-8"),
         )
         return str(shown)  # markup would escape what it is put before
@@ -123,7 +130,9 @@ class Greeting:
 
 
 class Rewritten:
-    """An HTML answer with its language named and something put before the app's place; others pass."""
+    """An HTML answer with its language named and something to read put before all that only builds the page;
+    others pass.
+    """
 
     def __init__(self, first: str, language: str, send: Send) -> None:
         self.first, self.language, self._send = first, language, send
@@ -140,8 +149,10 @@ class Rewritten:
             if message.get("more_body"):
                 return
             html = b"".join(self.parts).decode()
-            html = html.replace('lang="en"', f'lang="{self.language}"', 1).replace(MARK, self.first + MARK, 1)
-            body = html.encode()
+            html = html.replace('lang="en"', f'lang="{self.language}"', 1)
+            later = "".join(HEAVY.findall(html))
+            html = HEAVY.sub("", html).replace(SHEET, LATE_SHEET)
+            body = html.replace(MARK, self.first + later + MARK, 1).encode()
             headers = MutableHeaders(raw=[*self.start["headers"]])
             headers["content-length"] = str(len(body))
             headers.add_vary_header("Accept-Language")

@@ -1,8 +1,19 @@
 // The example images: a click tells which. `element` is the gallery.
+const photo = () => document.getElementById(element.closest("[id$=examples]").id.replace("examples", "photo"));
+
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-example]");
   if (!button) return;
   trigger("click", { example: button.dataset.example });
-  const photo = document.getElementById(element.closest("[id$=examples]").id.replace("examples", "photo"));
-  if (innerWidth <= 700) photo.scrollIntoView(); // on a phone the examples are below the answer
 });
+
+// A file too large for the photo's place is told before it is sent: Gradio would only show a toast.
+const most = window.gradio_config?.max_file_size ?? Infinity;
+for (const kind of ["change", "drop"]) addEventListener(kind, (event) => {
+  const files = [...((event.dataTransfer ?? event.target).files ?? [])];
+  if (!photo()?.contains(event.target) || files.every((file) => file.size <= most)) return;
+  event.stopImmediatePropagation();
+  event.preventDefault();
+  if (kind === "change") event.target.value = "";
+  trigger("input");
+}, true);

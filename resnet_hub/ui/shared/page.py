@@ -123,8 +123,11 @@ def copy_link(page: Page) -> gr.Button:
     return button
 
 
-def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
-    """The example images, named in the visitor's language; a click puts one into `photo`."""
+def examples_for(page: Page, photo: gr.Image, elem_id: str) -> gr.HTML:
+    """The example images, named in the visitor's language; a click puts one into `photo`.
+
+    What is returned has the event `input` for a file that was too large for `photo`.
+    """
     script = Path(__file__).with_name("examples.js").read_text(encoding="utf-8")
     gallery = gr.HTML(js_on_load=script, elem_id=elem_id, elem_classes="examples", apply_default_css=False)
     page.text(gallery, value=example_gallery)
@@ -134,16 +137,22 @@ def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
         return str(chosen[0]) if chosen else gr.skip()
 
     gallery.click(on_click, None, photo, **QUIET)
+    return gallery
+
+
+def too_large(page: Page) -> ImageError:
+    """Why a file that a visitor chose is not sent at all."""
+    return ImageError("The file is too large.", "file_too_large", max_bytes=page.shelf.limits.upload_bytes)
 
 
 def example_gallery(language: str) -> str:
     """A button for each example image."""
-    return render("shared/examples.html", language=language, examples=thumbnails())
+    return render("shared/examples.html", language=language, examples=[path.stem for path in EXAMPLES])
 
 
 @cache
 def thumbnails() -> list[tuple[str, str]]:
-    """(name, address) of each example image, small."""
+    """(name, address) of each example image, small; once for the galleries of all tabs."""
     return [(path.stem, thumbnail(path)) for path in EXAMPLES]
 
 
