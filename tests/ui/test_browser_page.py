@@ -16,7 +16,7 @@ import resnet_hub
 from resnet_hub.predict import DEFAULT_MODEL, classify
 from resnet_hub.ui.classify.page import statement
 from resnet_hub.ui.shared.page import EXAMPLES
-from resnet_hub.ui.shared.text import say
+from resnet_hub.ui.shared.text import name_of, say
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
 expect = playwright.expect
@@ -124,6 +124,9 @@ def test_no_tab_says_anything_on_the_console_and_finds_all_its_files(context, re
     for name, shown in TABS.items():
         open_tab(page, language, f"tab_{name}", shown)
         page.wait_for_timeout(300)
+    open_tab(page, language, "tab_classify", "#panel .verdict")
+    page.locator("#photo input[type=file]").first.set_input_files(str(EXAMPLES[3]))
+    expect(page.locator("#panel .verdict")).to_contain_text(name_of(language, "class", "lemon"))
     page.close()
     assert not said and not lost
 

@@ -29,6 +29,10 @@
   });
   building.observe(page, { childList: true, subtree: true });
 
+  // Gradio closes the stream of an upload's progress, which ended with the upload, by a method that only warns.
+  const warn = console.warn;
+  console.warn = (...said) => said[0] === "Method not implemented." || warn.apply(console, said);
+
   // One entry of the history for each tab, topic and study; each tab remembers what it said last.
   const kept = {};
   const read = () => {
