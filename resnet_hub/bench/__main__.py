@@ -77,11 +77,16 @@ def measure(options: argparse.Namespace) -> None:
             if not options.json:
                 print(section(title, found[title]))
             if options.out:
-                before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
-                text = report(before, found, titles).encode()
-                write_atomically(options.out, lambda file, text=text: file.write(text))
+                record(options.out, found, titles)
     if options.json:
         print(json.dumps({"machine": machine(), **found}, indent=2))
+
+
+def record(out: Path, found: dict[str, Section], titles: list[str]) -> None:
+    """Put what was found into the report."""
+    before = out.read_text(encoding="utf-8") if out.is_file() else ""
+    text = report(before, found, titles)
+    write_atomically(out, lambda file: file.write(text.encode()))
 
 
 def machine() -> str:
