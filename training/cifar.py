@@ -12,11 +12,10 @@ import sys
 import torch
 from torch import nn
 
-from resnet_hub import list_models
 from resnet_hub.command import program_name, run_command
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
-from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
+from resnet_hub.models.flags import add_override_flags, network_name, overrides_from, own_design
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
@@ -57,7 +56,8 @@ FIRST = (
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(program_name("training.cifar"), description=__doc__.split("\n")[0])
-    parser.add_argument("model", choices=list_models(), metavar="MODEL", help="see resnet_hub.list_models()")
+    words = "see resnet_hub.list_models()"
+    parser.add_argument("model", type=network_name, metavar="MODEL", help=words)
     parser.add_argument(
         "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"
     )
