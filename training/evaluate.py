@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -46,6 +45,7 @@ from training.evaluate_file import evaluate_file
 from training.half import against_fp32, in_words, measure_half
 from training.label_table import LabelTable
 from training.layout import parts_of
+from training.record import made_with
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
@@ -257,23 +257,8 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "val_acc": last.get("val_acc"),
         "seconds": sum(line["seconds"] for line in history),
         "pflops": sum(line["pflops"] for line in history),
-        "hardware": hardware(trainer.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **made_with(trainer.device),
     }
-
-
-def hardware(device: torch.device) -> str:
-    """The processor a run was made on, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [
-        line.split(":")[1].strip()
-        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
-        if line.startswith("model name")
-    ]
-    used = torch.get_num_threads()
-    threads = "" if used >= (os.cpu_count() or 1) else f", {used} used"
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores{threads}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -64,6 +64,14 @@ def test_the_lab_s_film_is_what_the_networks_were(tmp_path, monkeypatch):
     assert document["image"] == "cat" and document["networks"]["plain20_cifar"]["train_images"] == 24
 
 
+def test_networks_of_other_blocks_are_refused_before_anything_is_measured(tmp_path, capsys):
+    from training import ablation
+
+    given = ["resnet20_cifar10", "resnet18_tiny_imagenet", "--data", "/no/such/folder"]
+    assert ablation.main([*given, "--results", str(tmp_path)]) == 2
+    assert "give networks with the same blocks" in capsys.readouterr().err
+
+
 def test_accuracy_without_a_block_is_counted_by_hand(tmp_path):
     import json
 
