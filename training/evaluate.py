@@ -38,7 +38,16 @@ from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, extend, metrics, multilabel, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
 from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
-from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
+from training.data import (
+    DOWNLOADS,
+    DataError,
+    Images,
+    find_images,
+    in_memory,
+    is_folder,
+    load_data,
+    with_classes,
+)
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.evaluate_file import evaluate_file
@@ -265,9 +274,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     of_file = "an ONNX file that takes the photo is measured on the photos as they are"
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=of_file)
-    parser.add_argument(
-        "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
-    )
+    words = f"{', '.join(DOWNLOADS)}, a data set with a test part, or a folder of classes"
+    parser.add_argument("--data", required=True, help=words)
     add_labels_flag(parser)
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"

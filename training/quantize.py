@@ -26,7 +26,7 @@ from resnet_hub.interop.onnx import export_normalised
 from resnet_hub.models.base import Network
 from resnet_hub.onnx_file import open_session
 from training.command import data_source
-from training.data import Images, find_data, in_memory, normalise, with_classes
+from training.data import DOWNLOADS, Images, find_data, in_memory, normalise, with_classes
 from training.engine import write_json
 from training.inference import folded
 
@@ -171,9 +171,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         description="An int8 version, compared with fp32 in accuracy and speed.",
     )
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
-    parser.add_argument(
-        "--data", required=True, help="'cifar10', or a folder: train/ calibrates, test/ measures"
-    )
+    words = f"{', '.join(DOWNLOADS)}, or a folder: train/ calibrates, test/ measures"
+    parser.add_argument("--data", required=True, help=words)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="keep fp32.onnx, int8.onnx and quantized.json"
     )

@@ -113,7 +113,8 @@ def test_a_folder_named_cifar10_comes_first_and_that_is_said(photos, tmp_path, m
     (tmp_path / "cifar10").symlink_to(photos)
     monkeypatch.chdir(tmp_path)
     assert find_data("cifar10", "train", whole_image((32, 32))).classes == ("bright", "dark")
-    assert "is the folder" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "is the folder" in said.err and not said.out  # where --json prints its document
 
 
 # Help
