@@ -554,9 +554,13 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     Raises:
         ValueError: when they are to be chosen by held-out images and there are none.
     """
-    if not held_out and (recipe.keep == "best" or recipe.patience):
-        asked = "--keep best" if recipe.keep == "best" else f"--patience {recipe.patience}"
-        raise ValueError(f"{asked} looks at held-out images, and --held-out 0 leaves none; give --keep last")
+    asked = ["--keep best"] * (recipe.keep == "best")
+    asked += [f"--patience {recipe.patience}"] * (recipe.patience > 0)
+    asked += [f"--metric {recipe.metric}"] * (recipe.metric != "auto")
+    if asked and not held_out:
+        raise ValueError(
+            f"{asked[0]} looks at held-out images, and --held-out 0 leaves none; leave one of them out"
+        )
     if recipe.keep != "auto":
         return recipe.keep
     is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")

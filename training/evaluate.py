@@ -89,6 +89,8 @@ def measure(
     """
     logits, labels, _ = answered or predict_each(model, test, model.preprocess)
     if model.calibration.class_thresholds:
+        if unknown:
+            raise DataError("--unknown has no effect on a network that answers for each class by itself")
         return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
     scaled = logits / model.calibration.temperature
@@ -299,11 +301,23 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command("training.evaluate", lambda: evaluate(options))
 
 
+def refuse_idle(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
+    """Raises DataError for flags that would do nothing."""
+    if given := [f"--{name}" for name in names if getattr(options, name)]:
+        raise DataError(f"{', '.join(given)} {why}")
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
     if is_onnx_file(options.checkpoint):
+        idle = ("labels", "tta", "csv", "write", "half", "unknown")
+        refuse_idle(options, idle, "has no effect on an ONNX file; measure the checkpoint it was made from")
         check_runs_file(options.engine, options.precision)
         return evaluate_file(options)
+    if options.write:
+        refuse_idle(options, ("tta", "csv", "json"), "has no effect beside --write; measure without it")
+    else:
+        refuse_idle(options, ("half",), "says how --write stores the weights; give both, or none")
     check_csv(options.csv)
     options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
@@ -325,30 +339,34 @@ def evaluate(options: argparse.Namespace) -> int:
     is_comparable = stated in (None, results["images"])
     differences = card_differences(model, card, results) if is_comparable else {}
     print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
-    if not is_comparable:
-        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
         more = {"engine": str(engine), "differs_from_card": differences}
         print(json.dumps(results | more, indent=2))
     else:
-        shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
-        shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
-        print(f"{'engine':22} {engine}")
-        print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
-        if "against_fp32" in results:
-            print(in_words(engine.precision, results["against_fp32"]))
-        for what, one in results["unfamiliar"].items():
-            share, low, high = one["flagged"]
-            flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
-            right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
-            print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
-    unknown = stated_detections(card).keys() if is_comparable else set()
-    for what in unknown - {each.what for each in options.unknown}:
+        half = [in_words(engine.precision, results["against_fp32"])] if "against_fp32" in results else []
+        print("\n".join([f"{'engine':22} {engine}", *figure_lines(results, options.tta), *half]))
+    if not is_comparable:
+        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
+        return 0
+    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
+
+
+def figure_lines(results: dict, tta: bool) -> list[str]:
+    """The figures to look at, one a line, and a line for each set of images of other things."""
+    shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
+    shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * tta]
+    lines = [f"{name:22} {results[name]:.4f}" for name in shown if name in results]
+    for what, one in results["unfamiliar"].items():
+        share, low, high = one["flagged"]
+        flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
+        right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
+        lines.append(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
+    return lines
 
 
 def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images, str]:

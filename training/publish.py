@@ -79,6 +79,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not REPO_ID.fullmatch(options.repo_id):
         parser.error(f"--repo-id {options.repo_id!r} is not of the form OWNER/NAME")
+    if options.labels and not options.data:
+        parser.error("--labels is the table of --data's labels; give --data too")
     if options.space_hardware and options.space != "gradio":
         parser.error("--space-hardware is for --space gradio; a static Space needs no machine")
     return options

@@ -174,7 +174,7 @@ def given_fields(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def refuse_idle(given: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse flags of recipe fields that would do nothing; one that switches off (0, none) is no harm.
+    """Refuse flags that would do nothing; one that switches off (0, none) is no harm.
 
     Raises:
         ValueError: naming the flag, its value and `why`.

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
-from training import cifar, engine, outliers, tiny_imagenet
+from training import cifar, engine, outliers, tiny_imagenet, transfer
 from training.augment import Views
 from training.data import find_data, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
@@ -70,6 +70,20 @@ def with_exposure(colours, others, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "exposed"
     assert cifar.main(arguments(colours, run, *exposed(others))) == 0
     return run
+
+
+def test_fine_tuning_learns_from_outliers_too(colours, others, tmp_path, capsys):
+    """What differs from the run without them is the weights, and the card says why."""
+    weights = {}
+    flags = ["--weights", "resnet20_cifar10", "--data", str(colours), "--mode", "full", "--epochs", "1"]
+    flags += ["--batch-size", "12", "--held-out", "12", "--device", "cpu", "--precision", "fp32"]
+    for name, more in {"with": exposed(others), "without": []}.items():
+        assert transfer.main([*flags, "--out", str(tmp_path / name), *more]) == 0
+        weights[name] = load_file(tmp_path / name / "model.safetensors")
+    assert not same_weights(weights["with"], weights["without"])
+    assert "outlier exposure" in (tmp_path / "with" / "README.md").read_text()
+    assert transfer.main([*flags, "--out", str(tmp_path / "none"), "--outlier-weight", "1"]) == 2
+    assert "--outlier-weight need --outliers DIR" in capsys.readouterr().err
 
 
 def test_exposure_lowers_the_top_share_on_other_things(colours, with_exposure, tmp_path):

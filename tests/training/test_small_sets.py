@@ -72,7 +72,7 @@ def test_the_epoch_is_chosen_by_accuracy_only_where_the_images_can_tell(keep, he
     assert weights_kept(replace(STILL, keep=keep), held_out) == kept
 
 
-@pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 3}])
+@pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 3}, {"metric": "macro_f1"}])
 def test_choosing_without_held_out_images_is_refused(changes):
     with pytest.raises(ValueError, match="--held-out 0 leaves none"):
         weights_kept(replace(STILL, **changes), 0)
