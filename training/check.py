@@ -28,6 +28,7 @@ from resnet_hub.command import printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import listed
 from resnet_hub.files import Writer, write_atomically
+from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, load_image
 from training import doubts
 from training.layout import DataError, check_layout, find_classes, is_test, left_out_words, parts_of
@@ -226,7 +227,7 @@ def report(root: Path, figures: dict[str, Any]) -> list[str]:
             f"{figures['balance'][part]:.1f} to 1 ({shown})"
         )
     sizes, lost = figures["sizes"], figures["cropped_away"]
-    least, middle, most = ("x".join(map(str, sizes[name])) for name in ("least", "median", "most"))
+    least, middle, most = (times(sizes[name]) for name in ("least", "median", "most"))
     narrow, usual, wide = sizes["aspect"]
     lines += [
         f"sizes: {least} to {most}, half of them up to {middle}; width over height {narrow:.2f} to "

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import listed
+from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import first_on_machine, local_rank, read_once
 from training.layout import DataError, check_layout, find_classes, is_test, parts_of
@@ -228,10 +229,10 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     if is_download(data):
         *_, shape = DOWNLOADS[data]
         if view.input_size != shape:
-            channels, *size = shape
+            channels, size = shape[0], shape[1:]
             raise DataError(
-                f"{data} has images of {_times(shape)}, not {_times(view.input_size)}; give --in-chans "
-                f"{channels} and --input {_times(size)}, or the images in a folder"
+                f"{data} has images of {times(shape)}, not {times(view.input_size)}; give --in-chans "
+                f"{channels} and --input {times(size)}, or the images in a folder"
             )
         return _downloaded(data, part)
     root = Path(data)
@@ -258,10 +259,6 @@ def usual_shape(data: str | LabelTable) -> tuple[int, int, int]:
     """(channels, height, width) that small images are read at where nobody asks for another."""
     known = data if isinstance(data, str) and is_download(data) else "cifar10"
     return DOWNLOADS[known][2]
-
-
-def _times(sides: Iterable[int]) -> str:
-    return "x".join(map(str, sides))
 
 
 @cache

@@ -187,7 +187,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        write_json(run / "run.json", facts)
+        write_json(run / extend.RECORD, facts)
         checkpoint.drop(run)
         print(f"test {summary(results)}; written to {run}")
 
@@ -219,9 +219,9 @@ def write_again(model, options) -> None:
         DataError: when the checkpoint is no run directory of these data.
     """
     run = Path(options.checkpoint)
-    if not (run / "run.json").is_file():
-        raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    if not (run / extend.RECORD).is_file():
+        raise DataError(f"--write: {run} holds no {extend.RECORD}; give a directory that a trainer wrote")
+    facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
@@ -237,7 +237,7 @@ def write_again(model, options) -> None:
         print(in_words(options.precision, figures))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
-    write_json(run / "run.json", facts)
+    write_json(run / extend.RECORD, facts)
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -394,10 +394,10 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
 
 def _was_trained_on(model, root: Path) -> bool:
     """Whether the run directory that a model is from names this folder as its data."""
-    record = Path(str(model.source), "run.json")
-    if model.revision != "local" or not record.is_file():
+    run = Path(str(model.source))
+    if model.revision != "local" or not (run / extend.RECORD).is_file():
         return False
-    return Path(json.loads(record.read_text(encoding="utf-8"))["data"]).resolve() == root.resolve()
+    return Path(extend.read_record(run)["data"]).resolve() == root.resolve()
 
 
 def model_card(model) -> str:

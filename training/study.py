@@ -22,6 +22,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.hub.figures import number
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
+from training.extend import RECORD, read_record
 from training.recipes import LIKE_CIFAR10, UNEXPOSED
 from training.record import RESULTS, command_line, write_record
 
@@ -222,7 +223,7 @@ def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
         for arm in study.arms:
             run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"
             arguments = [*arm_arguments(study, arm, options, seed), "--out", str(run)]
-            is_finished = (run / "run.json").exists()  # --resume could give it more epochs
+            is_finished = (run / RECORD).exists()  # --resume could give it more epochs
             if status := 0 if is_finished else train([*arguments, "--resume"]):
                 raise Refusal(f"the run of {arm!r}, seed {seed}, ended with status {status}")
             facts[arm].append(read_run(run, shlex.join(arguments)))
@@ -236,7 +237,7 @@ def read_run(run: Path, arguments: str) -> dict[str, Any]:
         Refusal: when it was made with other arguments, an earlier budget's for instance.
     """
     lines = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts = read_record(run)
     if not facts["command"].endswith(f" {arguments}"):
         raise Refusal(f"{run} was made by `{facts['command']}`; move it away, or give another --runs")
     return facts | {"history": [json.loads(line) for line in lines]}
