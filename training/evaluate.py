@@ -93,16 +93,31 @@ def measure(
             raise DataError("--unknown has no effect on a network that answers for each class by itself")
         return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
-    scaled = logits / model.calibration.temperature
-    right = logits.argmax(1) == labels
-    classes = len(test.classes)
+    results = figures(logits, mirrored, labels, len(test.classes), model.calibration.temperature)
+    if model.calibration.energy_threshold is not None:
+        results |= familiarity(model, logits, logits.argmax(1) == labels)
+    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels)
+    if shifts:
+        views = [
+            lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
+        ]
+        moved = sum(predict_logits(model, test, model.preprocess, view=view)[0] for view in views)
+        results["top1_shift_tta"] = _top1(2 * (logits + mirrored) + moved, labels)
+    return results
+
+
+def figures(
+    logits: Tensor, mirrored: Tensor, labels: Tensor, classes: int, temperature: float
+) -> dict[str, Any]:
+    """What follows from the logits (N, classes) of the test images and of their mirror images alone."""
+    scaled = logits / temperature
     confusion = metrics.confusion_matrix(logits.argmax(1), labels, classes)
     each = metrics.by_class(confusion)
-    results: dict[str, Any] = {
+    return {
         "images": len(labels),
-        "top1": right.float().mean().item(),
+        "top1": _top1(logits, labels),
         **({"top5": _in_top(logits, labels, 5)} if classes > 5 else {}),  # of five any answer is among them
-        "top1_flip_tta": ((logits + mirrored).argmax(1) == labels).float().mean().item(),
+        "top1_flip_tta": _top1(logits + mirrored, labels),
         "loss": F.cross_entropy(scaled, labels).item(),
         "calibration_error": calibration_error(scaled.softmax(1), labels),
         "calibration_error_uncalibrated": calibration_error(logits.softmax(1), labels),
@@ -113,17 +128,6 @@ def measure(
         "class_images": each["images"].tolist(),
         "confusion": confusion.tolist(),
     }
-    if model.calibration.energy_threshold is not None:
-        results |= familiarity(model, logits, right)
-    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels)
-    if shifts:
-        views = [
-            lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
-        ]
-        moved = sum(predict_logits(model, test, model.preprocess, view=view)[0] for view in views)
-        averaged = 2 * (logits + mirrored) + moved
-        results["top1_shift_tta"] = (averaged.argmax(1) == labels).float().mean().item()
-    return results
 
 
 def familiarity(model, logits: Tensor, right: Tensor) -> dict:
@@ -145,6 +149,10 @@ def measured_calibration(model, results: dict) -> Calibration:
     if count := sum(one["images"] for _, one in found):
         shares["firm_unknown"] = round(sum(one["images"] * one["firm"] for _, one in found) / count, 4)
     return replace(model.calibration, detections=detections, **shares)
+
+
+def _top1(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(1) == labels).float().mean().item()
 
 
 def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
@@ -301,24 +309,30 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command("training.evaluate", lambda: evaluate(options))
 
 
-def refuse_idle(options: argparse.Namespace, names: Sequence[str], why: str) -> None:
-    """Raises DataError for flags that would do nothing."""
-    if given := [f"--{name}" for name in names if getattr(options, name)]:
+def check_flags(options: argparse.Namespace) -> None:
+    """Refuse flags that would do nothing, and a table that could not be written.
+
+    Raises:
+        Refusal: naming them.
+    """
+    if is_onnx_file(options.checkpoint):
+        idle = ("labels", "tta", "csv", "write", "half", "unknown")
+        why = "has no effect on an ONNX file; measure the checkpoint it was made from"
+    elif options.write:
+        idle, why = ("tta", "csv", "json"), "has no effect beside --write; measure without it"
+    else:
+        idle, why = ("half",), "says how --write stores the weights; give both, or none"
+    if given := [f"--{name}" for name in idle if getattr(options, name)]:
         raise DataError(f"{', '.join(given)} {why}")
+    check_csv(options.csv)
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
+    check_flags(options)
     if is_onnx_file(options.checkpoint):
-        idle = ("labels", "tta", "csv", "write", "half", "unknown")
-        refuse_idle(options, idle, "has no effect on an ONNX file; measure the checkpoint it was made from")
         check_runs_file(options.engine, options.precision)
         return evaluate_file(options)
-    if options.write:
-        refuse_idle(options, ("tta", "csv", "json"), "has no effect beside --write; measure without it")
-    else:
-        refuse_idle(options, ("half",), "says how --write stores the weights; give both, or none")
-    check_csv(options.csv)
     options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:

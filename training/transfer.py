@@ -404,13 +404,10 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         "base_model": base_model(pretrained, options.weights),
         "mode": mode,
         "rates": [list(rate) for rate in rates],
-        "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "total_params": sum(p.numel() for p in model.parameters()),
+        **parameter_counts(model, mode),
         "class_counts": class_counts(training),
         **outlier_facts(options, outliers),
     }
-    if rank() == 0:
-        print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
     identity = run_identity(model, training, held_out, outliers)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
     if is_head:
@@ -424,6 +421,15 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
+
+
+def parameter_counts(model: Network, mode: str) -> dict[str, int]:
+    """How many parameters learn, of how many; said aloud."""
+    learn = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    if rank() == 0:
+        print(f"mode {mode}: {learn:,} of {total:,} parameters learn")
+    return {"trainable_params": learn, "total_params": total}
 
 
 def is_head_alone(model: Network, shares: dict[str, float]) -> bool:
