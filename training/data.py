@@ -67,7 +67,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(3, H, W), or (F,)"""
+        """(C, H, W), or (F,)"""
         return tuple(self.images.shape[1:])
 
     def subset(self, index: Tensor) -> ImageSet:
@@ -87,7 +87,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Whole photos in memory, uint8 (3, h, w) each of its own size, from which crops of `view`'s are cut."""
+    """Whole photos in memory, uint8 (C, h, w) each of its own size, from which crops of `view`'s are cut."""
 
     photos: tuple[Tensor, ...]
     labels: Tensor
@@ -102,7 +102,7 @@ class PhotoSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(3, H, W) of the crops"""
+        """(C, H, W) of the crops"""
         return self.view.input_size
 
     def subset(self, index: Tensor) -> PhotoSet:
@@ -479,7 +479,7 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
     index = torch.arange(0, len(data), max(len(data) // most, 1))
     counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
-        channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
+        channels = pixels.transpose(0, 1).flatten(1)  # (C, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
     values = torch.arange(256, dtype=torch.double) / 255
     mean = (counts @ values) / counts.sum(1)
@@ -494,7 +494,7 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
 
 
 def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
-    """uint8 (N, 3, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
+    """uint8 (N, C, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
     if images.is_floating_point():
         return images.to(device)
     mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255

@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from resnet_hub.command import handled
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
 from training import checkpoint, metrics
@@ -68,7 +68,7 @@ def keep_freed_memory() -> None:
 def write_json(path: Path, value) -> None:
     """Write `value` as indented UTF-8 JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_whole(path, text.encode())
 
 
 def training_flops(
@@ -510,7 +510,7 @@ class Trainer:
             self.checked("sum of the weights", sum(numbers).item())
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             # First: what a crash between the two leaves out of last.ckpt is run and written again.
-            write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
+            write_whole(run / "history.jsonl", lines.encode())
             checkpoint.write(run, self.state())
         wait()
 

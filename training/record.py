@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from resnet_hub.command import run_command
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 from training.engine import write_json
 
 RESULTS = Path(__file__).with_name("results")
@@ -68,4 +68,4 @@ def write_record(name: str, results: Path, document: dict[str, Any], page: str =
     results.mkdir(parents=True, exist_ok=True)
     write_json(results / f"{name}.json", document)
     if page:
-        write_atomically(results / f"{name}.md", lambda file: file.write(page.encode()))
+        write_whole(results / f"{name}.md", page.encode())
