@@ -4,21 +4,25 @@ are shown. Oracles: torch's cross entropy, Pillow's JPEG, a run that was never i
 from __future__ import annotations
 
 import io
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.training import image_folders, noise_image, noise_set, same_weights
+from helpers.training import (
+    image_folders,
+    noise_image,
+    noise_set,
+    same_weights,
+    signal_after_each_step,
+)
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
-from training import cifar, engine, outliers, tiny_imagenet, transfer
+from training import cifar, outliers, tiny_imagenet, transfer
 from training.augment import Views
 from training.data import find_data, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
@@ -112,16 +116,10 @@ def test_the_loss_on_outliers_is_the_cross_entropy_to_equal_shares():
 
 
 def test_a_run_with_outliers_stopped_and_resumed_ends_in_the_same_bits(
-    colours, others, with_exposure, tmp_path, monkeypatch
+    colours, others, with_exposure, tmp_path
 ):
-    run, step = tmp_path / "run", engine.Trainer.train_step
-
-    def step_and_interrupt(trainer, *batches):
-        step(trainer, *batches)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+    run = tmp_path / "run"
+    with signal_after_each_step():
         assert cifar.main(arguments(colours, run, *exposed(others))) == 130
     assert torch.load(run / "last.ckpt", weights_only=True)["step"] == 1
     assert cifar.main(arguments(colours, run, *exposed(others), "--resume")) == 0
