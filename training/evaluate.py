@@ -315,6 +315,7 @@ def check_flags(options: argparse.Namespace) -> None:
     Raises:
         Refusal: naming them.
     """
+    idle: tuple[str, ...]
     if is_onnx_file(options.checkpoint):
         idle = ("labels", "tta", "csv", "write", "half", "unknown")
         why = "has no effect on an ONNX file; measure the checkpoint it was made from"
