@@ -65,9 +65,8 @@ DEAR_BYTES, DEAR_BYTES_OF = 2_000_000, {b"P": 100_000, b"B": 100_000, b"I": 0, b
 Then = Callable[[Image.Image], Image.Image]
 Decoder = Callable[[bytes, int, "Then | None"], Image.Image]
 
-WHITE = (
-    "white"  # in `Image.info`: the one of `WHITES` that an image was scaled by, where not its format's own
-)
+# In `Image.info`: the one of `WHITES` that an image was scaled by, where it is not its format's own.
+WHITE = "white"
 # PIL keeps one byte of the two in 16-bit colour; read in the other byte order it keeps the other one.
 OTHER_BYTE = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX")
               for order, other in ("BL", "LB", "NL" if sys.byteorder == "big" else "NB")}  # fmt: skip
