@@ -22,7 +22,7 @@ from typing import Any
 from resnet_hub.bench import memory, networks, page
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 
 REPORT = Path("training", "results", "speed.md")
 IMAGE = Path(__file__).parents[1] / "examples" / "koala.jpg"
@@ -78,8 +78,7 @@ def measure(options: argparse.Namespace) -> None:
                 print(section(title, found[title]))
             if options.out:
                 before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
-                text = report(before, found, titles).encode()
-                write_atomically(options.out, lambda file, text=text: file.write(text))
+                write_whole(options.out, report(before, found, titles).encode())
     if options.json:
         print(json.dumps({"machine": machine(), **found}, indent=2))
 
