@@ -28,6 +28,11 @@ def write_atomically(path: Path, write: Writer, keep: Path | None = None) -> Non
     write_together({path: write}, {} if keep is None else {path: keep})
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """As `write_atomically`, for what is in memory."""
+    write_atomically(path, lambda file: file.write(content))
+
+
 def write_together(writers: Mapping[Path, Writer], keep: Mapping[Path, Path] = MappingProxyType({})) -> None:
     """Write several files and put them in place once all of them are on the disk, in the given order.
 

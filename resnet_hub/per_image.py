@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 
 JOINT = ";"  # between the labels of an image that has several
 
@@ -50,7 +50,7 @@ def write_csv(path: Path, answers: Iterable[Answer]) -> None:
     table.writerow(Answer._fields)
     table.writerows(map(_cells, worst_first(answers)))
     # A file name may hold bytes that are no text; they come back as they were.
-    write_atomically(path, lambda file: file.write(text.getvalue().encode(errors="surrogateescape")))
+    write_whole(path, text.getvalue().encode(errors="surrogateescape"))
 
 
 def _cells(answer: Answer) -> list[str]:

@@ -305,6 +305,11 @@ def saliency(model: Network | OnnxFile, crop: Image.Image, class_index: int) -> 
             feature_map = feature_map.clone().requires_grad_()
             score = model.head(feature_map)[0, class_index]
             (gradient,) = torch.autograd.grad(score, feature_map)
+    return grad_cam(feature_map, gradient)
+
+
+def grad_cam(feature_map: torch.Tensor, gradient: torch.Tensor) -> np.ndarray:
+    """Where a map (1, C, h, w) raises a score with this gradient at it: float32 array (h, w), 0 to 1."""
     weights = gradient.mean((2, 3), keepdim=True)  # (1, C, 1, 1)
     cam = (weights * feature_map).sum(1)[0].relu().detach()
     return (cam / cam.max().clamp(min=1e-8)).cpu().numpy()
@@ -325,11 +330,6 @@ def stage_maps(model: Network, crop: Image.Image, channels: int = 8) -> list[np.
     with evaluation(model):
         maps = model.features(pixels[None].to(device))
         return [each[0, :channels].float().cpu().numpy() for each in maps]
-
-
-def feature_maps(model: Network, pixels: torch.Tensor) -> list[torch.Tensor]:
-    """The map that leaves each stage, for images (N, C, H, W) as `preprocess.normalise` makes them."""
-    return model.features(pixels)
 
 
 def latency(

@@ -26,6 +26,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from resnet_hub import stacks
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import SUFFIXES_OF
+from resnet_hub.stacks import WHITES, WHITES_OF_FLOATS
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +47,7 @@ HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"
 # no more than MAX_DECODED pixels are in memory: 96 MB at 4 bytes a pixel, and as much again in a copy.
 MAX_PIXELS = 64_000_000
 MAX_DECODED = 24_000_000  # a camera's 6000 x 4000
-MAX_DECODED_OF = {
-    "WEBP": 16_000_000,
-    "AVIF": 16_000_000,
-    "HEIF": 16_000_000,
-}  # their decoders hold two copies more
+MAX_DECODED_OF = dict.fromkeys(("WEBP", "AVIF", "HEIF"), 16_000_000)  # their decoders hold two copies more
 MAX_LONG_SIDE = 1_000_000  # a row takes memory of its own, however short
 LARGE = 4_000_000  # pixels from which only one image is decoded at a time
 # libjpeg decodes the whole image again for each scan of 95 bytes. Usual progressive files have about ten.
@@ -68,9 +65,8 @@ DEAR_BYTES, DEAR_BYTES_OF = 2_000_000, {b"P": 100_000, b"B": 100_000, b"I": 0, b
 Then = Callable[[Image.Image], Image.Image]
 Decoder = Callable[[bytes, int, "Then | None"], Image.Image]
 
-# The white of 16-bit files whose values take fewer bits; a scanner's or camera's 8 or 12 would look black.
-WHITES = (255, 4095, 65535)
-WHITE = "white"  # in `Image.info`: that white, where it is not the format's own
+# In `Image.info`: the one of `WHITES` that an image was scaled by, where it is not its format's own.
+WHITE = "white"
 # PIL keeps one byte of the two in 16-bit colour; read in the other byte order it keeps the other one.
 OTHER_BYTE = {f"{mode};16{order}": f"{mode};16{other}" for mode in ("RGB", "RGBA", "RGBX")
               for order, other in ("BL", "LB", "NL" if sys.byteorder == "big" else "NB")}  # fmt: skip
@@ -555,7 +551,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
     bounds = [(float(values.min()), float(values.max())) for _, values in strips()]
     black, highest = min(0.0, *(low for low, _ in bounds)), max(high for _, high in bounds)
-    whites = (1, 255, 65535) if image.mode == "F" else WHITES
+    whites = WHITES_OF_FLOATS if image.mode == "F" else WHITES
     white = next((white for white in whites if highest <= white), highest)
     scale = 255 / (white - black)
     grey = np.empty(stored.shape, np.uint8)

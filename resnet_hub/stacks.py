@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resnet_hub.preprocess import Preprocess
 
 NPY = b"\x93NUMPY"
-# White is the first that no value exceeds; a camera's 8 or 12 bits lie in files of 16.
+# White is the first that no value exceeds: a scanner's or camera's 8 or 12 bits lie in files of 16.
 WHITES, WHITES_OF_FLOATS = (255, 4095, 65535), (1, 255, 65535)
 WITH_ALPHA = ("PNG", "WEBP", "GIF", "AVIF")  # formats in which a file without alpha is opaque
 

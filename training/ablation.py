@@ -7,8 +7,6 @@ The Lab shows it beside the answer to a visitor's image (Veit et al., arXiv 1605
 from __future__ import annotations
 
 import argparse
-import platform
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,13 @@ from typing import Any
 import torch
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import program_name, run_command
-from resnet_hub.files import write_atomically
+from resnet_hub.command import program_name
+from resnet_hub.errors import Refusal, listed
 from resnet_hub.lab.ablation import block_names, without
 from resnet_hub.models.base import Network
 from training.data import Images, load_data, with_classes
-from training.engine import predict_logits, write_json
-from training.evaluate import hardware
-from training.study import RESULTS
+from training.engine import predict_logits
+from training.record import add_record_flags, made_with, run_recorded, write_record
 
 QUESTION = (
     "What is left of a trained network when one block is switched off, so that only its shortcut passes "
@@ -72,8 +69,19 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def record(options: argparse.Namespace, command: str) -> None:
-    """Measure every checkpoint on the same test images and write the record."""
+    """Measure every checkpoint on the same test images and write the record.
+
+    Raises:
+        Refusal: for networks whose blocks cannot stand side by side.
+    """
     models = [from_pretrained(source) for source in options.checkpoints]
+    blocks = [block_names(model) for model in models]
+    for source, names in zip(options.checkpoints, blocks, strict=True):
+        if names != blocks[0]:
+            raise Refusal(
+                f"{source} has the blocks {listed(names, 3)}, {options.checkpoints[0]} has "
+                f"{listed(blocks[0], 3)}; give networks with the same blocks"
+            )
     test = load_data(options.data, "test", models[0].preprocess)
     test = test.subset(torch.linspace(0, len(test) - 1, min(options.images, len(test))).long())
     found = {}
@@ -83,27 +91,19 @@ def record(options: argparse.Namespace, command: str) -> None:
         "command": command,
         "data": options.data_name or options.data,
         "test_images": len(test),
-        "hardware": hardware(torch.device("cpu")),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **made_with(torch.device("cpu")),
         "accuracies": found,
     }
-    options.results.mkdir(parents=True, exist_ok=True)
-    write_json(options.results / "ablation.json", document)
-    text = markdown(document)
-    write_atomically(options.results / "ablation.md", lambda file: file.write(text.encode()))
+    write_record("ablation", options.results, document, markdown(document))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(program_name("training.ablation"), description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="networks with as many blocks")
-    parser.add_argument("--data", required=True, help="'cifar10', or a folder with test/")
-    parser.add_argument("--data-name", help="what the record calls the data")
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="networks with the same blocks")
     parser.add_argument("--images", type=int, default=2_000, help="test images, evenly spaced; default: 2000")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the record is written")
-    options = parser.parse_args(arguments)
-    shown = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    return run_command("training.ablation", lambda: record(options, f"python -m training.ablation {shown}"))
+    add_record_flags(parser, data="'cifar10', or a folder with test/")
+    return run_recorded("training.ablation", record, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ class Views:
         self.one_by_one = _composed([n for n in recipe.augment if n != "resized_crop" or not whole], size)
 
     def __call__(self, images: Tensor | list[Tensor], index: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W), or whole photos (3, h, w) of any size, which are cut by chance, and their
-        positions (B,) -> what is shown of them, uint8 (B, 3, H, W)"""
+        """uint8 (B, C, H, W), or whole photos (C, h, w) of any size, which are cut by chance, and their
+        positions (B,) -> what is shown of them, uint8 (B, C, H, W)"""
         if self.cut is not None:
             pairs = zip(images, index.tolist(), strict=True)
             images = torch.stack([self._drawn(self.cut, image, random_key(i, 7)) for image, i in pairs])
@@ -107,7 +107,7 @@ class Views:
     def _cropped(self, images: Tensor, index: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         padded = F.pad(images.float(), (self.pad,) * 4, mode="reflect").to(torch.uint8)
-        crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, 3, shifts, shifts, H, W), a view
+        crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, shifts, shifts, H, W), a view
         top, left = self.shift[:, index].to(images.device)
         return crops[torch.arange(len(index), device=images.device), :, top, left]
 
@@ -195,7 +195,7 @@ class Feed:
     def batches(
         self, epoch: int, numbered: list[tuple[int, Tensor]], side: int
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """For each (number, positions) of a micro-batch: inputs (B, 3, h, w), targets, labels (B,).
+        """For each (number, positions) of a micro-batch: inputs (B, C, h, w), targets, labels (B,).
 
         Args:
             side: short side in pixels the images are resized to.
@@ -234,7 +234,7 @@ class Feed:
 
 
 def resized(x: Tensor, side: int) -> Tensor:
-    """(B, 3, H, W) with a short side of `side` pixels."""
+    """(B, C, H, W) with a short side of `side` pixels."""
     height, width = x.shape[-2:]
     if side == min(height, width):
         return x

@@ -25,9 +25,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from resnet_hub import create_model, list_models
+from resnet_hub import create_model
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
+from resnet_hub.models.flags import network_name
 from training.augment import Feed, epoch_order
 from training.data import ImageSet, whole_image
 from training.distributed import any_process, process_group, rank, wait, world_size
@@ -253,19 +254,16 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program_name("training.bench"), description="Training speed, beside the usual script and the ideal."
     )
-    parser.add_argument(
-        "models", nargs="*", default=["resnet20_cifar"], metavar="MODEL", help="see resnet_hub.list_models()"
-    )
+    words = "see resnet_hub.list_models()"
+    usual = ["resnet20_cifar"]
+    parser.add_argument("models", nargs="*", type=network_name, default=usual, metavar="MODEL", help=words)
     parser.add_argument("--seconds", type=float, default=20, help="measured for each variant and round")
     parser.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", default=2, help="1 to 99")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="ours and the ideal through torch.compile")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    options = parser.parse_args(arguments)
-    if unknown := [model for model in options.models if model not in list_models()]:
-        parser.error(f"unknown network {', '.join(unknown)}; resnet_hub.list_models() names all")
-    return options
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -27,7 +27,8 @@ from tqdm import tqdm
 from resnet_hub.command import printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.errors import listed
-from resnet_hub.files import Writer, write_atomically
+from resnet_hub.files import write_whole
+from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, load_image
 from training import doubts
 from training.layout import DataError, check_layout, find_classes, is_test, left_out_words, parts_of
@@ -226,7 +227,7 @@ def report(root: Path, figures: dict[str, Any]) -> list[str]:
             f"{figures['balance'][part]:.1f} to 1 ({shown})"
         )
     sizes, lost = figures["sizes"], figures["cropped_away"]
-    least, middle, most = ("x".join(map(str, sizes[name])) for name in ("least", "median", "most"))
+    least, middle, most = (times(sizes[name]) for name in ("least", "median", "most"))
     narrow, usual, wide = sizes["aspect"]
     lines += [
         f"sizes: {least} to {most}, half of them up to {middle}; width over height {narrow:.2f} to "
@@ -309,10 +310,6 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _writer(data: bytes) -> Writer:
-    return lambda file: file.write(data)
-
-
 def main(arguments: list[str] | None = None) -> int:
     """The command: 0 when everything was looked at, 2 with one line when not."""
     options = parse_arguments(arguments)
@@ -339,12 +336,11 @@ def check(options: argparse.Namespace) -> None:
         }
         lines.append(_suspicious_line(rows, sheets["suspicious"]))
         lines.append(f"most unusual: {listed((rows[i]['file'] for i in sheets['unusual']), NAMED)}")
-    write_atomically(out / "images.csv", lambda file: file.write(as_csv(rows)))
+    write_whole(out / "images.csv", as_csv(rows))
     for name, chosen in sheets.items():
         if chosen:
-            table, sheet = as_csv([rows[i] for i in chosen]), contact_sheet(images, rows, chosen)
-            write_atomically(out / f"{name}.csv", _writer(table))
-            write_atomically(out / f"{name}.png", _writer(sheet))
+            write_whole(out / f"{name}.csv", as_csv([rows[i] for i in chosen]))
+            write_whole(out / f"{name}.png", contact_sheet(images, rows, chosen))
     lines.append(
         f"written to {out}: images.csv{''.join(f', {n}.csv, {n}.png' for n, c in sheets.items() if c)}"
     )

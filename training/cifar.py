@@ -12,11 +12,10 @@ import sys
 import torch
 from torch import nn
 
-from resnet_hub import list_models
 from resnet_hub.command import program_name, run_command
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
-from resnet_hub.models.flags import add_override_flags, overrides_from, own_design
+from resnet_hub.models.flags import add_override_flags, network_name, overrides_from, own_design
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
@@ -30,7 +29,7 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import Images, measured_preprocess, whole_image
+from training.data import DOWNLOADS, Images, measured_preprocess, usual_shape, whole_image
 from training.evaluate import finish_run
 from training.extend import take_weights
 from training.job import job_command
@@ -57,9 +56,12 @@ FIRST = (
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(program_name("training.cifar"), description=__doc__.split("\n")[0])
-    parser.add_argument("model", choices=list_models(), metavar="MODEL", help="see resnet_hub.list_models()")
+    words = "see resnet_hub.list_models()"
+    parser.add_argument("model", type=network_name, metavar="MODEL", help=words)
     parser.add_argument(
-        "--data", required=True, help="'cifar10', a folder with train/ and test/, or one of class folders"
+        "--data",
+        required=True,
+        help=f"{', '.join(DOWNLOADS)}, a folder with train/ and test/, or one of class folders",
     )
     add_run_flags(parser, recipe="fast")
     add_override_flags(parser)
@@ -106,8 +108,9 @@ def whiten_stem(conv: nn.Conv2d, feed: Feed, pixels: int = 2000 * 32 * 32) -> No
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Train, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
-    size = overrides_from(options).get("input_size", (32, 32))
-    view = whole_image(size, options.in_chans or 3, crop_mode(options))
+    channels, *usual = usual_shape(options.data)
+    size = overrides_from(options).get("input_size", tuple(usual))
+    view = whole_image(size, options.in_chans or channels, crop_mode(options))
     training, held_out = load_images_to_train(options, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)

@@ -210,6 +210,8 @@ def find_to_train(options, view: Preprocess):
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
         print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
+    if options.unknown and multilabel.is_multi(train.labels):
+        raise DataError("--unknown has no effect on images with several labels; leave it out")
     if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
         raise DataError(
             f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "

@@ -25,8 +25,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import listed
+from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
-from training.distributed import local_rank, read_once, wait
+from training.distributed import first_on_machine, local_rank, read_once
 from training.layout import DataError, check_layout, find_classes, is_test, parts_of
 from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
@@ -37,6 +38,11 @@ if TYPE_CHECKING:
 
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
+DOWNLOADS = {  # what torchvision downloads: its class, what cards call it, (channels, height, width)
+    "cifar10": ("CIFAR10", "CIFAR-10", (3, 32, 32)),
+    "mnist": ("MNIST", "MNIST", (1, 28, 28)),
+    "fashion-mnist": ("FashionMNIST", "Fashion-MNIST", (1, 28, 28)),
+}
 WHOLE_SIDE = 1.5  # short side of a whole photo over that of the crops, which are small parts of it
 
 
@@ -61,7 +67,7 @@ class ImageSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(3, H, W), or (F,)"""
+        """(C, H, W), or (F,)"""
         return tuple(self.images.shape[1:])
 
     def subset(self, index: Tensor) -> ImageSet:
@@ -81,7 +87,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """Whole photos in memory, uint8 (3, h, w) each of its own size, from which crops of `view`'s are cut."""
+    """Whole photos in memory, uint8 (C, h, w) each of its own size, from which crops of `view`'s are cut."""
 
     photos: tuple[Tensor, ...]
     labels: Tensor
@@ -96,7 +102,7 @@ class PhotoSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(3, H, W) of the crops"""
+        """(C, H, W) of the crops"""
         return self.view.input_size
 
     def subset(self, index: Tensor) -> PhotoSet:
@@ -210,9 +216,9 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """A part of `data`, "train" or "test"; images in folders are found, not yet read.
 
     Args:
-        data: "cifar10" (torchvision downloads it, unless a folder here has that name), a folder with train/
-            and test/ (or val/), or a folder of class folders, of which one file in seven, by its name's
-            checksum, is the test part; or images that a table labels.
+        data: one of `DOWNLOADS`, unless a folder here has that name; a folder with train/ and test/ (or
+            val/), or of class folders, of which one file in seven, by its name's checksum, is the test part;
+            or images that a table labels.
         view: what is resized and cropped; a network is measured with its own.
 
     Raises:
@@ -220,11 +226,15 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     """
     if not isinstance(data, str):
         return data.images(part, view)
-    if is_cifar10(data):
-        _, height, width = view.input_size
-        if (height, width) != (32, 32):
-            raise DataError(f"cifar10 has 32x32 images, not {height}x{width}; give them in a folder")
-        return _torchvision_cifar10(part)
+    if is_download(data):
+        *_, shape = DOWNLOADS[data]
+        if view.input_size != shape:
+            channels, size = shape[0], shape[1:]
+            raise DataError(
+                f"{data} has images of {times(shape)}, not {times(view.input_size)}; give --in-chans "
+                f"{channels} and --input {times(size)}, or the images in a folder"
+            )
+        return _downloaded(data, part)
     root = Path(data)
     if is_tiny_imagenet(root):
         found, classes = tiny_imagenet(root, part)
@@ -237,18 +247,24 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     return find_images(root if root.is_dir() else root / part, view, part)
 
 
-def is_cifar10(data: str) -> bool:
-    """Whether torchvision's CIFAR-10 is meant; a folder of that name here comes first, which is said."""
-    is_here = data == "cifar10" and Path(data).is_dir()
+def is_download(data: str) -> bool:
+    """Whether a data set of torchvision's is meant; a folder of that name here comes first, which is said."""
+    is_here = data in DOWNLOADS and Path(data).is_dir()
     if is_here:
-        _say_once(f"--data cifar10 is the folder {Path(data).resolve()}, not torchvision's data set")
-    return data == "cifar10" and not is_here
+        _say_once(f"--data {data} is the folder {Path(data).resolve()}, not torchvision's data set")
+    return data in DOWNLOADS and not is_here
+
+
+def usual_shape(data: str | LabelTable) -> tuple[int, int, int]:
+    """(channels, height, width) that small images are read at where nobody asks for another."""
+    known = data if isinstance(data, str) and is_download(data) else "cifar10"
+    return DOWNLOADS[known][2]
 
 
 @cache
 def _say_once(message: str) -> None:
     if local_rank() == 0:
-        print(message)
+        print(message, file=sys.stderr)
 
 
 def check_parts(data: str | LabelTable) -> None:
@@ -261,27 +277,25 @@ def check_parts(data: str | LabelTable) -> None:
 
 def is_folder(data: str) -> bool:
     """Whether `data` names a folder that is laid out by parts or classes, not a data set of its own form."""
-    return not is_cifar10(data) and not is_tiny_imagenet(Path(data))
+    return not is_download(data) and not is_tiny_imagenet(Path(data))
 
 
-def _torchvision_cifar10(part: str) -> ImageSet:
-    from torchvision.datasets import CIFAR10
+def _downloaded(name: str, part: str) -> ImageSet:
+    from torchvision import datasets
 
+    kind, title, (channels, height, width) = DOWNLOADS[name]
     root = Path(torch.hub.get_dir()).parent / "data"
-    if local_rank() > 0:
-        wait()  # the first process of a machine downloads
     try:
-        data = CIFAR10(root, train=part == "train", download=True)
+        with first_on_machine():
+            data = getattr(datasets, kind)(root, train=part == "train", download=True)
     except Exception as error:  # torchvision lets urllib's, tarfile's and its own errors through
         raise DataError(
-            f"CIFAR-10 is not in {root} and could not be downloaded ({error}); "
+            f"{title} is not in {root} and could not be downloaded ({error}); "
             "go online once, or give --data an image folder with train/ and test/"
         ) from error
-    finally:
-        if local_rank() == 0:
-            wait()
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    return ImageSet(images, torch.tensor(data.targets), tuple(data.classes), "CIFAR-10 (torchvision)")
+    pixels = torch.as_tensor(data.data).view(-1, height, width, channels)
+    images, labels = pixels.permute(0, 3, 1, 2).contiguous(), torch.as_tensor(data.targets)
+    return ImageSet(images, labels, tuple(data.classes), f"{title} (torchvision)")
 
 
 def find_images(folder: Path, view: Preprocess, part: str = "") -> FolderSet:
@@ -465,7 +479,7 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
     index = torch.arange(0, len(data), max(len(data) // most, 1))
     counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
-        channels = pixels.transpose(0, 1).flatten(1)  # (3, N*H*W) uint8
+        channels = pixels.transpose(0, 1).flatten(1)  # (C, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
     values = torch.arange(256, dtype=torch.double) / 255
     mean = (counts @ values) / counts.sum(1)
@@ -480,7 +494,7 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
 
 
 def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
-    """uint8 (N, 3, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
+    """uint8 (N, C, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
     if images.is_floating_point():
         return images.to(device)
     mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255

@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from resnet_hub.command import handled
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
 from training import checkpoint, metrics
@@ -68,7 +68,7 @@ def keep_freed_memory() -> None:
 def write_json(path: Path, value) -> None:
     """Write `value` as indented UTF-8 JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_whole(path, text.encode())
 
 
 def training_flops(
@@ -190,10 +190,10 @@ class Trainer:
     ) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
-        self.restart = restart
+        self.amp_dtype, self.teacher, self.restart = amp_dtype, teacher, restart
+        self.eval_batch, self.save_every = eval_batch, save_every
+        self.log = log or (lambda name, value, images: None)
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
-        self.amp_dtype, self.teacher, self.save_every = amp_dtype, teacher, save_every
-        self.eval_batch = eval_batch
         self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * recipe.epochs)
         self.optimizers = build_optimizers(self.net, recipe, shares)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
@@ -203,23 +203,29 @@ class Trainer:
         self.loss = Loss(recipe, feed.data.labels, len(feed.data.classes), device)
         if self.loss.is_multi and (teacher is not None or outliers is not None):
             raise ValueError("--teacher and --outliers are for images of one class each")
-        self.epoch = self.step = 0
-        self.seconds = 0.0  # of this epoch, over all sessions
-        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
-        self.unread: list[Tensor] = []  # the same of the last steps, still on the device
+        self.unread: list[Tensor] = []  # the sums of the last steps, still on the device
         self.history: list[dict] = []
         self.keep = recipe.keep
         self.best: dict = {"epoch": 0}
+        self.identity = self._own_identity() | (identity or {})
+        self._begin(0)
+        self._flops = {side: self._flops_an_image(side) for side in set(self.sides())}
+
+    def _begin(self, epoch: int) -> None:
+        self.epoch, self.step = epoch, 0
+        self.seconds = 0.0  # of this epoch, over all sessions
+        self.sums = torch.zeros(3, dtype=torch.float64)  # loss, correct answers, images of this epoch
+
+    def _own_identity(self) -> dict[str, Any]:
+        """What a checkpoint must have in common with this run, as far as the trainer knows."""
         # A step cut into the same parts is the same step, whichever processes compute them.
-        parts = {"accumulate": recipe.accumulate * world_size()}
-        self.identity = {"recipe": asdict(recipe) | {"expects": ""} | parts, "seed": seed} | (identity or {})
-        self.identity |= {"restart": restart} if restart else {}
-        self.log = log or (lambda name, value, images: None)
-        shown = 1 + recipe.outlier_share * (outliers is not None)  # images, for each training image
-        self._flops = {
-            side: shown * training_flops(self.net, self._shape(side), device, teacher)
-            for side in set(self.sides())
-        }
+        parts = {"expects": "", "accumulate": self.recipe.accumulate * world_size()}
+        own = {"recipe": asdict(self.recipe) | parts, "seed": self.seed}
+        return own | ({"restart": self.restart} if self.restart else {})
+
+    def _flops_an_image(self, side: int) -> float:
+        shown = 1 + self.recipe.outlier_share * (self.outliers is not None)  # for each training image
+        return shown * training_flops(self.net, self._shape(side), self.device, self.teacher)
 
     def sides(self) -> list[int]:
         """The images' short side in pixels (or the number of features), epoch by epoch."""
@@ -440,8 +446,7 @@ class Trainer:
                 self.best["weights"] = {
                     k: v.detach().cpu().clone() for k, v in self.kept.state_dict().items()
                 }
-        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.sums = torch.zeros(3, dtype=torch.float64)
+        self._begin(self.epoch + 1)
         self.save(run)
         self._report(line)
 
@@ -505,7 +510,7 @@ class Trainer:
             self.checked("sum of the weights", sum(numbers).item())
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             # First: what a crash between the two leaves out of last.ckpt is run and written again.
-            write_atomically(run / "history.jsonl", lambda file: file.write(lines.encode()))
+            write_whole(run / "history.jsonl", lines.encode())
             checkpoint.write(run, self.state())
         wait()
 
@@ -554,9 +559,13 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     Raises:
         ValueError: when they are to be chosen by held-out images and there are none.
     """
-    if not held_out and (recipe.keep == "best" or recipe.patience):
-        asked = "--keep best" if recipe.keep == "best" else f"--patience {recipe.patience}"
-        raise ValueError(f"{asked} looks at held-out images, and --held-out 0 leaves none; give --keep last")
+    asked = ["--keep best"] * (recipe.keep == "best")
+    asked += [f"--patience {recipe.patience}"] * (recipe.patience > 0)
+    asked += [f"--metric {recipe.metric}"] * (recipe.metric != "auto")
+    if asked and not held_out:
+        raise ValueError(
+            f"{asked[0]} looks at held-out images, and --held-out 0 leaves none; leave one of them out"
+        )
     if recipe.keep != "auto":
         return recipe.keep
     is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")

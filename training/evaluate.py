@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -39,13 +38,23 @@ from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, extend, metrics, multilabel, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
 from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
-from training.data import DataError, Images, find_images, in_memory, is_folder, load_data, with_classes
+from training.data import (
+    DOWNLOADS,
+    DataError,
+    Images,
+    find_images,
+    in_memory,
+    is_folder,
+    load_data,
+    with_classes,
+)
 from training.distributed import rank, world_size
 from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
 from training.evaluate_file import evaluate_file
 from training.half import against_fp32, in_words, measure_half
 from training.label_table import LabelTable
 from training.layout import parts_of
+from training.record import made_with
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
@@ -80,18 +89,35 @@ def measure(
     """
     logits, labels, _ = answered or predict_each(model, test, model.preprocess)
     if model.calibration.class_thresholds:
+        if unknown:
+            raise DataError("--unknown has no effect on a network that answers for each class by itself")
         return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
-    scaled = logits / model.calibration.temperature
-    right = logits.argmax(1) == labels
-    classes = len(test.classes)
+    results = figures(logits, mirrored, labels, len(test.classes), model.calibration.temperature)
+    if model.calibration.energy_threshold is not None:
+        results |= familiarity(model, logits, logits.argmax(1) == labels)
+    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels)
+    if shifts:
+        views = [
+            lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
+        ]
+        moved = sum(predict_logits(model, test, model.preprocess, view=view)[0] for view in views)
+        results["top1_shift_tta"] = _top1(2 * (logits + mirrored) + moved, labels)
+    return results
+
+
+def figures(
+    logits: Tensor, mirrored: Tensor, labels: Tensor, classes: int, temperature: float
+) -> dict[str, Any]:
+    """What follows from the logits (N, classes) of the test images and of their mirror images alone."""
+    scaled = logits / temperature
     confusion = metrics.confusion_matrix(logits.argmax(1), labels, classes)
     each = metrics.by_class(confusion)
-    results: dict[str, Any] = {
+    return {
         "images": len(labels),
-        "top1": right.float().mean().item(),
+        "top1": _top1(logits, labels),
         **({"top5": _in_top(logits, labels, 5)} if classes > 5 else {}),  # of five any answer is among them
-        "top1_flip_tta": ((logits + mirrored).argmax(1) == labels).float().mean().item(),
+        "top1_flip_tta": _top1(logits + mirrored, labels),
         "loss": F.cross_entropy(scaled, labels).item(),
         "calibration_error": calibration_error(scaled.softmax(1), labels),
         "calibration_error_uncalibrated": calibration_error(logits.softmax(1), labels),
@@ -102,17 +128,6 @@ def measure(
         "class_images": each["images"].tolist(),
         "confusion": confusion.tolist(),
     }
-    if model.calibration.energy_threshold is not None:
-        results |= familiarity(model, logits, right)
-    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels)
-    if shifts:
-        views = [
-            lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
-        ]
-        moved = sum(predict_logits(model, test, model.preprocess, view=view)[0] for view in views)
-        averaged = 2 * (logits + mirrored) + moved
-        results["top1_shift_tta"] = (averaged.argmax(1) == labels).float().mean().item()
-    return results
 
 
 def familiarity(model, logits: Tensor, right: Tensor) -> dict:
@@ -134,6 +149,10 @@ def measured_calibration(model, results: dict) -> Calibration:
     if count := sum(one["images"] for _, one in found):
         shares["firm_unknown"] = round(sum(one["images"] * one["firm"] for _, one in found) / count, 4)
     return replace(model.calibration, detections=detections, **shares)
+
+
+def _top1(logits: Tensor, labels: Tensor) -> float:
+    return (logits.argmax(1) == labels).float().mean().item()
 
 
 def _in_top(logits: Tensor, labels: Tensor, k: int) -> float:
@@ -176,7 +195,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        write_json(run / "run.json", facts)
+        write_json(run / extend.RECORD, facts)
         checkpoint.drop(run)
         print(f"test {summary(results)}; written to {run}")
 
@@ -208,9 +227,9 @@ def write_again(model, options) -> None:
         DataError: when the checkpoint is no run directory of these data.
     """
     run = Path(options.checkpoint)
-    if not (run / "run.json").is_file():
-        raise DataError(f"--write: {run} holds no run.json; give a directory that a trainer wrote")
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    if not (run / extend.RECORD).is_file():
+        raise DataError(f"--write: {run} holds no {extend.RECORD}; give a directory that a trainer wrote")
+    facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     count = None if has_held_out(options.data) else facts["held_out_images"]
     _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
@@ -226,7 +245,7 @@ def write_again(model, options) -> None:
         print(in_words(options.precision, figures))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
-    write_json(run / "run.json", facts)
+    write_json(run / extend.RECORD, facts)
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -257,32 +276,16 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "val_acc": last.get("val_acc"),
         "seconds": sum(line["seconds"] for line in history),
         "pflops": sum(line["pflops"] for line in history),
-        "hardware": hardware(trainer.device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **made_with(trainer.device),
     }
-
-
-def hardware(device: torch.device) -> str:
-    """The processor a run was made on, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    names = [
-        line.split(":")[1].strip()
-        for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
-        if line.startswith("model name")
-    ]
-    used = torch.get_num_threads()
-    threads = "" if used >= (os.cpu_count() or 1) else f", {used} used"
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores{threads}"
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
     of_file = "an ONNX file that takes the photo is measured on the photos as they are"
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=of_file)
-    parser.add_argument(
-        "--data", required=True, help="'cifar10', a data set with a test part, or a folder of classes"
-    )
+    words = f"{', '.join(DOWNLOADS)}, a data set with a test part, or a folder of classes"
+    parser.add_argument("--data", required=True, help=words)
     add_labels_flag(parser)
     parser.add_argument(
         "--tta", action="store_true", help="test-time augmentation too: by flips, and by flips and shifts"
@@ -306,12 +309,31 @@ def main(arguments: list[str] | None = None) -> int:
     return run_command("training.evaluate", lambda: evaluate(options))
 
 
+def check_flags(options: argparse.Namespace) -> None:
+    """Refuse flags that would do nothing, and a table that could not be written.
+
+    Raises:
+        Refusal: naming them.
+    """
+    idle: tuple[str, ...]
+    if is_onnx_file(options.checkpoint):
+        idle = ("labels", "tta", "csv", "write", "half", "unknown")
+        why = "has no effect on an ONNX file; measure the checkpoint it was made from"
+    elif options.write:
+        idle, why = ("tta", "csv", "json"), "has no effect beside --write; measure without it"
+    else:
+        idle, why = ("half",), "says how --write stores the weights; give both, or none"
+    if given := [f"--{name}" for name in idle if getattr(options, name)]:
+        raise DataError(f"{', '.join(given)} {why}")
+    check_csv(options.csv)
+
+
 def evaluate(options: argparse.Namespace) -> int:
     """Measure and compare with the card; 1 where they differ. With --write, write what was measured."""
+    check_flags(options)
     if is_onnx_file(options.checkpoint):
         check_runs_file(options.engine, options.precision)
         return evaluate_file(options)
-    check_csv(options.csv)
     options.data = data_source(options.data, options.labels)
     model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     if options.write:
@@ -332,30 +354,34 @@ def evaluate(options: argparse.Namespace) -> int:
     is_comparable = stated in (None, results["images"])
     differences = card_differences(model, card, results) if is_comparable else {}
     print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
-    if not is_comparable:
-        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
     if options.json:
         more = {"engine": str(engine), "differs_from_card": differences}
         print(json.dumps(results | more, indent=2))
     else:
-        shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
-        shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * options.tta]
-        print(f"{'engine':22} {engine}")
-        print("\n".join(f"{name:22} {results[name]:.4f}" for name in shown if name in results))
-        if "against_fp32" in results:
-            print(in_words(engine.precision, results["against_fp32"]))
-        for what, one in results["unfamiliar"].items():
-            share, low, high = one["flagged"]
-            flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
-            right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
-            print(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
-    unknown = stated_detections(card).keys() if is_comparable else set()
-    for what in unknown - {each.what for each in options.unknown}:
+        half = [in_words(engine.precision, results["against_fp32"])] if "against_fp32" in results else []
+        print("\n".join([f"{'engine':22} {engine}", *figure_lines(results, options.tta), *half]))
+    if not is_comparable:
+        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
+        return 0
+    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
         print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
     return 1 if differences else 0
+
+
+def figure_lines(results: dict, tta: bool) -> list[str]:
+    """The figures to look at, one a line, and a line for each set of images of other things."""
+    shown = ["top1", "top5", "balanced_accuracy", "mean_average_precision", "exact_match", "macro_f1"]
+    shown += ["calibration_error", "loss", *["top1_flip_tta", "top1_shift_tta"] * tta]
+    lines = [f"{name:22} {results[name]:.4f}" for name in shown if name in results]
+    for what, one in results["unfamiliar"].items():
+        share, low, high = one["flagged"]
+        flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
+        right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
+        lines.append(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
+    return lines
 
 
 def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images, str]:
@@ -383,10 +409,10 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
 
 def _was_trained_on(model, root: Path) -> bool:
     """Whether the run directory that a model is from names this folder as its data."""
-    record = Path(str(model.source), "run.json")
-    if model.revision != "local" or not record.is_file():
+    run = Path(str(model.source))
+    if model.revision != "local" or not (run / extend.RECORD).is_file():
         return False
-    return Path(json.loads(record.read_text(encoding="utf-8"))["data"]).resolve() == root.resolve()
+    return Path(extend.read_record(run)["data"]).resolve() == root.resolve()
 
 
 def model_card(model) -> str:

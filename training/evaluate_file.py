@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.preprocess import ImageError, load_image
+from resnet_hub.stacks import visible
 from training.data import DataError, Images, ImageSet, find_data, with_classes
 
 
@@ -26,7 +27,7 @@ def photos(test: Images) -> Iterator[tuple[Image.Image, int]]:
             except ImageError as error:
                 tqdm.write(f"{test.files[index]}: {error}", file=sys.stderr)
         else:
-            yield Image.fromarray(test.images[index].permute(1, 2, 0).numpy()), label
+            yield visible(test.images[index].permute(1, 2, 0).numpy()), label
 
 
 def measure_file(file: OnnxFile, test: Images) -> dict:

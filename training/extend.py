@@ -42,7 +42,9 @@ def read_record(run: Path) -> dict[str, Any]:
     try:
         return json.loads((run / RECORD).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise TrainingError(f"{run / RECORD} is damaged ({error}); choose another --out") from error
+        raise TrainingError(
+            f"{run / RECORD} is damaged ({error}); move the run away and train it again"
+        ) from error
 
 
 def epochs_run(run: Path, options: argparse.Namespace) -> int | None:

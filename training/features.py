@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 from resnet_hub.models.base import Network
 from training.data import Images
 from training.distributed import rank, summed, world_size
@@ -117,5 +117,4 @@ def _write(path: Path, known: dict[bytes, tuple[Tensor, float]]) -> None:
     seconds = torch.tensor([each for _, each in known.values()], dtype=torch.double)
     with suppress(Refusal):  # a full disk costs the next run time, not this one its end
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = save({"keys": keys, "features": features.contiguous(), "seconds": seconds})
-        write_atomically(path, lambda file: file.write(whole))
+        write_whole(path, save({"keys": keys, "features": features.contiguous(), "seconds": seconds}))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import base64
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -19,17 +18,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from resnet_hub.command import program_name, run_command
+from resnet_hub.command import program_name
 from resnet_hub.models.base import Network
 from resnet_hub.predict import stage_maps
 from resnet_hub.preprocess import load_image
 from training import cifar
 from training.command import load_images_to_train, new_trainer, run_identity
-from training.data import Images, whole_image
-from training.engine import keep_freed_memory, write_json
-from training.evaluate import hardware
+from training.data import whole_image
+from training.engine import keep_freed_memory
 from training.recipes import recipe_from
-from training.study import RESULTS, SHORT_RUN
+from training.record import add_record_flags, made_with, run_recorded, write_record
+from training.study import SHORT_RUN
 
 NETWORKS = ("plain20_cifar", "resnet20_cifar")
 CHANNELS = 4  # of each stage's map
@@ -74,11 +73,8 @@ def film(name: str, options: argparse.Namespace, device: torch.device) -> dict[s
             trainer.finish_epoch(held_out, Path(run))
             frames.append(frame(model, options.image))
     history = [{key: round(line[key], 4) for key in SHOWN} for line in trainer.history]
-    return {"history": history, "frames": frames} | sizes(training, held_out)
-
-
-def sizes(training: Images, held_out: Images) -> dict[str, int]:
-    return {"train_images": len(training), "held_out_images": len(held_out)}
+    sizes = {"train_images": len(training), "held_out_images": len(held_out)}
+    return {"history": history, "frames": frames} | sizes
 
 
 def record(options: argparse.Namespace, command: str) -> None:
@@ -90,26 +86,20 @@ def record(options: argparse.Namespace, command: str) -> None:
         "data": options.data_name or options.data,
         "image": options.image.stem,
         "epochs": options.epochs,
-        "hardware": hardware(device),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        **made_with(device),
         "networks": {name: film(name, options, device) for name in NETWORKS},
     }
-    options.results.mkdir(parents=True, exist_ok=True)
-    write_json(options.results / "film.json", document)
+    write_record("film", options.results, document)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(program_name("training.film"), description=__doc__.split("\n")[0])
-    parser.add_argument("--data", required=True, help="as for training.cifar")
-    parser.add_argument("--data-name", help="what the record calls the data")
     parser.add_argument("--train-images", type=int, default=1_000, help="default: 1000")
     parser.add_argument("--epochs", type=int, default=12, help="default: 12")
     parser.add_argument("--image", type=Path, default=EXAMPLES / "cat.jpg", help="the image to look at")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where film.json is written")
-    options = parser.parse_args(arguments)
-    shown = shlex.join(sys.argv[1:] if arguments is None else arguments)
-    return run_command("training.film", lambda: record(options, f"python -m training.film {shown}"))
+    add_record_flags(parser, data="as for training.cifar")
+    return run_recorded("training.film", record, parser, arguments)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from training.hub_data import is_remote
+from training.data import is_download
+from training.hub_data import SCHEME
 
 ROOT = Path(__file__).parents[1]
 FLAVOR, TIMEOUT = "t4-small", "6h"  # `hf jobs hardware` lists the others and what they cost
@@ -24,7 +25,7 @@ def job_command(arguments: list[str], data: str, out: Path) -> str:
     """
     volumes = {str(ROOT): CODE}
     there = data
-    if data != "cifar10" and not (is_remote(data) and data.startswith("hf://")):
+    if not is_download(data) and not data.startswith(SCHEME):
         volumes[str(Path(data).resolve())] = there = DATA
     words = _replaced(arguments, {"--data": there, "--out": RUN})
     steps = [

@@ -2,14 +2,13 @@
 
 The first column names a file below `--data`; the second holds its labels, with ";" or "|" between several, or
 each further column is a class and holds 0 or 1. A column "split" or "part" says train, val or test; without
-one, every seventh file by its name's checksum is the test part. Where an image has no label or several, the
+one, one file in seven by its name's checksum is the test part. Where an image has no label or several, the
 network learns to answer for each class by itself.
 """
 
 from __future__ import annotations
 
 import csv
-import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from resnet_hub.errors import listed
 from resnet_hub.folders import SUFFIXES, part_named
 from resnet_hub.preprocess import Preprocess
 from training.data import FolderSet
-from training.layout import TEST_ONE_IN, DataError
+from training.layout import TEST_ONE_IN, DataError, name_sum
 
 PART_COLUMNS = ("split", "part", "subset", "set")
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
@@ -66,8 +65,7 @@ class LabelTable:
     def part_of(self, file: Path) -> str:
         """The part an image is in: "val" is the test part where no other is named."""
         if not self.parts:
-            name = file.relative_to(self.root).as_posix().encode()
-            return "test" if zlib.crc32(name) % TEST_ONE_IN == 0 else "train"
+            return "train" if name_sum(self.root, file) % TEST_ONE_IN else "test"
         part = self.parts[file]
         return "test" if part == "val" and not self.has_validation else part
 

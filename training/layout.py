@@ -101,15 +101,16 @@ def is_test(root: Path, files: Sequence[Path]) -> list[bool]:
 
     Of two or more images at least one is, and at least one is not.
     """
-    sums = [zlib.crc32(_name_in(root, file)) for file in files]
+    sums = [name_sum(root, file) for file in files]
     chosen = [number % TEST_ONE_IN == 0 for number in sums]
     if len(files) > 1 and len(set(chosen)) == 1:
         chosen[sums.index(min(sums))] ^= True
     return chosen
 
 
-def _name_in(root: Path, file: Path) -> bytes:
-    return file.relative_to(root).as_posix().encode(errors="surrogateescape")
+def name_sum(root: Path, file: Path) -> int:
+    """A checksum of a file's path below a data set; a multiple of `TEST_ONE_IN` is for the test."""
+    return zlib.crc32(file.relative_to(root).as_posix().encode(errors="surrogateescape"))
 
 
 def check_layout(root: Path) -> None:

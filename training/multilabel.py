@@ -95,11 +95,15 @@ def beside_loss(logits: Tensor, labels: Tensor) -> dict[str, float]:
     }
 
 
+def is_called(model, probabilities: Tensor) -> Tensor:
+    """Which classes (N, C) the network calls present."""
+    return probabilities >= torch.tensor(model.calibration.class_thresholds)
+
+
 def measure(model, logits: Tensor, labels: Tensor) -> dict[str, Any]:
     """Every figure a card gives, from the test images' logits and labels (N, C)."""
     shares = model.calibration.probabilities(logits)
-    called = shares >= torch.tensor(model.calibration.class_thresholds)
-    present = labels.bool()
+    called, present = is_called(model, shares), labels.bool()
     right, said, true = (called & present).sum(0).double(), called.sum(0), present.sum(0)
     f1 = 2 * right / (said + true).clamp(min=1)
     return {

@@ -13,7 +13,7 @@ from resnet_hub.per_image import JOINT, Answer
 from resnet_hub.stacks import visible
 from training.data import Images
 from training.engine import Answered
-from training.multilabel import is_multi
+from training.multilabel import is_called, is_multi
 from training.unknown import answers as judged
 
 SHOWN = 32  # images in a picture
@@ -52,15 +52,11 @@ def _of_several(model, test: Images, answered: Answered, root: Path, probabiliti
     """The same where an image may show several classes; `share` is that of the most probable one."""
     losses = losses_of(model, answered).tolist()
     shares, index = probabilities.max(1).values.tolist(), answered.index.tolist()
-    true, said = (_names(test.classes, flags) for flags in (answered.labels, _called(model, probabilities)))
+    true, said = (_names(test.classes, flags) for flags in (answered.labels, is_called(model, probabilities)))
     return [
         Answer(file_name(test, i, root), shown, named, share, loss, None)
         for i, shown, named, share, loss in zip(index, true, said, shares, losses, strict=True)
     ]
-
-
-def _called(model, probabilities: Tensor) -> Tensor:
-    return probabilities >= torch.tensor(model.calibration.class_thresholds)
 
 
 def _names(classes: tuple[str, ...], flags: Tensor) -> list[str]:
@@ -102,7 +98,7 @@ def picture(model, test: Images, answered: Answered, places: Tensor) -> tuple[li
         np.asarray(visible(pixels.permute(1, 2, 0).numpy())) for batch, _ in fetched for pixels in batch
     ]
     if is_multi(answered.labels):
-        called = _called(model, model.calibration.probabilities(answered.logits[places]))
+        called = is_called(model, model.calibration.probabilities(answered.logits[places]))
         true, said = (_names(test.classes, flags) for flags in (answered.labels[places], called))
         return images, true, said
     best = answered.logits[places].argmax(1)

@@ -32,12 +32,12 @@ from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.command import add_labels_flag, data_source
 from training.data import load_data, with_classes
 from training.evaluate import TOLERANCE, card_differences, measure
+from training.extend import RECORD
 from training.label_table import LabelTable
 
 ROOT = Path(__file__).parents[1]
-FACTS_FILE = "run.json"
 PHOTO_FILE = "photo.onnx"
-NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, FACTS_FILE, "history.jsonl", "curves.png")
+NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, RECORD, "history.jsonl", "curves.png")
 BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
 APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub", "training/results")
 TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
@@ -79,6 +79,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not REPO_ID.fullmatch(options.repo_id):
         parser.error(f"--repo-id {options.repo_id!r} is not of the form OWNER/NAME")
+    if options.labels and not options.data:
+        parser.error("--labels is the table of --data's labels; give --data too")
     if options.space_hardware and options.space != "gradio":
         parser.error("--space-hardware is for --space gradio; a static Space needs no machine")
     return options
@@ -97,12 +99,10 @@ def read_run(run: Path):
             f"{run} is not a finished run: {', '.join(missing)} missing; finish it with --resume first"
         )
     try:
-        facts = json.loads((run / FACTS_FILE).read_text(encoding="utf-8"))
+        facts = json.loads((run / RECORD).read_text(encoding="utf-8"))
         facts["results"]["top1"], facts["command"], facts["data"]
     except (ValueError, KeyError, TypeError) as error:
-        raise PublishError(
-            f"{run / FACTS_FILE} does not hold a run's facts ({error}); train it again"
-        ) from error
+        raise PublishError(f"{run / RECORD} does not hold a run's facts ({error}); train it again") from error
     return from_pretrained(run), facts
 
 
@@ -113,13 +113,13 @@ def check_figures(model, facts: dict, run: Path, data: str | LabelTable | None) 
         PublishError: with the first figures that differ.
     """
     card = (run / CARD_FILE).read_text(encoding="utf-8")
-    refuse_differences(f"the card and {FACTS_FILE} of {run}", card_differences(model, card, facts["results"]))
+    refuse_differences(f"the card and {RECORD} of {run}", card_differences(model, card, facts["results"]))
     if data is None:
         return
     several = bool(model.calibration.class_thresholds)
     test = with_classes(load_data(data, "test", model.preprocess), model.labels, several)
     found = card_differences(model, render_card(model, facts, load_from=run.name), measure(model, test))
-    refuse_differences(f"{FACTS_FILE} of {run} and what was measured on {data}", found)
+    refuse_differences(f"{RECORD} of {run} and what was measured on {data}", found)
 
 
 def refuse_differences(between: str, differences: dict[str, tuple[float, float]]) -> None:
@@ -141,7 +141,7 @@ def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
         shutil.copyfile(run / name, folder / name)
     public = public_facts(facts) | {"results": facts["results"]}
     text = json.dumps(public, indent=2, ensure_ascii=False) + "\n"
-    (folder / FACTS_FILE).write_text(text, encoding="utf-8")
+    (folder / RECORD).write_text(text, encoding="utf-8")
 
 
 def stage_space(repo_id: str, folder: Path) -> None:
@@ -266,7 +266,7 @@ def publish(options: argparse.Namespace) -> None:
     model, facts = read_run(options.run)
     check_figures(model, facts, options.run, options.data and data_source(options.data, options.labels))
     checked = f"measured again on {options.data}" if options.data else "not measured again (give --data)"
-    print(f"{options.run}: top-1 {facts['results']['top1']:.2%}, card and run.json agree; {checked}")
+    print(f"{options.run}: top-1 {facts['results']['top1']:.2%}, card and {RECORD} agree; {checked}")
     with TemporaryDirectory() as place:
         staged = Path(place) / "model"
         stage(model, facts, options.run, options.repo_id, staged)

@@ -24,9 +24,10 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.interop.onnx import export_normalised
 from resnet_hub.models.base import Network
+from resnet_hub.onnx_file import open_session
 from training.command import data_source
-from training.data import Images, find_data, in_memory, normalise, with_classes
-from training.engine import TrainingError, write_json
+from training.data import DOWNLOADS, Images, find_data, in_memory, normalise, with_classes
+from training.engine import write_json
 from training.inference import folded
 
 CALIBRATED_ON = 512  # training images
@@ -58,12 +59,7 @@ def quantize(fp32: Path, int8: Path, batches: list[np.ndarray]) -> None:
 
 def onnx_runner(path: Path) -> Runner:
     """The network in an ONNX file, on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    # Threads that spin between calls would slow down whatever is timed next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     return lambda pixels: session.run(None, {"pixels": pixels})[0]
 
 
@@ -175,9 +171,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         description="An int8 version, compared with fp32 in accuracy and speed.",
     )
     parser.add_argument("checkpoint", metavar="REPO_OR_DIR")
-    parser.add_argument(
-        "--data", required=True, help="'cifar10', or a folder: train/ calibrates, test/ measures"
-    )
+    words = f"{', '.join(DOWNLOADS)}, or a folder: train/ calibrates, test/ measures"
+    parser.add_argument("--data", required=True, help=words)
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="keep fp32.onnx, int8.onnx and quantized.json"
     )
@@ -191,10 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
 
     def run() -> None:
-        try:
-            results = quantize_and_compare(options)
-        except TrainingError as error:
-            raise Refusal(str(error)) from error
+        results = quantize_and_compare(options)
         print(json.dumps(results, indent=2) if options.json else table(results))
 
     return run_command("training.quantize", run)

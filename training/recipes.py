@@ -6,7 +6,7 @@ Every field is a flag of both trainers too, so a recipe is a starting point and 
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
@@ -88,28 +88,34 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for each in options():
-            value, allowed = getattr(self, each.name), each.metadata["choices"]
-            chosen = value if isinstance(value, tuple) else (value,)
-            if allowed and not set(chosen) <= set(allowed):
-                raise ValueError(f"{each.name}={value!r} is not allowed; give {', '.join(allowed)}")
-            if not allowed and not isinstance(value, tuple) and not 0 <= value < math.inf:
-                raise ValueError(f"{each.name}={value} is not allowed; give 0 or more")
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; give 1 or more")
-        for name in ("warmup", "label_smoothing", "ema", "muon_momentum", "drop_path"):
-            if getattr(self, name) >= 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; give 0 to less than 1")
-        for name, most in {
-            "low_res_until": 1,
-            "layer_decay": 1,
-            "crop_padding": 31,
-            "outlier_jpeg": 100,
-        }.items():
-            if getattr(self, name) > most:
-                raise ValueError(f"{name}={getattr(self, name)} is not allowed; give 0 to {most}")
+            value, choices = getattr(self, each.name), each.metadata["choices"]
+            if choices:
+                is_allowed = {*(value if isinstance(value, tuple) else (value,))} <= {*choices}
+            else:
+                is_allowed = isinstance(value, tuple) or _is_within(each.name, value)
+            if not is_allowed:
+                allowed = ", ".join(choices) or _bounds_words(each.name)
+                raise ValueError(f"{each.name}={value!r} is not allowed; give {allowed}")
         if self.optimizer == "muon" and not self.muon_lr:
             raise ValueError("optimizer='muon' needs a muon_lr, 0.05 for instance; with 0 no filter learns")
+
+
+AT_LEAST_1 = ("epochs", "batch_size", "accumulate")
+BELOW_1 = ("warmup", "label_smoothing", "ema", "muon_momentum", "drop_path")
+MOST = {"low_res_until": 1, "layer_decay": 1, "crop_padding": 31, "outlier_jpeg": 100}
+
+
+def _is_within(name: str, value: float) -> bool:
+    if name in BELOW_1:
+        return 0 <= value < 1
+    least = 1 if name in AT_LEAST_1 else 0
+    return least <= value <= MOST.get(name, sys.float_info.max)
+
+
+def _bounds_words(name: str) -> str:
+    if name in AT_LEAST_1:
+        return "1 or more"
+    return "0 to less than 1" if name in BELOW_1 else f"0 to {MOST[name]}" if name in MOST else "0 or more"
 
 
 # (flags, when they do something, what they need); checked on what the command line gives alone
@@ -174,7 +180,7 @@ def given_fields(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def refuse_idle(given: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse flags of recipe fields that would do nothing; one that switches off (0, none) is no harm.
+    """Refuse flags that would do nothing; one that switches off (0, none) is no harm.
 
     Raises:
         ValueError: naming the flag, its value and `why`.

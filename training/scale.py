@@ -21,12 +21,13 @@ from resnet_hub import create_model, model_config, trace
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.geometry import totals
+from resnet_hub.models.flags import network_name
 from resnet_hub.preprocess import Preprocess, load_image
 from training.augment import Feed
 from training.data import ImageSet
 from training.engine import Trainer, keep_freed_memory, training_flops
-from training.evaluate import hardware
 from training.recipes import Recipe
+from training.record import hardware
 
 IMAGES, EPOCHS = 1_281_167, 90  # ILSVRC 2012's training set; the epochs of arXiv 1706.02677
 WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # its average image; 138 GB in all
@@ -123,7 +124,6 @@ def notes(gradient_bytes: int) -> list[str]:
 
 def measure_and_report(options: argparse.Namespace) -> None:
     """Measure both rates and print the estimate."""
-    model_config(options.model)  # an unknown name is refused before anything is measured
     device = pick_device(options.device)
     keep_freed_memory()
     decoding = decodes_per_second()
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
         program_name("training.scale"),
         description="What an ImageNet run takes, estimated from two rates measured here.",
     )
-    parser.add_argument("model", nargs="?", default="resnet50", metavar="MODEL")
+    parser.add_argument("model", nargs="?", type=network_name, default="resnet50", metavar="MODEL")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=8)
     add_device_flags(parser)

@@ -19,20 +19,19 @@ from typing import Any
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_atomically
 from resnet_hub.hub.figures import number
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
-from training.engine import TrainingError, write_json
+from training.extend import RECORD, read_record
 from training.recipes import LIKE_CIFAR10, UNEXPOSED
+from training.record import RESULTS, command_line, write_record
 
 UNKNOWN_FIGURES = ("flagged", "auroc", "right_unflagged")
-RESULTS = Path(__file__).with_name("results")
 FINDINGS = RESULTS / "findings.toml"
 PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"
 SMALL = f"{PLAIN} --held-out 1000 --precision fp32"
-# For arms that differ after little training; small batches give more steps for the same cost.
 OUTLIERS = "OUTLIERS"  # stands for the folder that --outliers names
+# For arms that differ after little training; small batches give more steps for the same cost.
 SHORT, SHORT_RUN = (4_000, 5), f"{SMALL} --batch-size 64 --lr 0.05"
 
 
@@ -224,7 +223,7 @@ def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
         for arm in study.arms:
             run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"
             arguments = [*arm_arguments(study, arm, options, seed), "--out", str(run)]
-            is_finished = (run / "run.json").exists()  # --resume could give it more epochs
+            is_finished = (run / RECORD).exists()  # --resume could give it more epochs
             if status := 0 if is_finished else train([*arguments, "--resume"]):
                 raise Refusal(f"the run of {arm!r}, seed {seed}, ended with status {status}")
             facts[arm].append(read_run(run, shlex.join(arguments)))
@@ -238,7 +237,7 @@ def read_run(run: Path, arguments: str) -> dict[str, Any]:
         Refusal: when it was made with other arguments, an earlier budget's for instance.
     """
     lines = (run / "history.jsonl").read_text(encoding="utf-8").splitlines()
-    facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    facts = read_record(run)
     if not facts["command"].endswith(f" {arguments}"):
         raise Refusal(f"{run} was made by `{facts['command']}`; move it away, or give another --runs")
     return facts | {"history": [json.loads(line) for line in lines]}
@@ -351,11 +350,9 @@ def record(name: str, facts: dict[str, list[dict]], command: str, results: Path)
 
     rows, behind = summary(facts), evidence(facts, command)
     histories = {arm: [run["history"] for run in runs] for arm, runs in facts.items()}
-    results.mkdir(parents=True, exist_ok=True)
     document = {"study": name, "question": STUDIES[name].question, "evidence": behind, "rows": rows}
-    write_json(results / f"{name}.json", document | {"histories": histories})
     text = markdown(name, STUDIES[name].question, rows, behind)
-    write_atomically(results / f"{name}.md", lambda file: file.write(text.encode()))
+    write_record(name, results, document | {"histories": histories}, text)
     study_curves(histories).savefig(results / f"{name}.png", dpi=110)
     print(text)
 
@@ -381,13 +378,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     options = parse_arguments(arguments)
-    shown = shlex.join(sys.argv[1:] if arguments is None else arguments)
 
     def run_and_record() -> None:
         try:
             facts = run_arms(options.name, options)
-            record(options.name, facts, f"python -m training.study {shown}", options.results)
-        except (TrainingError, ValueError, OSError) as error:
+            record(options.name, facts, command_line("training.study", arguments), options.results)
+        except (ValueError, OSError) as error:
             raise Refusal(f"{error}; the same command resumes from here") from error
 
     return run_command("training.study", run_and_record)

@@ -60,6 +60,8 @@ from training.features import stored_features
 from training.inference import feature_engine
 from training.multilabel import is_multi
 from training.optim import freeze
+from training.outliers import facts as outlier_facts
+from training.outliers import load_outliers
 from training.recipes import Recipe, recipe_from, refuse_idle
 from training.sections import in_sections
 
@@ -333,20 +335,20 @@ def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Netwo
     return with_new_head(pretrained, classes, changes, options.framing, keep)
 
 
-ON_IMAGES = (
-    "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay"
+BELOW_HEAD = (
+    "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay",
+    "bias_lr", "muon_lr", "muon_momentum", "outliers",
 )  # fmt: skip
 
 
 def on_features(options, recipe: Recipe) -> Recipe:
-    """The recipe for a head alone, on features computed once: nothing that works on images or layers.
+    """The recipe for a head alone, on features computed once: nothing that works on images or other layers.
 
     Raises:
         ValueError: for a flag that asks for it.
     """
-    refuse_idle(
-        options, ON_IMAGES, "works on images, and mode feature trains a head on features; give --mode partial"
-    )
+    why = "works on images or on the layers below the head, which learns alone here; give --mode partial"
+    refuse_idle(options, BELOW_HEAD, why)
     return replace(
         recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False, drop_path=0.0, layer_decay=1.0
     )
@@ -373,12 +375,13 @@ def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
 def train(options: argparse.Namespace, device: torch.device) -> None:
     """Fine-tune, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
-    pretrained = with_channels(load_weights(options.weights), options.in_chans)
     if recipe.whiten:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
+    pretrained = with_channels(load_weights(options.weights), options.in_chans)
     recipe = sized(recipe, pretrained)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
-    found, held_out = find_to_train(options, framed(pretrained, size, options.framing))
+    view = framed(pretrained, size, options.framing)
+    found, held_out = find_to_train(options, view)
     if knows_all(pretrained, found.classes):
         several = is_multi(found.labels)
         found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
@@ -386,29 +389,26 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     take_weights(model, options)
     mode, rates = chosen_rates(options, model, len(found))
     shares = freeze(model, rates)
-    is_head = set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
-    is_head = is_head and not options.teacher
-    if not is_head and options.engine != "auto":
+    is_head = not options.teacher and is_head_alone(model, shares)
+    if is_head:
+        recipe = on_features(options, recipe)
+    elif options.engine != "auto":
         raise ValueError(
             f"--engine {options.engine} has no effect here: it computes features; give --mode feature"
         )
-    # Random crops are cut from the whole photo, not from the middle that the network sees of it.
-    is_whole = "resized_crop" in recipe.augment and not is_head and isinstance(found, FolderSet)
-    is_whole = is_whole and model.preprocess.crop_mode == "center" and are_photos(found)
-    training = in_memory(replace(found, whole=True) if is_whole else found)
+    outliers = load_outliers(options, recipe, view)
+    training = in_memory(replace(found, whole=True) if cuts_whole_photos(recipe, model, found) else found)
     check_counts(training, options.data)
     held_out = in_memory(held_out)
     facts: dict[str, Any] = {
         "base_model": base_model(pretrained, options.weights),
         "mode": mode,
         "rates": [list(rate) for rate in rates],
-        "trainable_params": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "total_params": sum(p.numel() for p in model.parameters()),
+        **parameter_counts(model, mode),
         "class_counts": class_counts(training),
+        **outlier_facts(options, outliers),
     }
-    if rank() == 0:
-        print(f"mode {mode}: {facts['trainable_params']:,} of {facts['total_params']:,} parameters learn")
-    identity = run_identity(model, training, held_out)
+    identity = run_identity(model, training, held_out, outliers)
     identity |= {name: facts[name] for name in ("base_model", "rates")}
     if is_head:
         trainer, parts, kept_out, cost = head_trainer(
@@ -416,10 +416,31 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         )
         (training, held_out), facts = parts, facts | cost
     else:
-        kept_out, given = held_out, {"identity": identity, "shares": shares}
+        kept_out = held_out
+        given = {"identity": identity, "shares": shares, "outliers": outliers}
         trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
+
+
+def parameter_counts(model: Network, mode: str) -> dict[str, int]:
+    """How many parameters learn, of how many; said aloud."""
+    learn = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    if rank() == 0:
+        print(f"mode {mode}: {learn:,} of {total:,} parameters learn")
+    return {"trainable_params": learn, "total_params": total}
+
+
+def is_head_alone(model: Network, shares: dict[str, float]) -> bool:
+    """Whether nothing below the classifier learns, so that its inputs stay the same."""
+    return set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
+
+
+def cuts_whole_photos(recipe: Recipe, model: Network, data: Images) -> bool:
+    """Whether random crops are cut from whole photos, not from the middle that the network sees of them."""
+    is_photos = isinstance(data, FolderSet) and are_photos(data)
+    return is_photos and "resized_crop" in recipe.augment and model.preprocess.crop_mode == "center"
 
 
 def are_photos(data: FolderSet) -> bool:
@@ -431,7 +452,6 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     """For (training, held-out): a trainer of the head alone, the images that can be read, the held-out
     features, and what the features cost."""
     device, head = next(model.parameters()).device, model.classifier_name
-    recipe = on_features(options, recipe)
     dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
     parts, (shown, kept_out), seconds = zip(

@@ -113,23 +113,20 @@ class Answers(NamedTuple):
 
 def answers(model, logits: Tensor) -> Answers:
     """What the model's calibration makes of (N, C) logits."""
-    calibration = model.calibration
-    energy = logits.logsumexp(1)
-    nowhere = torch.zeros(len(logits), dtype=torch.bool)
-    flagged = nowhere if calibration.energy_threshold is None else energy < calibration.energy_threshold
-    if calibration.firm_threshold is None:
-        return Answers(energy, flagged, nowhere)
-    share = (logits / calibration.temperature).softmax(1).max(1).values
-    return Answers(energy, flagged, ~flagged & (share >= calibration.firm_threshold))
+    energy, share = logits.logsumexp(1), model.calibration.probabilities(logits).max(1).values
+    pairs = zip(energy.tolist(), share.tolist(), strict=True)
+    certainties = [model.calibration.certainty(*pair) for pair in pairs]
+    flagged, firm = (
+        torch.tensor([c == kind for c in certainties], dtype=torch.bool) for kind in ("unfamiliar", "firm")
+    )
+    return Answers(energy, flagged, firm)
 
 
 def interval(hits: Tensor) -> list[float]:
     """[share, lowest, highest] of booleans (N,): Wilson's 95 % interval (JASA 22, 1927)."""
     count, share = len(hits), hits.float().mean().item()
-    middle, spread = (
-        share + Z**2 / (2 * count),
-        Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)),
-    )
+    middle = share + Z**2 / (2 * count)
+    spread = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2))
     return [share, *((middle + sign * spread) / (1 + Z**2 / count) for sign in (-1, 1))]
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from resnet_hub.bench import memory, networks, page
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 
 REPORT = Path("training", "results", "speed.md")
 IMAGE = Path(__file__).parents[1] / "examples" / "koala.jpg"
@@ -77,16 +77,10 @@ def measure(options: argparse.Namespace) -> None:
             if not options.json:
                 print(section(title, found[title]))
             if options.out:
-                record(options.out, found, titles)
+                before = options.out.read_text(encoding="utf-8") if options.out.is_file() else ""
+                write_whole(options.out, report(before, found, titles).encode())
     if options.json:
         print(json.dumps({"machine": machine(), **found}, indent=2))
-
-
-def record(out: Path, found: dict[str, Section], titles: list[str]) -> None:
-    """Put what was found into the report."""
-    before = out.read_text(encoding="utf-8") if out.is_file() else ""
-    text = report(before, found, titles)
-    write_atomically(out, lambda file: file.write(text.encode()))
 
 
 def machine() -> str:

@@ -247,10 +247,7 @@ class _Kept:
             self._keep(now, prepare(net, shape, "auto", precision, images if is_job else 1))
         elif now.tried_own and not now.tried_all and worth_trying(now.best, now.images):
             now.tried_all = True
-            self._prepare_all(now, net, shape)
-
-    def _prepare_all(self, now: _Now, net: nn.Module, shape: tuple[int, ...]) -> None:
-        self._keep(now, prepare(net, shape, "auto", self._asked[1], now.images))
+            self._keep(now, prepare(net, shape, "auto", precision, now.images))
 
     def _keep(self, now: _Now, best: Engine) -> None:
         # An eager engine would hold the network, and with it its own entry, for ever.

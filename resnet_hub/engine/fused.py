@@ -97,8 +97,7 @@ class Stages(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The head on the last stage's feature map."""
-        features: Any = self.net.features
-        return self.net.head(features(pixels)[-1])
+        return self.net.head(self.net.features(pixels)[-1])
 
 
 class Cast(nn.Module):

@@ -92,9 +92,8 @@ def check_answers(model: Network, bounds: Bounds = OWN) -> None:
         height, width = min(height, SIDE), min(width, SIDE)
     grey = torch.linspace(0, 1, width).expand(channels, height, width)
     if len(preprocess.mean) == channels:
-        grey = (grey - torch.tensor(preprocess.mean).view(-1, 1, 1)) / torch.tensor(preprocess.std).view(
-            -1, 1, 1
-        )
+        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (preprocess.mean, preprocess.std))
+        grey = (grey - mean) / std
     started = time.perf_counter()
     answer = model(grey.unsqueeze(0).contiguous())
     seconds = time.perf_counter() - started

@@ -93,7 +93,7 @@ def answers(model: Network, crop: Image.Image) -> list[Answer]:
     found: list[Answer] = []
     for block in ["", *block_names(model)]:
         with evaluation(model), without(model, block):
-            shares = (model(pixels)[0].float() / model.calibration.temperature).softmax(0)
+            shares = model.calibration.probabilities(model(pixels)[0].float())
         best = int(shares.argmax())
         first = found[0].label if found else model.labels[best]
         kept = shares[model.labels.index(first)].item()

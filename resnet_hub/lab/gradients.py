@@ -7,7 +7,6 @@ too. Every number is computed by autograd in float64: float32 underflows after s
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,7 +17,7 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
 PLACES = ("activations", "weights")
 ORDERS = ("post", "pre")  # of a residual block: arXiv 1512.03385, and arXiv 1603.05027
 MOST_DEPTH = 110
-WIDTH, SIDE, IMAGES = 16, 8, 8
+SIDE, IMAGES = 8, 8
 REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifar")
 
 
@@ -57,66 +56,6 @@ class PlusOne:
     cosines: tuple[float, ...]
 
 
-def conv_stack(depth: int, skip: bool, activation: str, batch_norm: bool, seed: int, order: str = "post"):
-    """A network of `depth` 3x3 convolutions at 16 channels, in pairs; `skip` adds each pair's input to it.
-
-    A pair is act(x + BN(conv(act(BN(conv(x)))))), the basic block of arXiv 1512.03385 without stages, or with
-    order "pre" x + conv(act(BN(conv(act(BN(x)))))), that of arXiv 1603.05027. He initialisation (fan in)
-    whatever the activation, as a beginner would leave it.
-    """
-    import torch
-    from torch import nn
-
-    class ConvStack(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            draw = torch.Generator().manual_seed(seed)
-            channels = [3] + [WIDTH] * depth
-            pairs = list(itertools.pairwise(channels))
-            self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=not batch_norm) for i, o in pairs)
-            self.norms = nn.ModuleList(nn.BatchNorm2d(o) if batch_norm else nn.Identity() for _, o in pairs)
-            self.head = nn.Linear(WIDTH, 10)
-            for conv in self.convs:
-                nn.init.kaiming_normal_(conv.weight, nonlinearity="relu", generator=draw)
-                if conv.bias is not None:
-                    nn.init.zeros_(conv.bias)
-            nn.init.normal_(self.head.weight, std=WIDTH**-0.5, generator=draw)
-            nn.init.zeros_(self.head.bias)
-            self.act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}.get(
-                activation, lambda x: x
-            )
-
-        def forward(self, x):
-            self.joins = []  # (input, sum) of each pair
-            x = self.pre_activation(x) if order == "pre" else self.post_activation(x)
-            return self.head(x.mean((2, 3)))
-
-        def post_activation(self, x):
-            kept = x = self.act(self.norms[0](self.convs[0](x)))
-            self.maps = [x]  # what leaves each layer
-            for i in range(1, depth):
-                x = self.norms[i](self.convs[i](x))
-                if i % 2 == 0 and skip:
-                    self.joins.append((kept, x := x + kept))
-                x = self.act(x)
-                self.maps.append(x)
-                kept = x if i % 2 == 0 else kept
-            return x
-
-        def pre_activation(self, x):
-            kept = x = self.convs[0](x)
-            self.maps = [x]
-            for i in range(1, depth):
-                x = self.convs[i](self.act(self.norms[i](x)))
-                if i % 2 == 0:
-                    self.joins.append((kept, x := x + kept))
-                self.maps.append(x)
-                kept = x if i % 2 == 0 else kept
-            return self.act(self.norms[0](x))  # the one after the last block
-
-    return ConvStack().double()
-
-
 @lru_cache(256)
 def gradient_flow(
     depth: int,
@@ -137,6 +76,8 @@ def gradient_flow(
         at: "activations", the map that leaves each layer, or each convolution's "weights".
         order: of a residual block, "post" (activation after the addition) or "pre".
     """
+    from resnet_hub.lab.conv_stack import ConvStack
+
     within("depth", depth, 2, MOST_DEPTH)
     for name, value, allowed in (
         ("activation", activation, ACTIVATIONS), ("at", at, PLACES), ("order", order, ORDERS),
@@ -144,7 +85,7 @@ def gradient_flow(
         one_of(name, value, allowed)
     if order == "pre" and not skip:
         raise Refusal("order='pre' is that of a residual block; give skip=True with it")
-    model = conv_stack(depth, skip, activation, batch_norm, seed, order)
+    model = ConvStack(depth, skip, activation, batch_norm, seed, order)
     return GradientFlow(_norms(model, at, SIDE, IMAGES, seed))
 
 
@@ -153,9 +94,11 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
     """The two terms of the gradient at each block of a residual stack; arguments as for `gradient_flow`."""
     import torch
 
+    from resnet_hub.lab.conv_stack import ConvStack
+
     within("depth", depth, 3, MOST_DEPTH)
     one_of("activation", activation, ACTIVATIONS)
-    model = conv_stack(depth, True, activation, batch_norm, seed)
+    model = ConvStack(depth, True, activation, batch_norm, seed)
     with torch.inference_mode(False), torch.enable_grad():
         loss = _loss(model, SIDE, IMAGES, seed)
         inputs, sums = zip(*model.joins, strict=True)

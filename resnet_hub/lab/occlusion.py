@@ -52,7 +52,7 @@ def occlude(model: Network, crop: Image.Image, patch: int) -> Occluded:
     for i, (top, left) in enumerate(((top, left) for top in corners for left in corners), 1):
         images[i, :, top : top + patch, left : left + patch] = 0  # normalised: the mean colour
     with evaluation(model):
-        shares = (model(images).float() / model.calibration.temperature).softmax(1)
+        shares = model.calibration.probabilities(model(images).float())
     best = int(shares[0].argmax())
     whole, covered = shares[0, best], shares[1:, best]
     drops = (whole - covered).reshape(across, across)
@@ -67,17 +67,13 @@ def cams(model: Network, crop: Image.Image, class_index: int) -> list[np.ndarray
     """
     import torch
 
-    from resnet_hub.predict import evaluation, feature_maps
+    from resnet_hub.predict import evaluation, grad_cam
 
     with evaluation(model), torch.inference_mode(False), torch.enable_grad():
         pixels = model.preprocess.normalise(crop)[None].to(next(model.parameters()).device)
-        maps = feature_maps(model, pixels.requires_grad_())
+        maps = model.features(pixels.requires_grad_())
         gradients = torch.autograd.grad(model.head(maps[-1])[0, class_index], maps)
-    found = []
-    for each, gradient in zip(maps, gradients, strict=True):
-        cam = (gradient.mean((2, 3), keepdim=True) * each).sum(1)[0].relu().detach()
-        found.append((cam / cam.max().clamp(min=1e-8)).cpu().numpy())
-    return found
+    return [grad_cam(*pair) for pair in zip(maps, gradients, strict=True)]
 
 
 def first_filters(model: Network) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_hub.geometry import Row, main_path, stages, trace
+from resnet_hub.geometry import Row, Stage, main_path, stages, trace
 from resnet_hub.lab.bounds import within
 
 if TYPE_CHECKING:
@@ -44,13 +44,17 @@ class Field:
 
 def stage_names(name: str) -> list[str]:
     """The stages of a network that leave a feature map, first to last."""
-    return [s.name for s in stages(trace(name)) if s.name.startswith(("layer", "stage"))]
+    return [stage.name for stage in _with_maps(trace(name))]
 
 
 def map_size(model: Network, stage: int) -> tuple[int, int]:
     """(height, width) of the map that leaves a stage of the network at its own input size."""
-    found = [s for s in stages(trace(model.config)) if s.name.startswith(("layer", "stage"))]
-    return found[stage].out_size
+    return _with_maps(trace(model.config))[stage].out_size
+
+
+def _with_maps(rows: Sequence[Row]) -> list[Stage]:
+    """The stages that leave a map: neither the stem nor the head."""
+    return [stage for stage in stages(rows) if stage.name.startswith(("layer", "stage"))]
 
 
 def field(model: Network, crop: Image.Image, stage: int, row: int, column: int) -> Field:
@@ -64,7 +68,7 @@ def field(model: Network, crop: Image.Image, stage: int, row: int, column: int) 
         ValueError: for a stage or position that is not there.
     """
     rows = trace(model.config)
-    found = [s for s in stages(rows) if s.name.startswith(("layer", "stage"))]
+    found = _with_maps(rows)
     within("stage", stage, 0, len(found) - 1)
     height, width = found[stage].out_size
     within("row", row, 0, height - 1)
@@ -93,12 +97,12 @@ def gradient_weights(model: Network, crop: Image.Image, stage: int, row: int, co
     """(H, W): magnitude over colours of the gradient of the position's sum over channels, adding up to 1."""
     import torch
 
-    from resnet_hub.predict import evaluation, feature_maps
+    from resnet_hub.predict import evaluation
 
     with evaluation(model), torch.inference_mode(False), torch.enable_grad():
         pixels = model.preprocess.normalise(crop)[None].to(next(model.parameters()).device)
         pixels.requires_grad_()
-        out = feature_maps(model, pixels)[stage][0, :, row, column].sum()
+        out = model.features(pixels)[stage][0, :, row, column].sum()
         (gradient,) = torch.autograd.grad(out, pixels)
     magnitude = gradient[0].norm(dim=0).double().cpu().numpy()
     return magnitude / max(magnitude.sum(), 1e-30)

@@ -6,6 +6,7 @@ are the only ones that point up, so a network can be built without either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,6 +44,7 @@ class Network(nn.Module):
     """
 
     config: ModelConfig
+    features: Callable[[Tensor], list[Tensor]]  # images (N, in_chans, H, W) -> the map leaving each stage
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -110,6 +110,7 @@ class Baseline(Network):
     """
 
     config: BaselineConfig
+    features: Stages
 
     def __init__(self, config: BaselineConfig) -> None:
         super().__init__(config)

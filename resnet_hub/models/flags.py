@@ -9,6 +9,19 @@ from typing import Any
 
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
+from resnet_hub.models.registry import model_config
+
+
+def network_name(text: str) -> str:
+    """The name itself, as the type of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: for a name that no network has.
+    """
+    try:
+        return model_config(text).name
+    except Refusal as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_size(text: str) -> tuple[int, int]:

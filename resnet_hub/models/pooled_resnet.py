@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from resnet_hub.config import ResNetConfig
 from resnet_hub.models.plans import block_plan
-from resnet_hub.models.resnet import ResNet, conv
+from resnet_hub.models.resnet import ResNet, conv, start_as_identity
 
 
 class PooledBlock(nn.Module):
@@ -33,7 +33,7 @@ class PooledBlock(nn.Module):
         self.pool = nn.MaxPool2d(plan.pool) if plan.pool > 1 else nn.Identity()
         self.bn1 = nn.BatchNorm2d(first.out)
         self.conv2 = conv(first.out, second)
-        self.bn2 = nn.BatchNorm2d(second.out)
+        self.bn2 = start_as_identity(nn.BatchNorm2d(second.out), config)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, width, H // stride, W // stride)."""
@@ -51,10 +51,6 @@ class PooledResNet(ResNet):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__(config)
         self.apply(pass_through)
-        if config.zero_init_residual:
-            for module in self.modules():
-                if isinstance(module, PooledBlock):
-                    nn.init.zeros_(module.bn2.weight)
         if isinstance(self.fc, nn.Linear):  # small, so that the first steps turn the filters, not the answer
             nn.init.normal_(self.fc.weight, std=1 / self.fc.in_features)
 

@@ -49,6 +49,13 @@ def shortcut(plan: BlockPlan, in_channels: int) -> nn.Module | None:
     return None
 
 
+def start_as_identity(norm: nn.BatchNorm2d, config: ResNetConfig) -> nn.BatchNorm2d:
+    """A block's last batch norm, zero with `zero_init_residual`: arXiv 1706.02677 section 5.1."""
+    if config.zero_init_residual:
+        nn.init.zeros_(norm.weight)
+    return norm
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut (figure 5, left).
 
@@ -62,7 +69,7 @@ class BasicBlock(nn.Module):
         self.conv1 = conv(in_channels, first)
         self.bn1 = nn.BatchNorm2d(first.out)
         self.conv2 = conv(first.out, second)
-        self.bn2 = nn.BatchNorm2d(second.out)
+        self.bn2 = start_as_identity(nn.BatchNorm2d(second.out), config)
         self.downsample = shortcut(plan, in_channels)
         self.is_plain = plan.shortcut == "none"
 
@@ -93,7 +100,7 @@ class Bottleneck(nn.Module):
         self.conv2 = conv(reduce.out, middle)
         self.bn2 = nn.BatchNorm2d(middle.out)
         self.conv3 = conv(middle.out, expand)
-        self.bn3 = nn.BatchNorm2d(expand.out)
+        self.bn3 = start_as_identity(nn.BatchNorm2d(expand.out), config)
         self.downsample = shortcut(plan, in_channels)
         self.is_plain = plan.shortcut == "none"
 
@@ -183,12 +190,6 @@ class ResNet(StagedNet):
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__(config)
         self.apply(kaiming_fan_out)
-        if config.zero_init_residual:  # each block starts as the identity, arXiv 1706.02677 section 5.1
-            for module in self.modules():
-                if isinstance(module, Bottleneck):
-                    nn.init.zeros_(module.bn3.weight)
-                elif isinstance(module, BasicBlock):
-                    nn.init.zeros_(module.bn2.weight)
 
     def stem(self, x: Tensor) -> Tensor:
         """(N, in_chans, H, W) -> what enters the first stage."""

@@ -53,16 +53,22 @@ def wait_for(together, count):
     raise AssertionError(f"{len(together._waiting)} of {count} are waiting")
 
 
-def test_who_comes_while_the_network_is_busy_is_in_the_next_batch_and_gets_their_own_answer():
-    together, network = Together(), Network()
-    first, one = asked(together, network, [1.0])
+def answers_of_a_queue(together, network, first: float, rest: list[float]) -> dict:
+    """The answers to callers who come while the first one's batch runs, and to that one."""
+    early, one = asked(together, network, [first])
     assert network.entered.wait(20)
-    rest, others = asked(together, network, [2.0, 3.0, 4.0])
-    wait_for(together, 3)
+    late, others = asked(together, network, rest)
+    wait_for(together, len(rest))
     network.go.set()
-    for thread in [*first, *rest]:
+    for thread in [*early, *late]:
         thread.join(20)
-    assert one | others == {1.0: 2.0, 2.0: 4.0, 3.0: 6.0, 4.0: 8.0}
+    return one | others
+
+
+def test_who_comes_while_the_network_is_busy_is_in_the_next_batch_and_gets_their_own_answer():
+    network = Network()
+    answers = answers_of_a_queue(Together(), network, 1.0, [2.0, 3.0, 4.0])
+    assert answers == {1.0: 2.0, 2.0: 4.0, 3.0: 6.0, 4.0: 8.0}
     assert network.batches == [1, 3]
 
 
@@ -79,15 +85,9 @@ def test_a_batch_stays_as_it_is():
 
 
 def test_no_batch_is_larger_than_allowed():
-    together, network = Together(most=2), Network()
-    first, _ = asked(together, network, [0.0])
-    assert network.entered.wait(20)
-    rest, answers = asked(together, network, [1.0, 2.0, 3.0])
-    wait_for(together, 3)
-    network.go.set()
-    for thread in [*first, *rest]:
-        thread.join(20)
-    assert network.batches == [1, 2, 1] and len(answers) == 3
+    network = Network()
+    answers = answers_of_a_queue(Together(most=2), network, 0.0, [1.0, 2.0, 3.0])
+    assert network.batches == [1, 2, 1] and len(answers) == 4
 
 
 def test_what_goes_wrong_reaches_every_caller_and_the_next_one_is_answered():

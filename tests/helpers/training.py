@@ -1,15 +1,21 @@
-"""Small data sets made on the spot, and the comparison of weights bit by bit."""
+"""Small data sets made on the spot, and a linear head, and the comparison of weights bit by bit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from training.data import ImageSet
+from training.engine import Trainer
 
 
 def noise_set(count: int, side: int = 12, classes: int | None = None) -> ImageSet:
@@ -39,6 +45,31 @@ def image_folders(
             for i in range(count):
                 make(draw).save(folder / f"{i:02}.png")
     return root
+
+
+@contextmanager
+def signal_after_each_step(number: signal.Signals = signal.SIGINT) -> Iterator[None]:
+    """Let this process get a signal after each step that a trainer takes."""
+    step = Trainer.train_step
+
+    def step_and_signal(trainer, *batches):
+        step(trainer, *batches)
+        os.kill(os.getpid(), number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "train_step", step_and_signal)
+        yield
+
+
+class Head(nn.Module):
+    """A linear classifier of images (N, 3, side, side) into three classes; its gradient has a closed form."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * side * side, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x.flatten(1))
 
 
 def same_weights(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:

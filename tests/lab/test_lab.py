@@ -28,6 +28,7 @@ from resnet_hub.lab import (
     skips,
     timeline,
 )
+from resnet_hub.lab.conv_stack import ConvStack
 from resnet_hub.lab.fine_tuning import mode_for, mode_rates
 from training.transfer import chosen_mode
 
@@ -175,7 +176,7 @@ def functional_norms(model, depth: int, kind: str, act, batch_norm: bool) -> dic
 @pytest.mark.parametrize("activation", gradients.ACTIVATIONS)
 def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, kind, batch_norm, activation):
     skip, order = kind != "plain", "pre" if kind == "pre" else "post"
-    model = gradients.conv_stack(depth, skip, activation, batch_norm, 0, order)
+    model = ConvStack(depth, skip, activation, batch_norm, 0, order)
     act = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid, "none": lambda y: y}[activation]
     expected = functional_norms(model, depth, kind, act, batch_norm)
     settings = {"skip": skip, "activation": activation, "batch_norm": batch_norm, "order": order}
@@ -187,7 +188,7 @@ def test_gradient_norms_are_those_of_an_independent_backward_pass(depth, kind, b
 @pytest.mark.parametrize("batch_norm", [True, False])
 def test_the_plus_one_and_the_branch_add_up_to_the_gradient_of_each_block(batch_norm):
     found = gradients.plus_one(7, batch_norm=batch_norm)
-    model = gradients.conv_stack(7, True, "relu", batch_norm, seed=0)
+    model = ConvStack(7, True, "relu", batch_norm, seed=0)
     x, labels = images_and_labels()
     F.cross_entropy(model(x), labels)
     out = model.joins[-1][0].detach().requires_grad_()  # the last block, once more by itself

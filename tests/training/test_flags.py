@@ -20,7 +20,7 @@ from resnet_hub.models.base import Network
 from resnet_hub.models.flags import own_design
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess
-from training import cifar, features, transfer
+from training import cifar, evaluate, features, transfer
 from training.augment import Feed, Views
 from training.cifar import parse_arguments
 from training.data import find_data, find_images, in_memory, whole_image
@@ -89,18 +89,35 @@ def test_switching_off_what_is_off_is_no_error():
 
 
 @pytest.mark.parametrize(
-    "words", ["--augment flip", "--mixup 0.2", "--cutmix 1", "--drop-path 0.1", "--layer-decay 0.8"]
-)
+    "words",
+    [
+        "--augment flip", "--mixup 0.2", "--cutmix 1", "--drop-path 0.1", "--layer-decay 0.8",
+        "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .",
+    ],
+)  # fmt: skip
 def test_mode_feature_refuses_what_works_on_images_or_layers(words, photos, start, tmp_path, capsys):
     flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run")]
     assert transfer.main([*flags, "--mode", "feature", *QUICK, *words.split()]) == 2
-    assert f"{words.split()[0]} " in (said := capsys.readouterr().err) and "--mode partial" in said
+    assert f"{words.split()[-2]} " in (said := capsys.readouterr().err) and "--mode partial" in said
 
 
 def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_path, capsys):
     flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
     assert transfer.main([*flags, "--mode", "full", "--engine", "fused"]) == 2
     assert "--engine fused has no effect here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("resnet20_cifar10 --half", "--half says how --write stores the weights"),
+        ("resnet20_cifar10 --write --tta --json", "--tta, --json has no effect beside --write"),
+        ("photo.onnx --csv all.csv", "--csv has no effect on an ONNX file"),
+    ],
+)
+def test_evaluate_refuses_what_it_would_not_do(words, message, capsys):
+    assert evaluate.main([*words.split(), "--data", "no/such/folder"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_rate_and_mode_together_are_refused(photos, start, tmp_path, capsys):
@@ -113,7 +130,8 @@ def test_a_folder_named_cifar10_comes_first_and_that_is_said(photos, tmp_path, m
     (tmp_path / "cifar10").symlink_to(photos)
     monkeypatch.chdir(tmp_path)
     assert find_data("cifar10", "train", whole_image((32, 32))).classes == ("bright", "dark")
-    assert "is the folder" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "is the folder" in said.err and not said.out  # where --json prints its document
 
 
 # Help

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from helpers.training import image_folders, noise_image
 from PIL import Image
 from safetensors.torch import load_file
 
 from resnet_hub import from_pretrained
-from training import cifar
+from training import cifar, evaluate
+from training.data import load_data, whole_image
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "4", "--device", "cpu", "--precision", "fp32"]
 
@@ -30,10 +35,51 @@ def test_lenet_trains_on_grey_images_as_published(tmp_path):
     assert sum(p.numel() for p in model.parameters()) == 44_426 - 8 * 85  # two classes instead of ten
 
 
+def write_idx(file: Path, array: np.ndarray) -> None:
+    """An array of bytes in the format of http://yann.lecun.com/exdb/mnist/."""
+    sides = b"".join(side.to_bytes(4, "big") for side in array.shape)
+    file.write_bytes(bytes([0, 0, 8, array.ndim]) + sides + array.tobytes())
+
+
+@pytest.fixture(params=[("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST")], ids=lambda names: names[0])
+def digits(request, tmp_path, monkeypatch) -> tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """(--data, {part: (images, labels)}) of a data set where torchvision keeps what it has downloaded."""
+    data, folder = request.param
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    raw = tmp_path / "torch" / "data" / folder / "raw"
+    raw.mkdir(parents=True)
+    draw, parts = np.random.default_rng(0), {}
+    for part, prefix, count in (("train", "train", 50), ("test", "t10k", 20)):
+        images = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        write_idx(raw / f"{prefix}-images-idx3-ubyte", images)
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte", labels)
+        parts[part] = images, labels
+    return data, parts
+
+
+def test_mnist_is_what_its_files_hold(digits):
+    data, parts = digits
+    for part, (images, labels) in parts.items():
+        found = load_data(data, part, whole_image((28, 28), 1))
+        assert np.array_equal(found.images[:, 0], images) and np.array_equal(found.labels, labels)
+        assert found.images.shape[1] == 1 and len(found.classes) == 10
+
+
+def test_lenet_trains_on_mnist_without_being_told_its_shape(digits, tmp_path, capsys):
+    data, _ = digits
+    given = ["lenet5", "--data", data, "--augment", "none", "--out", str(tmp_path / "run")]
+    assert cifar.main([*given, *QUICK]) == 0
+    model = from_pretrained(tmp_path / "run")
+    assert model.config.in_chans == 1 and model.config.input_size == (28, 28)
+    assert sum(p.numel() for p in model.parameters()) == 44_426
+    capsys.readouterr()
+    assert evaluate.main([str(tmp_path / "run"), "--data", data, "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 20
+
+
 def test_the_lab_s_film_is_what_the_networks_were(tmp_path, monkeypatch):
     """Oracle: hooks on the networks themselves, at the same moments."""
-    import json
-
     from resnet_hub.lab import film as read
     from training import film
 
@@ -64,9 +110,15 @@ def test_the_lab_s_film_is_what_the_networks_were(tmp_path, monkeypatch):
     assert document["image"] == "cat" and document["networks"]["plain20_cifar"]["train_images"] == 24
 
 
-def test_accuracy_without_a_block_is_counted_by_hand(tmp_path):
-    import json
+def test_networks_of_other_blocks_are_refused_before_anything_is_measured(tmp_path, capsys):
+    from training import ablation
 
+    given = ["resnet20_cifar10", "resnet18_tiny_imagenet", "--data", "/no/such/folder"]
+    assert ablation.main([*given, "--results", str(tmp_path)]) == 2
+    assert "give networks with the same blocks" in capsys.readouterr().err
+
+
+def test_accuracy_without_a_block_is_counted_by_hand(tmp_path):
     from resnet_hub.lab.ablation import without
     from training import ablation
 

@@ -220,6 +220,7 @@ def test_fine_tuning_takes_the_table_too(run, photos, tmp_path):
     [
         (["--metric", "macro_f1"], "--metric macro_f1 is not for these"),
         (["--balance", "sampler"], "one class each"),
+        (["--unknown", "."], "--unknown has no effect on images with several labels"),
     ],
 )
 def test_what_needs_one_class_each_is_refused(photos, tmp_path, capsys, flags, said):

@@ -4,21 +4,25 @@ are shown. Oracles: torch's cross entropy, Pillow's JPEG, a run that was never i
 from __future__ import annotations
 
 import io
-import os
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers.training import image_folders, noise_image, noise_set, same_weights
+from helpers.training import (
+    image_folders,
+    noise_image,
+    noise_set,
+    same_weights,
+    signal_after_each_step,
+)
 from PIL import Image
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
-from training import cifar, engine, outliers, tiny_imagenet
+from training import cifar, outliers, tiny_imagenet, transfer
 from training.augment import Views
 from training.data import find_data, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
@@ -72,6 +76,20 @@ def with_exposure(colours, others, tmp_path_factory) -> Path:
     return run
 
 
+def test_fine_tuning_learns_from_outliers_too(colours, others, tmp_path, capsys):
+    """What differs from the run without them is the weights, and the card says why."""
+    weights = {}
+    flags = ["--weights", "resnet20_cifar10", "--data", str(colours), "--mode", "full", "--epochs", "1"]
+    flags += ["--batch-size", "12", "--held-out", "12", "--device", "cpu", "--precision", "fp32"]
+    for name, more in {"with": exposed(others), "without": []}.items():
+        assert transfer.main([*flags, "--out", str(tmp_path / name), *more]) == 0
+        weights[name] = load_file(tmp_path / name / "model.safetensors")
+    assert not same_weights(weights["with"], weights["without"])
+    assert "outlier exposure" in (tmp_path / "with" / "README.md").read_text()
+    assert transfer.main([*flags, "--out", str(tmp_path / "none"), "--outlier-weight", "1"]) == 2
+    assert "--outlier-weight need --outliers DIR" in capsys.readouterr().err
+
+
 def test_exposure_lowers_the_top_share_on_other_things(colours, with_exposure, tmp_path):
     assert cifar.main(arguments(colours, tmp_path / "plain")) == 0
     random = np.random.default_rng(1)
@@ -98,16 +116,10 @@ def test_the_loss_on_outliers_is_the_cross_entropy_to_equal_shares():
 
 
 def test_a_run_with_outliers_stopped_and_resumed_ends_in_the_same_bits(
-    colours, others, with_exposure, tmp_path, monkeypatch
+    colours, others, with_exposure, tmp_path
 ):
-    run, step = tmp_path / "run", engine.Trainer.train_step
-
-    def step_and_interrupt(trainer, *batches):
-        step(trainer, *batches)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+    run = tmp_path / "run"
+    with signal_after_each_step():
         assert cifar.main(arguments(colours, run, *exposed(others))) == 130
     assert torch.load(run / "last.ckpt", weights_only=True)["step"] == 1
     assert cifar.main(arguments(colours, run, *exposed(others), "--resume")) == 0

@@ -269,6 +269,12 @@ def test_without_a_login_it_says_how(hub, run, capsys):
     assert "hf auth login" in last_error(capsys)
 
 
+def test_labels_of_no_data_are_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        publish.main([str(run), "--repo-id", "owner/name", "--labels", "labels.csv"])
+    assert "give --data too" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("repo_id", ["name", "a/b/c", "a b/c", "https://hf.co/a/b"])
 def test_a_bad_repository_id_is_refused(run, repo_id):
     with pytest.raises(SystemExit) as end:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.training import noise_set, same_weights
+from helpers.training import Head, noise_set, same_weights
 from PIL import Image
 from torch import nn
 
@@ -144,17 +144,6 @@ def test_shares_scale_the_rate():
 # One step, by hand
 
 
-class Head(nn.Module):
-    """A linear classifier of images, whose gradient is known in closed form."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3 * 16 * 16, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(x.flatten(1))
-
-
 @pytest.fixture
 def stepped():
     """stepped(recipe, **more) -> (the head's weights before and after one step, x, one-hot targets)."""
@@ -162,7 +151,7 @@ def stepped():
     def run(recipe: Recipe, **more):
         data = noise(8)
         torch.manual_seed(0)
-        one = trainer(recipe, data, net=Head(), **more)
+        one = trainer(recipe, data, net=Head(16), **more)
         before = one.net.fc.weight.detach().clone()
         index = torch.arange(8)
         parts = index.tensor_split(recipe.accumulate)
@@ -176,7 +165,7 @@ def stepped():
 def gradient(weight, fc, x, targets):
     """Of the mean cross entropy, dL/dW = (softmax - target)^T x / N."""
     torch.manual_seed(0)
-    bias = Head().fc.bias.detach()
+    bias = Head(16).fc.bias.detach()
     return ((x @ weight.T + bias).softmax(1) - targets).T @ x / len(x)
 
 
@@ -206,10 +195,10 @@ def test_label_smoothing_moves_the_targets(stepped):
 def test_a_teacher_is_half_of_the_loss(stepped):
     """Gradient of the distilled half: T^2 * (1/T) * (softmax(z/T) - softmax(teacher/T))."""
     torch.manual_seed(9)
-    teacher = Head().eval()
+    teacher = Head(16).eval()
     before, fc, x, targets = stepped(replace(STILL, weight_decay=0.0), teacher=teacher)
     torch.manual_seed(0)
-    logits = x @ before.T + Head().fc.bias.detach()
+    logits = x @ before.T + Head(16).fc.bias.detach()
     with torch.no_grad():
         soft = (logits / 4).softmax(1) - (teacher.fc(x) / 4).softmax(1)
     expected = before - 0.05 * 1.9 * (0.5 * gradient(before, fc, x, targets) + 0.5 * 4 * soft.T @ x / len(x))
@@ -241,7 +230,7 @@ def test_cost_counts_what_the_teacher_computes():
 
 def test_the_averaged_weights_are_the_ones_kept(tmp_path):
     """Against torch's own recursion: averaged = decay * averaged + (1 - decay) * weights."""
-    one = trainer(replace(STILL, ema=0.9), net=Head())
+    one = trainer(replace(STILL, ema=0.9), net=Head(16))
     seen = []
     update = one.averaged.update_parameters
     one.averaged.update_parameters = lambda net: (seen.append(net.fc.weight.detach().clone()), update(net))
@@ -253,7 +242,7 @@ def test_the_averaged_weights_are_the_ones_kept(tmp_path):
 
 
 def test_patience_stops_a_run_that_no_longer_improves(tmp_path):
-    one = trainer(replace(STILL, epochs=30, lr=0.0, patience=2), net=Head())
+    one = trainer(replace(STILL, epochs=30, lr=0.0, patience=2), net=Head(16))
     one.fit(noise(9), tmp_path)
     assert len(one.history) == 3 and one.best["epoch"] == 1
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT
-from helpers.training import image_folders, same_weights
+from helpers.training import image_folders, same_weights, signal_after_each_step
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -98,14 +98,8 @@ def wait_for(happens, process: subprocess.Popen, seconds: float = 120) -> None:
 @pytest.fixture(scope="module")
 def stopped(colours, tmp_path_factory) -> Path:
     """A run interrupted in the middle of its first epoch; tests copy it."""
-    run, step = tmp_path_factory.mktemp("runs") / "stopped", engine.Trainer.train_step
-
-    def step_and_interrupt(trainer, *batches):
-        step(trainer, *batches)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+    run = tmp_path_factory.mktemp("runs") / "stopped"
+    with signal_after_each_step():
         assert cifar.main(arguments(colours, run)) == 130
     return run
 
@@ -211,15 +205,8 @@ def test_an_empty_checkpoint_is_one_line(colours, tmp_path, capsys):
 @pytest.fixture(scope="module")
 def two_checkpoints(stopped, colours, tmp_path_factory) -> Path:
     """`stopped`, interrupted once more a step later: with a `last.ckpt` and the one before it."""
-    run, step = tmp_path_factory.mktemp("runs") / "two", engine.Trainer.train_step
-    shutil.copytree(stopped, run)
-
-    def step_and_interrupt(trainer, *batches):
-        step(trainer, *batches)
-        os.kill(os.getpid(), signal.SIGHUP)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.Trainer, "train_step", step_and_interrupt)
+    run = shutil.copytree(stopped, tmp_path_factory.mktemp("runs") / "two")
+    with signal_after_each_step(signal.SIGHUP):
         assert cifar.main(arguments(colours, run, "--resume")) == 130
     return run
 
@@ -270,15 +257,9 @@ def test_a_second_run_into_the_same_directory_is_one_line(colours, tmp_path, cap
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
-def test_a_signal_in_a_step_saves_and_says_how_to_resume(colours, tmp_path, monkeypatch, capsys, number):
-    step = engine.Trainer.train_step
-
-    def step_and_signal(trainer, *batches):
-        step(trainer, *batches)
-        os.kill(os.getpid(), number)
-
-    monkeypatch.setattr(engine.Trainer, "train_step", step_and_signal)
-    assert cifar.main(arguments(colours, tmp_path / "run")) == 130
+def test_a_signal_in_a_step_saves_and_says_how_to_resume(colours, tmp_path, capsys, number):
+    with signal_after_each_step(number):
+        assert cifar.main(arguments(colours, tmp_path / "run")) == 130
     assert "the same command with --resume goes on" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.ckpt").exists()
 

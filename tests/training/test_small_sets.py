@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.training import image_folders, noise_image, noise_set
-from torch import nn
+from helpers.training import Head, image_folders, noise_image, noise_set
 from torch.nn import functional as F
 
 from resnet_hub import create_model, from_pretrained
@@ -37,20 +36,11 @@ SAME = Preprocess(input_size=(3, 12, 12), crop_pct=1.0, mean=(0.5,) * 3, std=(0.
 STILL = Recipe(epochs=4, batch_size=8, lr=0.02, augment=(), schedule="constant", warmup=0.0)
 
 
-class Head(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(3 * 12 * 12, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc(x.flatten(1))
-
-
 def fitted(recipe: Recipe, held_out: int, run: Path) -> tuple[Trainer, list[torch.Tensor]]:
     """A trainer after its last epoch, and the weights after each."""
     torch.manual_seed(0)
     feed = Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU)
-    one = Trainer(Head(), recipe, feed, seed=0, device=CPU)
+    one = Trainer(Head(12), recipe, feed, seed=0, device=CPU)
     weights, save = [], one.save
     one.save = lambda run: (weights.append(one.kept.state_dict()["fc.weight"].clone()), save(run))
     one.fit(noise_set(held_out, classes=3), run)
@@ -72,7 +62,7 @@ def test_the_epoch_is_chosen_by_accuracy_only_where_the_images_can_tell(keep, he
     assert weights_kept(replace(STILL, keep=keep), held_out) == kept
 
 
-@pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 3}])
+@pytest.mark.parametrize("changes", [{"keep": "best"}, {"patience": 3}, {"metric": "macro_f1"}])
 def test_choosing_without_held_out_images_is_refused(changes):
     with pytest.raises(ValueError, match="--held-out 0 leaves none"):
         weights_kept(replace(STILL, **changes), 0)
@@ -93,7 +83,7 @@ def test_a_kept_average_is_over_the_last_fifth_of_the_run(tmp_path):
     plain, _ = fitted(STILL, 9, tmp_path)
     decay, seen = 1 - 1 / 2.4, []
     torch.manual_seed(0)
-    again = Trainer(Head(), STILL, plain.feed, seed=0, device=CPU)
+    again = Trainer(Head(12), STILL, plain.feed, seed=0, device=CPU)
     step = again.train_step
     again.train_step = lambda *a: (step(*a), seen.append(again.net.fc.weight.detach().clone()))
     again.fit(noise_set(9, classes=3), tmp_path)
@@ -107,7 +97,7 @@ def test_an_average_can_warm_up(tmp_path):
     """As in TensorFlow and timm: decay min(d, (1 + n) / (10 + n)) at the n-th update."""
     recipe, seen = replace(STILL, ema=0.9, ema_warmup=True), []
     torch.manual_seed(0)
-    one = Trainer(Head(), recipe, Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU), seed=0, device=CPU)
+    one = Trainer(Head(12), recipe, Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU), seed=0, device=CPU)
     step = one.train_step
     one.train_step = lambda *a: (step(*a), seen.append(one.net.fc.weight.detach().clone()))
     one.fit(noise_set(9, classes=3), tmp_path)

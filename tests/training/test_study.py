@@ -223,7 +223,7 @@ def test_benchmark_of_an_unknown_network_is_one_line(capsys):
     with pytest.raises(SystemExit) as ended:
         bench.main(["resnet21_cifar"])
     assert ended.value.code == 2
-    assert "unknown network resnet21_cifar" in capsys.readouterr().err.splitlines()[-1]
+    assert "unknown network 'resnet21_cifar'; did you mean" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_scale_is_arithmetic_on_the_measured_rates():

@@ -87,6 +87,14 @@ def test_the_printed_job_is_one_that_hf_takes(tmp_path, capsys):
     assert command[-1].endswith("training.publish /tmp/run --repo-id YOUR_NAME/mine")
 
 
+def test_a_folder_called_like_a_download_is_sent_along(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["lenet5", "--data", "mnist"]
+    assert "--data mnist" in job_command(words, "mnist", Path("x"))
+    Path("mnist").mkdir()
+    assert f"{tmp_path / 'mnist'}:/data" in job_command(words, "mnist", Path("x"))
+
+
 def test_data_that_is_on_the_hub_is_not_sent_along():
     command = job_command(["resnet20_cifar", "--data=hf://a/b", "--out=x"], "hf://a/b", Path("x"))
     assert "--data=hf://a/b --out=/tmp/run" in command and ":/data" not in command

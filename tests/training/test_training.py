@@ -338,9 +338,17 @@ def test_run_that_is_a_file_is_one_line(shapes, tmp_path, capsys):
     assert "run" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_cifar10_has_one_size():
-    with pytest.raises(DataError, match="cifar10 has 32x32 images, not 64x64"):
-        load_data("cifar10", "train", whole_image((64, 64)))
+@pytest.mark.parametrize(
+    ("name", "size", "channels", "message"),
+    [
+        ("cifar10", 64, 3, "cifar10 has images of 3x32x32, not 3x64x64; give --in-chans 3 and --input 32x32"),
+        ("cifar10", 32, 1, "cifar10 has images of 3x32x32, not 1x32x32"),
+        ("mnist", 28, 3, "mnist has images of 1x28x28, not 3x28x28; give --in-chans 1 and --input 28x28"),
+    ],
+)
+def test_a_data_set_of_torchvisions_has_one_shape(name, size, channels, message):
+    with pytest.raises(DataError, match=message):
+        load_data(name, "train", whole_image((size, size), channels))
 
 
 def test_cifar10_offline_says_what_to_do(monkeypatch):
