@@ -27,6 +27,7 @@ def _environment() -> Environment:
         loader=FileSystemLoader(UI),
         autoescape=True,
         undefined=StrictUndefined,
+        auto_reload=False,  # an upgrade is for the next start: templates and code belong together
         trim_blocks=True,
         lstrip_blocks=True,
     )
