@@ -108,7 +108,7 @@ def test_a_phone_shows_photo_examples_and_answer_without_scrolling(open_page, re
     page.locator("#examples").get_by_role("button", name=say("en", "example_lemon")).click()
     expect(page.locator("#panel .verdict")).to_contain_text("lemon")
     expect(page.locator("#panel .verdict")).to_be_in_viewport()
-    tops = [page.locator(each).bounding_box()["y"] for each in ("#photo", "#examples", "#panel .verdict")]
+    tops = [page.locator(each).bounding_box()["y"] for each in ("#examples", "#photo", "#panel .verdict")]
     assert tops == sorted(tops)
     assert page.evaluate("scrollY") == 0
 
