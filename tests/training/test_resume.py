@@ -75,6 +75,7 @@ MOMENTS = (
 )  # fmt: skip
 
 
+@pytest.mark.timeout(900)  # eleven starts of Python with torch, on a machine that may be busy
 def test_killed_at_ten_moments_it_ends_in_the_same_bits(colours, tmp_path, undisturbed):
     """With a checkpoint after every step, kills fall into steps, into writing and between two files."""
     run = tmp_path / "run"
