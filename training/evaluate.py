@@ -240,9 +240,9 @@ def write_again(model, options) -> None:
     )
     facts["half"] = {}
     if options.precision in HALVES:
-        figures = measure_half(model, test, answered, options.engine, options.precision)
-        facts["half"][options.precision] = figures
-        print(in_words(options.precision, figures))
+        half = measure_half(model, test, answered, options.engine, options.precision)
+        facts["half"][options.precision] = half
+        print(in_words(options.precision, half))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / extend.RECORD, facts)
@@ -345,7 +345,7 @@ def evaluate(options: argparse.Namespace) -> int:
     engine = engine_for(model, len(test))
     answered = predict_each(model, test, model.preprocess)
     results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
-    if engine.precision in HALVES:
+    if engine.precision in HALVES and not model.calibration.class_thresholds:
         choose(model, "eager")
         results["against_fp32"] = against_fp32(model, predict_each(model, test, model.preprocess), answered)
     if options.csv:

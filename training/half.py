@@ -10,6 +10,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from resnet_hub.engine import HALF_SHARE, choose
+from resnet_hub.errors import Refusal
 from training.calibrate import calibration_error
 from training.data import Images
 from training.engine import Answered, predict_each
@@ -66,7 +67,13 @@ def measure_half(model, test: Images, plain: Answered, engine: str, precision: s
 
     Args:
         plain: what the model answers in float32.
+
+    Raises:
+        Refusal: for a network that answers for each class by itself, which has no top-1.
     """
+    if model.calibration.class_thresholds:
+        why = "compares top-1 answers, and images of several labels have none; leave it out"
+        raise Refusal(f"--write --precision {precision} {why}")
     choose(model, engine, precision)
     figures = against_fp32(model, plain, predict_each(model, test, model.preprocess))
     kept = (precision,) if is_kept(figures) else ()

@@ -7,6 +7,7 @@ import torch
 
 from resnet_hub import create_model
 from resnet_hub.engine import race
+from resnet_hub.errors import Refusal
 from resnet_hub.models.calibration import Calibration
 from training.data import ImageSet
 from training.engine import Answered, predict_each
@@ -61,3 +62,10 @@ def test_auto_tries_a_half_precision_only_where_it_was_measured(measured, monkey
 
 def test_a_configuration_that_names_something_else_is_read_without_it():
     assert Calibration.from_dict({"half_precisions": ["bf16", "int1", 5]}).half_precisions == ("bf16",)
+
+
+def test_of_several_labels_an_image_no_top_1_is_compared():
+    model = create_model("lenet5", num_classes=2).eval()
+    model.calibration = Calibration(class_thresholds=(0.5, 0.5))
+    with pytest.raises(Refusal, match="several labels have none; leave it out"):
+        measure_half(model, None, answered([[0.0, 0.0]], [[1, 0]]), "eager", "bf16")
