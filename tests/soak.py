@@ -36,6 +36,7 @@ from helpers.browsing import CHROMIUM
 from helpers.images import image, scan_bomb
 from helpers.serving import deaf_port, free_port
 
+from resnet_hub.bench.memory import held
 from resnet_hub.ui.lab.topics import TOPICS
 from resnet_hub.ui.shared.page import EXAMPLES
 
@@ -250,20 +251,12 @@ def files_in(uploads: Path) -> set[Path]:
 
 def state(process: subprocess.Popen, visitors: set[Path]) -> dict[str, float]:
     """Megabytes of the app with its children, its threads, open files, and files of visitors."""
-    family = [
-        process.pid,
-        *map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()),
-    ]
-    pages = 0
-    for pid in family:
-        with suppress(OSError):
-            pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     files = []
     for path in visitors:
         with suppress(OSError):  # deleted meanwhile
             files.append(path.stat())
     return {
-        "MB": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+        "MB": held(process.pid),
         "threads": count(f"/proc/{process.pid}/task"),
         "open files": count(f"/proc/{process.pid}/fd"),
         "uploads": len(files),
@@ -365,11 +358,11 @@ def show(when: str, seen: dict[str, float]) -> dict[str, float]:
     return seen
 
 
-def judge(figures: Figures, held: dict[str, float], oldest: float, traces: int) -> int:
+def judge(figures: Figures, memory: dict[str, float], oldest: float, traces: int) -> int:
     """Print the counts and what is wrong; the exit status.
 
     Args:
-        held: megabytes by moment.
+        memory: megabytes by moment.
         oldest: seconds, of a visitor's file in the end.
         traces: tracebacks in the log.
     """
@@ -391,7 +384,7 @@ def judge(figures: Figures, held: dict[str, float], oldest: float, traces: int) 
         ("after", "before", GROWTH),
         ("after", "honest", AFTERWARDS),
     ):
-        ratio = held[now] / held[then]
+        ratio = memory[now] / memory[then]
         wrong[f"memory {now} over {then}: {ratio:.2f}, at most {most}"] = ratio > most
     for what, count in wrong.items():
         print(f"{'NOT WELL' if count else 'well':9} {what}: {int(count)}")

@@ -25,18 +25,18 @@ LARGEST = 4
 DESIGNS = ("resnet18", "resnet50", "resnet20_cifar", "plain20_cifar")
 
 
-def held(app: Served) -> float:
-    """Megabytes of resident memory of an app and the processes it started.
+def held(process: int) -> float:
+    """Megabytes of resident memory of a process and those it started.
 
     Raises:
         Refusal: where the system has no /proc.
     """
-    own = Path("/proc", str(app.pid))
+    own = Path("/proc", str(process))
     if not own.is_dir():
         raise Refusal("memory is measured from /proc, which only Linux has")
-    children = (own / "task" / str(app.pid) / "children").read_text().split()
+    children = (own / "task" / str(process) / "children").read_text().split()
     pages = 0
-    for pid in (str(app.pid), *children):
+    for pid in (str(process), *children):
         with suppress(OSError):
             pages += int(Path("/proc", pid, "statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -72,7 +72,7 @@ def memory(ours: Path, image: Path, events: int) -> dict[str, dict[str, Any]]:
 def settled(app: Served) -> float:
     """The memory after a rest."""
     time.sleep(REST)
-    return held(app)
+    return held(app.pid)
 
 
 def kinds(address: str, image: Path) -> list[Callable[[], object]]:

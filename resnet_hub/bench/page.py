@@ -22,6 +22,7 @@ from typing import NamedTuple
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from resnet_hub.bench import networks
 from resnet_hub.errors import Refusal
 
 BATCH = 8  # of the engine that stands beside an app under load
@@ -195,7 +196,6 @@ def rates(ours: Path, empty: Path, image: Path, clients: tuple[int, ...], second
 
 def rate_of_resnet50(ours: Path, image: Path, clients: int, seconds: float) -> dict[str, dict]:
     """Answers of `/classify` a second through ResNet-50, and its engine's alone, in batches."""
-    from resnet_hub.bench.networks import in_turn
     from resnet_hub.engine import prepare, shape_of
     from resnet_hub.models.build import create_model
 
@@ -205,7 +205,7 @@ def rate_of_resnet50(ours: Path, image: Path, clients: int, seconds: float) -> d
         with serving(ours, "--model", folder) as app:
             mine = rate(app.address, image, clients, seconds)
     runs = {engine: prepare(model, shape_of(model), engine) for engine in ("eager", "fused")}
-    alone = BATCH / in_turn(runs, BATCH, shape_of(model), seconds)["fused"]
+    alone = BATCH / networks.in_turn(runs, BATCH, shape_of(model), seconds)["fused"]
     return {f"ResNet-50, {clients} clients": {"ours": mine, "engine alone": alone, "ratio": mine / alone}}
 
 

@@ -140,11 +140,9 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
     except UNUSABLE as error:
         if checkpoint.is_cached and isinstance(error, DAMAGED):
             discard(file)
-        cause = (str(error).splitlines() or [type(error).__name__])[0]
-        words = f"{checkpoint.source}: {file.name}: {cause[:MOST_SAID]}"
-        raise CheckpointError(
-            words, "checkpoint_unusable", file=file.name, cause=Refusal(cause[:MOST_SAID])
-        ) from error
+        cause = (str(error).splitlines() or [type(error).__name__])[0][:MOST_SAID]
+        words = f"{checkpoint.source}: {file.name}: {cause}"
+        raise CheckpointError(words, "checkpoint_unusable", file=file.name, cause=Refusal(cause)) from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

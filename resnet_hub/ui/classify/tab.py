@@ -129,7 +129,7 @@ def build(page: Page, tab: gr.Tab) -> Tab:
 
 
 def lay_out(page: Page) -> Parts:
-    """Place every component; on a phone the examples are a strip between the photo and the answer."""
+    """Place every component; on a phone the examples are a strip over the photo."""
     with gr.Row(equal_height=False, elem_id="classify"):
         with gr.Column(min_width=300, elem_classes="asked"):
             photo = gr.Image(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,13 +22,17 @@ from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.page import Page, in_language, thumbnails
 from resnet_hub.ui.shared.text import LANGUAGES, language_of
 
-SCRIPT = Path(__file__).with_name("address.js")
 MARK = "<gradio-app"  # before it stands what is shown first
 # What would hold up the first paint: the description of the page, half a megabyte, and Gradio's style sheet,
 # which keeps its place before those that Gradio adds.
 HEAVY = re.compile(r"<script>window\.gradio_(?:config|api_info) = .*?</script>", re.DOTALL)
 SHEET = '<link rel="stylesheet"'
 LATE_SHEET = """<link rel="stylesheet" media="print" onload="this.media='all'\""""
+
+
+@cache
+def script() -> str:
+    return Path(__file__).with_name("address.js").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class Arrival:
             names=self.names,
             said=self.said(visit.language),
             thumbnails=thumbnails(),
-            script=SCRIPT.read_text(encoding="utf-8"),
+            script=script(),
         )
         return str(shown)  # markup would escape what it is put before
 
