@@ -24,6 +24,7 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.engine import add_engine_flags, check_runs_file, choose, engine_for
 from resnet_hub.folders import part_named
+from resnet_hub.hub import commit_of
 from resnet_hub.hub.card import (
     card_figures,
     measured_figures,
@@ -417,8 +418,7 @@ def _was_trained_on(model, root: Path) -> bool:
 
 def model_card(model) -> str:
     """The card of a loaded model, from the very commit its weights are from; empty where it has none."""
-    commit = None if model.revision in ("shipped", "local") else model.revision
-    return fetch_card(model.source, revision=commit) or ""
+    return fetch_card(model.source, revision=commit_of(model.revision)) or ""
 
 
 def card_differences(model, card: str, results: dict) -> dict[str, tuple[float, float]]:

@@ -34,6 +34,7 @@ from huggingface_hub.hf_api import RepoSibling
 
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.errors import Refusal
+from resnet_hub.hub import commit_of
 from resnet_hub.hub.client import TooSlow, bounded
 
 CONFIG_FILE, WEIGHTS_FILE, CARD_FILE = "config.json", "model.safetensors", "README.md"
@@ -99,7 +100,7 @@ class Checkpoint:
     @property
     def is_cached(self) -> bool:
         """Whether the files lie in a Hub client's cache, where another download replaces them."""
-        return self.revision not in ("shipped", "local")
+        return commit_of(self.revision) is not None
 
 
 @dataclass(frozen=True)

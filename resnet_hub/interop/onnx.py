@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from resnet_hub.engine.backends import onnx_program
 from resnet_hub.errors import Refusal
 from resnet_hub.files import write_atomically
+from resnet_hub.hub import commit_of
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.base import Network
@@ -130,8 +131,7 @@ def onnx_metadata(model: Network, precision: str = "fp32") -> dict[str, str]:
 def licence_of(model: Network) -> str:
     """The licence on the model's card; empty where it states none."""
     with suppress(Refusal, OSError):  # a file is no worse for a card out of reach
-        commit = None if model.revision in (None, "shipped", "local") else model.revision
-        card = fetch_card(model.source, revision=commit) if model.source else None
+        card = fetch_card(model.source, revision=commit_of(model.revision)) if model.source else None
         front = parse_front_matter(split_front_matter(card or "")[0])
         return str(front.get("license_name") or front.get("license") or "")
     return ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_hub.files import whole_folder
+from resnet_hub.hub import commit_of
 from resnet_hub.hub.card_merge import licence_fields
 from resnet_hub.interop.onnx import export_normalised, licence_of
 from resnet_hub.interop.transformers import preprocess_to_transformers
@@ -54,14 +55,14 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         "config.json": _config(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
     }
-    licence = licence_fields(licence_of(model)).items()
+    licence, commit = licence_fields(licence_of(model)).items(), commit_of(model.revision)
     card = CARD.format(
         name=model.config.name,
         licence="".join(f"\n{key}: {value}" for key, value in licence),
         base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
         here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
         source=repo_id or model.source,
-        commit="" if model.revision in (None, "shipped", "local") else f" at `{model.revision}`",
+        commit=f" at `{commit}`" if commit else "",
     )
     with whole_folder(out) as folder:
         (folder / "onnx").mkdir()

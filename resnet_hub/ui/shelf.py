@@ -16,6 +16,7 @@ from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from resnet_hub.errors import Refusal
+from resnet_hub.hub import commit_of
 from resnet_hub.hub.client import bounded
 from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_config, shipped_names
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
@@ -265,7 +266,7 @@ class Shelf:
             resnet_hub.hub.fetch.CheckpointError: when the card cannot be downloaded.
         """
         model = dict(self.in_memory())[source]
-        commit = None if model.revision in ("shipped", "local") else model.revision
+        commit = commit_of(model.revision)
         with self._cache(source) as cache, bounded(seconds=CARD_SECONDS):
             return fetch_card(source, revision=commit, token=self._token(source), cache_dir=cache)
 
