@@ -43,7 +43,7 @@ from training.data import (
     is_folder,
     split_held_out,
 )
-from training.distributed import any_process, first_on_machine, process_group, rank
+from training.distributed import any_process, first_on_machine, process_group, rank, restarts
 from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of
@@ -115,7 +115,7 @@ def run_training(
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):  # torchrun --max-restarts started it again
+    if restarts():
         options.resume = True
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"

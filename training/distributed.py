@@ -32,16 +32,31 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def restarts() -> int:
+    """How often `torchrun --max-restarts` started the processes of this run again, 0 for the first time."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes `torchrun` started; yield this process's device."""
+    """Join the processes `torchrun` started; yield this process's device.
+
+    The launcher's store outlives its processes, so each restart has keys of its own: under those of the first
+    start a process would find the addresses of the ones that died.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield device
         return
     if device.type == "cuda":
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    store, number, processes = next(dist.rendezvous("env://"))
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=dist.PrefixStore(f"restart-{restarts()}", store),
+        rank=number,
+        world_size=processes,
+    )
     try:
         yield device
     finally:

@@ -359,6 +359,26 @@ def test_torchrun_starts_a_process_that_died_again_from_the_checkpoint(colours, 
     assert (run / "run.json").exists() and len((run / "history.jsonl").read_text().splitlines()) == 8
 
 
+def test_restarted_processes_do_not_find_the_addresses_of_those_that_died(tmp_path):
+    """Rank 1 is late after each restart: all that rank 0 could find until then is what earlier starts left.
+    Gloo lets the process with the lower address connect, so a single restart would show it half the time."""
+    script = tmp_path / "joins.py"
+    script.write_text(
+        "import os, signal, time, torch\n"
+        "from training.distributed import process_group, rank, restarts\n"
+        "if restarts() and rank() == 1: time.sleep(3)\n"
+        "with process_group(torch.device('cpu')):\n"
+        "    if rank() == 1: print(restarts(), flush=True)\n"
+        "    if restarts() < 4 and rank() == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    torch.distributed.barrier()\n"
+    )
+    command = [*TORCHRUN, "--max-restarts=4", str(script)]
+    paths = {"PYTHONPATH": str(ROOT)}
+    out = subprocess.run(command, env=ENV | paths, capture_output=True, text=True, timeout=280)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.split() == list("01234"), out.stderr
+
+
 def children(parent: int) -> list[int]:
     """The processes that `parent` started, by number."""
     listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
