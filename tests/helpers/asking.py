@@ -39,14 +39,29 @@ def event(address: str, name: str) -> int:
 
 def event_of(address: str, elem_id: str, trigger: str) -> int:
     """The event that a component of the page starts."""
+    target = [component(address, elem_id), trigger]
+    return next(each["id"] for each in config(address)["dependencies"] if target in each["targets"])
+
+
+def component(address: str, elem_id: str) -> int:
+    """A component of the page."""
     parts = config(address)["components"]
-    part = next(each["id"] for each in parts if each["props"].get("elem_id") == elem_id)
-    return next(each["id"] for each in config(address)["dependencies"] if [part, trigger] in each["targets"])
+    return next(each["id"] for each in parts if each["props"].get("elem_id") == elem_id)
 
 
-def ask(address: str, number: int, data: Sequence[Any], event_data: Any = None) -> str:
-    """Put an event into the queue; the session in which it is answered."""
-    request = {"data": data, "fn_index": number, "session_hash": uuid.uuid4().hex, "event_data": event_data}
+def ask(
+    address: str,
+    number: int,
+    data: Sequence[Any],
+    event_data: Any = None,
+    *,
+    session: str | None = None,
+    part: int | None = None,
+) -> str:
+    """Put an event into the queue, as one that the component `part` started; the session in which it is
+    answered, a new one if none is given."""
+    request = {"data": data, "fn_index": number, "event_data": event_data, "trigger_id": part}
+    request["session_hash"] = session or uuid.uuid4().hex
     httpx.post(f"{address}gradio_api/queue/join", json=request, timeout=120).raise_for_status()
     return request["session_hash"]
 

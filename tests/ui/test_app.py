@@ -17,12 +17,14 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from helpers import ROOT
+from helpers.asking import ask, component, event_of, sent, told
 from helpers.images import image
 from helpers.serving import served
 from PIL import Image
 
 import resnet_hub
 from resnet_hub.predict import DEFAULT_MODEL
+from resnet_hub.ui.shared.page import EXAMPLES
 from resnet_hub.ui.shared.text import say
 
 
@@ -143,6 +145,24 @@ def joined(address: str, payload, event: int | None = None) -> str:
         "GET", f"{address}gradio_api/queue/data", params={"session_hash": session}, timeout=120
     ) as lines:
         return next(line for line in lines.iter_lines() if "process_completed" in line)
+
+
+def test_the_page_s_photo_is_answered_once_however_often_it_is_asked(app_url):
+    """Gradio's `change` fires twice for an upload over another photo. What was asked in between counts."""
+    first, other = (sent(app_url, path.name, path.read_bytes()) for path in EXAMPLES[:2])
+    event, part = event_of(app_url, "photo", "change"), component(app_url, "photo")
+    session = uuid.uuid4().hex
+
+    def asked(image) -> str | None:
+        data = [image, DEFAULT_MODEL, "en", ""]
+        ask(app_url, event, data, session=session, part=part)
+        label = told(app_url, session)["output"]["data"][0]
+        return None if label is None or "label" not in label else label["label"]
+
+    assert asked(first)
+    assert asked(first) is None, "the second event leaves the answer as it stands"
+    assert asked(other) and asked(first)
+    assert asked(None) is None and asked(first), "a removed photo may come again"
 
 
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])

@@ -146,6 +146,20 @@ def test_a_file_too_large_is_refused_where_the_answer_would_be(open_page, ready,
     expect(page.locator("#panel .verdict")).to_be_visible()
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_damaged_photo_is_refused_where_the_answer_would_be_and_nowhere_else(
+    open_page, ready, tmp_path, language
+):
+    page, damaged = open_page(f"?tab=classify&lang={language}"), tmp_path / "damaged.jpg"
+    damaged.write_bytes(b"\xff\xd8\xff\xe0" + bytes(2000))
+    page.locator("#photo input[type=file]").first.set_input_files(str(damaged))
+    expect(page.locator("#panel [role=alert]")).to_have_text(say(language, "image_not_an_image"))
+    page.wait_for_timeout(500)
+    expect(page.locator(".toast-body")).to_have_count(0)
+    page.locator("#photo input[type=file]").first.set_input_files(str(EXAMPLES[3]))
+    expect(page.locator("#panel .verdict")).to_contain_text(name_of(language, "class", "lemon"))
+
+
 # Addresses
 
 

@@ -50,6 +50,7 @@ def test_the_cause_inside_a_sentence_is_in_the_page_s_language_too(name):
 def test_a_toast_escapes_what_a_visitor_typed():
     toast = refuse("en", "unknown_model", model=HARM, offered="a")
     assert "<img" not in toast.message and "&lt;img" in toast.message
+    assert refuse("ja", "unknown_model", model="b", offered="a").title == "エラー"
     with pytest.raises(Toast, match="&lt;img"), refusing("en"):
         raise Refusal(HARM)
 

@@ -17,7 +17,14 @@ import numpy as np
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
-from resnet_hub.ui.classify.page import Failure, Shown, failure, model_info, panel, statement
+from resnet_hub.ui.classify.page import (
+    Failure,
+    Shown,
+    failure,
+    model_info,
+    panel,
+    statement,
+)
 from resnet_hub.ui.shared.errors import Toast, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
@@ -34,7 +41,11 @@ from resnet_hub.ui.shared.page import (
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, Shelf, on_gpu
 
-FAILURES_KEPT = 200  # visitors whose last error is remembered until the page shows it
+LATEST = 200  # visitors whose last event is remembered
+Asked = tuple[str, str, str]  # a photo's path, a model, and a second one or ""
+Latest = (
+    Failure | Asked | None
+)  # what it left: why there was no answer, until it is told, or what was answered
 ADDRESS = """(model, beside) => {
   const chosen = { model: model === %r ? "" : model, beside: beside || "" };
   address.say("classify", Object.entries(chosen).filter(([, name]) => name));
@@ -167,23 +178,23 @@ def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:
 
 def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | None]) -> None:
     """A photo or another model: the answer, or why there is none."""
-    failures: Recent[str, Failure | None] = Recent(FAILURES_KEPT)
+    latest: Recent[str, Latest] = Recent(LATEST)
 
     def on_failure(language: str, request: gr.Request) -> tuple:
         """Replace the answer to an earlier photo by what went wrong."""
-        why = taken(failures, request)
+        why = taken(latest, request)
         return None, panel(language, why), why
 
     def on_large(language: str, request: gr.Request) -> tuple:
         """The photo leaves its place, which asks for an answer again: that finds the failure."""
         why = failure(too_large(page))
-        failures.put(request.session_hash, why)
+        latest.put(request.session_hash, why)
         return None, panel(language, why), why
 
     outputs = [parts.label, parts.panel, parts.outcome]
     answered = gr.on(
         [parts.photo.change, parts.model.change, parts.beside.change],
-        classifier(page, failures, known),
+        classifier(page, latest, known),
         [parts.photo, parts.model, page.language, parts.beside],
         outputs,
         api_name="classify",
@@ -196,18 +207,18 @@ def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | Non
     parts.examples.input(on_large, page.language, [parts.photo, parts.panel, parts.outcome], **QUIET)
 
 
-def taken(failures: Recent[str, Failure | None], request: gr.Request | None) -> Failure | None:
-    """A visitor's last failure, which is told once."""
+def taken(latest: Recent[str, Latest], request: gr.Request | None) -> Latest:
+    """What a visitor's last event left, once."""
     session = getattr(request, "session_hash", None) or ""
-    why = failures.get(session, lambda: None)
-    failures.put(session, None)
-    return why
+    last = latest.get(session, lambda: None)
+    latest.put(session, None)
+    return last
 
 
 def classifier(
-    page: Page, failures: Recent[str, Failure | None], known: Callable[[Any, str], Shown | None]
+    page: Page, latest: Recent[str, Latest], known: Callable[[Any, str], Shown | None]
 ) -> Callable:
-    """The function behind `/classify`; it leaves in `failures`, by session, why there is no answer.
+    """The function behind `/classify`; it leaves in `latest`, by session, what it answered or why not.
 
     Args:
         known: an answer that is there already, on the page.
@@ -236,19 +247,32 @@ def classifier(
             The five most probable labels, in the model's own words, with probabilities from 0 to 1; and the
             answer as HTML.
         """
-        language, why = known_language(language), taken(failures, request)
+        language, last = known_language(language), taken(latest, request)
         if image is None:
             require_image(event, language)
+            why = last if isinstance(last, dict) else None
             return None, panel(language, why), why
         looks = event is not None and event.target is not None  # a program asked for labels only
+        source, second = named(model), named(beside) if beside and isinstance(beside, str) else ""
+        second = "" if second == source else second
         ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
+        photo = image.get("path") if looks and isinstance(image, dict) else None
+        asked = (photo, source, second)
+        if photo and last == asked:  # Gradio fires twice for an upload over another photo (its issue 4589)
+            latest.put(request.session_hash, last)  # type: ignore[union-attr]
+            return gr.skip(), gr.skip(), gr.skip()
         try:
-            shown = (known(image, named(model)) if looks else None) or ask(named(model))
+            shown = (known(image, source) if looks else None) or ask(source)
         except Exception as error:
-            failures.put(request.session_hash, failure(error))  # type: ignore[union-attr]
+            why = failure(error)
+            if looks and isinstance(error, Toast):  # it stands where the answer would
+                return None, panel(language, why), why
+            latest.put(request.session_hash, why)  # type: ignore[union-attr]
             raise
-        if beside and isinstance(beside, str) and named(beside) != shown.source:
-            shown = replace(shown, beside=answer_or_failure(ask, named(beside)))
+        if second:
+            shown = replace(shown, beside=answer_or_failure(ask, second))
+        if photo and not isinstance(shown.beside, dict):
+            latest.put(request.session_hash, asked)  # type: ignore[union-attr]
         return dict(shown.prediction.top), panel(language, shown), shown
 
     return on_classify

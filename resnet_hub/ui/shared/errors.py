@@ -81,7 +81,8 @@ class Toast(gr.Error):
     """
 
     def __init__(self, language: str, reason: Exception) -> None:
-        super().__init__(html.escape(explain(language, reason), quote=False), print_exception=False)
+        shown = html.escape(explain(language, reason), quote=False)
+        super().__init__(shown, title=say(language, "error_title"), print_exception=False)
         self.reason = reason
 
 
@@ -106,4 +107,5 @@ def refusing(language: str) -> Iterator[None]:
 
 def inform(language: str, key: str, seconds: float = 5, **facts: Any) -> None:
     """Show a text as a toast for some seconds."""
-    gr.Info(html.escape(printable(say(language, key, **facts)), quote=False), duration=seconds)
+    shown = html.escape(printable(say(language, key, **facts)), quote=False)
+    gr.Info(shown, duration=seconds, title=say(language, "info_title"))
