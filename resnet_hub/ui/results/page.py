@@ -125,8 +125,8 @@ def arm_name(language: str, arm: str) -> str:
 
 
 def study_table(language: str, rows: Iterable[dict[str, Any]]) -> Markup:
-    """One line per arm: mean accuracies in percent, the range over seeds, the gap in points."""
-    keys = ("arm", "params", "train", "val", "test", "spread", "flip", "gap", "seconds")
+    """One line per arm: means in percent, cross entropy, the range over seeds, the gap in points."""
+    keys = ("arm", "params", "train", "val", "loss", "test", "spread", "flip", "gap", "seconds")
     return table(
         [say(language, f"results_{key}") for key in keys], [arm(language, row) for row in rows], "study"
     )
@@ -137,7 +137,10 @@ def arm(language: str, row: dict[str, Any]) -> list[str]:
     return [
         arm_name(language, row["arm"]),
         f"{row['parameters']:,}",
-        *(f"{100 * row[f'{part}_acc']:.2f}" for part in ("train", "val", "test")),
+        f"{100 * row['train_acc']:.2f}",
+        f"{100 * row['val_acc']:.2f}",
+        f"{row['val_loss']:.3f}",
+        f"{100 * row['test_acc']:.2f}",
         f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
         f"{100 * row['test_acc_flip_tta']:.2f}",
         f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}",

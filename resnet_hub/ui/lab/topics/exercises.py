@@ -169,6 +169,7 @@ def gaps(language: str, name: str) -> str:
             train=percent(row["train_acc"], 1),
             test=percent(row["test_acc"], 1),
             gap=f"{100 * (row['train_acc'] - row['test_acc']):+.1f}".replace("-", "−"),
+            loss=f"{row['val_loss']:.2f}",
         )
         for row in study["rows"]
     )
