@@ -160,8 +160,17 @@ def drawing(language: str, name: str, design: Design, scale: float) -> str:
 
 def field(language: str, row: Row | Stage) -> int | str:
     """A row's receptive field; global pooling and linear layers take in the whole image."""
-    in_head = (row.stage if isinstance(row, Row) else row.name) == "head"
-    return say(language, "field_all") if in_head else row.receptive_field
+    return say(language, "field_all") if in_head(row) else row.receptive_field
+
+
+def jump(row: Row | Stage) -> int | str:
+    """Pixels of the image between neighbours of a row's map; after the last pooling there are none."""
+    return "–" if in_head(row) else row.jump
+
+
+def in_head(row: Row | Stage) -> bool:
+    """Whether a row belongs to what follows the last map."""
+    return (row.stage if isinstance(row, Row) else row.name) == "head"
 
 
 def stage_rows(language: str, rows: list[Row]) -> list[list[Any]]:
@@ -171,7 +180,7 @@ def stage_rows(language: str, rows: list[Row]) -> list[list[Any]]:
             s.name,
             shape(s),
             field(language, s),
-            s.jump,
+            jump(s),
             short(s.params),
             short(s.macs),
             memory(s.activation_bytes),
@@ -200,7 +209,7 @@ def layer_row(language: str, row: Row) -> list[Any]:
         window(row),
         shape(row),
         field(language, row),
-        row.jump,
+        jump(row),
         f"{row.padding_share:.0%}" if row.padding_share else "",
         f"{row.params:,}" if row.params else "",
         f"{row.macs:,}" if row.macs else "",
@@ -274,7 +283,7 @@ def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
     evidence = study["evidence"]
     data = name_of(language, "data", evidence["data"])
     facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": data}
-    said = say(language, "advice_measured", cifar=cifar, imagenet=imagenet, **facts)
+    said = say(language, "advice_measured", cifar=percent(cifar), imagenet=percent(imagenet), **facts)
     return said + (" " + say(language, "results_one_seed") if evidence["seeds"] < 2 else "")
 
 
@@ -297,20 +306,20 @@ def total_rows(language: str, found: Sequence[Design]) -> list[tuple[str, list[s
     sums = [totals(d.rows)._asdict() | {"field": d.rows[-1].receptive_field} for d in found]
     rows = []
     for key in sums[0]:
-        form = memory if key == "activation_bytes" else "{:,}".format
+        form, brief = (memory, memory) if key == "activation_bytes" else ("{:,}".format, short)
         numbers = [each[key] for each in sums]
-        rows.append((say(language, f"total_{key}"), [form(n) for n in numbers], difference(numbers)))
+        rows.append((say(language, f"total_{key}"), [form(n) for n in numbers], difference(numbers, brief)))
     last = ["×".join(map(str, stages(d.rows)[-2].out_size)) for d in found]
     return [*rows, (say(language, "total_last"), last, None)]
 
 
-def difference(numbers: Sequence[int]) -> tuple[str, str] | None:
+def difference(numbers: Sequence[int], form: Callable[[int], str]) -> tuple[str, str] | None:
     """("+1.21 G", "×15.21") for two numbers, None for one."""
     if len(numbers) < 2:
         return None
     first, second = numbers
     sign = "+" if second > first else "−" if second < first else "±"
-    return f"{sign}{short(abs(second - first))}", f"×{second / first:.2f}"
+    return f"{sign}{form(abs(second - first))}", f"×{second / first:.2f}"
 
 
 def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, str]]:

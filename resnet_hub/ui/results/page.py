@@ -48,9 +48,19 @@ def found(language: str, name: str) -> str:
     """What a study found, in one sentence; "" for a file that cannot be read."""
     try:
         document = load(name)
-        return outcome(language, document["rows"]) if document else ""
+        return first_sentence(language, headline(language, document)) if document else ""
     except (Unreadable, *MALFORMED):
         return ""
+
+
+def headline(language: str, document: dict[str, Any]) -> str:
+    """What a study found: in words where its record has some, else its best run against its worst."""
+    return finding(document).get("shows", {}).get(language) or outcome(language, document["rows"])
+
+
+def first_sentence(language: str, text: str) -> str:
+    first, stop, _ = text.partition({"en": ". ", "ja": "。"}[language])
+    return first + stop.strip()
 
 
 def outcome(language: str, rows: Sequence[dict[str, Any]]) -> str:
@@ -104,9 +114,9 @@ def parts(language: str, document: dict[str, Any]) -> dict[str, Any]:
         "language": language,
         "name": name,
         "title": title(language, name),
-        "outcome": outcome(language, document["rows"]),
+        "headline": headline(language, document),
         "question": say(language, asked) if asked in TEXT else document["question"],
-        "finding": {key: words[language] for key, words in finding(document).items() if key != "budget"},
+        "cannot": finding(document).get("cannot", {}).get(language),
         "table": study_table(language, document["rows"]),
         "curves": curves(language, document["histories"]),
         "command": document["evidence"]["command"],
