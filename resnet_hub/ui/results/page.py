@@ -48,19 +48,19 @@ def found(language: str, name: str) -> str:
     """What a study found, in one sentence; "" for a file that cannot be read."""
     try:
         document = load(name)
-        return first_sentence(language, headline(language, document)) if document else ""
+        return headline(language, document, whole=False) if document else ""
     except (Unreadable, *MALFORMED):
         return ""
 
 
-def headline(language: str, document: dict[str, Any]) -> str:
-    """What a study found: in words where its record has some, else its best run against its worst."""
-    return finding(document).get("shows", {}).get(language) or outcome(language, document["rows"])
-
-
-def first_sentence(language: str, text: str) -> str:
-    first, stop, _ = text.partition({"en": ". ", "ja": "。"}[language])
-    return first + stop.strip()
+def headline(language: str, document: dict[str, Any], whole: bool = True) -> str:
+    """What a study found: in the words of its record, of which the index shows the first sentence, or its best
+    run against its worst."""
+    shows = finding(document).get("shows", {}).get(language)
+    if not shows:
+        return outcome(language, document["rows"])
+    first, stop, _ = shows.partition({"en": ". ", "ja": "。"}[language])
+    return shows if whole else first + stop.strip()
 
 
 def outcome(language: str, rows: Sequence[dict[str, Any]]) -> str:
