@@ -54,8 +54,7 @@ def found(language: str, name: str) -> str:
 
 
 def headline(language: str, document: dict[str, Any], whole: bool = True) -> str:
-    """What a study found: in the words of its record, of which the index shows the first sentence, or its best
-    run against its worst."""
+    """What a study found: the words of its record, or their first sentence; else its best and worst runs."""
     shows = finding(document).get("shows", {}).get(language)
     if not shows:
         return outcome(language, document["rows"])
