@@ -345,8 +345,8 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
             f"| {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
         )
     notes = (
-        "Training accuracy is the last epoch's, on augmented images with the network in training mode; the "
-        "loss is its cross entropy on the validation images, without a temperature. "
+        "Training accuracy is the last epoch's, on the images as training shows them and with the network in "
+        "training mode; the loss is its cross entropy on the validation images, without a temperature. "
         "Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
     )
     return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])

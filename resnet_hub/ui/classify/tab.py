@@ -17,14 +17,7 @@ import numpy as np
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
-from resnet_hub.ui.classify.page import (
-    Failure,
-    Shown,
-    failure,
-    model_info,
-    panel,
-    statement,
-)
+from resnet_hub.ui.classify.page import Failure, Shown, failure, model_info, panel, statement
 from resnet_hub.ui.shared.errors import Toast, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
@@ -43,9 +36,7 @@ from resnet_hub.ui.shelf import Recent, Shelf, on_gpu
 
 LATEST = 200  # visitors whose last event is remembered
 Asked = tuple[str, str, str]  # a photo's path, a model, and a second one or ""
-Latest = (
-    Failure | Asked | None
-)  # what it left: why there was no answer, until it is told, or what was answered
+Latest = Failure | Asked | None  # why there was no answer, until it is told, or what was answered
 ADDRESS = """(model, beside) => {
   const chosen = { model: model === %r ? "" : model, beside: beside || "" };
   address.say("classify", Object.entries(chosen).filter(([, name]) => name));
@@ -131,8 +122,8 @@ def build(page: Page, tab: gr.Tab) -> Tab:
     wire_photo(page, parts, found.known)
     shown = [page.language, parts.outcome]
     page.language.change(panel, shown, parts.panel, **QUIET)
-    for chosen in (parts.model, parts.beside):
-        chosen.change(
+    for control in (parts.model, parts.beside):
+        control.change(
             None, [parts.model, parts.beside], None, js=ADDRESS % page.shelf.first, api_visibility="private"
         )
     many_photos(page, parts.model)
@@ -253,8 +244,7 @@ def classifier(
             why = last if isinstance(last, dict) else None
             return None, panel(language, why), why
         looks = event is not None and event.target is not None  # a program asked for labels only
-        source, second = named(model), named(beside) if beside and isinstance(beside, str) else ""
-        second = "" if second == source else second
+        source, second = chosen(model, beside)
         ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
         photo = image.get("path") if looks and isinstance(image, dict) else None
         asked = (photo, source, second)
@@ -276,6 +266,12 @@ def classifier(
         return dict(shown.prediction.top), panel(language, shown), shown
 
     return on_classify
+
+
+def chosen(model: Any, beside: Any) -> tuple[str, str]:
+    """The name of the model, and that of a second one; "" where there is none or it is the same."""
+    source, second = named(model), named(beside) if beside and isinstance(beside, str) else ""
+    return source, "" if second == source else second
 
 
 def answer_or_failure(ask: Callable[[str], Shown], source: str) -> Shown | Failure:
