@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from weakref import WeakValueDictionary
 
 from resnet_hub.errors import Refusal
 from resnet_hub.hub import commit_of
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from resnet_hub.predict import Timing
 
 IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, "timm/resnet50.a1_in1k": 102}
-LOCKS = 16
 CARD_SECONDS = 20
 OWN = "own"  # instead of a timm name: one of our models
 MOST_COMPUTING = 100  # models whose turns are remembered
@@ -99,14 +99,16 @@ class Recent(Generic[Key, Value]):
         self._bytes: dict[Key, int] = {}
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._lock = Lock()
-        # Shared between keys: a lock for each would grow with every name a visitor thinks of.
-        self._making = [Lock() for _ in range(LOCKS)]
+        # A lock for each key, gone with the last thread that makes or awaits its value.
+        self._making: WeakValueDictionary[Key, Lock] = WeakValueDictionary()
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of a key; made once, however many threads ask for it at the same time."""
         with suppress(KeyError):  # without waiting for another's download
             return self._touch(key)
-        with self._making[hash(key) % LOCKS]:
+        with self._lock:
+            making = self._making.setdefault(key, Lock())
+        with making:
             with suppress(KeyError):
                 return self._touch(key)
             value = make()

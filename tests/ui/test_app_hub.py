@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 
 import gradio as gr
@@ -22,13 +24,12 @@ from PIL import Image
 import resnet_hub
 from resnet_hub import predict
 from resnet_hub.hub.fetch import CheckpointError
-from resnet_hub.ui import shelf as models
 from resnet_hub.ui.cards import card_html, shown_card
 from resnet_hub.ui.classify.page import overlay
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.text import say
-from resnet_hub.ui.shelf import Shelf, TooLarge
+from resnet_hub.ui.shelf import Recent, Shelf, TooLarge
 
 REPO = "somebody/small-net"
 
@@ -204,15 +205,46 @@ def test_a_model_in_memory_is_not_looked_up_again(hub, saved):
     assert not hub.requests
 
 
-def test_a_model_in_memory_does_not_wait_for_another_s_download(saved, monkeypatch):
-    monkeypatch.setattr(models, "LOCKS", 1)
-    shelf = Shelf(added=(str(saved),))
-    held, found = shelf.get(str(saved)), []
-    visitor = threading.Thread(target=lambda: found.append(shelf.get(str(saved))))
-    with shelf._models._making[0]:  # as while another model is on its way
-        visitor.start()
-        visitor.join(timeout=10)
-        assert found == [held]
+def test_no_model_waits_for_another_s_download():
+    """Neither one in memory nor any that is yet to be loaded, and these were many enough to share a lock."""
+    kept: Recent[str, str] = Recent(200)
+    kept.put("in memory", "in memory")
+    begun, end, found = threading.Event(), threading.Event(), []
+
+    def hanging() -> str:
+        begun.set()
+        end.wait(60)
+        return "late"
+
+    names = ["in memory", *map(str, range(100))]
+    download = threading.Thread(target=kept.get, args=("late", hanging))
+    visitor = threading.Thread(
+        target=lambda: found.extend(kept.get(name, lambda name=name: name) for name in names), daemon=True
+    )
+    download.start()
+    assert begun.wait(10)
+    visitor.start()
+    visitor.join(timeout=10)
+    end.set()
+    download.join()
+    assert found == names
+    assert not kept._making, "the locks go with the threads that used them"
+
+
+def test_a_value_asked_for_by_many_at_once_is_made_once():
+    kept, made, start = Recent(4), [], threading.Barrier(8)
+
+    def make() -> str:
+        made.append(time.sleep(0.2))
+        return "value"
+
+    def ask() -> str:
+        start.wait(10)
+        return kept.get("key", make)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [each.result() for each in [pool.submit(ask) for _ in range(8)]]
+    assert answers == ["value"] * 8 and len(made) == 1
 
 
 def test_what_is_not_allowed_is_not_loaded(hub, saved):
