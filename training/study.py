@@ -55,6 +55,7 @@ class Study:
 
 
 HALF_WIDTH = "--set stem_width=8 --set widths=8,16,32"
+HALF_RESNET18 = "--set stem_width=32 --set widths=32,64,128,256"
 STARTS = {"10 classes": "resnet20_cifar10", "200 classes": "resnet18_tiny_imagenet --input 96"}
 STUDIES = {
     "outliers": Study(
@@ -86,28 +87,14 @@ STUDIES = {
     "stem": Study(
         question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32? It takes a "
         "fifteenth of the CIFAR stem's multiply-adds, so the last arm trains the CIFAR stem at equal cost: "
-        "2,000 images for one epoch, a fifteenth of the others' images.",
+        "4,000 images for one epoch, a fifteenth of the others' images. ResNet-18 at half its width.",
         arms={
-            "CIFAR stem": "resnet18_cifar",
-            "ImageNet stem": "resnet18 --input 32",
-            "CIFAR stem at equal cost": "resnet18_cifar --train-images 2000 --epochs 1",
+            "CIFAR stem": f"resnet18_cifar {HALF_RESNET18}",
+            "ImageNet stem": f"resnet18 {HALF_RESNET18} --input 32",
+            "CIFAR stem at equal cost": f"resnet18_cifar {HALF_RESNET18} --train-images 4000 --epochs 1",
         },
-        budget=(6_000, 5),
-    ),
-    "ingredients": Study(
-        question="What does each ingredient of the recipe `fast` contribute? Each arm leaves one out; the "
-        "last adds whitening filters in the stem.",
-        arms={
-            "fast": "resnet20_cifar",
-            "without Muon": "resnet20_cifar --optimizer sgd --lr 0.1",
-            "without small images": "resnet20_cifar --low-res 0",
-            "without averaging": "resnet20_cifar --ema 0",
-            "without smoothing": "resnet20_cifar --label-smoothing 0",
-            "without flips": "resnet20_cifar --augment crop",
-            "with whitening": "resnet20_cifar --whiten",
-        },
-        common="--recipe fast --batch-size 64 --held-out 1000 --precision fp32",
-        budget=SHORT,
+        common=SHORT_RUN,
+        budget=(6_000, 10),
     ),
     "optimizers": Study(
         question="SGD with momentum, Adam, AdamW or Muon: which learns fastest at its usual learning rate?",
@@ -128,18 +115,19 @@ STUDIES = {
             for rate in (0.01, 0.05)
             for name, flag in {"without": "--no-batch-norm", "with": "--batch-norm"}.items()
         },
-        common=SHORT_RUN,
-        budget=SHORT,
+        common=f"{SMALL} --batch-size 32",
+        budget=(2_000, 4),
     ),
     "augmentation": Study(
-        question="What do crops and flips bring, and does TrivialAugment bring more?",
+        question="What do crops and flips bring, and does TrivialAugment bring more? ResNet-20 at half its "
+        "width, for as many epochs as it takes to learn the images by heart without them.",
         arms={
-            "none": "resnet20_cifar --augment none",
-            "crop and flip": "resnet20_cifar",
-            "TrivialAugment": "resnet20_cifar --augment crop,flip,trivial",
+            "none": f"resnet20_cifar {HALF_WIDTH} --augment none",
+            "crop and flip": f"resnet20_cifar {HALF_WIDTH}",
+            "TrivialAugment": f"resnet20_cifar {HALF_WIDTH} --augment crop,flip,trivial",
         },
         common=SHORT_RUN,
-        budget=SHORT,
+        budget=(4_000, 30),
     ),
     "tta": Study(
         question="What does averaging the predictions for an image and its mirror image (`with flip`) bring "
@@ -173,19 +161,13 @@ STUDIES = {
         budget=(2_000, 20),
     ),
     "architectures": Study(
-        question="How do LeNet-5, VGG-style and ResNet-style networks compare on the same images?",
+        question="How do LeNet-5, VGG-style and ResNet-style networks compare on the same 1,000 images, with "
+        "the same settings, what does an epoch cost and how many does each need?",
         arms={
-            name: f"{name} --lr {lr}"
-            for name, lr in {
-                "lenet5": 0.025,
-                "vgg_cifar": 0.025,
-                "resnet20_cifar": 0.05,
-                "simple_resnet": 0.05,
-                "cifar10net": 0.025,
-            }.items()
+            name: name for name in ("lenet5", "vgg_cifar", "resnet20_cifar", "simple_resnet", "cifar10net")
         },
-        common=SHORT_RUN,
-        budget=SHORT,
+        common=f"{SMALL} --batch-size 32 --lr 0.025",
+        budget=(1_000, 12),
     ),
     "transfer": Study(
         question="Ants or bees, from about 200 photos: which start, and how much of the network to train? "
@@ -267,10 +249,17 @@ def summary(facts: dict[str, list[dict]]) -> list[dict]:
                 "seconds_an_epoch": min(line["seconds"] for run in runs for line in run["history"]),
                 "pflops": fmean(run["pflops"] for run in runs),
                 "best_epoch": [run["best_epoch"] for run in runs],
+                "epochs_to_converge": fmean(epochs_to_converge(run["history"]) for run in runs),
                 "unknown": unknown_means(runs),
             }
         )
     return rows
+
+
+def epochs_to_converge(history: list[dict]) -> int:
+    """The first epoch whose validation accuracy is within one point of the run's best."""
+    best = max(line["val_acc"] for line in history)
+    return next(epoch for epoch, line in enumerate(history, 1) if line["val_acc"] >= best - 0.01)
 
 
 def unknown_means(runs: list[dict]) -> dict[str, dict[str, float]]:
@@ -334,20 +323,20 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
         f"{evidence['epochs']} epochs, n = {evidence['seeds']}; test on {evidence['test_images']:,}; "
         f"{evidence['hardware']}, torch {evidence['versions']['torch']}.",
         "",
-        "| | parameters | training | validation | loss | test | by seed | with flip | s/epoch | PFLOPs |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| | parameters | training | validation | loss | test | by seed | with flip | epochs | s/epoch | PFLOPs |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         seeds = ", ".join(f"{100 * top1:.2f}" for top1 in row["test_acc_by_seed"])
         lines.append(
             f"| {row['arm']} | {row['parameters']:,} | {row['train_acc']:.2%} | {row['val_acc']:.2%} "
             f"| {row['val_loss']:.3f} | {row['test_acc']:.2%} | {seeds} | {row['test_acc_flip_tta']:.2%} "
-            f"| {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
+            f"| {row['epochs_to_converge']:.1f} | {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
         )
     notes = (
         "Training accuracy is the last epoch's, on the images as training shows them and with the network in "
         "training mode; the loss is its cross entropy on the validation images, without a temperature. "
-        "Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
+        "Epochs are those until the validation accuracy is within one point of its best. Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
     )
     return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])
 

@@ -54,6 +54,11 @@ def test_table_agrees_with_the_runs(greys, tmp_path, tiny):
         assert f"{np.mean(tested):.2%}" in text
         assert all((run["train_images"], run["epochs_run"]) == (16, 2) for run in runs)
         assert [run["seed"] for run in runs] == [0, 1]
+        accuracies = [
+            np.array([line["val_acc"] for line in history]) for history in document["histories"][row["arm"]]
+        ]
+        near = [int(np.argmax(each >= each.max() - 0.01)) + 1 for each in accuracies]
+        assert row["epochs_to_converge"] == np.mean(near)
     assert document["evidence"]["command"].startswith("python -m training.study tiny --data")
     assert document["evidence"]["seeds"] == 2 and document["evidence"]["test_images"] == 12
     with Image.open(tmp_path / "results" / "tiny.png") as image:

@@ -135,7 +135,7 @@ def arm_name(language: str, arm: str) -> str:
 
 def study_table(language: str, rows: Iterable[dict[str, Any]]) -> Markup:
     """One line per arm: means in percent, cross entropy, the range over seeds, the gap in points."""
-    keys = ("arm", "params", "train", "val", "loss", "test", "spread", "flip", "gap", "seconds")
+    keys = ("arm", "params", "train", "val", "loss", "test", "spread", "flip", "gap", "epochs", "seconds")
     return table(
         [say(language, f"results_{key}") for key in keys], [arm(language, row) for row in rows], "study"
     )
@@ -153,6 +153,7 @@ def arm(language: str, row: dict[str, Any]) -> list[str]:
         f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
         f"{100 * row['test_acc_flip_tta']:.2f}",
         f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}",
+        f"{row['epochs_to_converge']:.1f}",
         f"{row['seconds_an_epoch']:.1f}",
     ]
 

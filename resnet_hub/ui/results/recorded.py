@@ -15,7 +15,7 @@ from resnet_hub.errors import Refusal
 
 EXPECTED = (
     "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
-    "outliers", "tta", "distillation", "ingredients",
+    "outliers", "tta", "distillation",
 )  # fmt: skip
 NEEDED = {"study", "question", "evidence", "rows", "histories"}
 
