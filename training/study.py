@@ -323,7 +323,8 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
         f"{evidence['epochs']} epochs, n = {evidence['seeds']}; test on {evidence['test_images']:,}; "
         f"{evidence['hardware']}, torch {evidence['versions']['torch']}.",
         "",
-        "| | parameters | training | validation | loss | test | by seed | with flip | epochs | s/epoch | PFLOPs |",
+        "| | parameters | training | validation | loss | test | by seed | with flip | epochs | s/epoch "
+        "| PFLOPs |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -336,7 +337,8 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
     notes = (
         "Training accuracy is the last epoch's, on the images as training shows them and with the network in "
         "training mode; the loss is its cross entropy on the validation images, without a temperature. "
-        "Epochs are those until the validation accuracy is within one point of its best. Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
+        "Epochs are those until the validation accuracy is within one point of its best. Seconds are the "
+        "fastest epoch's: other work on the machine may have slowed the rest."
     )
     return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])
 

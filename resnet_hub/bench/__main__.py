@@ -55,8 +55,8 @@ def sections(options: argparse.Namespace, folder: Path) -> dict[str, tuple[str, 
         "clients": (
             "`/classify`, answers a second",
             lambda: (
-                page.rates(app, empty, IMAGE, CLIENTS, 2 * options.seconds)
-                | page.rate_of_resnet50(app, IMAGE, CLIENTS[1], 4 * options.seconds)
+                page.rates(app, empty, IMAGE, CLIENTS, 8 * options.seconds)
+                | page.rate_of_resnet50(app, IMAGE, CLIENTS[1], 8 * options.seconds)
             ),
         ),
         "memory": ("Memory of the app", lambda: memory.memory(app, IMAGE, options.events)),

@@ -254,14 +254,43 @@ def test_a_number_out_of_range_is_refused_by_its_label(lab):
     expect(page.locator("#lab-image pre")).to_have_text(fine_tuning.advise(700, 2, True).command)
 
 
+COUNT = """() => {  // what the page asks from now on
+  const usual = window.fetch;
+  window.asked = 0;
+  window.fetch = (...asked) => {
+    if (String(asked[0]).includes("/queue/join")) window.asked++;
+    return usual(...asked);
+  };
+}"""
+
+
 def test_of_quick_clicks_the_last_one_counts(lab):
     page = lab("skips")
+    page.evaluate(COUNT)
     click = "topic => document.querySelector(`#lab-controls [data-go=${topic}]`).click()"
     page.evaluate(f"topics => topics.forEach({click})", ["residual", "timeline", "dropout"])
     expect(page.locator('#lab-controls form[data-topic="dropout"]')).to_be_visible()
-    set_control(page, "p", 0.3)  # answered after every click
+    set_control(page, "p", 0.3)
     expect(page.locator("#lab-image .says")).to_contain_text("1.43")
+    expect(page.locator("#lab-image")).to_have_attribute("aria-busy", "false")
     expect(page.locator('#lab-controls form[data-topic="dropout"]')).to_be_visible()
+    assert page.evaluate("window.asked") == 3  # the first click, the last and the control
+
+
+def test_a_control_moved_after_a_click_does_not_undo_it(lab):
+    page = lab("dropout")
+    page.evaluate(
+        """() => {
+          const slider = document.querySelector("#lab-controls [name=p]");
+          slider.value = 0.3;
+          document.querySelector("#lab-controls [data-go=residual]").click();
+          slider.dispatchEvent(new Event("input", { bubbles: true }));
+        }"""
+    )
+    expect(page.locator('#lab-controls form[data-topic="residual"]')).to_be_visible()
+    page.wait_for_timeout(1000)  # for an answer about the form that is gone
+    expect(page.locator("#lab-image")).to_have_attribute("aria-busy", "false")
+    expect_defaults(page, "residual")
 
 
 @pytest.mark.parametrize("locale", NAMES)

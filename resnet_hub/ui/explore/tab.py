@@ -23,7 +23,6 @@ from resnet_hub.models.registry import list_models
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import FIELDS, Design
 from resnet_hub.ui.explore.page import (
-    START,
     Examined,
     Shown,
     advice_why,
@@ -59,7 +58,8 @@ WORDS = {
 }
 APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
-  if (button) trigger("click", { address: button.dataset.apply });
+  const side = element.closest(".design").id;
+  if (button) trigger("click", { side, address: button.dataset.apply });
 });"""
 # The address follows the designs, and maps of others are marked.
 ADDRESS = """(query) => {
@@ -136,6 +136,12 @@ class Parts:
     def all_controls(self) -> list[Component]:
         return [control for side in self.controls.values() for control in side.values()]
 
+    @property
+    def filled(self) -> list[Component]:
+        """All that a new design updates; strides last, since their event brings what the rest says then."""
+        strides = [side["strides"] for side in self.controls.values()]
+        return [*(part for part in (*self.all_controls, *self.shown) if part not in strides), *strides]
+
 
 def lay_out(given: Page) -> Parts:
     """Place every component, showing the first two designs."""
@@ -150,7 +156,7 @@ def lay_out(given: Page) -> Parts:
             with gr.Column(elem_id=f"design-{name}", elem_classes="design"):
                 given.text(gr.Markdown(elem_classes=name), value=heading(name))
                 with given.text(gr.Accordion(elem_classes="controls"), label="change"):
-                    controls[name] = design_controls(given, designs.values(side.config))
+                    controls[name] = design_controls(given, name, designs.values(side.config))
                 panels[name] = gr.HTML(js_on_load=APPLY, **EXPLORED)
                 given.begin(panels[name], value=part(begun, "panels", name))
     given.text(gr.Markdown(elem_classes="fine-print"), value="explore_choices")
@@ -194,15 +200,15 @@ def heading(name: str) -> Callable[[str], str]:
     return lambda language: f"### {say(language, 'design', name=name)}"
 
 
-def design_controls(given: Page, value: Mapping[str, Any]) -> dict[str, Component]:
+def design_controls(given: Page, name: str, value: Mapping[str, Any]) -> dict[str, Component]:
     """The controls of one design by field; what is rarely changed is folded away."""
     half = {"min_width": 120}
     with gr.Row():
-        model = gr.Dropdown(networks(), value=value["model"], **half)
+        model = gr.Dropdown(networks(), value=value["model"], elem_id=f"network-{name}", **half)
         size = gr.Dropdown(PRESETS, value=value["input_size"], allow_custom_value=True, **half)
     with gr.Row():
         stem = gr.Dropdown(named_choices("stem")("en"), value=value["stem"], **half)
-        strides = gr.Textbox(value=value["strides"], max_lines=1, **half)
+        strides = gr.Textbox(value=value["strides"], max_lines=1, elem_id=f"strides-{name}", **half)
     maxpool = gr.Checkbox(value=value["maxpool"])
     with given.text(gr.Accordion(open=False, elem_classes="advanced"), label="advanced"):
         shortcut = gr.Dropdown(named_choices("shortcut")("en"), value=value["shortcut"], **half)
@@ -265,10 +271,12 @@ def image_row(given: Page) -> tuple[gr.Image, gr.Button]:
 
 def asked(parts: Parts, values: Values) -> dict[str, Examined]:
     """The designs that the controls ask for."""
-    return {
-        name: from_controls({field: values[control] for field, control in side.items()})
-        for name, side in parts.controls.items()
-    }
+    return {name: asked_of(controls, values) for name, controls in parts.controls.items()}
+
+
+def asked_of(controls: Mapping[str, Component], values: Values) -> Examined:
+    """The design that one side's controls ask for."""
+    return from_controls({field: values[control] for field, control in controls.items()})
 
 
 def fill(parts: Parts, shown: Shown, refused: Mapping[str, Refusal] | None = None) -> Updates:
@@ -291,10 +299,50 @@ def set_controls(controls: Mapping[str, Component], config: ModelConfig) -> Upda
     }
 
 
-def replace_design(parts: Parts, name: str, config: ModelConfig, language: str, values: Values) -> Updates:
-    """Controls and page once one design is another."""
-    sides = asked(parts, values) | {name: examine(lambda: config)}
-    return set_controls(parts.controls[name], config) | fill(parts, page(language, sides))
+def design_after(parts: Parts, name: str, values: Values, event: gr.EventData) -> tuple[Examined, Updates]:
+    """One side's design after an event, and what its controls say then.
+
+    What is new is told by the design on the page: of the changes made during one answer a single event is
+    left, and it has the data of the one that was answered.
+    """
+    controls, shown = parts.controls[name], on_page(values[parts.query]).get(name)
+    before = designs.values(shown.config) if isinstance(shown, Design) else {}
+
+    def is_new(field: str) -> bool:
+        control = controls[field]
+        return values[control] != before[field] if before else is_from(control, event)
+
+    if sent(event).get("side") == f"design-{name}":
+        config = designs.read_address(str(sent(event).get("address")))
+        if not isinstance(shown, Design) or config != shown.config:
+            return examine(lambda: config), set_controls(controls, config)
+    if is_new("model"):
+        config = other_network(values[controls["model"]], values[controls["input_size"]])
+        return examine(lambda: config), set_controls(controls, config)
+    usual = {controls["maxpool"]: values[controls["stem"]] != "cifar"} if is_new("stem") else {}
+    return asked_of(controls, values | usual), usual
+
+
+def is_from(control: Component, event: gr.EventData) -> bool:
+    """Whether this control, which has an elem_id, fired an event; a visitor's components are copies."""
+    return control.elem_id is not None and control.elem_id == getattr(event.target, "elem_id", None)
+
+
+def is_echo(parts: Parts, values: Values, event: gr.EventData) -> bool:
+    """Whether strides changed only because the page set them to those of the designs it shows.
+
+    Such an event must change nothing: the other design's strides may still be what they were before.
+    """
+    fired = False
+    for name, shown in on_page(values[parts.query]).items():
+        controls = parts.controls[name]
+        said = designs.values(shown.config) if isinstance(shown, Design) else {}
+        changed = [field for field, control in controls.items() if values[control] != said.get(field)]
+        is_its_own = is_from(controls["strides"], event)
+        if changed and (is_its_own or changed != ["strides"]):
+            return False
+        fired |= is_its_own
+    return fired
 
 
 def arrive(parts: Parts, query: Mapping[str, str], language: str) -> Updates:
@@ -332,62 +380,38 @@ def build(given: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     with gr.Blocks():
         parts = lay_out(given)
-    for name in START:
-        wire_design(parts, name, given.language)
+    wire_designs(parts, given.language)
     wire_run(parts, given)
     wire_language(parts, given.language)
     gr.api(explore, api_name="explore")
-    arrivals = [*parts.all_controls, *parts.shown]
-    return Tab(lambda query, language: arrive(parts, query, language), arrivals, parts)
+    return Tab(lambda query, language: arrive(parts, query, language), parts.filled, parts)
 
 
-def wire_design(parts: Parts, name: str, language: gr.Radio) -> None:
-    """What happens when a control of one design is moved, or its advice followed."""
-    controls = parts.controls[name]
+def wire_designs(parts: Parts, language: gr.Radio) -> None:
+    """What happens when a control is moved or an advice followed.
 
-    def on_input(values: Values) -> Updates:
-        return fill(parts, page(values[language], asked(parts, values)))
-
-    def on_network(values: Values) -> Updates:
-        with refusing(values[language]):
-            config = other_network(values[controls["model"]], values[controls["input_size"]])
-        return replace_design(parts, name, config, values[language], values)
-
-    def on_stem(values: Values) -> Updates:
-        usual = {controls["maxpool"]: values[controls["stem"]] != "cifar"}
-        return usual | on_input(values | usual)
-
-    def on_strides(values: Values) -> Updates:
-        return gr.skip() if is_echo(parts, name, values) else on_input(values)
-
-    def on_apply(values: Values, event: gr.EventData) -> Updates:
-        with refusing(values[language]):
-            config = designs.read_address(str(sent(event).get("address")))
-        return replace_design(parts, name, config, values[language], values)
-
-    def listen(event: Callable, handler: Callable) -> None:
-        inputs = {language, parts.query, *parts.all_controls}
-        outputs = [*controls.values(), *parts.shown]
-        event(handler, inputs, outputs, trigger_mode="always_last", **QUIET).then(
-            None, parts.query, None, js=ADDRESS, api_visibility="private"
-        )
-
-    listen(controls["model"].input, on_network)
-    listen(controls["stem"].input, on_stem)
-    listen(controls["strides"].change, on_strides)  # what is pasted or deleted is no `input` to a textbox
-    listen(parts.panels[name].click, on_apply)
-    for field in ("input_size", "maxpool", "stride_in", "shortcut"):
-        listen(controls[field].input, on_input)
-
-
-def is_echo(parts: Parts, name: str, values: Values) -> bool:
-    """Whether the strides changed only because the page set them to those of the design it shows.
-
-    Such an event must change nothing: the other controls may still say what they said before.
+    One listener for all of them: what is changed during an answer waits for it and is then answered with
+    every control as it stands, so no answer can put back what another has changed.
     """
-    shown = on_page(values[parts.query]).get(name)
-    strides = values[parts.controls[name]["strides"]]
-    return isinstance(shown, Design) and designs.values(shown.config)["strides"] == strides
+
+    def on_change(values: Values, event: gr.EventData) -> Updates:
+        if is_echo(parts, values, event):
+            return gr.skip()
+        sides, updates = {}, {}
+        for name in parts.controls:
+            with refusing(values[language]):
+                sides[name], said = design_after(parts, name, values, event)
+            updates |= said
+        return updates | fill(parts, page(values[language], sides))
+
+    triggers = [panel.click for panel in parts.panels.values()]
+    for controls in parts.controls.values():
+        # What is pasted or deleted is no `input` to a textbox.
+        triggers += [c.change if field == "strides" else c.input for field, c in controls.items()]
+    inputs = {language, parts.query, *parts.all_controls}
+    gr.on(triggers, on_change, inputs, parts.filled, trigger_mode="always_last", **QUIET).then(
+        None, parts.query, None, js=ADDRESS, api_visibility="private"
+    )
 
 
 def wire_run(parts: Parts, given: Page) -> None:

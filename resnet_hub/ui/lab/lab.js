@@ -1,16 +1,24 @@
 // Both panels of the lab: inputs report their form, buttons open a section. `element` is the panel.
 let waiting;
 
-const ask = (kind, question) => { // numbered, since requests may overtake each other
-  window.labQuestions = (window.labQuestions ?? 0) + 1;
-  trigger(kind, { ...question, order: window.labQuestions });
-  wait(1);
+// One question at a time, since answers may overtake each other. Of those that come meanwhile the last is asked
+// next; one about a control gives way to one that opens a topic.
+const questions = (window.labQuestions ??= { open: false, next: null });
+const ask = (kind, question) => {
+  if (!questions.open) return put({ kind, question, trigger });
+  if (kind === "click" || questions.next?.kind !== "click") questions.next = { kind, question, trigger };
 };
-const wait = (more) => { // a bar runs over the figure while questions are open; answers may take seconds
-  window.labOpen = Math.max(0, (window.labOpen ?? 0) + more);
-  document.querySelector("#lab-image").ariaBusy = String(window.labOpen > 0);
+const put = (next) => { // a bar runs over the figure meanwhile; answers may take seconds
+  questions.next = null;
+  questions.open = Boolean(next);
+  document.querySelector("#lab-image").ariaBusy = String(questions.open);
+  next?.trigger(next.kind, next.question);
 };
-window.labAnswered = () => wait(-1);
+const isAbout = (topic) => document.querySelector("#lab-controls form")?.dataset.topic === topic;
+window.labAnswered = () => {
+  const { next } = questions;
+  put(next?.kind === "click" || isAbout(next?.question.topic) ? next : null); // its form may be gone
+};
 const report = (form) => {
   address.say("lab", query(form.dataset.topic, values(form)));
   ask("input", { topic: form.dataset.topic, values: values(form) });

@@ -60,12 +60,6 @@ def asked_by(query: Mapping[str, str]) -> tuple[str, Values]:
     return query["topic"], {name: flags.get(value, value) for name, value in query.items()}
 
 
-def order_of(event: Any) -> float:
-    """The number of a browser's question; 0 where it does not say."""
-    order = sent(event).get("order")
-    return float(order) if isinstance(order, int | float) else 0.0
-
-
 def follow(language: str, topic: str, raw: Any) -> tuple[Markup, Values]:
     """The drawing for what a form says, and the values its controls show."""
     try:

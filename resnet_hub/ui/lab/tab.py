@@ -9,14 +9,13 @@ from pathlib import Path
 
 import gradio as gr
 
-from resnet_hub.ui.lab.page import asked, asked_by, follow, opened, order_of, remembered
-from resnet_hub.ui.lab.turns import Visitors
+from resnet_hub.ui.lab.page import asked, asked_by, follow, opened, remembered
 from resnet_hub.ui.shared.page import PANEL, Page
 from resnet_hub.ui.shared.text import known_language
 
 SCRIPT = Path(__file__).with_name("lab.js")
-# Quiet, but queued, a few at a time, and of one visitor one at a time. Every question counts, since
-# "always_last" would put an event that had to wait again with the data of the one it waited for.
+# Quiet, but queued, a few at a time. The script puts a visitor's questions one after another: "always_last"
+# would put one that had to wait with the data of the one it waited for.
 EVENT = {
     "show_progress": "hidden",
     "api_visibility": "private",
@@ -34,7 +33,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
         bottom = gr.HTML("", js_on_load=script, elem_id="lab-image", **PANEL)
     study = gr.HTML("", js_on_load=None, elem_id="lab-study", **PANEL)
-    open_, answered, visitors = gr.State(None), gr.State(0.0), Visitors()
+    open_ = gr.State(None)
     panels = [top, bottom, study, open_]
     unchanged = [gr.skip()] * len(panels)
 
@@ -44,26 +43,19 @@ def build(page: Page, tab: gr.Tab) -> None:
     def on_language(language: str, kept: tuple | None) -> list:
         return opened(known_language(language), *kept) if kept else unchanged
 
-    # Quick questions can arrive out of order: one older than the last that was answered is too late.
-    def on_go(event: gr.EventData, language: str, answered: float, request: gr.Request) -> list:
-        with visitors.turn(request.session_hash, order_of(event)) as is_wanted:
-            if order_of(event) < answered or not is_wanted:
-                return [*unchanged, gr.skip()]
-            return [*opened(known_language(language), *asked(event)), order_of(event)]
+    def on_go(event: gr.EventData, language: str) -> list:
+        return opened(known_language(language), *asked(event))
 
-    def on_input(event: gr.EventData, language: str, answered: float, request: gr.Request) -> list:
-        with visitors.turn(request.session_hash, order_of(event), skips=True) as is_wanted:
-            if order_of(event) < answered or not is_wanted:
-                return [gr.skip()] * 3
-            topic, raw = asked(event)
-            shown, _ = follow(known_language(language), topic, raw)
-            return [shown, remembered(topic, raw), order_of(event)]
+    def on_input(event: gr.EventData, language: str) -> list:
+        topic, raw = asked(event)
+        shown, _ = follow(known_language(language), topic, raw)
+        return [shown, remembered(topic, raw)]
 
     tab.select(on_select, [language, open_], panels, **EVENT)
     language.change(on_language, [language, open_], panels, **EVENT)
     asked_for = [
-        *(panel.click(on_go, [language, answered], [*panels, answered], **EVENT) for panel in (top, bottom)),
-        top.input(on_input, [language, answered], [bottom, open_, answered], **EVENT),
+        *(panel.click(on_go, [language], panels, **EVENT) for panel in (top, bottom)),
+        top.input(on_input, [language], [bottom, open_], **EVENT),
     ]
     for question in asked_for:
         question.then(None, None, None, js="() => labAnswered()", api_visibility="private")

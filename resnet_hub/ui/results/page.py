@@ -152,7 +152,7 @@ def arm(language: str, row: dict[str, Any]) -> list[str]:
         f"{100 * row['test_acc']:.2f}",
         f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
         f"{100 * row['test_acc_flip_tta']:.2f}",
-        f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}",
+        f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}".replace("-", "−"),
         f"{row['epochs_to_converge']:.1f}",
         f"{row['seconds_an_epoch']:.1f}",
     ]
