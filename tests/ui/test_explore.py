@@ -2,6 +2,7 @@
 the course's table, an XML parser."""
 
 import contextlib
+import inspect
 import json
 import random
 import re
@@ -281,7 +282,7 @@ def test_every_kind_of_layer_has_words():
 class Visitor:
     """A page without a browser: what the components say, and what their events answer.
 
-    When an answer changes the strides, their event comes at once, with every other control as it was before.
+    An answer's strides are set last, one after the other, and each fires an event at once.
     """
 
     def __init__(self) -> None:
@@ -297,25 +298,26 @@ class Visitor:
     def control(self, side: str, key: str):
         return [c for c in self.controls if c.label == say("en", key)]["AB".index(side)]
 
-    def does(self, component, event: str, *arguments) -> None:
+    def does(self, component, event: str, data: dict | None = None) -> None:
         """The component's event, with what every component says now."""
-        self.apply(self.answer(component, event, self.values, *arguments))
+        self.apply(self.answer(component, event, self.values, data))
 
-    def answer(self, component, event: str, values: dict, *arguments) -> dict:
+    def answer(self, component, event: str, values: dict, data: dict | None = None) -> dict:
         (found,) = [fn for fn in self.demo.fns.values() if (component._id, event) in fn.targets]
-        return found.fn({each: values[each] for each in found.inputs}, *arguments)
+        more = [gr.EventData(component, data)] if "event" in inspect.signature(found.fn).parameters else []
+        return found.fn({each: values[each] for each in found.inputs}, *more)
 
     def apply(self, updates: dict) -> None:
         after = {
             component: update["value"] if "__type__" in update else update
             for component, update in updates.items()
         }
-        for side in "AB":
-            strides = self.control(side, "strides")
-            if after.get(strides, self.values[strides]) != self.values[strides]:
-                early = {each: after[each] for each in (strides, self.query)}
-                assert self.answer(strides, "change", self.values | early) == gr.skip()
-        self.values |= after
+        values, boxes = dict(self.values), [self.control(side, "strides") for side in "AB"]
+        self.values |= {each: value for each, value in after.items() if each not in boxes}
+        for strides in boxes:  # the last that the browser sets, one after the other
+            self.values[strides] = after.get(strides, values[strides])
+            if self.values[strides] != values[strides]:
+                assert self.answer(strides, "change", self.values) == gr.skip()
 
     def arrives(self, query: dict) -> None:
         self.apply(self.tab.arrive(query, "en"))
@@ -357,7 +359,7 @@ def test_every_network_arrives_as_it_was_named(visitor, name):
             visitor.arrives({"a": f"{name}.{side_length}"})
             panel = next(c for c in visitor.tab.arrivals if "data-apply" in str(visitor.values[c]))
             assert f'data-apply="{target}"' in visitor.values[panel]
-            visitor.does(panel, "click", gr.EventData(None, {"address": target}))
+            visitor.does(panel, "click", {"side": "design-A", "address": target})
             assert visitor.shows("A") == target
 
 

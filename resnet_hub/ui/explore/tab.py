@@ -310,7 +310,7 @@ def design_after(parts: Parts, name: str, values: Values, event: gr.EventData) -
 
     def is_new(field: str) -> bool:
         control = controls[field]
-        return values[control] != before[field] if before else is_from(control, event)
+        return is_from(control, event) or values[control] != before.get(field, values[control])
 
     if sent(event).get("side") == f"design-{name}":
         config = designs.read_address(str(sent(event).get("address")))
