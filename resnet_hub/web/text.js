@@ -25,7 +25,7 @@ export const TEXT = {
   no: ["no", "いいえ"],
   not_measured: ["not measured", "未測定"],
   seen: [
-    "What the network saw: {width}×{height} pixels",
+    "The network's input: {width}×{height} pixels",
     "ネットワークに入力された画像：{width}×{height} 画素",
   ],
   loading: ["Loading the network …", "ネットワークを読み込んでいます…"],

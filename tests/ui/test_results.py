@@ -59,9 +59,8 @@ def test_a_recorded_study_is_shown_with_its_evidence_and_downloads(results, lang
         "training.study dropout",
         "two cores",
         "cifar10 &lt;jpeg&gt;",
-        "<td>62.00</td>",
+        "<td>62.00 (61.00–63.00)</td>",
         "<td>1.100</td>",
-        "61.00–63.00",
         "269,722",
     ):
         assert words in shown

@@ -134,8 +134,8 @@ def arm_name(language: str, arm: str) -> str:
 
 
 def study_table(language: str, rows: Iterable[dict[str, Any]]) -> Markup:
-    """One line per arm: means in percent, cross entropy, the range over seeds, the gap in points."""
-    keys = ("arm", "params", "train", "val", "loss", "test", "spread", "flip", "gap", "epochs", "seconds")
+    """One line per arm: means in percent (the test's with its range over seeds), cross entropy, the gap."""
+    keys = ("arm", "params", "train", "val", "loss", "test", "flip", "gap", "epochs", "seconds")
     return table(
         [say(language, f"results_{key}") for key in keys], [arm(language, row) for row in rows], "study"
     )
@@ -143,14 +143,14 @@ def study_table(language: str, rows: Iterable[dict[str, Any]]) -> Markup:
 
 def arm(language: str, row: dict[str, Any]) -> list[str]:
     tested = [100 * each for each in row["test_acc_by_seed"]]
+    spread = f" ({min(tested):.2f}–{max(tested):.2f})" if len(tested) > 1 else ""
     return [
         arm_name(language, row["arm"]),
         f"{row['parameters']:,}",
         f"{100 * row['train_acc']:.2f}",
         f"{100 * row['val_acc']:.2f}",
         f"{row['val_loss']:.3f}",
-        f"{100 * row['test_acc']:.2f}",
-        f"{min(tested):.2f}–{max(tested):.2f}" if len(tested) > 1 else "–",
+        f"{100 * row['test_acc']:.2f}{spread}",
         f"{100 * row['test_acc_flip_tta']:.2f}",
         f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}".replace("-", "−"),
         f"{row['epochs_to_converge']:.1f}",

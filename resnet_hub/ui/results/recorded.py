@@ -73,14 +73,23 @@ def other(name: str) -> dict[str, Any] | None:
         raise Unreadable(name) from error
 
 
-def finding(document: dict[str, Any]) -> dict[str, Any]:
+def finding(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """{"shows", "cannot"} by language for this very record; empty where the words are about another one."""
     try:
         words = tomllib.loads((RESULTS / "findings.toml").read_text(encoding="utf-8")) if RESULTS else {}
     except (OSError, ValueError):
         return {}
     found, on = words.get(document["study"], {}), document["evidence"]
-    return found if found.get("budget") == [on["train_images"], on["epochs"], on["seeds"]] else {}
+    if found.get("budget") != [on["train_images"], on["epochs"], on["seeds"]]:
+        return {}
+    return {
+        part: {code: unbroken(text) for code, text in found[part].items()} for part in ("shows", "cannot")
+    }
+
+
+def unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its "%"."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def is_study(name: str) -> bool:

@@ -10,8 +10,10 @@ FONT = ["system-ui", "Hiragino Sans", "Yu Gothic UI", "Noto Sans CJK JP", "sans-
 
 
 def theme() -> gr.themes.Base:
-    """Soft, a step darker in light mode and a step lighter in dark mode."""
+    """Soft, a step darker in light mode and a step lighter in dark mode, with the blocks' edges drawn."""
     return gr.themes.Soft(font=FONT, font_mono=["ui-monospace", "monospace"]).set(
+        block_border_width="1px",
+        block_border_color="*neutral_200",
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_300",
         block_label_text_color="*primary_700",
