@@ -30,7 +30,11 @@ CLIENTS = (1, 16, 32)
 HEAD = """# Speed of inference
 
 `python -m resnet_hub.bench` on the machine that each section names. "ms (ratio)" is milliseconds an image and
-the same over the eager network; networks without a checkpoint have random weights.
+the same over the eager network; networks without a checkpoint have random weights. *usual* is the customary
+demo, torchvision's ResNet-50 with its imports at the top; *empty* a Gradio app whose event does nothing, so
+that *added* below 0 means that ours answered sooner; *bound* is twice the two networks alone and one empty
+event, *of_bound* our share of it; *before* is eager batches over photos that were read whole, *now* what
+`training.transfer` does.
 """
 Section = dict[str, dict[str, Any]]
 

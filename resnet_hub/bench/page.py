@@ -142,7 +142,7 @@ def simple_events(ours: Path, empty: Path, image: Path, calls: int) -> dict[str,
         )
     blank = medians.pop("empty")
     return {
-        f"{name}_event_milliseconds": {"ours": ms, "empty": blank, "added": ms - blank, "calls": calls}
+        name: {"ours": ms, "empty": blank, "added": ms - blank, "calls": calls}
         for name, ms in medians.items()
     }
 
