@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -219,7 +219,7 @@ def rate_of_resnet50(ours: Path, image: Path, clients: int, seconds: float) -> d
     return {f"ResNet-50, {clients} clients": medians | {"ratio": medians["ours"] / medians["engine alone"]}}
 
 
-def rounds(rates: dict[str, Callable[[float], float]], seconds: float) -> dict[str, float]:
+def rounds(rates: Mapping[str, Callable[[float], float]], seconds: float) -> dict[str, float]:
     """The median rate of each over `ROUNDS` turns, so that what slows the machine meets all of them."""
     found: dict[str, list[float]] = {name: [] for name in rates}
     for _ in range(ROUNDS):

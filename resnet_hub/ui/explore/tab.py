@@ -397,7 +397,8 @@ def wire_designs(parts: Parts, language: gr.Radio) -> None:
     def on_change(values: Values, event: gr.EventData) -> Updates:
         if is_echo(parts, values, event):
             return gr.skip()
-        sides, updates = {}, {}
+        sides: dict[str, Examined] = {}
+        updates: Updates = {}
         for name in parts.controls:
             with refusing(values[language]):
                 sides[name], said = design_after(parts, name, values, event)
