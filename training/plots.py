@@ -90,7 +90,7 @@ def study_curves(histories: dict[str, list[list[dict]]]) -> Figure:
         histories: arm -> for each seed, the lines of its `history.jsonl`.
     """
     figure = Figure(figsize=(10, 4.6), layout="constrained")
-    parts = {"train": "training, augmented", "val": "validation"}
+    parts = {"train": "training, as shown", "val": "validation"}
     for axes, (part, title) in zip(figure.subplots(1, 2, sharey=True), parts.items(), strict=True):
         for colour, (arm, seeds) in zip(cycle(PALETTE), histories.items(), strict=False):
             values = [[100 * line[f"{part}_acc"] for line in history] for history in seeds]

@@ -31,7 +31,7 @@ from resnet_hub.hub.push import Space, push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.command import add_labels_flag, data_source
 from training.data import load_data, with_classes
-from training.evaluate import TOLERANCE, card_differences, measure
+from training.evaluate import TOLERANCE, card_differences, measure, summary
 from training.extend import RECORD
 from training.label_table import LabelTable
 
@@ -100,7 +100,7 @@ def read_run(run: Path):
         )
     try:
         facts = json.loads((run / RECORD).read_text(encoding="utf-8"))
-        facts["results"]["top1"], facts["command"], facts["data"]
+        facts["results"]["images"], facts["command"], facts["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise PublishError(f"{run / RECORD} does not hold a run's facts ({error}); train it again") from error
     return from_pretrained(run), facts
@@ -266,7 +266,7 @@ def publish(options: argparse.Namespace) -> None:
     model, facts = read_run(options.run)
     check_figures(model, facts, options.run, options.data and data_source(options.data, options.labels))
     checked = f"measured again on {options.data}" if options.data else "not measured again (give --data)"
-    print(f"{options.run}: top-1 {facts['results']['top1']:.2%}, card and {RECORD} agree; {checked}")
+    print(f"{options.run}: {summary(facts['results'])}, card and {RECORD} agree; {checked}")
     with TemporaryDirectory() as place:
         staged = Path(place) / "model"
         stage(model, facts, options.run, options.repo_id, staged)

@@ -43,14 +43,14 @@ class Study:
         question: what the study asks; what a record shows is in `results/findings.toml`.
         arms: name -> the trainer's arguments; for `training.cifar` they begin with the network.
         common: arguments of every arm.
-        budget: (training images, epochs), fixed before anything was measured; None for all images.
+        budget: (training images, epochs) of an arm that does not say otherwise; None for all images.
         trainer: "cifar" or "transfer".
     """
 
     question: str
     arms: dict[str, str]
+    budget: tuple[int | None, int]
     common: str = SMALL
-    budget: tuple[int | None, int] = (10_000, 8)
     trainer: str = "cifar"
 
 
@@ -191,8 +191,16 @@ def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int
     images, epochs = study.budget
     network, own = (own[:1], own[1:]) if study.trainer == "cifar" else ([], own)
     count = ["--train-images", str(images)] if images else []
-    budget = [*count, "--epochs", str(epochs), "--seed", str(seed)]  # an arm's own flags may undercut it
-    return [*network, *common, *budget, *own, "--data", options.data, *options.more]
+    budget = [*count, "--epochs", str(epochs), "--seed", str(seed)]
+    return [
+        *network,
+        *common,
+        *budget,
+        *options.more,
+        *own,
+        "--data",
+        options.data,
+    ]  # what an arm is comes last
 
 
 def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
@@ -210,7 +218,10 @@ def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
             arguments = [*arm_arguments(study, arm, options, seed), "--out", str(run)]
             is_finished = (run / RECORD).exists()  # --resume could give it more epochs
             if status := 0 if is_finished else train([*arguments, "--resume"]):
-                raise Refusal(f"the run of {arm!r}, seed {seed}, ended with status {status}")
+                raise Refusal(
+                    f"the run of {arm!r}, seed {seed}, ended with status {status}; "
+                    "the same command resumes from here"
+                )
             facts[arm].append(read_run(run, shlex.join(arguments)))
     return facts
 
@@ -358,6 +369,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         program_name("training.study"),
         description="Run a comparison, each arm with several seeds, and record it.",
+        allow_abbrev=False,  # a trainer's --out is not --outliers
         epilog="Other flags go to every arm's trainer, e.g. --epochs 20 --train-images 45000 --device cuda.",
     )
     parser.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
@@ -376,11 +388,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
 
     def run_and_record() -> None:
-        try:
-            facts = run_arms(options.name, options)
-            record(options.name, facts, command_line("training.study", arguments), options.results)
-        except (ValueError, OSError) as error:
-            raise Refusal(f"{error}; the same command resumes from here") from error
+        facts = run_arms(options.name, options)
+        record(options.name, facts, command_line("training.study", arguments), options.results)
 
     return run_command("training.study", run_and_record)
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def answers(model: Network, crop: Image.Image) -> list[Answer]:
     """
     from resnet_hub.predict import evaluation
 
+    model = copy.deepcopy(model)  # others may be running it
     pixels = model.preprocess.normalise(crop)[None].to(next(model.parameters()).device)
     found: list[Answer] = []
     for block in ["", *block_names(model)]:

@@ -18,7 +18,7 @@ from resnet_hub import from_pretrained, predict
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.load import read_calibration
 from resnet_hub.statement import statement
-from training import cifar, evaluate, multilabel, transfer
+from training import cifar, evaluate, multilabel, publish, transfer
 from training.data import DataError, split_held_out, whole_image, with_classes
 from training.label_table import read_table
 from training.loss import Loss
@@ -213,6 +213,15 @@ def test_fine_tuning_takes_the_table_too(run, photos, tmp_path):
     words = ["--weights", str(run), "--data", str(photos), "--labels", str(photos / "labels.csv"), *QUICK]
     assert transfer.main([*words, "--mode", "feature", "--out", str(tmp_path / "run")]) == 0
     assert len(from_pretrained(tmp_path / "run").calibration.class_thresholds) == 3
+
+
+def test_a_run_is_measured_again_and_made_ready_to_publish(run, photos, tmp_path, capsys):
+    words = ["--data", str(photos), "--labels", str(photos / "labels.csv"), "--dry-run", str(tmp_path / "up")]
+    assert publish.main([str(run), "--repo-id", "me/colours", *words]) == 0
+    precision = json.loads((run / "run.json").read_text())["results"]["mean_average_precision"]
+    assert f"mean average precision {precision:.2%}" in capsys.readouterr().out
+    thresholds = from_pretrained(run).calibration.class_thresholds
+    assert from_pretrained(tmp_path / "up").calibration.class_thresholds == thresholds
 
 
 @pytest.mark.parametrize(

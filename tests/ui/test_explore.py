@@ -359,7 +359,7 @@ def test_every_network_arrives_as_it_was_named(visitor, name):
             visitor.arrives({"a": f"{name}.{side_length}"})
             panel = next(c for c in visitor.tab.arrivals if "data-apply" in str(visitor.values[c]))
             assert f'data-apply="{target}"' in visitor.values[panel]
-            visitor.does(panel, "click", {"side": "design-A", "address": target})
+            visitor.does(panel, "click", {"address": target})
             assert visitor.shows("A") == target
 
 

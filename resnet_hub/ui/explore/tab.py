@@ -23,6 +23,7 @@ from resnet_hub.models.registry import list_models
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore.designs import FIELDS, Design
 from resnet_hub.ui.explore.page import (
+    START,
     Examined,
     Shown,
     advice_why,
@@ -58,8 +59,7 @@ WORDS = {
 }
 APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
-  const side = element.closest(".design").id;
-  if (button) trigger("click", { side, address: button.dataset.apply });
+  if (button) trigger("click", { address: button.dataset.apply });
 });"""
 # The address follows the designs, and maps of others are marked.
 ADDRESS = """(query) => {
@@ -138,7 +138,7 @@ class Parts:
 
     @property
     def filled(self) -> list[Component]:
-        """All that a new design updates; strides last, since their event brings what the rest says then."""
+        """What another design updates; strides last, since their event brings what the rest says then."""
         strides = [side["strides"] for side in self.controls.values()]
         return [*(part for part in (*self.all_controls, *self.shown) if part not in strides), *strides]
 
@@ -207,7 +207,7 @@ def design_controls(given: Page, name: str, value: Mapping[str, Any]) -> dict[st
         model = gr.Dropdown(networks(), value=value["model"], elem_id=f"network-{name}", **half)
         size = gr.Dropdown(PRESETS, value=value["input_size"], allow_custom_value=True, **half)
     with gr.Row():
-        stem = gr.Dropdown(named_choices("stem")("en"), value=value["stem"], **half)
+        stem = gr.Dropdown(named_choices("stem")("en"), value=value["stem"], elem_id=f"stem-{name}", **half)
         strides = gr.Textbox(value=value["strides"], max_lines=1, elem_id=f"strides-{name}", **half)
     maxpool = gr.Checkbox(value=value["maxpool"])
     with given.text(gr.Accordion(open=False, elem_classes="advanced"), label="advanced"):
@@ -312,10 +312,6 @@ def design_after(parts: Parts, name: str, values: Values, event: gr.EventData) -
         control = controls[field]
         return is_from(control, event) or values[control] != before.get(field, values[control])
 
-    if sent(event).get("side") == f"design-{name}":
-        config = designs.read_address(str(sent(event).get("address")))
-        if not isinstance(shown, Design) or config != shown.config:
-            return examine(lambda: config), set_controls(controls, config)
     if is_new("model"):
         config = other_network(values[controls["model"]], values[controls["input_size"]])
         return examine(lambda: config), set_controls(controls, config)
@@ -380,15 +376,17 @@ def build(given: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     with gr.Blocks():
         parts = lay_out(given)
-    wire_designs(parts, given.language)
+    wire_controls(parts, given.language)
+    for name in START:
+        wire_advice(parts, name, given.language)
     wire_run(parts, given)
     wire_language(parts, given.language)
     gr.api(explore, api_name="explore")
     return Tab(lambda query, language: arrive(parts, query, language), parts.filled, parts)
 
 
-def wire_designs(parts: Parts, language: gr.Radio) -> None:
-    """What happens when a control is moved or an advice followed.
+def wire_controls(parts: Parts, language: gr.Radio) -> None:
+    """What happens when a control is moved.
 
     One listener for all of them: what is changed during an answer waits for it and is then answered with
     every control as it stands, so no answer can put back what another has changed.
@@ -405,12 +403,32 @@ def wire_designs(parts: Parts, language: gr.Radio) -> None:
             updates |= said
         return updates | fill(parts, page(values[language], sides))
 
-    triggers = [panel.click for panel in parts.panels.values()]
-    for controls in parts.controls.values():
-        # What is pasted or deleted is no `input` to a textbox.
-        triggers += [c.change if field == "strides" else c.input for field, c in controls.items()]
-    inputs = {language, parts.query, *parts.all_controls}
-    gr.on(triggers, on_change, inputs, parts.filled, trigger_mode="always_last", **QUIET).then(
+    triggers = [
+        control.change if field == "strides" else control.input  # what is pasted or deleted is no `input`
+        for controls in parts.controls.values()
+        for field, control in controls.items()
+    ]
+    listen(parts, triggers, on_change, {language, parts.query, *parts.all_controls}, "always_last")
+
+
+def wire_advice(parts: Parts, name: str, language: gr.Radio) -> None:
+    """What happens when the advice on one design is followed."""
+
+    def on_apply(values: Values, event: gr.EventData) -> Updates:
+        with refusing(values[language]):
+            config = designs.read_address(str(sent(event).get("address")))
+        sides = asked(parts, values) | {name: examine(lambda: config)}
+        return set_controls(parts.controls[name], config) | fill(parts, page(values[language], sides))
+
+    # "always_last" would put a click that had to wait with the data of another.
+    listen(parts, [parts.panels[name].click], on_apply, {language, *parts.all_controls}, "multiple")
+
+
+def listen(
+    parts: Parts, triggers: list[Callable], handler: Callable, inputs: set[Component], mode: str
+) -> None:
+    """Answer events with another page, and let the address follow."""
+    gr.on(triggers, handler, inputs, parts.filled, trigger_mode=mode, **QUIET).then(
         None, parts.query, None, js=ADDRESS, api_visibility="private"
     )
 

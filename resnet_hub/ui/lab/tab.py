@@ -58,4 +58,5 @@ def build(page: Page, tab: gr.Tab) -> None:
         top.input(on_input, [language], [bottom, open_], **EVENT),
     ]
     for question in asked_for:
-        question.then(None, None, None, js="() => labAnswered()", api_visibility="private")
+        for ended in (question.success, question.failure):  # what raised starts no `then`
+            ended(None, None, None, js="() => labAnswered()", api_visibility="private")
