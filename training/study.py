@@ -311,10 +311,11 @@ def evidence(facts: dict[str, list[dict]], command: str) -> dict[str, Any]:
     }
 
 
-def finding(name: str, evidence: dict[str, Any]) -> list[str]:
-    """What a record shows and what it cannot; nothing where the words are about another budget."""
+def finding(name: str, question: str, evidence: dict[str, Any]) -> list[str]:
+    """What a record shows and what it cannot; nothing where the words are about another record."""
     found = tomllib.loads(FINDINGS.read_text(encoding="utf-8")).get(name, {})
-    if found.get("budget") != [evidence[key] for key in ("train_images", "epochs", "seeds")]:
+    budget = [evidence[key] for key in ("train_images", "epochs", "seeds")]
+    if not found or (found["budget"], found["question"]["en"]) != (budget, question):
         return []
     return [f"**Shows.** {found['shows']['en']}", "", f"**Cannot show.** {found['cannot']['en']}", ""]
 
@@ -326,7 +327,7 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
         "",
         question,
         "",
-        *finding(name, evidence),
+        *finding(name, question, evidence),
         f"`{evidence['command']}`: {evidence['train_images']:,} training images of {evidence['data']}, "
         f"{evidence['epochs']} epochs, n = {evidence['seeds']}; test on {evidence['test_images']:,}; "
         f"{evidence['hardware']}, torch {evidence['versions']['torch']}.",

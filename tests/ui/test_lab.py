@@ -298,8 +298,8 @@ def test_a_study_opens_with_what_it_shows_and_cannot(language, name):
 def test_words_about_another_record_are_not_shown():
     document = recorded.load("dropout")
     assert recorded.finding(document)
-    changed = document | {"evidence": document["evidence"] | {"epochs": 99}}
-    assert recorded.finding(changed) == {}
+    for other in ({"evidence": document["evidence"] | {"epochs": 99}}, {"question": "What else?"}):
+        assert recorded.finding(document | other) == {}
 
 
 def test_a_wrong_value_of_a_hidden_control_holds_up_nothing():

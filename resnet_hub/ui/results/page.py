@@ -17,7 +17,7 @@ from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_stu
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
-from resnet_hub.ui.shared.text import TEXT, name_of, percent, safe_cell, say
+from resnet_hub.ui.shared.text import name_of, percent, safe_cell, say
 from resnet_hub.ui.shelf import Shelf
 
 MOST_BANDS = 3  # in one chart; more hide each other
@@ -107,15 +107,14 @@ def inset(language: str, name: str | None) -> Markup:
 
 def parts(language: str, document: dict[str, Any]) -> dict[str, Any]:
     """What `study.html` shows of a study."""
-    name = document["study"]
-    asked = f"study_{name}"
+    name, words = document["study"], finding(document)
     return {
         "language": language,
         "name": name,
         "title": title(language, name),
         "headline": headline(language, document),
-        "question": say(language, asked) if asked in TEXT else document["question"],
-        "cannot": finding(document).get("cannot", {}).get(language),
+        "question": words.get("question", {}).get(language, document["question"]),
+        "cannot": words.get("cannot", {}).get(language),
         "table": study_table(language, document["rows"]),
         "curves": curves(language, document["histories"]),
         "command": document["evidence"]["command"],

@@ -74,17 +74,17 @@ def other(name: str) -> dict[str, Any] | None:
 
 
 def finding(document: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """{"shows", "cannot"} by language for this very record; empty where the words are about another one."""
+    """{"question", "shows", "cannot"} by language for this very record; {} where the words are of another."""
     try:
         words = tomllib.loads((RESULTS / "findings.toml").read_text(encoding="utf-8")) if RESULTS else {}
     except (OSError, ValueError):
         return {}
-    found, on = words.get(document["study"], {}), document["evidence"]
-    if found.get("budget") != [on["train_images"], on["epochs"], on["seeds"]]:
+    found, on = words.get(document["study"]), document["evidence"]
+    budget = [on["train_images"], on["epochs"], on["seeds"]]
+    if not found or (found["budget"], found["question"]["en"]) != (budget, document["question"]):
         return {}
-    return {
-        part: {code: unbroken(text) for code, text in found[part].items()} for part in ("shows", "cannot")
-    }
+    texts = {part: found[part] for part in ("question", "shows", "cannot")}
+    return {part: {code: unbroken(text) for code, text in each.items()} for part, each in texts.items()}
 
 
 def unbroken(text: str) -> str:
