@@ -190,7 +190,7 @@ def stage_onnx(model, repo_id: str, folder: Path) -> None:
     check_photo_file(model, folder / PHOTO_FILE)
 
 
-def stage_more(options: argparse.Namespace, model, staged: Path, place: Path) -> dict[str, Path]:
+def stage_more(options: argparse.Namespace, staged: Path, place: Path) -> dict[str, Path]:
     """What is published beside the model: {what: folder}."""
     more = {}
     try:
@@ -271,7 +271,7 @@ def publish(options: argparse.Namespace) -> None:
         staged = Path(place) / "model"
         stage(model, facts, options.run, options.repo_id, staged)
         print(listing(staged, f"{options.repo_id}, one commit"))
-        more = stage_more(options, model, staged, Path(place))
+        more = stage_more(options, staged, Path(place))
         for what, folder in more.items():
             name = f"{options.repo_id}-ONNX" if what == "onnx" else f"Space {options.repo_id}"
             print(listing(folder, f"{name}, one commit"))

@@ -22,7 +22,7 @@ PHOTOS, CLASSES = 200, 4
 SIZES = ((1200, 900), (2000, 1500), (2800, 2100), (4000, 3000))  # 1 to 12 megapixels
 
 
-def engines(seconds: float, names: tuple[str, ...] = NETWORKS) -> dict[str, dict[str, Any]]:
+def engines(seconds: float) -> dict[str, dict[str, Any]]:
     """Milliseconds an image of every engine that is installed, by network and batch, and over eager.
 
     Args:
@@ -31,7 +31,7 @@ def engines(seconds: float, names: tuple[str, ...] = NETWORKS) -> dict[str, dict
     from resnet_hub.engine import ENGINES, is_installed, prepare, shape_of
 
     found: dict[str, dict[str, Any]] = {}
-    for name in names:
+    for name in NETWORKS:
         model = network(name)
         made = {each: prepare(model, shape_of(model), each) for each in ENGINES[1:] if is_installed(each)}
         for batch in BATCHES:

@@ -23,6 +23,7 @@ from resnet_hub.engine.fused import Cast, fused
 from resnet_hub.errors import Refusal
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ROUNDS = 3  # runs of which the fastest counts
 Run = Callable[[Tensor], Tensor]
 
 
@@ -72,11 +73,11 @@ def folded(net: nn.Module, shape: tuple[int, ...], precision: str) -> Run:
         return plain
 
 
-def seconds(run: Run, pixels: Tensor, rounds: int = 3) -> float:
+def seconds(run: Run, pixels: Tensor) -> float:
     """The least that a batch takes, after a run to warm up."""
     run(pixels).cpu()
     times = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         started = time.perf_counter()
         run(pixels).cpu()
         times.append(time.perf_counter() - started)

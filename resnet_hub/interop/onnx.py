@@ -58,9 +58,7 @@ def export_onnx(model: Network, path: Path, precision: str = "fp32") -> None:
     _save(with_small_weights(photo, precision), onnx_metadata(model, precision), path)
 
 
-def export_normalised(
-    model: Network, path: Path, precision: str = "fp32", pixels: str = "pixels", logits: str = "logits"
-) -> None:
+def export_normalised(model: Network, path: Path, precision: str = "fp32", pixels: str = "pixels") -> None:
     """Write the network alone for batches of any size: `pixels` (N, C, H, W), normalised -> `logits`.
 
     Raises:
@@ -68,7 +66,7 @@ def export_normalised(
     """
     from resnet_hub.interop.photo_graph import with_small_weights
 
-    network = onnx_program(model.eval(), torch.zeros(2, *input_shape(model)), pixels, (logits,))
+    network = onnx_program(model.eval(), torch.zeros(2, *input_shape(model)), pixels, ("logits",))
     _save(with_small_weights(network, precision), onnx_metadata(model, precision), path)
 
 

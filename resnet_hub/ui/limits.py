@@ -81,9 +81,7 @@ class Limits:
         return replace(self, **{name: int(text) for name, text in texts.items()})
 
 
-def read_limits(
-    flags: Iterable[str] = (), environment: Mapping[str, str] = os.environ, limits: Limits | None = None
-) -> Limits:
+def read_limits(flags: Iterable[str] = (), environment: Mapping[str, str] = os.environ) -> Limits:
     """The limits that the environment and then the flags ("NAME=VALUE") ask for.
 
     Raises:
@@ -94,7 +92,7 @@ def read_limits(
     for flag in flags:
         name, _, value = flag.partition("=")
         asked[name.strip()] = value.strip()
-    return (limits or Limits()).with_values(asked)
+    return Limits().with_values(asked)
 
 
 def table(limits: Limits) -> str:

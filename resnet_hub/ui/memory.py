@@ -67,9 +67,9 @@ def resident() -> int:
 class Watch:
     """Looks at this process's memory now and then, and gives back what it has grown by."""
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self) -> None:
         self.memory = Memory()
-        self._seconds, self._lock = seconds, Lock()
+        self._lock = Lock()
 
     def start(self) -> None:
         """Take the memory of now for that after the start, and look from now on."""
@@ -79,7 +79,7 @@ class Watch:
 
     def _watch(self) -> None:
         while True:
-            sleep(self._seconds)
+            sleep(SECONDS)
             self.look()
 
     def look(self) -> Memory:

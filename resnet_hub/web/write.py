@@ -169,14 +169,14 @@ def write_model_page(source: str, out: Path, repo_id: str | None = None) -> None
         raise Refusal(f"{error}; pip install -e '.[export]'") from error
 
 
-def push_page(folder: Path, space_id: str, private: bool | None = None) -> str:
+def push_page(folder: Path, space_id: str) -> str:
     """Upload a page as a static Space, which costs nothing; its address.
 
     Raises:
         resnet_hub.hub.fetch.CheckpointError: when the upload fails.
     """
     pushed = push_folder(
-        space_id, folder, private=private, repo_type="space", space=Space("static"), message="Upload the page"
+        space_id, folder, repo_type="space", space=Space("static"), message="Upload the page"
     )
     return pushed.url
 

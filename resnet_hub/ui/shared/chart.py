@@ -282,8 +282,9 @@ def heat(
     return svg(height * cell, title, parts, side)
 
 
-def cut_image(address: str, across: int, title: str, side: float = 300) -> Markup:
+def cut_image(address: str, across: int, title: str) -> Markup:
     """A square image, by its address, cut into `across` by `across` squares."""
+    side = 300.0
     step = side / across
     cuts = "".join(f"M{i * step:.1f} 0v{side}M0 {i * step:.1f}h{side}" for i in range(1, across))
     parts = [
