@@ -86,8 +86,8 @@ def statement(language: str, prediction: Prediction) -> str:
     """The answer in words, as far as the network is sure of it."""
     if prediction.present is not None:
         names = [name_of(language, "class", label) for label in prediction.present]
-        joint = ", " if language == "en" else "、"
-        return say(language, "answer_present" if names else "answer_absent", names=joint.join(names))
+        listed = say(language, "comma").join(names)
+        return say(language, "answer_present" if names else "answer_absent", names=listed)
     key, labels = named(prediction.certainty, prediction.top)
     names = [name_of(language, "class", label) for label in labels]
     if language == "en" and key != "unmeasured":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,7 @@ from resnet_hub.ui.results.page import inset
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, render
 from resnet_hub.ui.shared.page import sent
-from resnet_hub.ui.shared.text import TEXT, say
+from resnet_hub.ui.shared.text import TEXT, first_sentence, say
 
 FIRST = "pooling"
 
@@ -30,11 +29,6 @@ def controls(language: str, topic: str, values: Values) -> Markup:
         note=say(language, note) if note in TEXT else "",
         inputs=shown_inputs(language, topic, TOPICS[topic].controls, values),
     )
-
-
-def first_sentence(text: str) -> str:
-    """A text up to its first full stop."""
-    return re.split(r"(?<=。)|(?<=[.?])\s", text, maxsplit=1)[0]
 
 
 def image(language: str, topic: str, values: Values) -> Markup:

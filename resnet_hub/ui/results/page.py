@@ -17,7 +17,7 @@ from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_stu
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
-from resnet_hub.ui.shared.text import name_of, percent, safe_cell, say
+from resnet_hub.ui.shared.text import first_sentence, name_of, percent, safe_cell, say
 from resnet_hub.ui.shelf import Shelf
 
 MOST_BANDS = 3  # in one chart; more hide each other
@@ -58,8 +58,7 @@ def headline(language: str, document: dict[str, Any], whole: bool = True) -> str
     shows = finding(document).get("shows", {}).get(language)
     if not shows:
         return outcome(language, document["rows"])
-    first, stop, _ = shows.partition({"en": ". ", "ja": "。"}[language])
-    return shows if whole else first + stop.strip()
+    return shows if whole else first_sentence(shows)
 
 
 def outcome(language: str, rows: Sequence[dict[str, Any]]) -> str:

@@ -56,6 +56,11 @@ def name_of(language: str, kind: str, name: str) -> str:
     return say(language, key) if key in TEXT else name
 
 
+def first_sentence(text: str) -> str:
+    """A text up to its first full stop or question mark."""
+    return re.split(r"(?<=。)|(?<=[.?])\s", text, maxsplit=1)[0]
+
+
 def percent(share: float, digits: int = 1) -> str:
     """0.873 -> "87.3 %" """
     return f"{100 * share:.{digits}f} %"
