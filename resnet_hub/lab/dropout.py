@@ -43,12 +43,13 @@ def drop(p: float, training: bool, seed: int = 0) -> Dropped:
     """
     import torch
 
+    from resnet_hub.models.initialise import seeded
+
     within("p", p, 0, 0.95)
     draw = torch.Generator().manual_seed(seed)
     before = torch.rand(SIDE, SIDE, generator=draw) + 0.5
     layer = torch.nn.Dropout(p).train(training)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # nn.Dropout draws from the global generator
+    with seeded(seed):  # nn.Dropout draws from the global generator
         draws = layer(before.expand(DRAWS, SIDE, SIDE))
     after = draws[0]
     kept = after != 0

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+_DRAWING = Lock()
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from torch's generator as after `torch.manual_seed(seed)`, and leave it as it was.
+
+    One thread at a time: all of them share that generator.
+    """
+    with _DRAWING, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def kaiming_fan_out(module: nn.Module) -> None:

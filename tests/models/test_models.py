@@ -6,6 +6,7 @@ never uses its residual branches.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import timm
@@ -15,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from resnet_hub import create_model, list_models
+from resnet_hub.models.initialise import seeded
 from resnet_hub.models.plans import block_plan
 from resnet_hub.models.registry import model_config
 from resnet_hub.models.resnet import BasicBlock, ResNet, ZeroPadShortcut, shortcut
@@ -590,3 +592,18 @@ def test_every_step_of_a_baseline_is_a_module(name):
         if not list(module.children()):
             x = module(x.flatten(1) if isinstance(module, nn.Linear) else x)
     torch.testing.assert_close(x, net(net_input))
+
+
+def test_what_is_drawn_from_a_seed_is_the_same_in_any_thread_and_leaves_the_generator_alone():
+    def draw(_: int) -> torch.Tensor:
+        with seeded(0):
+            return torch.cat([torch.rand(1000) for _ in range(50)])
+
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(draw, range(40)))
+    assert all(torch.equal(each, drawn[0]) for each in drawn)
+    assert torch.equal(drawn[0][:1000], first)
+    assert torch.equal(torch.get_rng_state(), before)

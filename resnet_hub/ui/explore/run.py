@@ -96,10 +96,9 @@ def body(config: ModelConfig) -> dict[str, Any]:
 
 def fresh(config: ModelConfig):
     """The design with random weights, the same ones every time."""
-    import torch
+    from resnet_hub.models.initialise import seeded
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return build_network(config).eval()
 
 
