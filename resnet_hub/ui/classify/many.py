@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
-from io import StringIO
 from typing import Any
 
 import gradio as gr
@@ -27,7 +25,7 @@ from resnet_hub.ui.shared.page import (
     sent_files,
     uploaded,
 )
-from resnet_hub.ui.shared.text import known_language, name_of, percent, safe_cell, say
+from resnet_hub.ui.shared.text import csv_text, known_language, name_of, percent, say
 from resnet_hub.ui.shelf import on_gpu
 
 MOST_PHOTOS = 64
@@ -115,15 +113,11 @@ def row(language: str, each: Answered) -> dict[str, Any]:
 
 def as_csv(found: Iterable[Answered]) -> str:
     """File, the model's own label, probability and certainty; or the error."""
-    written = StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    writer.writerow(["file", "label", "probability", "certainty", "error"])
-    for each in found:
-        if isinstance(each.outcome, ImageError):
-            writer.writerow([safe_cell(each.name), "", "", "", str(each.outcome)])
-        else:
-            label, share = each.outcome.top[0]
-            writer.writerow(
-                [safe_cell(each.name), safe_cell(label), f"{share:.6f}", each.outcome.certainty or "", ""]
-            )
-    return written.getvalue()
+    return csv_text(("file", "label", "probability", "certainty", "error"), map(csv_row, found))
+
+
+def csv_row(each: Answered) -> list[str]:
+    if isinstance(each.outcome, ImageError):
+        return [each.name, "", "", "", str(each.outcome)]
+    label, share = each.outcome.top[0]
+    return [each.name, label, f"{share:.6f}", each.outcome.certainty or "", ""]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import asdict, dataclass, field
-from io import StringIO
 from typing import Any
 
 from PIL import Image
@@ -17,7 +15,7 @@ from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import download_url, render
-from resnet_hub.ui.shared.text import name_of, percent, safe_cell, say, short
+from resnet_hub.ui.shared.text import csv_text, name_of, percent, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
 SHOWN_SIDE = 224  # pixels, of the image a network was given
@@ -227,14 +225,12 @@ def many_page(language: str, many: Many | None) -> str:
 
 def many_csv(many: Many) -> str:
     """One line an image: each network's first guess and its probability, in our labels where they map."""
-    written = StringIO()
-    writer = csv.writer(written, lineterminator="\n")
-    nets = (many.ours, *many.references)
-    writer.writerow(["file", *(head for facts in nets for head in (facts.name, f"{facts.name} probability"))])
+    nets, rows = (many.ours, *many.references), []
     for name, row in zip(many.names, many.rows, strict=True):
         said = [("", "") if each is None else (each[0], f"{each[1]:.6f}") for each in (row.ours, *row.theirs)]
-        writer.writerow([safe_cell(name), *(safe_cell(cell) for pair in said for cell in pair)])
-    return written.getvalue()
+        rows.append([name, *(cell for pair in said for cell in pair)])
+    heads = [head for facts in nets for head in (facts.name, f"{facts.name} probability")]
+    return csv_text(("file", *heads), rows)
 
 
 def guesses(language: str, row: Row) -> list[dict[str, str]]:

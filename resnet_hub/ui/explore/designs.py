@@ -5,13 +5,11 @@ All are read into, and written from, the configuration that builds the network.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from io import StringIO
 from typing import Any, get_args, get_type_hints
 
 from resnet_hub.config import BOUNDS, ModelConfig, ResNetConfig
@@ -20,6 +18,7 @@ from resnet_hub.geometry.advice import Advice, advise
 from resnet_hub.models.flags import parse_size, parse_strides
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.ui.shared.errors import refusal
+from resnet_hub.ui.shared.text import csv_text
 
 FIELDS = ("model", "stem", "input_size", "strides", "maxpool", "stride_in", "shortcut")
 SWITCH = {"yes": True, "no": False}
@@ -166,12 +165,11 @@ def python(config: ModelConfig) -> str:
 
 def csv_table(rows: list[Row]) -> str:
     """The rows with their column names, (height, width) as "HxW"."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(vars(rows[0]))
-    for row in rows:
-        writer.writerow("x".join(map(str, v)) if isinstance(v, tuple) else v for v in vars(row).values())
-    return text.getvalue()
+    return csv_text(vars(rows[0]), (map(_cell, vars(row).values()) for row in rows))
+
+
+def _cell(value: Any) -> Any:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def size_text(size: tuple[int, int]) -> str:

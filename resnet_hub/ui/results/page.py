@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from io import StringIO
 from typing import Any
 
 from markupsafe import Markup
@@ -17,7 +15,7 @@ from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_stu
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
-from resnet_hub.ui.shared.text import first_sentence, name_of, percent, safe_cell, say
+from resnet_hub.ui.shared.text import csv_text, first_sentence, name_of, percent, say
 from resnet_hub.ui.shelf import Shelf
 
 MOST_BANDS = 3  # in one chart; more hide each other
@@ -211,11 +209,7 @@ def budget(language: str, on: dict[str, Any]) -> str:
 
 
 def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    written = StringIO()
-    writer = csv.DictWriter(written, [*rows[0]], extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return written.getvalue()
+    return csv_text(rows[0], ([row.get(key, "") for key in rows[0]] for row in rows))
 
 
 MOST_REASONS = 10  # shown for files that were skipped
@@ -270,9 +264,9 @@ def predictions_csv(found: Grid) -> str:
     """One line an image, in the model's own words."""
     rows = [
         {
-            "file": safe_cell(each.name),
-            "folder": safe_cell(each.true),
-            "predicted": safe_cell(each.label),
+            "file": each.name,
+            "folder": each.true,
+            "predicted": each.label,
             "probability": f"{each.probability:.6f}",
             "right": ("yes" if each.right else "no") if each.scored else "not scored",
         }

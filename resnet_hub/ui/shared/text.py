@@ -6,9 +6,13 @@ the shipped networks know is named in `labels.toml`.
 
 from __future__ import annotations
 
+import csv
 import re
 import tomllib
+from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
 
@@ -78,6 +82,15 @@ def short(number: float) -> str:
 def memory(number: int) -> str:
     """Bytes with their unit."""
     return f"{short(number)}B" if number >= 1000 else f"{number} B"
+
+
+def csv_text(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV in which no spreadsheet takes a text for a formula."""
+    written = StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerow(heads)
+    writer.writerows([safe_cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return written.getvalue()
 
 
 def safe_cell(cell: str) -> str:
