@@ -20,7 +20,7 @@ from resnet_hub.models.registry import model_config
 
 __all__ = [
     "BYTES", "InputTooSmall", "Row", "Stage", "Totals", "conv_weights", "counted_flops", "counted_macs",
-    "document", "stages", "totals", "trace",
+    "document", "first_centres", "main_path", "stages", "stages_with_maps", "totals", "trace",
 ]  # fmt: skip
 
 
@@ -88,6 +88,26 @@ def main_path(rows: Sequence[Row]) -> list[Row]:
 def stages(rows: Sequence[Row]) -> list[Stage]:
     """The rows summed up by stage, in order."""
     return [_summed(name, list(group)) for name, group in groupby(rows, key=lambda row: row.stage)]
+
+
+def stages_with_maps(rows: Sequence[Row]) -> list[Stage]:
+    """The stages that leave a map: neither the stem nor the head."""
+    return [stage for stage in stages(rows) if stage.name.startswith(("layer", "stage"))]
+
+
+def first_centres(rows: Sequence[Row]) -> dict[str, float]:
+    """For each stage, the pixel at the centre of its first position's receptive field; the image's first is 0.
+
+    Each window moves it by half of what it is larger than its padding covers (Dumoulin and Visin,
+    arXiv 1603.07285).
+    """
+    centre, jump, found = 0.0, 1, {}
+    for row in main_path(rows):
+        if isinstance(row.kernel, int):
+            centre += ((row.kernel - 1) / 2 - row.padding) * jump
+            jump = row.jump
+        found[row.stage] = centre
+    return found
 
 
 def _configured(name_or_config: str | ModelConfig, size: dict, overrides: dict) -> ModelConfig:

@@ -6,13 +6,12 @@ The formula counts every pixel that can matter; the gradient says how much each 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resnet_hub.geometry import Row, Stage, main_path, stages, trace
+from resnet_hub.geometry import first_centres, stages_with_maps, trace
 from resnet_hub.lab.bounds import within
 
 if TYPE_CHECKING:
@@ -44,17 +43,12 @@ class Field:
 
 def stage_names(name: str) -> list[str]:
     """The stages of a network that leave a feature map, first to last."""
-    return [stage.name for stage in _with_maps(trace(name))]
+    return [stage.name for stage in stages_with_maps(trace(name))]
 
 
 def map_size(model: Network, stage: int) -> tuple[int, int]:
     """(height, width) of the map that leaves a stage of the network at its own input size."""
-    return _with_maps(trace(model.config))[stage].out_size
-
-
-def _with_maps(rows: Sequence[Row]) -> list[Stage]:
-    """The stages that leave a map: neither the stem nor the head."""
-    return [stage for stage in stages(rows) if stage.name.startswith(("layer", "stage"))]
+    return stages_with_maps(trace(model.config))[stage].out_size
 
 
 def field(model: Network, crop: Image.Image, stage: int, row: int, column: int) -> Field:
@@ -68,29 +62,19 @@ def field(model: Network, crop: Image.Image, stage: int, row: int, column: int) 
         ValueError: for a stage or position that is not there.
     """
     rows = trace(model.config)
-    found = _with_maps(rows)
+    found = stages_with_maps(rows)
     within("stage", stage, 0, len(found) - 1)
     height, width = found[stage].out_size
     within("row", row, 0, height - 1)
     within("column", column, 0, width - 1)
     weights = gradient_weights(model, crop, stage, row, column)
-    first, jump = first_centre(rows, found[stage].name)
+    first, jump = first_centres(rows)[found[stage].name], found[stage].jump
     centre = (first + row * jump, first + column * jump)
     sides = range(1, 2 * max(weights.shape) + 2, 2)
     inner = next(side for side in sides if weights[cut(square(centre, side), weights.shape)].sum() > 0.4999)
     formal = found[stage].receptive_field
     box, half = (bounds(square(centre, side), weights.shape) for side in (formal, inner))
     return Field(weights, formal, box, half, inner)
-
-
-def first_centre(rows: Sequence[Row], stage: str) -> tuple[float, int]:
-    """Where the receptive field of position 0 of a stage's map has its centre, and the pixels to the next."""
-    centre, jump = 0.0, 1
-    last = max(i for i, row in enumerate(rows) if row.stage == stage)
-    for row in main_path(rows[: last + 1]):
-        kernel = row.kernel if isinstance(row.kernel, int) else row.kernel[0]
-        centre, jump = centre + ((kernel - 1) / 2 - row.padding) * jump, row.jump
-    return centre, jump
 
 
 def gradient_weights(model: Network, crop: Image.Image, stage: int, row: int, column: int) -> np.ndarray:

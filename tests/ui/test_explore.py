@@ -21,7 +21,7 @@ from PIL import Image
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.errors import Refusal
-from resnet_hub.geometry import stages, trace
+from resnet_hub.geometry import first_centres, stages, trace
 from resnet_hub.geometry.advice import RULES
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore import page as explore_page
@@ -554,7 +554,7 @@ def test_a_position_of_a_map_depends_on_the_frame_drawn_and_on_nothing_else(name
     position = found.shape[-1] // 2
     found[0, :, position, position].sum().backward()
     (touched,) = (pixels.grad.abs().sum((0, 1, 2)) > 0).nonzero(as_tuple=True)
-    middle = explore_run.first_middles(rows)[stage.name] + position * stage.jump
+    middle = first_centres(rows)[stage.name] + 0.5 + position * stage.jump
     first, last = middle - stage.receptive_field / 2, middle + stage.receptive_field / 2
     assert max(first, 0) <= touched.min() and touched.max() + 1 <= min(last, side)
     pooled = any(row.op == "max_pool" for row in rows)  # which passes one value of each window on

@@ -5,7 +5,6 @@ The cost is bounded by arithmetic before anything is built; torch is imported on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import Image
 
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.geometry import BYTES, Row, main_path, stages, totals
+from resnet_hub.geometry import BYTES, first_centres, stages_with_maps, totals
 from resnet_hub.hub.fetch import shipped_config
 from resnet_hub.models.build import build_network
 from resnet_hub.predict import stage_maps
@@ -117,29 +116,14 @@ def run(shelf: Shelf, design: Design, photo: str | bytes) -> Run:
     model = model or fresh(config).to(pick_device(shelf.device))
     seen = replace(model.preprocess, input_size=(config.in_chans, *config.input_size)).crop(image)
     maps = stage_maps(model, seen, CHANNELS)
-    names = [s for s in stages(design.rows) if s.name.startswith(("layer", "stage"))]
-    starts = first_middles(design.rows)
+    names = stages_with_maps(design.rows)
+    middles = {name: pixel + 0.5 for name, pixel in first_centres(design.rows).items()}
     found = [
-        StageMaps(s.name, s.out_channels, s.out_size, images, s.receptive_field, s.jump, starts[s.name])
+        StageMaps(s.name, s.out_channels, s.out_size, images, s.receptive_field, s.jump, middles[s.name])
         for s, channels in zip(names, maps, strict=True)
         if (images := [data_url(shaded(channel)) for channel in channels])
     ]
     return Run(config, source, size, data_url(reduced(seen)), found)
-
-
-def first_middles(rows: Sequence[Row]) -> dict[str, float]:
-    """For each stage, where in the image the middle of its first position's receptive field lies, in pixels.
-
-    Each window moves it by half of what it is larger than its padding covers (Dumoulin and Visin,
-    arXiv 1603.07285).
-    """
-    middle, jump, found = 0.5, 1, {}
-    for row in main_path(rows):
-        if isinstance(row.kernel, int):
-            middle += ((row.kernel - 1) / 2 - row.padding) * jump
-            jump = row.jump
-        found[row.stage] = middle
-    return found
 
 
 def shaded(channel: np.ndarray) -> Image.Image:
