@@ -96,7 +96,7 @@ def stages_with_maps(rows: Sequence[Row]) -> list[Stage]:
 
 
 def first_centres(rows: Sequence[Row]) -> dict[str, float]:
-    """For each stage, the pixel at the centre of its first position's receptive field; the image's first is 0.
+    """For each stage, the pixel at the centre of its first position's receptive field, from 0.
 
     Each window moves it by half of what it is larger than its padding covers (Dumoulin and Visin,
     arXiv 1603.07285).
