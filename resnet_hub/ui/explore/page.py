@@ -273,13 +273,11 @@ def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
     is_that_case = (
         advice.code == "last_map_small" and config.stem == "imagenet" and max(config.input_size) <= 32
     )
-    try:
-        study = recorded.load("stem") if is_that_case else None
-    except recorded.Unreadable:
-        study = None
-    if study is None:
+    study = recorded.readable("stem") if is_that_case else None
+    accuracies = {row["arm"]: row["test_acc"] for row in study["rows"]} if study else {}
+    if study is None or not accuracies.keys() >= {"CIFAR stem", "ImageNet stem"}:
         return ""
-    cifar, imagenet = (row["test_acc"] for row in study["rows"][:2])
+    cifar, imagenet = accuracies["CIFAR stem"], accuracies["ImageNet stem"]
     evidence = study["evidence"]
     data = name_of(language, "data", evidence["data"])
     facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": data}

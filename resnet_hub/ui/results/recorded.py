@@ -63,6 +63,14 @@ def load(name: str) -> dict[str, Any] | None:
     return document
 
 
+def readable(name: str) -> dict[str, Any] | None:
+    """One study; None where it was not run or cannot be read."""
+    try:
+        return load(name)
+    except Unreadable:
+        return None
+
+
 def other(name: str) -> dict[str, Any] | None:
     """What another command than `training.study` recorded, for the lab; None where it is not there."""
     if RESULTS is None or name not in recorded():

@@ -138,17 +138,9 @@ def three_networks(language: str) -> Facts:
     return {"sizes": sizes, "study": accuracies(language, "architectures")}
 
 
-def studied(name: str) -> dict[str, Any] | None:
-    """A recorded study; None where it was not run or cannot be read."""
-    try:
-        return recorded.load(name)
-    except recorded.Unreadable:
-        return None
-
-
 def accuracies(language: str, name: str) -> str:
     """Test accuracy of each arm of a study with the study's budget, or how to run it."""
-    study = studied(name)
+    study = recorded.readable(name)
     if study is None:
         return say(language, "exercise_no_study", name=name)
     rows = (f"{arm_name(language, r['arm'])} {percent(r['test_acc'], 1)}" for r in study["rows"])
@@ -158,7 +150,7 @@ def accuracies(language: str, name: str) -> str:
 
 def gaps(language: str, name: str) -> str:
     """Training and test accuracy of each arm of a study with the study's budget, or how to run it."""
-    study = studied(name)
+    study = recorded.readable(name)
     if study is None:
         return say(language, "exercise_no_study", name=name)
     each = (
