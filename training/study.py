@@ -192,15 +192,8 @@ def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int
     network, own = (own[:1], own[1:]) if study.trainer == "cifar" else ([], own)
     count = ["--train-images", str(images)] if images else []
     budget = [*count, "--epochs", str(epochs), "--seed", str(seed)]
-    return [
-        *network,
-        *common,
-        *budget,
-        *options.more,
-        *own,
-        "--data",
-        options.data,
-    ]  # what an arm is comes last
+    # What an arm is comes last, so that no other flag can change it.
+    return [*network, *common, *budget, *options.more, *own, "--data", options.data]
 
 
 def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:

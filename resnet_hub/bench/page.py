@@ -192,9 +192,8 @@ def rates(ours: Path, empty: Path, image: Path, clients: tuple[int, ...], second
     found = {}
     with serving(ours) as our_app, serving(empty) as empty_app:
         for count in clients:
-            apps = {"ours": our_app, "empty": empty_app}
-            crowds = {name: partial(rate, app.address, image, count) for name, app in apps.items()}
-            medians = rounds(crowds, seconds)
+            mine, blank = (partial(rate, app.address, image, count) for app in (our_app, empty_app))
+            medians = rounds({"ours": mine, "empty": blank}, seconds)
             found[f"{count} clients"] = medians | {"ratio": medians["ours"] / medians["empty"]}
     return found
 
@@ -219,11 +218,11 @@ def rate_of_resnet50(ours: Path, image: Path, clients: int, seconds: float) -> d
     return {f"ResNet-50, {clients} clients": medians | {"ratio": medians["ours"] / medians["engine alone"]}}
 
 
-def rounds(rates: Mapping[str, Callable[[float], float]], seconds: float) -> dict[str, float]:
+def rounds(measures: Mapping[str, Callable[[float], float]], seconds: float) -> dict[str, float]:
     """The median rate of each over `ROUNDS` turns, so that what slows the machine meets all of them."""
-    found: dict[str, list[float]] = {name: [] for name in rates}
+    found: dict[str, list[float]] = {name: [] for name in measures}
     for _ in range(ROUNDS):
-        for name, measured in rates.items():
+        for name, measured in measures.items():
             found[name].append(measured(seconds / ROUNDS))
     return {name: statistics.median(each) for name, each in found.items()}
 

@@ -274,9 +274,9 @@ def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
         advice.code == "last_map_small" and config.stem == "imagenet" and max(config.input_size) <= 32
     )
     study = recorded.readable("stem") if is_that_case else None
-    accuracies = {row["arm"]: row["test_acc"] for row in study["rows"]} if study else {}
-    if study is None or not accuracies.keys() >= {"CIFAR stem", "ImageNet stem"}:
+    if study is None:
         return ""
+    accuracies = {row["arm"]: row["test_acc"] for row in study["rows"]}
     cifar, imagenet = accuracies["CIFAR stem"], accuracies["ImageNet stem"]
     evidence = study["evidence"]
     data = name_of(language, "data", evidence["data"])

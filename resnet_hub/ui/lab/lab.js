@@ -12,11 +12,7 @@ const put = (next) => { // a bar runs over the figure meanwhile; answers may tak
   questions.next = null;
   questions.open = Boolean(next);
   document.querySelector("#lab-image").ariaBusy = String(questions.open);
-  clearTimeout(questions.timer);
-  if (!next) return;
-  next.trigger(next.kind, next.question);
-  const again = () => put(questions.next ?? (next.kind === "click" ? next : null)); // a lost answer holds up nothing
-  questions.timer = setTimeout(again, 20000);
+  next?.trigger(next.kind, next.question);
 };
 const isAbout = (topic) => document.querySelector("#lab-controls form")?.dataset.topic === topic;
 window.labAnswered = () => {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -84,7 +85,7 @@ def other(name: str) -> dict[str, Any] | None:
 def finding(document: dict[str, Any]) -> dict[str, dict[str, str]]:
     """{"question", "shows", "cannot"} by language for this very record; {} where the words are of another."""
     try:
-        words = tomllib.loads((RESULTS / "findings.toml").read_text(encoding="utf-8")) if RESULTS else {}
+        words = parsed((RESULTS / "findings.toml").read_text(encoding="utf-8")) if RESULTS else {}
     except (OSError, ValueError):
         return {}
     found, on = words.get(document["study"]), document["evidence"]
@@ -93,6 +94,12 @@ def finding(document: dict[str, Any]) -> dict[str, dict[str, str]]:
         return {}
     texts = {part: found[part] for part in ("question", "shows", "cannot")}
     return {part: {code: unbroken(text) for code, text in each.items()} for part, each in texts.items()}
+
+
+@lru_cache(1)
+def parsed(text: str) -> dict[str, Any]:
+    """A TOML text; one page asks for the same dozens of times."""
+    return tomllib.loads(text)
 
 
 def unbroken(text: str) -> str:
