@@ -25,7 +25,7 @@ export const TEXT = {
   no: ["no", "いいえ"],
   not_measured: ["not measured", "未測定"],
   seen: [
-    "The network's input: {width}×{height} pixels",
+    "Network input: {width}×{height} pixels",
     "ネットワークに入力された画像：{width}×{height} 画素",
   ],
   loading: ["Loading the network …", "ネットワークを読み込んでいます…"],
