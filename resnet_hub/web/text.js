@@ -24,10 +24,7 @@ export const TEXT = {
   yes: ["yes", "はい"],
   no: ["no", "いいえ"],
   not_measured: ["not measured", "未測定"],
-  seen: [
-    "Network input: {width}×{height} pixels",
-    "ネットワークに入力された画像：{width}×{height} 画素",
-  ],
+  seen: ["Network input: {width}×{height} pixels", "ネットワークに入力された画像：{width}×{height} 画素"],
   loading: ["Loading the network …", "ネットワークを読み込んでいます…"],
   ready: ["Ready.", "準備完了。"],
   offline: ["Ready. It also works offline from now on.", "準備完了。今後はオフラインでも使えます。"],
