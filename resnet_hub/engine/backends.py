@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,20 +68,25 @@ def folded(net: nn.Module, shape: tuple[int, ...], precision: str) -> Run:
     pixels = torch.zeros(1, *shape, device=next(net.parameters()).device)
     try:
         packed = fused(net, DTYPES[precision], shape=shape)
-        return packed if seconds(packed, pixels) < seconds(plain, pixels) else plain
+        of_packed, of_plain = seconds([packed, plain], pixels)
+        return packed if of_packed < of_plain else plain
     except (RuntimeError, AttributeError):  # a private operator of torch that changed, a processor without it
         return plain
 
 
-def seconds(run: Run, pixels: Tensor) -> float:
-    """The least that a batch takes, after a run to warm up."""
-    run(pixels).cpu()
-    times = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
+def seconds(runs: Sequence[Run], pixels: Tensor) -> list[float]:
+    """The least that a batch takes in each; after a run to warm up in turns, so that other work hits all."""
+    for run in runs:
         run(pixels).cpu()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    turns = [[timed(run, pixels) for run in runs] for _ in range(ROUNDS)]
+    return [min(taken) for taken in zip(*turns, strict=True)]
+
+
+def timed(run: Run, pixels: Tensor) -> float:
+    """Seconds that a batch takes now."""
+    started = time.perf_counter()
+    run(pixels).cpu()
+    return time.perf_counter() - started
 
 
 def openvino(net: nn.Module, shape: tuple[int, ...], precision: str) -> Run:

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -53,7 +52,7 @@ def fused(
         graph.get_submodule(last).float()
     graph.to(memory_format=torch.channels_last)
     if shape is not None and next(graph.parameters()).device.type == "cpu":
-        ShapeProp(graph).propagate(torch.zeros(2, *shape, dtype=dtype))
+        Sizes(graph).run(torch.zeros(2, *shape, dtype=dtype))
         use_one_dnn(graph)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
@@ -86,6 +85,17 @@ class OwnThreadTracer(fx.Tracer):
         if threading.get_ident() != self._thread:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+class Sizes(fx.Interpreter):
+    """Runs a graph and notes each tensor's size (torch's ShapeProp spends seconds on importing sympy)."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """The node's result, whose size stands in its `meta`."""
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            n.meta["size"] = result.shape
+        return result
 
 
 class Stages(nn.Module):
@@ -191,7 +201,7 @@ def use_one_dnn(graph: fx.GraphModule) -> None:
             end, other = add, next(each for each in add.all_input_nodes if each is not node)
         relu = only_user(end)
         has_relu = relu is not None and is_relu(graph, relu)
-        size = node.all_input_nodes[0].meta["tensor_meta"].shape
+        size = node.all_input_nodes[0].meta["size"]
         module = Convolution(conv, size, relu=has_relu, adds=other is not None)
         replace(graph, node, relu if relu is not None and has_relu else end, module, other)
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_hub.engine import HALF_SHARE, TOLERANCE, Engine, is_installed
-from resnet_hub.engine.backends import build, has_fast_half
-from resnet_hub.engine.backends import seconds as batch_seconds
+from resnet_hub.engine.backends import build, has_fast_half, seconds
 from resnet_hub.errors import Refusal
 
 PROBES = 8  # images that answers are compared on
@@ -80,7 +79,7 @@ def pairs(
 
 def winner(entrants: list[Engine], pixels: Tensor) -> Engine:
     """The fastest; one that is hardly faster than a plainer one before it does not count."""
-    taken = [batch_seconds(each, pixels) for each in entrants]
+    taken = seconds(entrants, pixels)
     best = 0
     for i, mine in enumerate(taken):
         best = i if mine < MARGIN * taken[best] else best

@@ -282,10 +282,20 @@ def test_the_engines_are_the_flags_of_the_commands():
     assert list(ENGINES[1:]) == list(BUILDERS)
 
 
-def test_classifying_one_image_loads_no_optional_back_end(photo):
-    script = (
-        f"import sys, resnet_hub; resnet_hub.from_pretrained('resnet8_cifar10').predict({str(photo)!r});"
-        "print(sorted({'openvino', 'onnxruntime', 'onnx', 'gradio'} & set(sys.modules)))"
+def test_racing_engines_take_turns():
+    from resnet_hub.engine.backends import ROUNDS, seconds
+
+    ran = []
+    first, second = (lambda pixels, name=name: ran.append(name) or pixels for name in "ab")
+    assert len(seconds([first, second], torch.zeros(1))) == 2
+    assert ran == ["a", "b"] * (1 + ROUNDS)
+
+
+def test_classifying_loads_neither_an_optional_back_end_nor_sympy(photo):
+    script = (  # the second answer prepares an engine
+        "import sys, resnet_hub\nmodel = resnet_hub.from_pretrained('resnet8_cifar10')\n"
+        f"for _ in range(2): model.predict({str(photo)!r})\n"
+        "print(sorted({'openvino', 'onnxruntime', 'onnx', 'gradio', 'sympy'} & set(sys.modules)))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
@@ -12,14 +13,17 @@ from helpers.images import image
 from PIL import Image
 
 import resnet_hub
+from resnet_hub import engine
 from resnet_hub.hub.fetch import shipped_names
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import DEFAULT_MODEL, classify
 from resnet_hub.statement import SENTENCES, statement, with_article
 from resnet_hub.ui.classify.page import CHIPS, Shown, details, odds, panel
 from resnet_hub.ui.classify.page import statement as said
+from resnet_hub.ui.classify.tab import Tab
 from resnet_hub.ui.shared.page import EXAMPLES, FOLDER
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, identifier, name_of, say
+from resnet_hub.ui.shelf import Shelf
 
 ACCEPTED = tomllib.loads((FOLDER / "examples.toml").read_text(encoding="utf-8"))
 KNOWS_EXAMPLES = pytest.mark.skipif(
@@ -223,3 +227,13 @@ class TestInTheBrowser:
             page.locator("#examples").get_by_role("button", name=name, exact=True).click()
             answer = said(language, classify(default, [path])[0])
             expect(page.locator("#panel .verdict")).to_have_text(answer)
+
+
+def test_the_first_visitor_s_photo_waits_for_no_engine(monkeypatch):
+    shelf = Shelf()
+    tab = Tab(shelf, SimpleNamespace())
+    tab.prepare()
+    made = []
+    monkeypatch.setattr(engine, "prepare", lambda *given: made.append(given))
+    classify(shelf.get(shelf.first), [EXAMPLES[1]])
+    assert tab.first and made == []

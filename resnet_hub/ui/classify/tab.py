@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from resnet_hub.engine import FEW, engine_for
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
@@ -72,7 +73,7 @@ class Tab:
         return [self.parts.photo, self.parts.model, self.parts.beside, self.parts.outcome]
 
     def prepare(self) -> None:
-        """Load the page's first model and answer the first example with it.
+        """Load the page's first model, answer the first example with it, and find its fastest engine.
 
         Raises:
             ValueError: when the device is not on this machine or the checkpoint is broken.
@@ -82,6 +83,7 @@ class Tab:
         prediction = classify(model, [EXAMPLES[0]], top_k=5)[0]
         heat = saliency(model, prediction.seen, prediction.class_indices[0])
         self.first[""] = shown_of(prediction, heat, source, model)
+        engine_for(model, FEW)  # else the first visitor's photo waits for the race
 
     def known(self, image: Any, source: str) -> Shown | None:
         """The first answer where it is asked for again: Gradio does so when a page is built."""
