@@ -337,10 +337,11 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
             f"| {row['epochs_to_converge']:.1f} | {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
         )
     notes = (
-        "Training accuracy is the last epoch's, on the images as training shows them and with the network in "
-        "training mode; the loss is its cross entropy on the validation images, without a temperature. "
-        "Epochs are those until the validation accuracy is within one point of its best. Seconds are the "
-        "fastest epoch's: other work on the machine may have slowed the rest."
+        "Validation and test are of the weights that were kept, the best epoch's on the validation images "
+        "unless those were few. Training accuracy is the last epoch's, on the images as training shows them "
+        "and with the network in training mode; the loss is its cross entropy on the validation images, "
+        "without a temperature. Epochs are those until the validation accuracy is within one point of its "
+        "best. Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
     )
     return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])
 

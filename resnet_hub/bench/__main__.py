@@ -119,7 +119,9 @@ def section(title: str, rows: Section) -> str:
 
 def shown(value: Any) -> str:
     """A cell."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return str(value)
 
 
 def report(before: str, found: dict[str, Section], titles: list[str]) -> str:

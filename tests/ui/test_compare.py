@@ -361,7 +361,7 @@ def test_several_images_are_answered_as_each_alone_and_agreements_counted(hub, o
     small = [image(0)] * len(names)
     many = compare_page.Many(names, rows, [], reference.facts_of(ours, SHIPPED), facts, [], small)
     shown = compare_page.many_page("en", many)
-    assert "5 of 5 agree (100.0 %)" in shown
+    assert "5 of 5 agree (100.0\N{NO-BREAK SPACE}%)" in shown
     other = sum(row.ours[0] == row.theirs[1][0] for row in rows)
     assert f"timm resnet18: {other} of 5 agree" in shown
 

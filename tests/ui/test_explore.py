@@ -529,7 +529,7 @@ def test_advice_says_what_a_stem_was_measured_to_cost_and_nothing_where_it_was_n
     study = {"study": "stem", "question": "", "evidence": stands_on, "rows": rows, "histories": {}}
     (tmp_path / "stem.json").write_text(json.dumps(study))
     said = panel(language, small, "")
-    assert "61.3 %" in said and "70.5 %" in said and "6,000" in said
+    assert "61.3\N{NO-BREAK SPACE}%" in said and "70.5\N{NO-BREAK SPACE}%" in said and "6,000" in said
     assert ("One seed only" in said) == (language == "en") and ("re-encoded" in said) == (language == "en")
     (tmp_path / "stem.json").write_text(json.dumps(study | {"evidence": stands_on | {"seeds": 3}}))
     assert say(language, "results_one_seed") not in panel(language, small, "")

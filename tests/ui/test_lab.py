@@ -170,7 +170,8 @@ def test_five_hundred_interactions_leave_no_memory_behind():
     before = resident_megabytes()
     for i in range(500):
         interact([*TOPICS][i % len(TOPICS)], i)
-    assert resident_megabytes() - before < 50
+    grown = resident_megabytes() - before
+    assert grown < 50
 
 
 def anywhere(control, draw: random.Random):
@@ -238,7 +239,9 @@ def test_an_answer_that_quotes_a_study_names_its_budget(number):
     seeds = f"{on['seeds']} seeds" if on["seeds"] > 1 else "one seed"
     assert f"({on['train_images']:,} training images, {on['epochs']} epochs, {seeds})" in told
     for row in study["rows"]:
-        assert f"{row['test_acc']:.1%}".replace("%", " %") in told  # test accuracy too, not the gap alone
+        assert (
+            f"{row['test_acc']:.1%}".replace("%", "\N{NO-BREAK SPACE}%") in told
+        )  # test accuracy too, not the gap alone
 
 
 # topics that look inside a network
@@ -269,7 +272,7 @@ def test_breaking_a_network_names_the_block_and_both_answers():
     found = ablation.answers(model, model.preprocess.crop(load_image(EXAMPLE)))[4]
     shown, _ = lab.follow("en", "branches", {"block": 4})
     assert found.block == "layer2.0" and "without layer2.0" in shown
-    assert f"{found.label}, {100 * found.probability:.0f} %" in shown
+    assert f"{found.label}, {100 * found.probability:.0f}\N{NO-BREAK SPACE}%" in shown
 
 
 def test_the_code_of_a_block_follows_its_controls():

@@ -94,8 +94,8 @@ def test_a_day_s_answers_stand_beside_what_the_card_states(tmp_path):
     recorder.expects("net", "r1", Calibration(false_alarms=0.05, firm_share=0.41))
     for i in range(10):
         recorder.answered("net", "r1", 0.1, flagged=i < 3, share=0.5, firm=i < 6)
-    assert "30.0 % (card 5.0 %)" in by_day("en", recorder)
-    assert "60.0 %（カード 41.0 %）" in by_day("ja", recorder)
+    assert "30.0\N{NO-BREAK SPACE}% (card 5.0\N{NO-BREAK SPACE}%)" in by_day("en", recorder)
+    assert "60.0\N{NO-BREAK SPACE}%（カード 41.0\N{NO-BREAK SPACE}%）" in by_day("ja", recorder)
 
 
 def test_percentiles_of_a_day_are_right_to_a_tenth(tmp_path):

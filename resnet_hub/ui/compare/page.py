@@ -15,7 +15,7 @@ from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import download_url, render
-from resnet_hub.ui.shared.text import csv_text, name_of, percent, say, short
+from resnet_hub.ui.shared.text import csv_text, joined, name_of, percent, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
 SHOWN_SIDE = 224  # pixels, of the image a network was given
@@ -76,7 +76,7 @@ def reason(language: str, missing: Missing) -> str:
     if "macs" not in missing.error.facts:
         return said
     size = {key: short(missing.error.facts[key]) for key in ("parameters", "macs")}
-    return said + " " + say(language, "reference_size", **size)
+    return joined(language, [said, say(language, "reference_size", **size)])
 
 
 # One answer
@@ -175,7 +175,7 @@ def difference(language: str, beside: Beside) -> dict[str, str]:
     else:
         words = say(language, "compare_no_logits")
     if not beside.same_input:
-        words += " " + say(language, "compare_our_input")
+        words = joined(language, [words, say(language, "compare_our_input")])
     title = say(language, "compare_differences", name=called(language, beside.answer.facts))
     return {"title": title, "words": words, "chart": decades(rows, TOLERANCE, title)}
 

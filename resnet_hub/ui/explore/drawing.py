@@ -83,9 +83,9 @@ def _box(each: Map, scale: float, middle: float, floor: float, colour: str) -> s
     right = left + width
     faces = (
         f'<path d="M{left:.1f} {top:.1f}l{back:.1f} {-back:.1f}h{width:.1f}l{-back:.1f} {back:.1f}z"'
-        f' fill="{colour}" fill-opacity=".45"/>'
+        f' fill="{colour}" fill-opacity=".6"/>'
         f'<path d="M{right:.1f} {top:.1f}l{back:.1f} {-back:.1f}v{height:.1f}l{-back:.1f} {back:.1f}z"'
-        f' fill="{colour}" fill-opacity=".65"/>'
+        f' fill="{colour}" fill-opacity=".8"/>'
         f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"/>'
     )
     name, size, channels = each.labels

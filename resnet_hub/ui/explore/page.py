@@ -19,7 +19,7 @@ from resnet_hub.ui.results import recorded
 from resnet_hub.ui.shared.chart import Line, lines, standalone
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, render
-from resnet_hub.ui.shared.text import memory, name_of, percent, say, short
+from resnet_hub.ui.shared.text import joined, memory, name_of, percent, say, short
 
 START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}  # name of a design -> its first address
 Examined = Design | Refusal
@@ -140,7 +140,7 @@ def panel(language: str, design: Design, drawn: str) -> str:
         network=design.config.name,
         is_residual=isinstance(design.config, ResNetConfig),
         drawing=drawn,
-        advice=[advice_item(language, design.config, one) for one in design.advice],
+        advice=advice_items(language, design),
         heads=heads(language, STAGE_COLUMNS),
         stages=stage_rows(language, design.rows),
     )
@@ -227,11 +227,20 @@ def window(row: Row) -> str:
 # Advice
 
 
+def advice_items(language: str, design: Design) -> list[dict[str, Any]]:
+    """What to know about a design: the reasons for one and the same change together."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for advice in design.advice:
+        item = advice_item(language, design.config, advice)
+        reasons.setdefault((item["target"], item["change"]), []).append(item["why"])
+    return [
+        {"target": target, "change": change, "reasons": whys} for (target, change), whys in reasons.items()
+    ]
+
+
 def advice_item(language: str, config: ModelConfig, advice: Advice) -> dict[str, str]:
     """An advice's reason, the design to go to ("" without one) and the words of that button."""
-    why = advice_why(language, config, advice)
-    if measured := measured_cost(language, config, advice):
-        why = f"{why} {measured}"
+    why = joined(language, [advice_why(language, config, advice), measured_cost(language, config, advice)])
     if not advice.overrides:
         return {"why": why, "target": "", "change": ""}
     target = designs.address(config.override(**advice.overrides))
@@ -282,7 +291,7 @@ def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
     data = name_of(language, "data", evidence["data"])
     facts = {"images": evidence["train_images"], "epochs": evidence["epochs"], "data": data}
     said = say(language, "advice_measured", cifar=percent(cifar), imagenet=percent(imagenet), **facts)
-    return said + (" " + say(language, "results_one_seed") if evidence["seeds"] < 2 else "")
+    return joined(language, [said, say(language, "results_one_seed") if evidence["seeds"] < 2 else ""])
 
 
 # Both designs
@@ -372,7 +381,8 @@ def weights_text(language: str, run: Run) -> str:
     """Whether the maps come from trained or from random weights."""
     if run.source is None:
         return say(language, "run_random")
-    text = say(language, "run_trained", source=run.source)
+    told = say(language, "run_trained", source=run.source)
     if run.trained_size == run.config.input_size:
-        return text
-    return text + " " + say(language, "run_other_size", size="×".join(map(str, run.trained_size)))
+        return told
+    size = "×".join(map(str, run.trained_size))
+    return joined(language, [told, say(language, "run_other_size", size=size)])

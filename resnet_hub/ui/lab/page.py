@@ -25,6 +25,7 @@ def controls(language: str, topic: str, values: Values) -> Markup:
         "lab/controls.html",
         language=language,
         topic=topic,
+        number=[*TOPICS].index(topic) + 1,
         topics={name: first_sentence(say(language, f"lab_{name}_about")) for name in TOPICS},
         note=say(language, note) if note in TEXT else "",
         inputs=shown_inputs(language, topic, TOPICS[topic].controls, values),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_stu
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
-from resnet_hub.ui.shared.text import csv_text, first_sentence, name_of, percent, say
+from resnet_hub.ui.shared.text import csv_text, first_sentence, joined, name_of, percent, say
 from resnet_hub.ui.shelf import Shelf
 
 MOST_BANDS = 3  # in one chart; more hide each other
@@ -130,8 +131,8 @@ def arm_name(language: str, arm: str) -> str:
 
 
 def study_table(language: str, rows: Iterable[dict[str, Any]]) -> Markup:
-    """One line per arm: means in percent (the test's with its range over seeds), cross entropy, the gap."""
-    keys = ("arm", "params", "train", "val", "loss", "test", "flip", "gap", "epochs", "seconds")
+    """One line per arm: means in percent, the test's first, with its range over seeds."""
+    keys = ("arm", "test", "train", "gap", "val", "loss", "flip", "epochs", "seconds", "params")
     return table(
         [say(language, f"results_{key}") for key in keys], [arm(language, row) for row in rows], "study"
     )
@@ -139,18 +140,18 @@ def study_table(language: str, rows: Iterable[dict[str, Any]]) -> Markup:
 
 def arm(language: str, row: dict[str, Any]) -> list[str]:
     tested = [100 * each for each in row["test_acc_by_seed"]]
-    spread = f" ({min(tested):.2f}–{max(tested):.2f})" if len(tested) > 1 else ""
+    spread = f" ({min(tested):.1f}–{max(tested):.1f})" if len(tested) > 1 else ""
     return [
         arm_name(language, row["arm"]),
-        f"{row['parameters']:,}",
-        f"{100 * row['train_acc']:.2f}",
-        f"{100 * row['val_acc']:.2f}",
-        f"{row['val_loss']:.3f}",
-        f"{100 * row['test_acc']:.2f}{spread}",
-        f"{100 * row['test_acc_flip_tta']:.2f}",
+        f"{100 * row['test_acc']:.1f}{spread}",
+        f"{100 * row['train_acc']:.1f}",
         f"{100 * (row['train_acc'] - row['test_acc']):+z.1f}".replace("-", "−"),
-        f"{row['epochs_to_converge']:.1f}",
+        f"{100 * row['val_acc']:.1f}",
+        f"{row['val_loss']:.3f}",
+        f"{100 * row['test_acc_flip_tta']:.1f}",
+        f"{row['epochs_to_converge']:.0f}",
         f"{row['seconds_an_epoch']:.1f}",
+        f"{row['parameters']:,}",
     ]
 
 
@@ -183,7 +184,7 @@ def accuracies(language: str, histories: dict[str, list], part: str) -> list[Lin
 
 def evidence(language: str, on: dict[str, Any]) -> str:
     """What the numbers rest on: data, seeds, hardware."""
-    text = say(
+    told = say(
         language,
         "results_evidence",
         images=f"{on['train_images']:,}",
@@ -191,11 +192,21 @@ def evidence(language: str, on: dict[str, Any]) -> str:
         epochs=on["epochs"],
         seeds=on["seeds"],
         test=f"{on['test_images']:,}",
-        hardware=on["hardware"],
+        hardware=hardware(language, on["hardware"]),
         torch=on["versions"]["torch"],
         hours=f"{on['hours']:.1f}",
     )
-    return f"{text} {say(language, 'results_one_seed')}" if on["seeds"] < 2 else text
+    return joined(language, [told, say(language, "results_one_seed") if on["seeds"] < 2 else ""])
+
+
+def hardware(language: str, recorded: str) -> str:
+    """The words of a record, "AMD EPYC, 2 cores, 1 used" for instance, in a language."""
+    found = re.fullmatch(r"(.+), (\d+) cores(?:, (\d+) used)?", recorded)
+    if found is None:
+        return recorded
+    processor, cores, used = found.groups()
+    key = "results_cores_used" if used else "results_cores"
+    return say(language, key, processor=processor, cores=cores, used=used)
 
 
 def study_data(language: str, data: str) -> str:
@@ -240,7 +251,7 @@ def grid(language: str, found: Grid | None) -> Markup:
         share=percent(found.right / total) if total else "",
         balanced=percent(found.balanced_accuracy) if total else "",
         unknown=", ".join(found.unknown[:10]),
-        reasons=" ".join(reasons[:MOST_REASONS]),
+        reasons=joined(language, reasons[:MOST_REASONS]),
         confusion=confusion(language, found),
         csv=download_url("text/csv", predictions_csv(found)),
     )

@@ -13,6 +13,7 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from resnet_hub.errors import Refusal
+from resnet_hub.ui.shared.text import unbroken
 
 EXPECTED = (
     "degradation", "stem", "architectures", "optimizers", "batchnorm", "dropout", "augmentation", "transfer",
@@ -100,11 +101,6 @@ def finding(document: dict[str, Any]) -> dict[str, dict[str, str]]:
 def parsed(text: str) -> dict[str, Any]:
     """A TOML text; one page asks for the same dozens of times."""
     return tomllib.loads(text)
-
-
-def unbroken(text: str) -> str:
-    """Text in which no line ends between a number and its "%"."""
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def is_study(name: str) -> bool:

@@ -48,7 +48,12 @@ TEXT = read_texts(Path(__file__).parents[1]) | read_labels(Path(__file__).with_n
 
 def say(language: str, key: str, **facts) -> str:
     """The text of `key` in a language ("en" or "ja"), with `facts` filled in."""
-    return TEXT[key][known_language(language)].format(**facts)
+    return unbroken(TEXT[key][known_language(language)].format(**facts))
+
+
+def unbroken(text: str) -> str:
+    """Text in which no line ends between a number and its "%", or what it counts in Japanese."""
+    return re.sub(r"(?<=\d) (?=%|[^\x00-\x7f])", "\N{NO-BREAK SPACE}", text)
 
 
 def name_of(language: str, kind: str, name: str) -> str:
@@ -58,6 +63,11 @@ def name_of(language: str, kind: str, name: str) -> str:
     """
     key = f"{kind}_{identifier(name)}"
     return say(language, key) if key in TEXT else name
+
+
+def joined(language: str, sentences: Iterable[str]) -> str:
+    """Sentences after one another, with the space between them that a language has."""
+    return ("" if language == "ja" else " ").join(each for each in sentences if each)
 
 
 def first_sentence(text: str) -> str:

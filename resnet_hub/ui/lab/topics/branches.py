@@ -11,7 +11,7 @@ from resnet_hub.ui.lab.trained import DEFAULT, TRAINED, crop, trained
 from resnet_hub.ui.results import recorded
 from resnet_hub.ui.results.page import study_data
 from resnet_hub.ui.shared.html import figure
-from resnet_hub.ui.shared.text import name_of, percent, say
+from resnet_hub.ui.shared.text import joined, name_of, percent, say
 
 PLAIN = "plain20_cifar10"
 KINDS = {"with_skip": DEFAULT} | ({"without_skip": PLAIN} if PLAIN in TRAINED else {})
@@ -70,7 +70,7 @@ def measured(language: str) -> list[Markup]:
     data = {"images": f"{document['test_images']:,}", "data": study_data(language, document["data"])}
     return [
         line_chart(language, ("accuracy_axis", "removed_axis"), curves, log=False, first=0),
-        sentence(" ".join([say(language, "lab_branches_test", **data), *each])),
+        sentence(joined(language, [say(language, "lab_branches_test", **data), *each])),
     ]
 
 
