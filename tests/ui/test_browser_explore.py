@@ -195,7 +195,7 @@ def test_three_stage_networks_arrive_as_the_link_names_them(explorer, locale):
     """Their strides differ from the first page's: the page changes them and hears of its own change."""
     wanted = ["plain20_cifar", "resnet56_cifar"]
     page = explorer("?a=plain20_cifar.32&b=resnet56_cifar.32", locale=locale)
-    words = "持ち帰る" if locale == "ja-JP" else "Take it with you"
+    words = "コードと図を保存" if locale == "ja-JP" else "Take it with you"
     expect(page.locator("#take")).to_contain_text(words)
     page.wait_for_timeout(2000)  # for an answer that would come late
     for i, name in enumerate(wanted):
@@ -218,7 +218,7 @@ def test_a_three_stage_network_chosen_from_the_list_is_the_published_one(explore
 def test_a_nonsense_address_gives_a_message_in_each_language_and_the_usual_designs(explorer):
     page = explorer("?a=resnet50.32.stem-7x7&b=%00%3Cscript%3E", locale="ja-JP")
     messages = page.locator("#design-A [role=alert]"), page.locator("#design-B [role=alert]")
-    expect(page.locator("#take")).to_contain_text("持ち帰る")
+    expect(page.locator("#take")).to_contain_text("コードと図を保存")
     expect(messages[0]).to_contain_text("imagenet, cifar, deep")
     expect(messages[1]).to_contain_text("というネットワークはありません")
     expect(page.locator("html")).to_have_attribute("lang", "ja")
@@ -230,7 +230,7 @@ def test_a_nonsense_address_gives_a_message_in_each_language_and_the_usual_desig
     choose(page, "A", "Network", "resnet34")
     expect(messages[0]).to_have_count(0)
     page.get_by_label("日本語").check()
-    expect(page.locator("#take")).to_contain_text("持ち帰る")
+    expect(page.locator("#take")).to_contain_text("コードと図を保存")
     expect(messages[0]).to_have_count(0)
 
 
@@ -310,6 +310,6 @@ def test_the_language_switch_translates_the_tab(explorer):
     page.get_by_label("日本語").check()
     expect(page.locator("#design-A")).to_contain_text("ステージごと")
     expect(page.locator("#design-A").get_by_label("ネットワーク", exact=True)).to_be_visible()
-    expect(page.locator("#take")).to_contain_text("持ち帰る")
+    expect(page.locator("#take")).to_contain_text("コードと図を保存")
     for text in (page.locator("#design-A").inner_text(), page.locator("#compared").inner_text()):
         assert not re.search(r"Stage by stage|Looks|image|pixels", text)
