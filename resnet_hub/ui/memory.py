@@ -74,6 +74,7 @@ class Watch:
     def start(self) -> None:
         """Take the memory of now for that after the start, and look from now on."""
         give_back()
+        gc.freeze()  # else each collection stops all threads for 0.4 s, to look through what the start made
         self.memory = Memory(*[resident()] * 3)
         Thread(target=self._watch, name="memory", daemon=True).start()
 

@@ -38,3 +38,21 @@ def test_memory_is_known_and_looked_at():
     watch = memory.Watch()
     assert memory.resident() > 1_000_000
     assert watch.look().most >= watch.memory.settled > 0
+
+
+FROZEN = """
+import gc
+from resnet_hub.ui.memory import Watch
+kept = [[i] for i in range(50_000)]
+Watch().start()
+new = [[i] for i in range(100)]
+print(gc.get_freeze_count(), len(gc.get_objects()))
+"""
+
+
+def test_a_collection_looks_through_nothing_that_the_start_made():
+    ran = subprocess.run(
+        [sys.executable, "-c", FROZEN], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    frozen, looked_through = map(int, ran.stdout.split())
+    assert frozen > 50_000 and looked_through < 10_000, ran.stderr
