@@ -69,6 +69,7 @@ def test_a_broken_file_takes_the_answer_away_and_the_next_photo_works(open_page,
     broken.write_bytes(b"this is not an image")
     upload(page, photo)
     expect(page.locator("#panel .guesses li").first).not_to_contain_text("koala")  # the answer of this photo
+    expect(page.locator("#panel .verdict")).to_be_visible()
     upload(page, broken)
     expect(page.get_by_text(re.compile("not an image that can be read")).first).to_be_visible()
     expect(page.locator("#panel [role=alert]")).to_contain_text("not an image that can be read")

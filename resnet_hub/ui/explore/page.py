@@ -140,7 +140,7 @@ def panel(language: str, design: Design, drawn: str) -> str:
         network=design.config.name,
         is_residual=isinstance(design.config, ResNetConfig),
         drawing=drawn,
-        advice=advice_items(language, design),
+        advice=advice_by_change(language, design),
         heads=heads(language, STAGE_COLUMNS),
         stages=stage_rows(language, design.rows),
     )
@@ -227,15 +227,13 @@ def window(row: Row) -> str:
 # Advice
 
 
-def advice_items(language: str, design: Design) -> list[dict[str, Any]]:
-    """What to know about a design: the reasons for one and the same change together."""
+def advice_by_change(language: str, design: Design) -> dict[tuple[str, str], list[str]]:
+    """(the design to go to, the words of its button) -> the reasons for it; both "" where no change helps."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for advice in design.advice:
         item = advice_item(language, design.config, advice)
         reasons.setdefault((item["target"], item["change"]), []).append(item["why"])
-    return [
-        {"target": target, "change": change, "reasons": whys} for (target, change), whys in reasons.items()
-    ]
+    return reasons
 
 
 def advice_item(language: str, config: ModelConfig, advice: Advice) -> dict[str, str]:
