@@ -110,7 +110,7 @@ def test_who_uploads_too_often_is_told_in_their_language(monkeypatch):
     monkeypatch.setattr(Rate, "allows", lambda self, address: address != "::9")
     assert asked([b"x"], "/gradio_api/upload")[0] == 200
     status, _, body, read = asked([b"x"], "/gradio_api/upload", client=("::9", 1), accept_language="ja")
-    assert status == 429 and not read and "1 分間" in json.loads(body)["detail"]
+    assert status == 429 and not read and "1\N{NO-BREAK SPACE}分間" in json.loads(body)["detail"]
     assert asked([b"x"], client=("::9", 1))[0] == 200  # no upload
 
 
