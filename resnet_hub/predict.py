@@ -178,11 +178,11 @@ def classify_crops(
         return []
     with evaluation(model):
         engine = engine_for(model, max(of, len(seen)))
-    return [
-        prediction
-        for start in range(0, len(seen), BATCH)
-        for prediction in _classify_batch(model, engine, seen[start : start + BATCH], top_k)
-    ]
+        return [
+            prediction
+            for start in range(0, len(seen), BATCH)
+            for prediction in _classify_batch(model, engine, seen[start : start + BATCH], top_k)
+        ]
 
 
 def check_question(model: Network | Reference | OnnxFile, top_k: int) -> None:
@@ -247,13 +247,12 @@ def _classify_batch(
 
     device = next(model.parameters()).device
     pixels = torch.stack([model.preprocess.normalise(crop) for crop in seen])
-    with evaluation(model):
-        started = time.perf_counter()
-        logits = engine(pixels.to(device)).cpu()  # (N, num_classes)
-        seconds = (time.perf_counter() - started) / len(seen)
-        probabilities = model.calibration.probabilities(logits)
-        best = probabilities.topk(min(top_k, len(model.labels)))
-        energies = logits.logsumexp(1).tolist()
+    started = time.perf_counter()
+    logits = engine(pixels.to(device)).cpu()  # (N, num_classes)
+    seconds = (time.perf_counter() - started) / len(seen)
+    probabilities = model.calibration.probabilities(logits)
+    best = probabilities.topk(min(top_k, len(model.labels)))
+    energies = logits.logsumexp(1).tolist()
     threshold, thresholds = model.calibration.energy_threshold, model.calibration.class_thresholds
     return [
         Prediction(

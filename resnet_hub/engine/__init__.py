@@ -159,7 +159,7 @@ def prepare(
 
     from resnet_hub.engine.race import fastest, named
 
-    if is_training(net):
+    if any(module.training for module in net.modules()):
         raise ValueError("an engine is prepared from a network in eval mode; call eval() first")
     with torch.inference_mode(False), torch.no_grad():
         if engine != "auto":
@@ -174,11 +174,6 @@ def worth_trying(engine: Engine, images: int) -> list[str]:
     """The optional back ends on which so many images may gain more than their preparation costs."""
     gain = GAIN * engine.image_seconds * images
     return [name for name in OPTIONAL if gain > COSTS[name] and is_installed(name)]
-
-
-def is_training(net: nn.Module) -> bool:
-    """Whether any layer is in training mode."""
-    return any(module.training for module in net.modules())
 
 
 def network_of(model: Any) -> nn.Module:
@@ -214,17 +209,17 @@ class _Kept:
         return replace(engine, run=partial(self._together, engine.run))
 
     def _best(self, net: nn.Module, shape: tuple[int, ...], images: int) -> Engine:
-        from resnet_hub.engine.weights import Weights
+        from resnet_hub.engine.weights import Weights, parts
 
         plain = Engine("eager", "fp32", net)
         if self._asked in (("eager", "auto"), ("eager", "fp32")):
             return plain
-        now = self._now
+        now, found = self._now, parts(net)
         # Nobody changes a model that is served, and looking takes a visitor's time.
-        if now.weights is None or not (self._serving or now.weights.are_those_of(net)):
-            self._now = now = _Now(Weights(net))
+        if now.weights is None or not (self._serving or now.weights.are_still(found)):
+            self._now = now = _Now(Weights(found))
         # What listens to a layer expects it to run, and in training mode a network answers otherwise.
-        if now.weights is None or now.weights.has_hooks or is_training(net):
+        if found.has_hooks or found.is_training:
             return plain
         now.calls, now.images = now.calls + 1, now.images + images
         if self._asked[0] != "auto":

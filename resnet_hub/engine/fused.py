@@ -26,15 +26,16 @@ _TRACING = threading.Lock()
 
 
 def fused(
-    net: nn.Module, dtype: torch.dtype = torch.float32, *, shape: tuple[int, ...] | None = None
+    net: nn.Module, dtype: torch.dtype = torch.float32, *, size: tuple[int, ...] | None = None
 ) -> nn.Module:
     """An equivalent of `net` in eval mode that owns copies of all its weights.
 
     Args:
         net: left as it is; one whose forward cannot be traced is only copied.
         dtype: of the body; a last linear layer stays in float32, because probabilities follow from it.
-        shape: (C, H, W) of the images, for which oneDNN's fused convolutions are laid out where they take a
-            layer; None, or a device that is no CPU, keeps torch's own.
+        size: (N, C, H, W) of the batches, for which oneDNN's fused convolutions are laid out where they take
+            a layer; None, or a device that is no CPU, keeps torch's own. What is laid out for one image is
+            slow for several, and the other way round.
 
     Returns:
         A module in eval mode: (N, C, H, W) float32 -> (N, classes) float32.
@@ -51,8 +52,8 @@ def fused(
     if last is not None:
         graph.get_submodule(last).float()
     graph.to(memory_format=torch.channels_last)
-    if shape is not None and next(graph.parameters()).device.type == "cpu":
-        Sizes(graph).run(torch.zeros(2, *shape, dtype=dtype))
+    if size is not None and next(graph.parameters()).device.type == "cpu":
+        Sizes(graph).run(torch.zeros(size, dtype=dtype))
         use_one_dnn(graph)
     graph.graph.eliminate_dead_code()
     graph.delete_all_unused_submodules()
@@ -170,7 +171,8 @@ class Convolution(nn.Module):
     (N, in_channels, H, W) and, with `adds`, a tensor of the output's shape -> (N, out_channels, H', W')
 
     Args:
-        size: (N, in_channels, H, W) that the weights are laid out for; others are taken too.
+        size: (N, in_channels, H, W) that the weights are laid out for; others are taken too, and may have
+            them rearranged each time.
     """
 
     def __init__(self, conv: nn.Conv2d, size: Sequence[int], *, relu: bool, adds: bool) -> None:

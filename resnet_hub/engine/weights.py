@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,30 +10,36 @@ from torch import Tensor, nn
 LOOKED_AT = 8  # values of each tensor
 
 
+class Parts(NamedTuple):
+    """What a network consists of: the layers below it and its parameters and buffers; whether anybody listens
+    to a layer, and whether one is in training mode."""
+
+    layers: list[nn.Module]
+    tensors: list[Tensor]
+    has_hooks: bool
+    is_training: bool
+
+
 class Weights:
     """The tensors, layers and hooks of a network at one moment.
 
     A change in place raises a tensor's version; one through `.data` does not, so a few values of each tensor
     are compared as well. The tensors themselves are kept, since a new one may get an old one's address.
-
-    Args:
-        net: at that moment; it is not kept.
     """
 
-    def __init__(self, net: nn.Module) -> None:
-        self._layers, self._tensors, self.has_hooks = parts(net)
-        self._state = [state(tensor) for tensor in self._tensors]
-        self._views = [sample(tensor) for tensor in self._tensors]
+    def __init__(self, found: Parts) -> None:
+        self._parts = found
+        self._state = [state(tensor) for tensor in found.tensors]
+        self._views = [sample(tensor) for tensor in found.tensors]
         self._values = self._sampled()
 
-    def are_those_of(self, net: nn.Module) -> bool:
-        """Whether nothing has changed since."""
-        layers, tensors, has_hooks = parts(net)
+    def are_still(self, found: Parts) -> bool:
+        """Whether these parts are those of that moment, and have not changed since."""
         return (
-            has_hooks == self.has_hooks
-            and same(layers, self._layers)
-            and same(tensors, self._tensors)
-            and [state(tensor) for tensor in tensors] == self._state
+            found.has_hooks == self._parts.has_hooks
+            and same(found.layers, self._parts.layers)
+            and same(found.tensors, self._parts.tensors)
+            and [state(tensor) for tensor in found.tensors] == self._state
             and torch.equal(self._sampled(), self._values)
         )
 
@@ -42,8 +48,8 @@ class Weights:
             return torch.cat(self._views).double() if self._views else torch.empty(0)
 
 
-def parts(net: nn.Module) -> tuple[list[nn.Module], list[Tensor], bool]:
-    """The layers below a network, its parameters and buffers, and whether anybody listens to a layer."""
+def parts(net: nn.Module) -> Parts:
+    """The parts of a network as they are now."""
     layers = list(net.modules())
     tensors = [
         tensor
@@ -52,7 +58,7 @@ def parts(net: nn.Module) -> tuple[list[nn.Module], list[Tensor], bool]:
         if tensor is not None
     ]
     has_hooks = any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
-    return layers[1:], tensors, has_hooks
+    return Parts(layers[1:], tensors, has_hooks, any(layer.training for layer in layers))
 
 
 def same(these: list[Any], those: list[Any]) -> bool:

@@ -18,7 +18,7 @@ from torch import nn
 
 import resnet_hub
 from resnet_hub import create_model, engine
-from resnet_hub.engine import ENGINES, FEW, TOLERANCE, Engine, choose, engine_for, prepare, shape_of
+from resnet_hub.engine import ENGINES, FEW, TOLERANCE, Engine, backends, choose, engine_for, prepare, shape_of
 from resnet_hub.engine.fused import Convolution, fused, traced
 from resnet_hub.engine.race import agrees, difference, fastest
 from resnet_hub.errors import Refusal
@@ -63,24 +63,41 @@ def test_folded_networks_answer_as_the_networks_do(name):
     model = network(name)
     pixels = pixels_of(model)
     wanted = model(pixels)
-    for shape in (None, pixels.shape[1:]):  # torch's convolutions, and oneDNN's
-        made = fused(model, shape=shape)
+    for size in (None, pixels[:1].shape, pixels.shape):  # torch's convolutions, and oneDNN's
+        made = fused(model, size=size)
         assert difference(wanted, made(pixels)) < TOLERANCE
         assert difference(wanted[:1], made(pixels[:1])) < TOLERANCE
 
 
-@pytest.mark.parametrize("shape", [None, (3, 32, 32)])
-def test_no_batch_norm_after_a_convolution_is_left(shape):
-    folded = fused(network("resnet20_cifar"), shape=shape)
+@pytest.mark.parametrize("size", [None, (2, 3, 32, 32)])
+def test_no_batch_norm_after_a_convolution_is_left(size):
+    folded = fused(network("resnet20_cifar"), size=size)
     assert not [each for each in folded.modules() if isinstance(each, nn.BatchNorm2d)]
-    assert any(isinstance(each, Convolution) for each in folded.modules()) == (shape is not None)
+    assert any(isinstance(each, Convolution) for each in folded.modules()) == (size is not None)
+
+
+@torch.no_grad()
+def test_no_weights_are_rearranged_while_it_answers(monkeypatch, capfd):
+    monkeypatch.setattr(backends, "seconds", lambda runs, pixels: [0.0, 1.0])  # oneDNN's are the faster ones
+    torch.set_num_threads(2)  # on one, a single image and several have one layout
+    model = resnet_hub.from_pretrained("resnet18_tiny_imagenet")
+    run = backends.build("fused", model, shape_of(model), "fp32")
+    for count in (1, 2):
+        pixels = pixels_of(model, count)
+        run(pixels)
+        capfd.readouterr()
+        with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+            run(pixels)
+        said = capfd.readouterr().out.splitlines()
+        assert [line for line in said if ",convolution," in line]
+        assert not [line for line in said if ",reorder," in line and "x3x3" in line]
 
 
 @torch.no_grad()
 def test_a_shortcut_that_reads_a_convolution_before_its_batch_norm_is_kept():
     model = network("wrn16_4_cifar")  # its stem goes both into a batch norm and around it
     pixels = pixels_of(model)
-    assert difference(model(pixels), fused(model, shape=(3, 32, 32))(pixels)) < TOLERANCE
+    assert difference(model(pixels), fused(model, size=pixels.shape)(pixels)) < TOLERANCE
 
 
 @torch.no_grad()
@@ -123,10 +140,12 @@ def test_half_precision_gives_nearly_the_same_shares():
         assert difference(model(pixels), made(pixels)) < 0.05
 
 
-def test_an_engine_that_answers_otherwise_is_not_chosen(monkeypatch):
-    from resnet_hub.engine import backends
+@pytest.mark.parametrize("wrong", [lambda pixels: True, lambda pixels: len(pixels) == 1])
+def test_an_engine_that_answers_otherwise_is_not_chosen(monkeypatch, wrong):
+    def build(net, shape, precision):
+        return lambda pixels: (1.01 if wrong(pixels) else 1) * net(pixels)
 
-    monkeypatch.setitem(backends.BUILDERS, "fused", lambda net, shape, precision: lambda x: 1.01 * net(x))
+    monkeypatch.setitem(backends.BUILDERS, "fused", build)
     model = network()
     with torch.no_grad():
         assert fastest(model, shape_of(model), "fp32", ("eager", "fused"), 2).name == "eager"
@@ -277,18 +296,14 @@ def test_onnx_runtime_computes_in_fp32_only():
 
 
 def test_the_engines_are_the_flags_of_the_commands():
-    from resnet_hub.engine.backends import BUILDERS
-
-    assert list(ENGINES[1:]) == list(BUILDERS)
+    assert list(ENGINES[1:]) == list(backends.BUILDERS)
 
 
 def test_racing_engines_take_turns():
-    from resnet_hub.engine.backends import ROUNDS, seconds
-
     ran = []
     first, second = (lambda pixels, name=name: ran.append(name) or pixels for name in "ab")
-    assert len(seconds([first, second], torch.zeros(1))) == 2
-    assert ran == ["a", "b"] * (1 + ROUNDS)
+    assert len(backends.seconds([first, second], torch.zeros(1))) == 2
+    assert ran == ["a", "b"] * (1 + backends.ROUNDS)
 
 
 def test_classifying_loads_neither_an_optional_back_end_nor_sympy(photo):
