@@ -264,20 +264,20 @@ def launch(
 ) -> "Sessions":
     """Start serving; what is returned holds what visitors' pages remember."""
     from starlette.middleware import Middleware
-    from starlette.middleware.gzip import GZipMiddleware
 
     import resnet_hub
     from resnet_hub.ui.shared.arrival import Greeting
+    from resnet_hub.ui.shared.compression import Compression
     from resnet_hub.ui.shared.guard import Guard
     from resnet_hub.ui.shared.page import EXAMPLES, STATE_KEPT
     from resnet_hub.ui.shared.probes import Probes
     from resnet_hub.ui.shared.sessions import Sessions
     from resnet_hub.ui.shared.theme import theme
 
-    # From the outside in; an event stream passes the compression as it is.
+    # From the outside in.
     middleware = [
         Middleware(Probes, **probes),
-        Middleware(GZipMiddleware, minimum_size=1000, compresslevel=5),
+        Middleware(Compression, minimum_size=1000, compresslevel=5),
         Middleware(Guard, limits=limits, uploads=uploads),
         Middleware(Greeting, arrival=demo.arrival),
     ]

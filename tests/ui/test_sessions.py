@@ -73,6 +73,15 @@ def test_a_session_keeps_values_and_no_copy_of_the_page(page):
     assert len(SessionState(page[0]).config_values) > 50  # what Gradio's own keeps
 
 
+def test_a_change_describes_no_component(page, monkeypatch):
+    described = []
+    monkeypatch.setattr(gr.blocks.BlocksConfig, "config_for_block", lambda *given: described.append(given))
+    sessions(page)["visitor"][page[1]] = "answer"
+    assert not described
+    SessionState(page[0])[page[1]] = "answer"
+    assert described  # as Gradio's own does
+
+
 def test_a_weight_is_about_the_bytes_held():
     @dataclasses.dataclass
     class Held:

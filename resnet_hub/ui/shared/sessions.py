@@ -31,6 +31,8 @@ class Session(SessionState):
     def __init__(self, blocks: Any) -> None:
         super().__init__(blocks)
         self.config_values = Nothing()
+        # Gradio would describe a component for them at each of its changes.
+        self.blocks_config.config_for_block = lambda *_: None  # type: ignore[method-assign]
         self._usual = blocks.default_config.blocks
 
     def weight(self) -> int:

@@ -10,6 +10,7 @@ import csv
 import re
 import tomllib
 from collections.abc import Iterable
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ def unbroken(text: str) -> str:
     return re.sub(r"(?<=\d) (?=%|[^\x00-\x7f])", "\N{NO-BREAK SPACE}", text)
 
 
+@lru_cache(maxsize=4096)  # a panel names every class a network knows, and a stranger's network may know many
 def name_of(language: str, kind: str, name: str) -> str:
     """A label or data name in a language; itself where the table has no translation.
 
