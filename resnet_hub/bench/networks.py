@@ -4,7 +4,7 @@ machine."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -35,7 +35,7 @@ def engines(seconds: float) -> dict[str, dict[str, Any]]:
         model = network(name)
         made = {each: prepare(model, shape_of(model), each) for each in ENGINES[1:] if is_installed(each)}
         for batch in BATCHES:
-            times = in_turn(made, batch, shape_of(model), seconds)
+            times = batches_in_turn(made, batch, shape_of(model), seconds)
             eager = times["eager"]
             row = {each: f"{1000 * t / batch:.1f} ms ({t / eager:.2f})" for each, t in times.items()}
             found[f"{name}, batch {batch}"] = row
@@ -52,50 +52,49 @@ def network(name: str) -> Any:
     return from_pretrained(name) if name in shipped_names() else create_model(name).eval()
 
 
-def in_turn(runs: dict[str, Any], batch: int, shape: tuple[int, ...], seconds: float) -> dict[str, float]:
-    """Median seconds of a batch on each engine."""
+def batches_in_turn(
+    runs: Mapping[str, Callable[[Any], object]], batch: int, shape: tuple[int, ...], seconds: float
+) -> dict[str, float]:
+    """Median seconds of a batch of images (C, H, W) on each engine."""
     import torch
 
     pixels = torch.randn(batch, *shape, generator=torch.Generator().manual_seed(0))
-    times: dict[str, list[float]] = {name: [] for name in runs}
     with torch.inference_mode():
-        for run in runs.values():
-            run(pixels)
-        until = time.perf_counter() + seconds
-        while time.perf_counter() < until or len(times["eager"]) < LEAST_RUNS:
-            for name, run in runs.items():
-                started = time.perf_counter()
-                run(pixels)
-                times[name].append(time.perf_counter() - started)
+        return in_turn({name: partial(run, pixels) for name, run in runs.items()}, seconds)
+
+
+def in_turn(acts: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Median seconds of each act, in turns, so that what slows the machine meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in acts}
+    for act in acts.values():
+        act()
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until or min(map(len, times.values())) < LEAST_RUNS:
+        for name, act in acts.items():
+            started = time.perf_counter()
+            act()
+            times[name].append(time.perf_counter() - started)
     return {name: median(each) for name, each in times.items()}
 
 
 def files(seconds: float) -> dict[str, dict[str, Any]]:
     """Milliseconds of `classify()` from a small JPEG file, eager and by the engine that is chosen."""
     from resnet_hub.engine import choose
-    from resnet_hub.predict import classify
+    from resnet_hub.predict import Prediction, classify
 
     found: dict[str, dict[str, Any]] = {}
     data = photo((640, 480), 0)
     for name in NETWORKS[2:]:
-        model, row = network(name), {}
+        acts: dict[str, Callable[[], list[Prediction]]] = {}
         for engine in ("eager", "auto"):
+            model = network(name)
             choose(model, engine)
-            for _ in range(3):  # the second call prepares
-                said = classify(model, [data])[0].engine
-            row[engine] = 1000 * timed(partial(classify, model, [data]), seconds)
-        found[name] = {name: f"{ms:.1f} ms" for name, ms in row.items()} | {"chosen": said}
+            acts[engine] = partial(classify, model, [data])
+            acts[engine]()  # the second call prepares
+        times = in_turn(acts, 2 * seconds)
+        row = {engine: f"{1000 * t:.1f} ms ({t / times['eager']:.2f})" for engine, t in times.items()}
+        found[name] = row | {"chosen": acts["auto"]()[0].engine}
     return found
-
-
-def timed(act: Callable[[], object], seconds: float) -> float:
-    """Median seconds of what runs again and again for so long."""
-    times, until = [], time.perf_counter() + seconds
-    while time.perf_counter() < until:
-        started = time.perf_counter()
-        act()
-        times.append(time.perf_counter() - started)
-    return median(times)
 
 
 def photo(size: tuple[int, int], seed: int) -> bytes:

@@ -208,7 +208,7 @@ def rate_of_resnet50(ours: Path, image: Path, clients: int, seconds: float) -> d
     runs = {engine: prepare(model, shape, engine) for engine in ("eager", "fused")}
 
     def alone(seconds: float) -> float:
-        return BATCH / networks.in_turn(runs, BATCH, shape, seconds)["fused"]
+        return BATCH / networks.batches_in_turn(runs, BATCH, shape, seconds)["fused"]
 
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
