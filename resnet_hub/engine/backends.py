@@ -66,6 +66,8 @@ def folded(net: nn.Module, shape: tuple[int, ...], precision: str) -> Run:
     """The folded graph; with oneDNN's convolutions where they run this network and are faster."""
     dtype = DTYPES[precision]
     plain = fused(net, dtype)
+    if next(net.parameters()).device.type != "cpu":
+        return plain
     # oneDNN lays weights out in one way for a single image, and in another for any larger batch.
     alone, several = (faster(plain, net, dtype, (images, *shape)) for images in (1, 2))
     return lambda pixels: (alone if len(pixels) == 1 else several)(pixels)
@@ -75,8 +77,7 @@ def faster(plain: nn.Module, net: nn.Module, dtype: torch.dtype, size: tuple[int
     """The folded graph of a network as it is or with oneDNN's convolutions, for batches of this size."""
     try:
         packed = fused(net, dtype, size=size)
-        pixels = torch.zeros(size, device=next(net.parameters()).device)
-        of_packed, of_plain = seconds([packed, plain], pixels)
+        of_packed, of_plain = seconds([packed, plain], torch.zeros(size))
         return packed if of_packed < of_plain else plain
     except (RuntimeError, AttributeError):  # a private operator of torch that changed, a processor without it
         return plain
