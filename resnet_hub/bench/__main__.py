@@ -146,7 +146,11 @@ def main(arguments: list[str] | None = None) -> int:
     for flag, default, what in (
         ("--runs", 5, "starts of each app"),
         ("--calls", 40, "events of each app"),
-        ("--seconds", 5, "seconds for each network and batch"),
+        (
+            "--seconds",
+            5,
+            "seconds for each network and batch; eight times as many for each number of clients",
+        ),
         ("--events", 9000, "mixed events after which memory is looked at"),
     ):
         parser.add_argument(
