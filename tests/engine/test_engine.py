@@ -77,7 +77,7 @@ def test_no_batch_norm_after_a_convolution_is_left(size):
 
 
 @torch.no_grad()
-def test_no_weights_are_rearranged_while_it_answers(monkeypatch, capfd):
+def test_no_weights_are_slowly_rearranged_while_it_answers(monkeypatch, capfd):
     monkeypatch.setattr(backends, "seconds", lambda runs, pixels: [0.0, 1.0])  # oneDNN's are the faster ones
     torch.set_num_threads(2)  # on one, a single image and several have one layout
     model = resnet_hub.from_pretrained("resnet18_tiny_imagenet")
@@ -90,7 +90,7 @@ def test_no_weights_are_rearranged_while_it_answers(monkeypatch, capfd):
             run(pixels)
         said = capfd.readouterr().out.splitlines()
         assert [line for line in said if ",convolution," in line]
-        assert not [line for line in said if ",reorder," in line and "x3x3" in line]
+        assert not [line for line in said if ",reorder,simple" in line]  # oneDNN's slow reference code
 
 
 @torch.no_grad()
