@@ -63,13 +63,16 @@ def batches_in_turn(
         return in_turn({name: partial(run, pixels) for name, run in runs.items()}, seconds)
 
 
-def in_turn(acts: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median seconds of each act, in turns, so that what slows the machine meets all of them."""
+def in_turn(
+    acts: Mapping[str, Callable[[], object]], seconds: float, least: int = LEAST_RUNS
+) -> dict[str, float]:
+    """Median seconds of each act, in turns for so long and at least so often, so that what slows the machine
+    meets all of them."""
     times: dict[str, list[float]] = {name: [] for name in acts}
     for act in acts.values():
         act()
     until = time.perf_counter() + seconds
-    while time.perf_counter() < until or min(map(len, times.values())) < LEAST_RUNS:
+    while time.perf_counter() < until or min(map(len, times.values())) < least:
         for name, act in acts.items():
             started = time.perf_counter()
             act()

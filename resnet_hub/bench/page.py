@@ -113,16 +113,12 @@ def start_up(ours: Path, usual: Path, runs: int) -> dict[str, float]:
     return medians | {"ratio": medians["ours"] / medians["usual"], "runs": runs}
 
 
-def in_turn(events: dict[str, Callable[[], object]], calls: int) -> dict[str, float]:
+def in_turn(events: Mapping[str, Callable[[], object]], calls: int) -> dict[str, float]:
     """Median milliseconds of each event, called in turn."""
-    milliseconds: dict[str, list[float]] = {name: [] for name in events}
-    for call in range(calls + WARM_UP):
-        for name, event in events.items():
-            started = time.perf_counter()
+    for _ in range(WARM_UP - 1):  # the last one is `networks.in_turn`'s own
+        for event in events.values():
             event()
-            if call >= WARM_UP:
-                milliseconds[name].append(1000 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in milliseconds.items()}
+    return {name: 1000 * taken for name, taken in networks.in_turn(events, 0, least=calls).items()}
 
 
 def simple_events(ours: Path, empty: Path, image: Path, calls: int) -> dict[str, dict[str, float]]:
