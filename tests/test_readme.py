@@ -94,7 +94,8 @@ def test_every_flag_of_the_table_is_in_the_command_s_help(module, shown, monkeyp
 
 
 def test_the_tree_names_every_room_and_every_module_beside_them():
-    tree = READMES["README.md"].split("## Repository layout")[1].split("```")[1]
+    guide = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = guide.split("## Repository layout")[1].split("```")[1]
     entries = [
         *(path for name in ("resnet_hub", "training") for path in (ROOT / name).iterdir()),
         *(ROOT / name for name in ("app.py", "requirements.txt", "tests")),
