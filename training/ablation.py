@@ -23,10 +23,10 @@ from training.engine import predict_logits
 from training.record import add_record_flags, made_with, run_recorded, write_record
 
 QUESTION = (
-    "What is left of a trained network when one block is switched off, so that only its shortcut passes "
-    "(arXiv 1605.06431)? A plain block has no shortcut: its input passes on as in the residual twin. "
-    "Networks that were trained differently start differently: compare what each loses. One network of a "
-    "kind shows nothing of the other."
+    "How accurate is a trained network when one block is switched off and only its shortcut remains "
+    "(arXiv 1605.06431)? A plain block has no shortcut; its input is passed on as in the residual network. "
+    "The two networks were trained differently and start at different accuracies, so compare what each "
+    "loses. With one network of each kind, this says little about others."
 )
 
 

@@ -59,8 +59,9 @@ STARTS = {"10 classes": "resnet20_cifar10", "200 classes": "resnet18_tiny_imagen
 STUDIES = {
     "outliers": Study(
         question="What does learning from images of other things (outlier exposure, arXiv 1812.04606) "
-        "cost in accuracy, and how many images of things that neither network was shown does it then notice, "
-        "at 5 % false alarms? The runs are short; the shipped networks learned for longer and notice more.",
+        "cost in accuracy, and how many images of things that neither network was shown does the network "
+        "then flag, at 5 % false alarms? The runs are short; the shipped networks were trained for longer and "
+        "flag more.",
         arms={
             "without outliers": "resnet20_cifar",
             "with outliers": f"resnet20_cifar --outliers {OUTLIERS} --outlier-jpeg 75 --outliers-except "
@@ -70,10 +71,10 @@ STUDIES = {
         budget=SHORT,
     ),
     "degradation": Study(
-        question="Can depth be trained, with and without shortcuts? Every network tries to learn the same "
-        "2,000 images by heart, at half the published width and without augmentation: look at training "
-        "accuracy, since what is worse there does not overfit. Published, at full width after 64,000 steps "
-        "on all images (arXiv 1512.03385): ResNet-56 6.97 % test error, ResNet-20 8.75 %.",
+        question="Can deep networks be trained, with and without shortcuts? Every network tries to memorise "
+        "the same 2,000 images, at half the published width and without augmentation. Look at training "
+        "accuracy: a network that is worse there is not overfitting. Published, at full width after 64,000 "
+        "steps on all images (arXiv 1512.03385): ResNet-56 6.97 % test error, ResNet-20 8.75 %.",
         arms={
             "ResNet-20": f"resnet20_cifar {HALF_WIDTH}",
             "plain-20": f"plain20_cifar {HALF_WIDTH}",
@@ -116,8 +117,8 @@ STUDIES = {
         budget=(2_000, 4),
     ),
     "augmentation": Study(
-        question="What do crops and flips bring, and does TrivialAugment bring more? ResNet-20 at half its "
-        "width, for as many epochs as it takes to learn the images by heart without them.",
+        question="How much do crops and flips help, and does TrivialAugment help more? ResNet-20 at half its "
+        "width, for as many epochs as it takes to memorise the images without them.",
         arms={
             "none": f"resnet20_cifar {HALF_WIDTH} --augment none",
             "crop and flip": f"resnet20_cifar {HALF_WIDTH}",
@@ -127,8 +128,8 @@ STUDIES = {
         budget=(4_000, 30),
     ),
     "tta": Study(
-        question="What does averaging the predictions for an image and its mirror image (`with flip`) bring "
-        "to a network trained with flips, and to one trained without?",
+        question="How much does averaging the predictions for an image and its mirror image (`with flip`) "
+        "help a network trained with flips, and one trained without?",
         arms={
             "trained with flips": "resnet20_cifar --augment crop,flip",
             "trained without": "resnet20_cifar --augment crop",
@@ -167,9 +168,9 @@ STUDIES = {
         budget=(1_000, 12),
     ),
     "transfer": Study(
-        question="Ants or bees, from about 200 photos: which start, and how much of the network to train? "
-        "One network knows ten classes at 32x32, no insect among them; the other 200 classes at 64x64, bees "
-        "among them.",
+        question="Ants or bees, from about 200 photos: which pretrained network to start from, and how much "
+        "of it to train? One network knows ten classes at 32x32, no insect among them; the other 200 classes "
+        "at 64x64, bees among them.",
         arms={
             f"{start}, {mode}": f"--weights {weights} --mode {mode}"
             for start, weights in STARTS.items()
@@ -278,7 +279,7 @@ def unknown_table(rows: list[dict]) -> list[str]:
         return []
     lines = [
         "",
-        "| | images of | called unfamiliar | AUROC | right without a warning, even mix |",
+        "| | images of | called unfamiliar | AUROC | accuracy of unflagged answers, even mix |",
         "|---|---|---|---|---|",
     ]
     for row in rows:
@@ -310,7 +311,7 @@ def finding(name: str, question: str, evidence: dict[str, Any]) -> list[str]:
     budget = [evidence[key] for key in ("train_images", "epochs", "seeds")]
     if not found or (found["budget"], found["question"]["en"]) != (budget, question):
         return []
-    return [f"**Shows.** {found['shows']['en']}", "", f"**Cannot show.** {found['cannot']['en']}", ""]
+    return [f"**Shows.** {found['shows']['en']}", "", f"**Does not show.** {found['cannot']['en']}", ""]
 
 
 def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any]) -> str:
@@ -337,11 +338,11 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
             f"| {row['epochs_to_converge']:.1f} | {row['seconds_an_epoch']:.1f} | {row['pflops']:.4f} |"
         )
     notes = (
-        "Validation and test are of the weights that were kept, the best epoch's on the validation images "
-        "unless those were few. Training accuracy is the last epoch's, on the images as training shows them "
-        "and with the network in training mode; the loss is its cross entropy on the validation images, "
-        "without a temperature. Epochs are those until the validation accuracy is within one point of its "
-        "best. Seconds are the fastest epoch's: other work on the machine may have slowed the rest."
+        "Validation and test: the kept weights (the epoch with the best validation accuracy, or the last "
+        "epoch if there were few validation images). Training: the last epoch, on augmented images and in "
+        "training mode. Loss: validation cross entropy of the last epoch, without temperature. Epochs: until "
+        "validation accuracy is within one point of its best. s/epoch: the fastest epoch, since other work "
+        "may have slowed the rest."
     )
     return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])
 
