@@ -21,6 +21,11 @@ class Refusal(ValueError):
         self.facts = facts
 
 
+def first_line(error: BaseException) -> str:
+    """An error's first line, for another message; its class where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def listed(names: Iterable[Any], most: int = 8, joint: str = ", ") -> str:
     """Names for a message: the first ones, and how many more there are."""
     shown = [str(name) for name in names]

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, first_line
 
 Writer = Callable[[BinaryIO], Any]
 NEXT_STEP = "Make room or allow writing, then repeat the command, for a training run with --resume"
@@ -89,7 +89,7 @@ def _one_line(path: Path) -> Iterator[None]:
         why = str(error.args[0][0][-1])
         raise Refusal(f"{path} cannot be written ({why}). {NEXT_STEP}") from error
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        why = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        why = getattr(error, "strerror", None) or first_line(error)
         raise Refusal(
             f"{path} cannot be written ({why}); what was saved before is kept. {NEXT_STEP}"
         ) from error

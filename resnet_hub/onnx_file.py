@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, first_line
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
@@ -125,14 +125,10 @@ def open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes share no base
-        raise Refusal(f"{path} is no ONNX file that ONNX Runtime can load: {_first_line(error)}") from error
+        raise Refusal(f"{path} is no ONNX file that ONNX Runtime can load: {first_line(error)[:200]}") from error
 
 
 def read_facts(session: Any) -> dict[str, str]:
     """Our metadata of a file, without the prefix of its keys."""
     found = session.get_modelmeta().custom_metadata_map
     return {key.removeprefix(PREFIX): value for key, value in found.items() if key.startswith(PREFIX)}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

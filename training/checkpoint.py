@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, first_line
 from resnet_hub.files import write_atomically
 from training.distributed import rank
 
@@ -74,8 +74,7 @@ def read(run: Path, device: torch.device) -> tuple[Path, dict[str, Any]]:
                 f"{path} cannot be read ({error.strerror}); look at its permissions"
             ) from error
         except Exception as error:  # whatever unpickling a damaged file raises
-            why = (str(error).splitlines() or [type(error).__name__])[0]
-            problems.append(f"{path} cannot be read ({why})")
+            problems.append(f"{path} cannot be read ({first_line(error)})")
             continue
         if problems and rank() == 0:
             print(f"{problems[0]}; going on from {path}, which was saved before it", file=sys.stderr)

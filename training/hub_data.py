@@ -19,7 +19,7 @@ from huggingface_hub import constants
 from PIL import Image
 from tqdm import tqdm
 
-from resnet_hub.errors import Refusal, listed
+from resnet_hub.errors import Refusal, first_line, listed
 from resnet_hub.files import whole_folder
 from resnet_hub.folders import is_no_data, part_named, subfolders
 from training.distributed import rank
@@ -114,7 +114,7 @@ def _from_hub(data: str) -> Path:
         try:
             parts = datasets.load_dataset(str(snapshot), cache_dir=str(folder.with_name("arrow")))
         except Exception as error:  # pyarrow's, fsspec's and its own errors
-            why = (str(error).splitlines() or [type(error).__name__])[0]
+            why = first_line(error)
             raise Refusal(f"--data {data}: the datasets library cannot read it ({why})") from error
         with whole_folder(folder) as scratch:
             _write(parts, column, scratch, data)
@@ -132,9 +132,7 @@ def _snapshot(repo: str, revision: str | None) -> Path:
         message = f"there is no data set {repo} on the Hub, or it is private and needs `hf auth login`"
         raise Refusal(message) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise Refusal(
-            f"the data set {repo} could not be downloaded ({str(error).splitlines()[0]})"
-        ) from error
+        raise Refusal(f"the data set {repo} could not be downloaded ({first_line(error)})") from error
 
 
 def _write(parts: Any, column: str | None, folder: Path, data: str) -> None:

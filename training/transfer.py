@@ -23,7 +23,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.engine import add_engine_flags
-from resnet_hub.errors import listed
+from resnet_hub.errors import first_line, listed
 from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
 from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
@@ -155,7 +155,7 @@ def _from_torchvision(name: str) -> Network:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise ValueError(f"--weights torchvision/{name}: the network here is another ({why})") from error
     shown = weights.transforms()
     (crop,), (short_side,) = shown.crop_size, shown.resize_size

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from resnet_hub.engine import OPTIONAL, check_installed
 from resnet_hub.engine.fused import Cast, fused
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, first_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ROUNDS = 3  # runs of which the fastest counts
@@ -42,7 +42,7 @@ def build(name: str, net: nn.Module, shape: tuple[int, ...], precision: str) -> 
     except Refusal:
         raise
     except Exception as error:  # each library has errors of its own
-        why = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        why = first_line(error)[:200]
         raise Refusal(f"--engine {name} --precision {precision} cannot run this network: {why}") from error
 
 

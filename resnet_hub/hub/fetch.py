@@ -33,7 +33,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoSibling
 
 from resnet_hub.config import ModelConfig, config_from_dict
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, first_line
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.client import TooSlow, bounded
 
@@ -451,7 +451,7 @@ def reason(error: Exception) -> str:
         asked = retry_after(error)
         when = f" (it asks for {asked:,} seconds)" if asked else ""
         return f"the Hub answered with status {status}{STATUS_ADVICE.get(status, '; try again later')}{when}"
-    detail = (str(error).splitlines() or [""])[0][:200]
+    detail = first_line(error)[:200]
     if isinstance(error, Refusal):
         return detail
     if "Consistency check failed" in detail:  # a bare OSError of huggingface_hub's

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from resnet_hub.command import printable
 from resnet_hub.config import ModelConfig, config_from_dict
-from resnet_hub.errors import Refusal, listed
+from resnet_hub.errors import Refusal, first_line, listed
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub.bounds import OWN, Bounds, check_answers, check_count, check_header, check_maps
 from resnet_hub.hub.fetch import (
@@ -140,7 +140,7 @@ def naming(checkpoint: Checkpoint, file: Path) -> Iterator[None]:
     except UNUSABLE as error:
         if checkpoint.is_cached and isinstance(error, DAMAGED):
             discard(file)
-        cause = (str(error).splitlines() or [type(error).__name__])[0][:MOST_SAID]
+        cause = first_line(error)[:MOST_SAID]
         words = f"{checkpoint.source}: {file.name}: {cause}"
         raise CheckpointError(words, "checkpoint_unusable", file=file.name, cause=Refusal(cause)) from error
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, first_line
 from resnet_hub.files import write_atomically, write_together
 from resnet_hub.hub.bounds import check_answers, check_header, check_maps
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
@@ -147,7 +147,7 @@ def _read_tensors(path: Path, notes: list[str]) -> dict[str, Tensor]:
             with torch.serialization.safe_globals(HARMLESS):
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise Refusal(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise Refusal(f"{path} cannot be read as weights: {first_line(error)}") from error
     except Exception as error:  # pickle.UnpicklingError, and anything else a damaged pickle raises
         raise Refusal(f"{path} holds more than tensors, or is damaged; it is not run") from error
     return held_state(loaded, str(path), notes)

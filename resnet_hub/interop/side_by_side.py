@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -140,12 +140,13 @@ def side_by_side(
 
 
 def _beside(ours: Network, answer: Answer, maps: list, theirs: Reference, photo: Image.Image) -> Beside:
-    corresponds = theirs.facts.weights == "copied" or is_same_network(ours.config, theirs.facts.name)
+    stages = _stages_of(ours, theirs)
+    corresponds = stages is not _no_stages
     same_input = theirs.preprocess == ours.preprocess
-    found, their_maps = _answer(theirs, theirs.facts, photo, _timm_stages if corresponds else _no_stages)
+    found, their_maps = _answer(theirs, theirs.facts, photo, stages)
     compared = found
     if corresponds and not same_input:  # compare the networks, not the images
-        compared, their_maps = _answer(theirs, theirs.facts, photo, _timm_stages, ours.preprocess)
+        compared, their_maps = _answer(theirs, theirs.facts, photo, stages, ours.preprocess)
     space = label_space(answer.labels, found.labels)
     return Beside(
         answer=found,
@@ -176,9 +177,22 @@ def _stage_differences(ours: Network, maps: list, their_maps: list) -> list[tupl
 # Stage by stage without hooks: a hook on a model that two visitors share would collect the maps of both.
 
 
+def _stages_of(ours: Network, theirs: Reference) -> Callable:
+    """What runs a reference: stage by stage where it is the network of our model, whatever its classes."""
+    if theirs.facts.weights == "ours":
+        config = replace(theirs.net.config, name=ours.config.name, num_classes=ours.config.num_classes)
+        return _own_stages if config == ours.config else _no_stages
+    is_ours = theirs.facts.weights == "copied" or is_same_network(ours.config, theirs.facts.name)
+    return _timm_stages if is_ours else _no_stages
+
+
 def _our_stages(model: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:
     maps = model.features(pixels)
     return model.head(maps[-1]), maps
+
+
+def _own_stages(reference: Reference, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:
+    return _our_stages(reference.net, pixels)
 
 
 def _timm_stages(reference: Reference, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:

@@ -98,20 +98,23 @@ def own_design(config: ModelConfig, settings: Iterable[tuple[str, Any]]) -> Mode
     """A network of one's own: `config` with fields of its structure changed, and a name that says so.
 
     Raises:
-        ValueError: for a field that it does not have or that has a flag of its own, or a value that is not
+        ValueError: for a field that it does not have or that changes nothing in it, or a value that is not
             allowed.
     """
     changes = dict(settings)
     if not changes:
         return config
     kinds = {field.name: field.type for field in fields(config)}
-    allowed = kinds.keys() - set(ModelConfig.__dataclass_fields__)
+    allowed = kinds.keys() - set(ModelConfig.__dataclass_fields__) - {"kind"}
     if unknown := sorted(changes.keys() - allowed):
         raise Refusal(f"--set {unknown[0]}: {config.name} has {', '.join(sorted(allowed))} to set")
     for name, value in changes.items():
         if str(kinds[name]).startswith("tuple") and not isinstance(value, tuple):
             changes[name] = (value,)
-    return replace(config, name=f"{config.name}_own", **changes)
+    made = replace(config, name=f"{config.name}_own", **changes)
+    if idle := sorted(changes.keys() & made.idle_fields()):
+        raise Refusal(f"--set {idle[0]}={changes[idle[0]]} changes nothing in {config.name}; leave it out")
+    return made
 
 
 def overrides_from(options: argparse.Namespace) -> dict[str, Any]:
