@@ -79,28 +79,36 @@ class Decoder:
             self._places.release()
 
     def _ask(self, asked: bytes, data: bytes) -> Image.Image:
-        process = self._running()
         late = threading.Event()
+
+        def kill() -> None:
+            if self._process is not None:
+                self._process.kill()
 
         def end() -> None:
             late.set()
-            process.kill()
+            kill()
 
         timer = threading.Timer(self.seconds, end)
         timer.start()
         try:
-            to, back = pipes(process)
+            to, back = pipes(self._running())
+            if late.is_set():  # nothing would end what takes too long now
+                raise ImageError("Large images cannot be read here just now; try again.", "crowded")
             send(to, asked, data)
             return answer(back)
         except ImageError:
             raise
         except (OSError, ValueError, EOFError) as error:
-            process.kill()
+            kill()
             if late.is_set():
-                message = f"The image takes more than {self.seconds:g} seconds to read; save it anew."
+                message = f"The image takes more than {self.seconds:g} seconds to read; save it again."
                 raise ImageError(message, "too_slow") from error
-            message = "The image is damaged, or takes too much memory to read; save it anew."
+            message = "The image is damaged, or takes too much memory to read; save it again."
             raise ImageError(message, "truncated") from error
+        except BaseException:  # what is left in the pipe would be the next image's answer
+            kill()
+            raise
         finally:
             timer.cancel()
 

@@ -125,7 +125,8 @@ def open_session(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes share no base
-        raise Refusal(f"{path} is no ONNX file that ONNX Runtime can load: {first_line(error)[:200]}") from error
+        why = first_line(error)[:200]
+        raise Refusal(f"{path} is no ONNX file that ONNX Runtime can load: {why}") from error
 
 
 def read_facts(session: Any) -> dict[str, str]:

@@ -32,7 +32,7 @@ from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
 from resnet_hub.preprocess import WHITE, ImageError, load_image
 from resnet_hub.reading import Crop, crops
 from resnet_hub.stacks import visible
-from resnet_hub.statement import statement
+from resnet_hub.statement import MOST_NAMED, statement
 
 if TYPE_CHECKING:
     import numpy as np
@@ -368,7 +368,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write one line an image instead, the worst first"
+        "--csv", type=Path, metavar="FILE", help="write a row per image instead, least confident first"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
@@ -385,22 +385,35 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     check_csv(options.csv)
     model = _opened(options)
-    top_k = len(model.labels) if options.csv else options.top_k
+    check_question(model, options.top_k)
+    # The sentence names up to three classes, however few are listed.
+    top_k = len(model.labels) if options.csv else max(options.top_k, MOST_NAMED)
     files = list(_files(options.images))
-    answers = classify_files(model, [path for path, _ in files], top_k=top_k)
-    results, errors = [], []
-    for (path, folder), answer in zip(files, answers, strict=True):
+    rows: list[Any] = []
+    errors = []
+    for (path, folder), answer in zip(
+        files, classify_files(model, [path for path, _ in files], top_k=top_k), strict=True
+    ):
         if isinstance(answer, ImageError):
             errors.append((path, str(answer)))
+        elif options.csv:
+            rows.append(_answer(path, folder, answer))
+        elif options.json:
+            rows.append(_json_row(path, answer, options.top_k))
         else:
-            results.append((path, _answer(path, folder, answer) if options.csv else answer))
+            print(_as_text(path, answer, options.top_k), end="", flush=True)
     if options.csv:
-        write_csv(options.csv, [answer for _, answer in results])
-        print(_summary(options.csv, [answer for _, answer in results]))
+        write_csv(options.csv, rows)
+        print(_summary(options.csv, rows))
     elif options.json:
-        print(json.dumps(_as_json(model, results, errors), ensure_ascii=False, indent=2))
-    else:
-        print("".join(_as_text(path, prediction) for path, prediction in results), end="")
+        failed = [{"image": path, "message": message} for path, message in errors]
+        document = {
+            "model": model.source,
+            "revision": model.revision,
+            "predictions": rows,
+            "errors": failed,
+        }
+        print(json.dumps(document, ensure_ascii=False, indent=2))
     for path, message in errors:
         print(printable(f"resnet_hub.predict: {path}: {message}"), file=sys.stderr)
     return BAD_INPUT if errors else 0
@@ -454,37 +467,27 @@ def _summary(path: Path, answers: Sequence[Answer]) -> str:
     return f"{len(answers)} images in {path}{of_known}"
 
 
-def _as_text(path: str, prediction: Prediction) -> str:
-    lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top]
+def _as_text(path: str, prediction: Prediction, top_k: int) -> str:
+    lines = [f"  {probability:7.2%}  {label}" for label, probability in prediction.top[:top_k]]
     said = statement(prediction.certainty, prediction.top, prediction.present)
     if prediction.white:
         lines.append(f"  a 16-bit file with values up to {prediction.white} only; scaled by that")
     return printable("\n".join([f"{path}: {said}", *lines, ""]))
 
 
-def _as_json(
-    model: Network | OnnxFile, results: list[tuple[str, Prediction]], errors: list[tuple[str, str]]
-) -> dict[str, Any]:
+def _json_row(path: str, prediction: Prediction, top_k: int) -> dict[str, Any]:
     return {
-        "model": model.source,
-        "revision": model.revision,
-        "predictions": [
-            {
-                "image": path,
-                "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top],
-                **({} if prediction.present is None else {"present": prediction.present}),
-                "familiar": None if prediction.unfamiliar is None else not prediction.unfamiliar,
-                "certainty": prediction.certainty,
-                "score": round(prediction.energy, 4),
-                "unfamiliar": prediction.unfamiliar,
-                "energy": round(prediction.energy, 4),
-                "seconds": round(prediction.seconds, 5),
-                "white": prediction.white,
-                "engine": prediction.engine,
-            }
-            for path, prediction in results
-        ],
-        "errors": [{"image": path, "message": message} for path, message in errors],
+        "image": path,
+        "top": [{"label": label, "probability": round(p, 6)} for label, p in prediction.top[:top_k]],
+        **({} if prediction.present is None else {"present": prediction.present}),
+        "familiar": None if prediction.unfamiliar is None else not prediction.unfamiliar,
+        "certainty": prediction.certainty,
+        "score": round(prediction.energy, 4),
+        "unfamiliar": prediction.unfamiliar,
+        "energy": round(prediction.energy, 4),
+        "seconds": round(prediction.seconds, 5),
+        "white": prediction.white,
+        "engine": prediction.engine,
     }
 
 

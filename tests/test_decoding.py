@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -147,6 +148,28 @@ def test_a_process_that_ended_by_itself_is_replaced(decoder):
     decoder._process.kill()
     decoder._process.wait()
     assert decoder.decode(encoded()).size == (90, 60)
+
+
+def test_a_process_that_says_nothing_is_ended_at_the_deadline(decoder, monkeypatch):
+    decoder.decode(encoded())
+    monkeypatch.setattr(decoder, "seconds", 0.5)
+    os.kill(decoder._process.pid, signal.SIGSTOP)
+    with pytest.raises(ImageError) as caught:
+        decoder.decode(encoded())
+    assert caught.value.code == "crowded"
+    monkeypatch.setattr(decoder, "seconds", 60)
+    assert decoder.decode(encoded()).size == (90, 60)
+
+
+def test_what_an_unexpected_error_leaves_behind_is_nobody_else_s_answer(decoder, monkeypatch):
+    def full(pipe):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "answer", full)
+        with pytest.raises(MemoryError):
+            decoder.decode(encoded())
+    assert decoder.decode(encoded(size=(40, 30))).size == (40, 30)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc"), reason="reads /proc")  # noqa: PTH110

@@ -320,6 +320,34 @@ def test_a_bad_file_among_good_ones_costs_only_its_own_answer(checkpoint, files,
     assert len(printed.err.splitlines()) == 1 and "note.jpg" in printed.err
 
 
+def test_the_sentence_does_not_depend_on_how_many_classes_are_listed(files, tmp_path, capsys):
+    model = network()
+    torch.nn.init.zeros_(model.fc.weight)  # every class is as probable as the others
+    model.calibration = Calibration(energy_threshold=-1e6, firm_threshold=0.9)
+    model.save_pretrained(tmp_path / "even")
+    said = []
+    for top_k in (1, 5):
+        main([files[0], "--model", str(tmp_path / "even"), "--top-k", str(top_k)])
+        lines = capsys.readouterr().out.splitlines()
+        said.append(lines[0])
+        assert len(lines) == 1 + top_k
+    assert said[0] == said[1] and " or " in said[0]
+
+
+def test_answers_are_printed_as_they_come(checkpoint, files, tmp_path, capsys, monkeypatch):
+    printed = []
+    real = predict.classify_files
+
+    def watched(*args, **more):
+        for answer in real(*args, **more):
+            yield answer
+            printed.append(capsys.readouterr().out)
+
+    monkeypatch.setattr(predict, "classify_files", watched)
+    assert main([*files, "--model", str(checkpoint)]) == 0
+    assert [text.splitlines()[0].partition(": ")[0] for text in printed] == files
+
+
 def test_a_bad_file_is_in_the_json_too(checkpoint, files, tmp_path, capsys):
     code = main([files[0], str(tmp_path / "absent.jpg"), "--model", str(checkpoint), "--json"])
     answer = json.loads(capsys.readouterr().out)

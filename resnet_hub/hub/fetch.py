@@ -168,7 +168,7 @@ def fetch_text(repo_id_or_dir: str | Path, file: str, **where: Unpack[Where]) ->
     found = local_directory(str(repo_id_or_dir))
     if found is not None:
         path = found[0] / file
-        return path.read_text(encoding="utf-8") if path.is_file() else None
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
     try:
         _, (path,) = fetch_files(str(repo_id_or_dir), (file,), **where)
     except MissingFile:

@@ -10,6 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from resnet_hub.errors import Refusal
+from resnet_hub.models.calibration import MULTI_LABEL
 from resnet_hub.preprocess import Preprocess
 
 TIMM_WRAPPER = "timm_wrapper"
@@ -32,6 +33,8 @@ def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
             f"model_type {kind!r} is transformers' own; python -m resnet_hub.convert turns its ResNets into "
             "checkpoints that load here"
         )
+    if values.get("problem_type") == MULTI_LABEL:
+        raise Refusal("it answers each class by itself, with thresholds that its config.json does not have")
     is_new = "pretrained_cfg" in values
     given = values["pretrained_cfg"] if is_new else values
     args = values.get("model_args") or {}

@@ -92,7 +92,7 @@ def push_folder(
     changed = changed_files(folder, head)
     if not changed:
         return Pushed(url, head.commit, ())
-    return Pushed(url, commit_files(api, folder, head, repo_type, message), tuple(changed))
+    return Pushed(url, commit_files(api, folder, changed, head, repo_type, message), tuple(changed))
 
 
 def _wished(space: Space | None) -> dict[str, str]:
@@ -101,9 +101,10 @@ def _wished(space: Space | None) -> dict[str, str]:
     return {"space_sdk": space.sdk} | ({"space_hardware": space.hardware} if space.hardware else {})
 
 
-def commit_files(api: HfApi, folder: Path, head: Resolved, repo_type: str, message: str) -> str:
-    """Make the one commit on top of `head` and return its id."""
-    changed = changed_files(folder, head)
+def commit_files(
+    api: HfApi, folder: Path, changed: dict[str, Path], head: Resolved, repo_type: str, message: str
+) -> str:
+    """Make the one commit of the changed files on top of `head` and return its id."""
     operations: list = [CommitOperationAdd(name, path) for name, path in changed.items()]
     if WEIGHTS_FILE in changed:  # what an earlier run recorded does not describe these weights
         stale = head.files.keys() & RUN_FILES - local_files(folder).keys()

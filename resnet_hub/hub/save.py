@@ -18,6 +18,7 @@ from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.base import Network
+from resnet_hub.models.calibration import MULTI_LABEL
 from resnet_hub.models.timm_names import architecture
 
 
@@ -82,6 +83,11 @@ def push_checkpoint(
         return push_folder(repo_id, Path(folder), private=private, token=token).url
 
 
+def problem_type(model: Network) -> dict[str, str]:
+    """What makes transformers' pipeline take sigmoids, for a network that answers each class by itself."""
+    return {"problem_type": MULTI_LABEL} if model.calibration.class_thresholds else {}
+
+
 def config_json(model: Network) -> dict[str, Any]:
     """The contents of `config.json`: timm's fields at the root, ours under `resnet_hub`."""
     config = model.config
@@ -94,8 +100,7 @@ def config_json(model: Network) -> dict[str, Any]:
         "architecture": name,
         "num_classes": config.num_classes,
         "label_names": list(model.labels),
-        # transformers' pipeline reads it, and then takes sigmoids.
-        **({"problem_type": "multi_label_classification"} if model.calibration.class_thresholds else {}),
+        **problem_type(model),
         **({"model_args": model_args} if model_args else {}),
         "pretrained_cfg": model.preprocess.to_pretrained_cfg()
         | {

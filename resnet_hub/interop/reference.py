@@ -38,8 +38,10 @@ SUGGESTED = (
 
 
 class NoReference(Refusal):
-    """A reference that is not available; `code` is "unknown", "not_offered", "no_counterpart", "only_answers",
-    "too_large", "no_weights", "unreachable" or "unusable".
+    """A reference that is not available.
+
+    `code` is "unknown", "not_offered", "no_counterpart", "only_answers", "too_large", "no_weights",
+    "unreachable" or "unusable".
     """
 
 

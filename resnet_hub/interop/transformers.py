@@ -13,8 +13,10 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
+from resnet_hub.hub.save import problem_type
 from resnet_hub.interop.counterpart import stock_name
 from resnet_hub.models.base import Network, default_preprocess
+from resnet_hub.models.calibration import MULTI_LABEL
 from resnet_hub.preprocess import Preprocess
 
 BLOCK = "resnet.encoder.stages.{stage}.layers.{block}"
@@ -77,18 +79,22 @@ def config_to_transformers(model: Network) -> dict[str, Any]:
         Refusal: naming what transformers' ResNet does not have.
     """
     config = _supported(model.config)
-    return TRANSFORMERS_FIELDS | {
-        "num_channels": config.in_chans,
-        "embedding_size": config.stem_width,
-        "hidden_sizes": [width * config.expansion for width in config.widths],
-        "depths": list(config.depths),
-        "layer_type": config.block,
-        "hidden_act": "relu",
-        "downsample_in_first_stage": False,
-        "downsample_in_bottleneck": config.stride_in == "1x1",
-        "id2label": dict(enumerate(model.labels)),
-        "label2id": {name: i for i, name in enumerate(model.labels)},
-    }
+    return (
+        TRANSFORMERS_FIELDS
+        | {
+            "num_channels": config.in_chans,
+            "embedding_size": config.stem_width,
+            "hidden_sizes": [width * config.expansion for width in config.widths],
+            "depths": list(config.depths),
+            "layer_type": config.block,
+            "hidden_act": "relu",
+            "downsample_in_first_stage": False,
+            "downsample_in_bottleneck": config.stride_in == "1x1",
+            "id2label": dict(enumerate(model.labels)),
+            "label2id": {name: i for i, name in enumerate(model.labels)},
+        }
+        | problem_type(model)
+    )
 
 
 def _supported(config: ModelConfig) -> ResNetConfig:
@@ -117,8 +123,10 @@ def config_from_transformers(values: dict[str, Any]) -> ResNetConfig:
     """Our configuration for transformers' `config.json` of a ResNet.
 
     Raises:
-        Refusal: for a network we do not have.
+        Refusal: for a network we do not have, and one that answers each class by itself.
     """
+    if values.get("problem_type") == MULTI_LABEL:
+        raise Refusal("it answers each class by itself, with thresholds that its config.json does not have")
     block = values.get("layer_type", "bottleneck")  # what is missing takes transformers' default
     if values.get("hidden_act", "relu") != "relu" or values.get("downsample_in_first_stage"):
         raise Refusal("only hidden_act=relu and downsample_in_first_stage=False have a counterpart here")

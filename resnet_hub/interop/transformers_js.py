@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from resnet_hub.errors import Refusal
 from resnet_hub.files import whole_folder
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.card_merge import licence_fields
@@ -47,10 +48,12 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         repo_id: the repository of the checkpoint, which the card names as its base model.
 
     Raises:
-        Refusal: for preprocessing that its processor does not have, or a network that cannot label images.
+        Refusal: for preprocessing that its processor does not have, a network that cannot label images, or
+            one that answers each class by itself.
         ImportError: without the [export] packages.
     """
     check_labels_images(model)
+    _check_has_one_answer(model)
     documents = {
         "config.json": _config(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
@@ -72,6 +75,14 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         (folder / "README.md").write_text(card, encoding="utf-8")
         for precision, name in ONNX_FILES.items():
             export_normalised(model, folder / name, precision, pixels="pixel_values")
+
+
+def _check_has_one_answer(model: Network) -> None:
+    if model.calibration.class_thresholds:
+        raise Refusal(
+            "transformers.js takes a softmax of an image classifier's logits, and this network answers each "
+            "class by itself; export it with --to onnx"
+        )
 
 
 def _config(model: Network) -> dict[str, Any]:

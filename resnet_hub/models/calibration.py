@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 TEMPERATURES = (0.01, 100.0)  # (least, most)
 HALVES = ("bf16", "fp16")
+MULTI_LABEL = "multi_label_classification"  # transformers' problem_type of networks with class thresholds
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Calibration:
         lists = {"detections": detections, "class_thresholds": thresholds, "half_precisions": halves}
         calibration = cls(**values | lists)
         scalars = (getattr(calibration, name) for name in known - lists.keys())
-        numbers = [value for value in scalars if value is not None] + list(thresholds)
+        numbers = [calibration.temperature, *(value for value in scalars if value is not None), *thresholds]
         numbers += [number for _, *pair in detections for number in pair]
         if not all(isinstance(n, (int, float)) and math.isfinite(n) for n in numbers):
             raise Refusal(f"calibration: {values} has a value that is not a finite number")

@@ -17,6 +17,7 @@ import { filled, LANGUAGES, say, TEXT } from "./text.js";
  * @property {string | null} link address of the model on the Hub
  * @property {(Both & { said: string })[]} labels `said`: as an English sentence says it, "a cat"
  * @property {number | null} firm_threshold top probability from which a familiar photo is answered firmly
+ * @property {number[] | null} class_thresholds where an image may show several classes or none: one a class
  * @property {Record<string, Both>} sentences by kind of answer
  * @property {{ most: number, least_share: number }} named which classes a guess names
  */
@@ -61,6 +62,7 @@ export function certainty(familiar, share, firmThreshold) {
  * @returns {string}
  */
 export function sentence(model, answer, language) {
+  if (model.class_thresholds) return shown(model, model.class_thresholds, answer.probabilities, language);
   const best = top(answer.probabilities, model.named.most);
   const how = certainty(answer.familiar, best[0].share, model.firm_threshold);
   const likely = best.filter(({ share }) => share >= model.named.least_share * best[0].share);
@@ -68,6 +70,24 @@ export function sentence(model, answer, language) {
   const word = kind === "unmeasured" || language === "ja" ? language : "said";
   const [first, second, third] = best.map(({ index }) => model.labels[index][word]);
   return filled(model.sentences[kind][language], { first, second, third, share: percent(best[0].share) });
+}
+
+/**
+ * The sentence of an image that may show several classes or none.
+ * @param {Model} model
+ * @param {number[]} thresholds one a class
+ * @param {ArrayLike<number>} probabilities
+ * @param {Language} language
+ * @returns {string}
+ */
+function shown(model, thresholds, probabilities, language) {
+  const present = top(probabilities, thresholds.length).filter(
+    ({ index, share }) => share >= thresholds[index],
+  );
+  const names = present
+    .map(({ index }) => model.labels[index][language])
+    .join(language === "ja" ? "、" : ", ");
+  return filled(model.sentences[present.length ? "present" : "absent"][language], { names });
 }
 
 /**

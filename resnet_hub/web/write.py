@@ -99,6 +99,7 @@ def model_facts(file: OnnxFile, repo_id: str | None) -> dict[str, Any]:
             for label in file.labels
         ],
         "firm_threshold": file.calibration.firm_threshold,
+        "class_thresholds": list(file.calibration.class_thresholds) or None,
         "sentences": sentences(),
         "named": {"most": MOST_NAMED, "least_share": LEAST_SHARE},
     }

@@ -541,6 +541,7 @@ def test_labels_are_one_distinct_name_a_class(saved, labels):
         {"temperature": 0},
         {"temperature": float("nan")},
         {"temperature": "1"},
+        {"temperature": None},
         {"energy_threshold": float("nan")},
         {"energy_threshold": "low"},
         {"detections": [["ants", 1]]},

@@ -149,6 +149,11 @@ def test_a_checkpoint_whose_card_cannot_be_made_is_not_begun(tmp_path, monkeypat
     [
         ("config.json", b"[]", "config.json: holds a JSON list"),
         ("config.json", b'{"model_type": "resnet", "depths": null}', "config.json: "),
+        (
+            "config.json",
+            b'{"model_type": "resnet", "problem_type": "multi_label_classification"}',
+            "by itself",
+        ),
         ("model.safetensors", None, "model.safetensors: "),
         ("preprocessor_config.json", b"\xff", "preprocessor_config.json: "),
         ("preprocessor_config.json", b'{"size": 4096}', "preprocessor_config.json: input_size 4096x4096"),
@@ -279,6 +284,7 @@ class Harm:
     [
         (lambda file: torch.save({"fc.weight": Harm()}, file), ["--model", "resnet18"], "it is not run"),
         (lambda file: file.write_bytes(b"nothing"), ["--model", "resnet18"], "weights"),
+        (lambda file: file.write_bytes(b""), ["--model", "resnet18"], "weights"),
         (lambda file: torch.save([torch.zeros(2)], file), ["--model", "resnet18"], "tensors by name"),
         (lambda file: torch.save({}, file), [], "--model"),
         (lambda file: torch.save({}, file), ["--model", "resnet18"], "does not fit resnet18"),

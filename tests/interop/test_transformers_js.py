@@ -11,6 +11,7 @@ from helpers.images import image
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
 from resnet_hub.interop import convert
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
 MODULES = ROOT / "tests" / "node" / "node_modules"
@@ -57,5 +58,13 @@ def test_what_its_processor_cannot_do_is_refused_and_nothing_written(tmp_path):
     model = from_pretrained("resnet20_cifar10")
     model.preprocess = Preprocess(input_size=(3, 32, 32), crop_mode="squash")
     with pytest.raises(Refusal, match="crop_mode=squash"):
+        convert.save(model, tmp_path / "net", "transformers-js")
+    assert not (tmp_path / "net").exists()
+
+
+def test_a_network_that_answers_each_class_by_itself_is_refused(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    model.calibration = Calibration(class_thresholds=(0.5,) * 10)
+    with pytest.raises(Refusal, match="each class by itself"):
         convert.save(model, tmp_path / "net", "transformers-js")
     assert not (tmp_path / "net").exists()

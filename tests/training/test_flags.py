@@ -173,6 +173,7 @@ def test_set_reaches_the_commands(photos, tmp_path):
         ("breadth=3", "resnet8_cifar has base_width, block"),
         ("widths=1,2", "has 2 entries"),
         ("widths=x", "widths"),
+        ("stride_in=1x1", "stride_in=1x1 changes nothing in resnet8_cifar"),
     ],
 )
 def test_set_refuses_what_is_no_structure(words, message, capsys):

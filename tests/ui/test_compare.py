@@ -140,6 +140,20 @@ def test_networks_of_one_name_are_compared_on_one_input(hub, resnet18):
     assert beside.logits[0] == pytest.approx((a - b).abs().max().item(), rel=1e-3)
 
 
+@torch.inference_mode()
+def test_two_of_our_models_of_one_network_are_compared_stage_by_stage(resnet18, tmp_path):
+    theirs = reference.own(resnet18, "theirs")
+    _, [beside] = side_by_side.side_by_side(resnet18, "ours", [theirs], image(2))
+    assert beside.logits == (0, 0) and [apart for _, apart in beside.stages] == [0] * 4
+
+    other = resnet_hub.create_model("resnet18", num_classes=3)
+    other.labels = ("a", "b", "c")
+    _, [beside] = side_by_side.side_by_side(
+        resnet18, "ours", [reference.own(other.eval(), "other")], image(2)
+    )
+    assert beside.logits is None and beside.space == "other" and beside.stages[0][1] > 0
+
+
 def test_another_architecture_is_not_compared_stage_by_stage(hub, resnet18):
     _, [beside] = side_by_side.side_by_side(
         resnet18, "ours", [reference.pretrained("vit_tiny_patch16_224")], image(2)

@@ -11,6 +11,7 @@ const model = {
     { en: "umbrella", ja: "傘", said: "an umbrella" },
   ],
   firm_threshold: 0.7,
+  class_thresholds: null,
   named: { most: 3, least_share: 0.25 },
   sentences: {
     firm: { en: "This looks like {first}.", ja: "{first}のようです。" },
@@ -47,6 +48,18 @@ test("a sentence names what is likely, in both languages", () => {
     sentence({ ...model, firm_threshold: null }, { probabilities: [0.5, 0.3, 0.2], familiar: null }, "en"),
     "Most likely: cat (50.0\u00a0%)",
   );
+});
+
+test("a network that answers each class by itself names all that reach their thresholds", () => {
+  const sentences = {
+    present: { en: "This shows: {names}.", ja: "{names}が写っています。" },
+    absent: { en: "Nothing known.", ja: "ありません。" },
+  };
+  const several = { ...model, sentences, class_thresholds: [0.5, 0.2, 0.9] };
+  const says = (probabilities, language) => sentence(several, { probabilities, familiar: null }, language);
+  assert.equal(says([0.6, 0.7, 0.8], "en"), "This shows: dog, cat.");
+  assert.equal(says([0.6, 0.7, 0.8], "ja"), "犬、猫が写っています。");
+  assert.equal(says([0.1, 0.1, 0.8], "en"), "Nothing known.");
 });
 
 test("a class activation map is scaled to its largest value, negative ones left out", () => {
