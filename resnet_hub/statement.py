@@ -17,7 +17,7 @@ SENTENCES = {
     "unfamiliar": "This does not look like anything I know.",
     "unmeasured": "Most likely: {first} ({share})",
     "present": "This shows: {names}.",
-    "absent": "This shows nothing that I look for.",
+    "absent": "I found none of the things I know.",
 }
 PLURAL = ("binoculars", "sunglasses", "swimming trunks")
 MASS = (

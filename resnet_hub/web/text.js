@@ -15,7 +15,7 @@ export const TEXT = {
   drop: ["or drop them here, or paste one", "ここにドロップ、または貼り付けもできます"],
   camera_start: ["Live camera", "カメラで連続判定"],
   camera_stop: ["Stop the camera", "カメラを止める"],
-  map: ["Show where it sees the class", "判断の根拠になった場所を表示"],
+  map: ["Show which area supports the answer", "判断の根拠になった場所を表示"],
   photo: ["Photo", "写真"],
   file_name: ["File", "ファイル"],
   best: ["Answer", "答え"],
@@ -30,15 +30,15 @@ export const TEXT = {
   offline: ["Ready. It also works offline from now on.", "準備完了。今後はオフラインでも使えます。"],
   computing: ["Computing …", "計算中…"],
   from_camera: ["Camera", "カメラ"],
-  details: ["{milliseconds} ms in the network", "ネットワークの計算時間 {milliseconds} ミリ秒"],
-  rate: ["{rate} answers a second", "毎秒 {rate} 回判定"],
+  details: ["Inference time: {milliseconds} ms", "ネットワークの計算時間 {milliseconds} ミリ秒"],
+  rate: ["{rate} answers per second", "毎秒 {rate} 回判定"],
   about: [
     "Model: {made_from}, revision {revision}. Licence of the weights: {licence}.",
     "モデル：{made_from}（リビジョン {revision}）。重みのライセンス：{licence}。",
   ],
   on_the_hub: ["The model on the Hub", "Hub のモデル"],
   decoders: [
-    "Answers equal Python's. Where the browser decodes a photo otherwise (CMYK, 16 bits a channel, colour profiles), they may differ a little.",
+    "Answers match those of the Python version. They may differ slightly where the browser decodes a photo differently (CMYK, 16 bits per channel, colour profiles).",
     "答えは Python 版と一致します。ただし CMYK、16 ビット画像、カラープロファイル付きの画像では、ブラウザのデコードの違いにより多少異なることがあります。",
   ],
   not_an_image: [
@@ -50,7 +50,7 @@ export const TEXT = {
     "このブラウザでは WebAssembly が使えません。最新の Chrome、Edge、Firefox、Safari を使ってください。",
   ],
   too_large: [
-    "There is too little memory on this device. Close other tabs, or try a smaller photo.",
+    "Not enough memory on this device. Close other tabs, or try a smaller photo.",
     "この端末のメモリが足りません。ほかのタブを閉じるか、小さい写真で試してください。",
   ],
   no_model: [
@@ -58,7 +58,7 @@ export const TEXT = {
     "ネットワークを取得できませんでした。接続を確認して、ページを再読み込みしてください。",
   ],
   damaged: [
-    "The network's file arrived damaged. Reload the page; if it stays so, its owner has to upload it again.",
+    "The model file is damaged. Reload the page; if that does not help, its owner has to upload it again.",
     "ネットワークのファイルが壊れています。ページを再読み込みしてください。直らない場合は、公開者による再アップロードが必要です。",
   ],
   no_session: [

@@ -241,7 +241,7 @@ def test_what_needs_one_class_each_is_refused(photos, tmp_path, capsys, flags, s
 def test_sentences_of_several_labels():
     top = [("cat", 0.9), ("dog", 0.8)]
     assert statement(None, top, ["cat", "dog"]) == "This shows: cat, dog."
-    assert statement(None, top, []) == "This shows nothing that I look for."
+    assert statement(None, top, []) == "I found none of the things I know."
 
 
 @pytest.mark.parametrize("thresholds", [[0.5], [0.5, 1.5], [0.5, float("nan")]])

@@ -108,7 +108,7 @@ def bomb() -> bytes:
 BAD = {
     "empty.png": (lambda: b"", "empty"),
     "text.jpg": (lambda: b"this is not an image", "not an image"),
-    "truncated.jpg": (lambda: encoded(image(1, (400, 300)), "jpeg")[:2000], "breaks off"),
+    "truncated.jpg": (lambda: encoded(image(1, (400, 300)), "jpeg")[:2000], "is incomplete"),
     "bomb.png": (bomb, "million pixels"),
 }
 
@@ -175,8 +175,8 @@ def test_an_image_of_this_machine_that_was_not_uploaded_is_not_read(app_url, pho
 def test_an_image_inside_a_data_address_is_answered_and_a_damaged_one_is_not(app_url, model, photo):
     address = "data:image/png;base64," + base64.b64encode(photo.read_bytes()).decode()
     assert f'"label":"{model.predict(photo)[0][0][0]}"' in joined(app_url, {"path": None, "url": address})
-    assert "breaks off" in joined(app_url, {"path": None, "url": address[:-300]})
-    assert "breaks off" in joined(app_url, {"path": None, "url": "data:image/png;base64,abc"})
+    assert "is incomplete" in joined(app_url, {"path": None, "url": address[:-300]})
+    assert "is incomplete" in joined(app_url, {"path": None, "url": "data:image/png;base64,abc"})
 
 
 ODD = {

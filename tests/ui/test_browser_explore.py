@@ -195,7 +195,7 @@ def test_three_stage_networks_arrive_as_the_link_names_them(explorer, locale):
     """Their strides differ from the first page's: the page changes them and hears of its own change."""
     wanted = ["plain20_cifar", "resnet56_cifar"]
     page = explorer("?a=plain20_cifar.32&b=resnet56_cifar.32", locale=locale)
-    words = "コードと図を保存" if locale == "ja-JP" else "Take it with you"
+    words = "コードと図を保存" if locale == "ja-JP" else "Export"
     expect(page.locator("#take")).to_contain_text(words)
     page.wait_for_timeout(2000)  # for an answer that would come late
     for i, name in enumerate(wanted):

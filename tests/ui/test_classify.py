@@ -116,7 +116,7 @@ def test_other_labels_get_an_article_by_their_sound(label, phrase):
     ("present", "english", "japanese"),
     [
         (["teapot", "umbrella"], "This shows: teapot, umbrella.", "写っているもの：ティーポット、傘"),
-        ([], "This shows nothing that I look for.", "探しているものは写っていません。"),
+        ([], "I found none of the things I know.", "知っているものは見つかりませんでした。"),
     ],
 )
 def test_of_an_image_that_may_show_several_things_the_page_says_what_is_present(present, english, japanese):

@@ -444,6 +444,13 @@ def test_a_measured_accuracy_names_the_data_of_its_card(tmp_path, monkeypatch):
     assert family.shipped_accuracies() == {"resnet18": [(50.0, "measured", "card of net, Cats")]}
 
 
+def test_the_guide_names_the_data_of_each_accuracy():
+    shown = family_page("en", {})
+    for data in ("Tiny ImageNet", "CIFAR-10 re-encoded as JPEG", "hymenoptera (ants and bees)", "ImageNet"):
+        assert f"{data}, " in shown
+    assert "CIFAR-10（JPEG で保存し直したもの）" in family_page("ja", {})
+
+
 def test_the_guide_shows_what_was_measured():
     seconds = family.measure("lenet5")
     shown = family_page("ja", {"lenet5": seconds})

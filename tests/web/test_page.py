@@ -257,7 +257,7 @@ def test_the_camera_is_answered_live_and_can_be_stopped(visit, camera_browser, c
     page = visit(chromium=camera_browser, permissions=["camera"])
     page.locator("#camera").click()
     expect(page.locator("#bars li")).to_have_count(5)
-    expect(page.locator("#details")).to_have_text(re.compile(r"[1-9]\d* answers a second"))
+    expect(page.locator("#details")).to_have_text(re.compile(r"[1-9]\d* answers per second"))
     expect(page.locator("#video")).to_be_visible()
     seconds = page.evaluate(SECONDS_OF_ANSWERS, 50)
     with capsys.disabled():
@@ -342,7 +342,7 @@ def test_a_network_too_large_for_the_device_is_said(browser, address):
 def test_a_photo_chosen_during_the_camera_ends_it(visit, camera_browser):
     page = visit(chromium=camera_browser, permissions=["camera"])
     page.locator("#camera").click()
-    expect(page.locator("#details")).to_have_text(re.compile("answers a second"))
+    expect(page.locator("#details")).to_have_text(re.compile("answers per second"))
     page.set_input_files("#file", photo(name="chosen.png"))
     expect(page.locator("#name")).to_have_text("chosen.png")
     expect(page.locator("#camera")).to_have_text("Live camera")
@@ -363,7 +363,7 @@ def test_two_clicks_on_the_camera_leave_no_camera_on(visit, camera_browser):
         camera.click();
         camera.click();
     }""")
-    expect(page.locator("#details")).to_have_text(re.compile("answers a second"))
+    expect(page.locator("#details")).to_have_text(re.compile("answers per second"))
     page.locator("#camera").click()
     expect(page.locator("#video")).to_be_hidden()
     live = "streams.flatMap(each => each.getTracks()).filter(each => each.readyState === 'live').length"

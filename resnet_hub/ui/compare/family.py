@@ -8,7 +8,7 @@ from typing import Any
 
 from resnet_hub.lab.family import USE, Choice, guide
 from resnet_hub.ui.shared.html import render
-from resnet_hub.ui.shared.text import known_language, say, short
+from resnet_hub.ui.shared.text import known_language, name_of, say, short
 
 COLUMNS = {  # column -> (key of its heading, whether numbers; they fall first when sorted, words rise)
     "network": ("family_network", False),
@@ -34,8 +34,8 @@ def row(language: str, choice: Choice, seconds: float | None) -> dict[str, Any]:
     """One network: of each column what it is sorted by and what it says; and where the accuracy is from."""
     accuracy, origin, use = "", "", USE[choice.name][known_language(language)]
     if choice.accuracy is not None:
-        data = "ImageNet" if "ImageNet" in choice.source else "CIFAR-10"
         accuracy = f"{choice.accuracy:.2f} %"
+        data = name_of(language, "data", choice.source.split(", ")[1])
         origin = data + say(language, "comma") + say(language, f"family_{choice.kind}")
     cells = {
         "network": (choice.name, choice.name),

@@ -1,4 +1,4 @@
-// The buttons under "Take it with you". `element` is the panel they stand in.
+// The buttons under "Export". `element` is the panel they stand in.
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
