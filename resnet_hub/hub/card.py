@@ -42,7 +42,7 @@ MODES = {
 }
 KEPT = {
     "best": "best validation {metric}",
-    "last": "the last one, whatever the {held_out} validation images say",
+    "last": "the last epoch, not chosen on the {held_out} validation images",
     "ema": "averaged over the end of the run",
 }
 BALANCES = {
@@ -287,7 +287,7 @@ def _summary(model, run: dict | None) -> str:
     if run and model.calibration.class_thresholds:
         return f"{what} that says which of {len(model.labels)} things an image shows, each by itself."
     if run:
-        return f"{what} that sorts images into {len(model.labels)} classes."
+        return f"{what} that classifies images into {len(model.labels)} classes."
     if model.source is None:
         return f"{what}. Its weights were not trained by a run of this project."
     is_named = model.revision == "shipped" or is_public_name(model.source)
@@ -330,18 +330,18 @@ def _network_table(config) -> str:
 def _optimizer_words(recipe: dict[str, Any]) -> str:
     optimizer, decay = recipe["optimizer"], recipe["weight_decay"]
     if optimizer in ("sgd", "muon"):
-        words = f"SGD with Nesterov momentum 0.9, peak rate {recipe['lr']}, weight decay {decay}"
+        words = f"SGD with Nesterov momentum 0.9, peak learning rate {recipe['lr']}, weight decay {decay}"
     else:
         names = {"adam": "Adam", "adamw": "AdamW"}
-        words = f"{names.get(optimizer, optimizer)}, peak rate {recipe['lr']}, weight decay {decay}"
+        words = f"{names.get(optimizer, optimizer)}, peak learning rate {recipe['lr']}, weight decay {decay}"
     words += " (none on batch norms and biases)"
     if recipe.get("bias_lr"):
-        words += f", peak rate {recipe['bias_lr']} on batch-norm biases"
+        words += f", peak learning rate {recipe['bias_lr']} for batch-norm biases"
     if optimizer == "muon":
-        muon = f"momentum {recipe.get('muon_momentum', 0.9)}, peak rate {recipe['muon_lr']}"
-        words = f"Muon on every convolution but the first, {muon}; on the rest {words}"
-    rise = f"rise for {percent(recipe['warmup'], 0)} of the run, then " if recipe["warmup"] else ""
-    return f"{words}; rates {rise}{SCHEDULES[recipe.get('schedule', 'one_cycle')]}"
+        muon = f"momentum {recipe.get('muon_momentum', 0.9)}, peak learning rate {recipe['muon_lr']}"
+        words = f"Muon for all convolutions but the first, {muon}; for the rest {words}"
+    rise = f"warm up over {percent(recipe['warmup'], 0)} of the run, then " if recipe["warmup"] else ""
+    return f"{words}; learning rates {rise}{SCHEDULES[recipe.get('schedule', 'one_cycle')]}"
 
 
 def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = False) -> str:
@@ -352,7 +352,7 @@ def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = Fal
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):
         words += f", {name} {recipe[name]}" if recipe.get(name) else ""
-    words += f"; averaged weights (decay {recipe['ema']} a step)" if recipe.get("ema") else ""
+    words += f"; moving average of the weights (decay {recipe['ema']} per step)" if recipe.get("ema") else ""
     return words + (f"; stochastic depth {recipe['drop_path']}" if recipe.get("drop_path") else "")
 
 
@@ -360,12 +360,12 @@ def _calibration_words(run: dict[str, Any]) -> str:
     """How the temperature was found; cards of earlier runs do not say on how many images."""
     fitted = run.get("calibration")
     if not run["held_out_images"]:
-        return "All images were trained on, none was left to fit a temperature or thresholds: none is used."
+        return "All images were used for training, so there is no temperature and no threshold."
     if fitted is None:
         return "The logits are divided by a temperature fitted on the validation set."
     images = f"{fitted['images']:,} validation images"
     if not fitted.get("temperature"):
-        return f"The temperature stays 1: fitted on the {images} it made others of them no more probable."
+        return f"The temperature stays 1: in cross-validation on the {images} a fitted one was no better."
     low, high = fitted["temperature"]
     return (
         f"The logits are divided by a temperature fitted on the {images} with a prior toward 1 "
@@ -378,7 +378,7 @@ def _alarm_words(fitted: dict[str, Any]) -> str:
         return ""
     share, low, high = (percent(each, 1) for each in fitted["false_alarms"])
     images = f"{fitted['images']:,} images"
-    return f"; going by {images}, {share} of others like them are expected below it ({low} to {high})"
+    return f"; estimated from {images}, {share} of new images like them fall below it ({low} to {high})"
 
 
 def _seconds_words(run: dict[str, Any]) -> str:
@@ -415,7 +415,8 @@ def _limits(model, run: dict | None) -> str:
         lines.append("It was not tested for any decision about people, safety or health.")
     if run and is_for_research(run):
         lines.append(
-            "ImageNet's terms, under which it was trained, allow research and teaching, not commercial use."
+            "It was trained on images of ImageNet, whose terms allow research and teaching but no commercial "
+            "use."
         )
     if run and max(model.config.input_size) <= 64:
         lines.append(

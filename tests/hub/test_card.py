@@ -284,7 +284,7 @@ def test_data_with_a_slash_in_its_name_keeps_it():
 
 
 def test_a_card_of_half_precision_weights_says_so_and_is_made_again_from_its_facts(text):
-    line = "Weights are stored in half precision and widened on loading."
+    line = "Weights are stored as float16 and converted to float32 on loading."
     halved = render_card(trained(), FACTS, load_from="somebody/my_run", half=True)
     facts = run_facts(halved)
     assert facts["weights_dtype"] == "float16"

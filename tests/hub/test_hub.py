@@ -157,7 +157,7 @@ def test_a_half_checkpoint_answers_as_the_rounded_network(name, tmp_path):
         assert torch.equal(stored["again"][key], value.to(stored["again"][key].dtype))
     configs = [(tmp_path / d / "config.json").read_text() for d in stored]
     assert configs[0] == configs[1] == configs[2]
-    line = "Weights are stored in half precision and widened on loading.\n"
+    line = "Weights are stored as float16 and converted to float32 on loading.\n"
     assert [line in (tmp_path / d / "README.md").read_text() for d in stored] == [False, True, False]
 
 

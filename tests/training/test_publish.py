@@ -182,7 +182,7 @@ def test_a_dry_run_writes_a_loadable_folder_and_sends_nothing(logged_in, run, ha
     assert from_pretrained(tmp_path / "look").labels == LABELS
     weights = [(folder / "model.safetensors").read_bytes() for folder in (run, tmp_path / "look")]
     assert weights[0] == weights[1] and (len(weights[0]) < 2.5 * 272_474) == half
-    assert ("stored in half precision" in (tmp_path / "look" / "README.md").read_text()) == half
+    assert ("stored as float16" in (tmp_path / "look" / "README.md").read_text()) == half
     assert not logged_in.requests and "nothing uploaded" in capsys.readouterr().out
     assert command(run, "--dry-run", str(tmp_path / "look")) == 2
     assert "not empty" in last_error(capsys)

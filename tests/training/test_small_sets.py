@@ -220,7 +220,9 @@ def test_a_card_says_on_how_many_images_the_calibration_was_fitted(photos, tmp_p
     card = (tmp_path / "run" / "README.md").read_text()
     assert "20 validation images" in card
     share, low, high = (percent(each, 1) for each in facts["calibration"]["false_alarms"])
-    assert f"going by 20 images, {share} of others like them are expected below it ({low} to {high})" in card
+    assert (
+        f"estimated from 20 images, {share} of new images like them fall below it ({low} to {high})" in card
+    )
     assert run_facts(card)["calibration"]["images"] == 20
 
 
