@@ -105,7 +105,7 @@ def port(text: str) -> int:
     """
     if not (text.isdecimal() and 1 <= int(text) <= 65535):
         wanted = "give --port or GRADIO_SERVER_PORT a number from 1 to 65535"
-        raise argparse.ArgumentTypeError(f"{text[:20]!r} is no port: {wanted}")
+        raise argparse.ArgumentTypeError(f"{text[:20]!r} is not a port: {wanted}")
     return int(text)
 
 
@@ -117,7 +117,7 @@ def root_path(text: str) -> str:
     """
     if text and not re.fullmatch(r"(https?://[\w.:\[\]-]+)?(/[\w.~-]+)*/?", text):
         raise argparse.ArgumentTypeError(
-            f"{text[:60]!r} is no path like /resnet or address like https://a.org/b"
+            f"{text[:60]!r} is not a path like /resnet or an address like https://a.org/b"
         )
     return text.rstrip("/")
 
@@ -132,7 +132,7 @@ def model_list(text: str) -> tuple[str, ...]:
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     wrong = [name for name in ids if not is_repository_id(name)]
     if wrong:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is no Hub repository id like owner/name, and no file")
+        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not a Hub repository id like owner/name or a file")
     return ids
 
 

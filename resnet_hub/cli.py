@@ -23,7 +23,7 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "web": ("resnet_hub.web.__main__", "write a page that classifies photos without a server"),
     "train": ("training.cifar", "train a small-image network from scratch"),
     "transfer": ("training.transfer", "fine-tune a network on your own images"),
-    "check": ("training.check", "say what is doubtful about a data set"),
+    "check": ("training.check", "find problems in a data set"),
     "evaluate": ("training.evaluate", "measure a checkpoint and compare it with its card"),
     "publish": ("training.publish", "upload a finished run to the Hub"),
     "study": ("training.study", "run a comparison and record its table and curves"),
@@ -31,7 +31,7 @@ COMMANDS = {  # name -> (module with a `main`, what the command does)
     "film": ("training.film", "record the training of a plain and a residual network for the Lab"),
     "quantize": ("training.quantize", "make an int8 version and measure it"),
     "bench": ("training.bench", "measure the training speed"),
-    "gpu": ("training.gpu", "measure training on a GPU and check its promises there"),
+    "gpu": ("training.gpu", "measure training speed on a GPU and check reproducibility"),
     "scale": ("training.scale", "compute what an ImageNet-scale run takes"),
     "speed": ("resnet_hub.bench.__main__", "measure engines, photos, the app and its start"),
 }

@@ -20,8 +20,8 @@ def add_device_flags(parser: argparse.ArgumentParser, *, precision: bool = True)
             "--precision",
             choices=["auto", "fp32", "bf16", "fp16"],
             default="auto",
-            help="auto: what a GPU has units for, bf16 before fp16; on a CPU bf16 where a one-second probe "
-            "shows it faster, which a busy machine may decide either way",
+            help="auto: on a GPU bf16 if it has units for it, else fp16; on a CPU bf16 if a one-second probe "
+            "finds it faster (may vary on a busy machine)",
         )
 
 

@@ -126,7 +126,7 @@ def open_session(path: Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes share no base
         why = first_line(error)[:200]
-        raise Refusal(f"{path} is no ONNX file that ONNX Runtime can load: {why}") from error
+        raise Refusal(f"{path} is not an ONNX file that ONNX Runtime can load: {why}") from error
 
 
 def read_facts(session: Any) -> dict[str, str]:

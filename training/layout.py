@@ -83,7 +83,7 @@ def find_classes(folder: Path) -> ClassFolders:
     for each in folders:
         if printable(each.name) != each.name:
             shown = each.name.encode(errors="backslashreplace").decode()
-            raise DataError(f"{folder}: the folder {shown} has a name that is no readable text; rename it")
+            raise DataError(f"{folder}: the folder {shown} has a name that is not readable text; rename it")
     return ClassFolders(tuple(f.name for f in folders), tuple(tuple(image_files(f)) for f in folders))
 
 
@@ -161,7 +161,7 @@ def refuse_empty(found: ClassFolders, folder: Path) -> None:
     """Raises DataError where a class has no image."""
     if empty := [name for name, files in zip(*found, strict=True) if not files]:
         left = [file.name for name in empty for file in files_below(folder / name)]
-        seen = f" (what lies there, {listed(left, 3)}, is no image that can be read)" if left else ""
+        seen = f" (what lies there, {listed(left, 3)}, is not an image that can be read)" if left else ""
         raise DataError(
             f"{folder} holds no image of {listed(empty)}{seen}; put some there, or remove the folder"
         )
@@ -211,4 +211,4 @@ def left_out_words(root: Path, most: int = 5) -> str:
         return ""
     kinds = (f"{len(names):,} {suffix or 'without a suffix'}" for suffix, names in counted.items())
     names = [name for of_suffix in counted.values() for name in of_suffix]
-    return f"left out, because they are no images: {listed(kinds)} ({listed(names, most)})"
+    return f"left out, because they are not images: {listed(kinds)} ({listed(names, most)})"

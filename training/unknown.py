@@ -61,7 +61,7 @@ def unknown_set(text: str) -> UnknownSet:
     what, _, place = text.rpartition("=")
     folder, _, classes = (place, "", "") if Path(place).is_dir() else place.rpartition(":")
     if not Path(folder).is_dir():
-        raise argparse.ArgumentTypeError(f"{folder or place} is no folder")
+        raise argparse.ArgumentTypeError(f"{folder or place} is not a folder")
     return UnknownSet(what or Path(folder).name, Path(folder), tuple(filter(None, classes.split(","))))
 
 

@@ -29,11 +29,11 @@ IMAGE = Path(__file__).parents[1] / "examples" / "koala.jpg"
 CLIENTS = (1, 16, 32)
 HEAD = """# Speed of inference
 
-`python -m resnet_hub.bench` on the machine that each section names. "ms (ratio)" is milliseconds an image and
-the same over the eager network; networks without a checkpoint have random weights. *usual* is the customary
-demo, torchvision's ResNet-50 with its imports at the top; *empty* a Gradio app whose event does nothing, so
-that *added* below 0 means that ours answered sooner; *bound* is twice the two networks alone and one empty
-event, *of_bound* our share of it; *before* is eager batches over photos that were read whole, *now* what
+`python -m resnet_hub.bench`, on the machine named in each section. "ms (ratio)": milliseconds per image, and
+that time divided by the eager network's. Networks without a checkpoint have random weights. *usual*: a typical
+Gradio demo with torchvision's ResNet-50. *empty*: a Gradio app whose event does nothing. *added*: our time
+minus that of *empty*; below 0 we answered sooner. *bound*: twice the two networks alone plus one empty event.
+*of_bound*: our time as a share of *bound*. *before*: eager batches over photos read at full size. *now*: what
 `training.transfer` does.
 """
 Section = dict[str, dict[str, Any]]

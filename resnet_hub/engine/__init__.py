@@ -73,7 +73,7 @@ def add_engine_flags(parser: argparse.ArgumentParser, *, precision: bool = True)
     about = "what runs the network; auto: the fastest that agrees, by measurement (default: auto)"
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=about)
     if precision:
-        about = "auto: bf16 or fp16 only where this device has it, it is faster, and measured to answer alike"
+        about = "auto: bf16 or fp16 only where it is faster and its answers were measured to agree"
         parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=about)
 
 

@@ -204,7 +204,7 @@ def local_directory(source: str) -> tuple[Path, str] | None:
     if REPO_ID.fullmatch(source):
         return None
     raise CheckpointError(
-        f"{source!r} is no directory here; give one, a Hub repository (owner/name), "
+        f"{source!r} is not a directory here; give a directory, a Hub repository (owner/name), "
         f"or a checkpoint shipped with this package: {', '.join(shipped_names())}"
     )
 

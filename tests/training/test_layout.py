@@ -91,7 +91,7 @@ def test_a_class_without_a_training_image_is_refused(tmp_path):
 def test_a_name_that_is_no_text_is_one_line(tmp_path):
     folder(tmp_path, 4)
     os.rename(os.fsencode(tmp_path / "line"), os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH104
-    assert "has a name that is no readable text; rename it" in refusal(tmp_path)
+    assert "has a name that is not readable text; rename it" in refusal(tmp_path)
 
 
 def test_many_classes_that_differ_are_cut_with_a_count(tmp_path):

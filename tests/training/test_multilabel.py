@@ -144,8 +144,8 @@ def test_a_table_of_one_label_each_is_classes_as_ever(tmp_path):
     [
         ("file,labels\na.png,cat\nz.png,dog\n", "names 1 images that are not below"),
         ("file,labels\na.png,cat,dog\n", "row 2: 3 columns, the first line has 2"),
-        ("a.png\nb.png\n", "is no table of images"),
-        ("file,labels,split\na.png,cat,later\n", "'later' is no part; give train, val or test"),
+        ("a.png\nb.png\n", "is not a table of images"),
+        ("file,labels,split\na.png,cat,later\n", "'later' is not a part; give train, val or test"),
     ],
 )
 def test_a_table_that_is_none_is_one_line(tmp_path, text, said):

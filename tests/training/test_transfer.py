@@ -317,7 +317,7 @@ def test_timm_weights_come_from_the_hub_by_timm_s_default_tag(hub, photos, tmp_p
     [
         ("torchvision/ResNet18_Weights.NO", "no such weights; e.g. torchvision/ResNet18_Weights"),
         ("timm/no_such_net", "timm has no pretrained weights of that name"),
-        ("nowhere", "is no directory here"),
+        ("nowhere", "is not a directory here"),
     ],
 )
 def test_weights_that_cannot_be_had_are_one_line(photos, tmp_path, capsys, source, message):

@@ -117,7 +117,7 @@ def test_the_list_is_a_file_or_text(given, tmp_path):
 def test_a_list_with_a_bad_name_ends_with_one_line_and_2():
     command = [sys.executable, "app.py", "--models-only-from", "owner/a,/etc"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert out.returncode == 2 and "'/etc' is no Hub repository id" in out.stderr.splitlines()[-1]
+    assert out.returncode == 2 and "'/etc' is not a Hub repository id" in out.stderr.splitlines()[-1]
 
 
 # The shelf

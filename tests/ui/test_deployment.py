@@ -151,7 +151,7 @@ def test_a_wrong_root_path_is_one_line(wrong, capsys):
 
     with pytest.raises(SystemExit) as end:
         app.parse_arguments(["--root-path", wrong])
-    assert end.value.code == 2 and "is no path like /resnet" in capsys.readouterr().err.splitlines()[-1]
+    assert end.value.code == 2 and "is not a path like /resnet" in capsys.readouterr().err.splitlines()[-1]
 
 
 # In a container
