@@ -149,9 +149,7 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
         [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row
     ]
     if len(rows) < 2 or len(rows[0]) < 2:
-        raise DataError(
-            f"{file} is not a table of images; expected the header file,labels and a row per image"
-        )
+        raise DataError(f"{file} is not a table of images; give a header file,labels and a row per image")
     head, *rows = rows
     if bad := next((i for i, row in enumerate(rows, 2) if len(row) != len(head)), None):
         raise DataError(f"{file}, row {bad}: {len(rows[bad - 2])} columns, the first line has {len(head)}")

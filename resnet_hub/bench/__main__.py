@@ -30,11 +30,11 @@ CLIENTS = (1, 16, 32)
 HEAD = """# Speed of inference
 
 `python -m resnet_hub.bench`, on the machine named in each section. "ms (ratio)": milliseconds per image, and
-that time divided by the eager network's. Networks without a checkpoint have random weights. *usual*: a typical
-Gradio demo with torchvision's ResNet-50. *empty*: a Gradio app whose event does nothing. *added*: our time
-minus that of *empty*; below 0 we answered sooner. *bound*: twice the two networks alone plus one empty event.
-*of_bound*: our time as a share of *bound*. *before*: eager batches over photos read at full size. *now*: what
-`training.transfer` does.
+that time divided by the eager network's. Networks without a checkpoint have random weights. *usual*: a
+typical Gradio demo with torchvision's ResNet-50. *empty*: a Gradio app whose event does nothing. *added*: our
+time minus that of *empty*; below 0 we answered sooner. *bound*: twice the two networks alone plus one empty
+event. *of_bound*: our time as a share of *bound*. *before*: eager batches over photos read at full size.
+*now*: what `training.transfer` does.
 """
 Section = dict[str, dict[str, Any]]
 
