@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args, get_type_hints
 
 from resnet_hub.errors import Refusal
 
-# (least, most) of each number; the upper ends keep a hostile config.json from exhausting memory
+# (least, most) of each number; hub/load.py also holds a network against the size of its weights file
 BOUNDS: dict[str, tuple[float, float]] = {
     "num_classes": (0, 100_000),
     "in_chans": (1, 64),

@@ -40,7 +40,8 @@ def write_together(writers: Mapping[Path, Writer], keep: Mapping[Path, Path] = M
         keep: path -> where what stood there is kept.
 
     Raises:
-        Refusal: when one cannot be written; what stood at every path is kept.
+        Refusal: when one cannot be written; what stood at every path is kept, but for those already put in
+            place where a later one cannot be renamed.
     """
     with ExitStack() as unfinished:
         temporaries = {path: path.with_name(path.name + ".tmp") for path in writers}

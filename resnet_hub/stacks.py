@@ -55,9 +55,11 @@ def from_image(image: Image.Image, channels: int) -> np.ndarray:
         ChannelError: when it has another number of channels.
     """
     if getattr(image, "n_frames", 1) == channels and image.format == "TIFF":
-        pages = [np.asarray(page.copy()) for page in ImageSequence.Iterator(image)]
-        if any(page.ndim != 2 or page.shape != pages[0].shape for page in pages):
-            raise ChannelError("pages of several channels or sizes")
+        size, pages = image.size, []
+        for page in ImageSequence.Iterator(image):
+            if page.size != size or len(page.getbands()) != 1:  # before it is decoded
+                raise ChannelError("pages of several channels or sizes")
+            pages.append(np.asarray(page.copy()))
         return to_8_bit(np.stack(pages, 2))
     mode = {2: "LA", 4: "RGBA"}.get(channels)
     if mode and (image.has_transparency_data or image.format in WITH_ALPHA):

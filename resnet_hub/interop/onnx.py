@@ -5,6 +5,7 @@ Labels, preprocessing, calibration and provenance go into the file's metadata. N
 
 from __future__ import annotations
 
+import copy
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -51,9 +52,10 @@ def export_onnx(model: Network, path: Path, precision: str = "fp32") -> None:
     from resnet_hub.interop.photo_graph import CAM, LOGITS, PIXELS, photo_model, with_small_weights
 
     check_labels_images(model)
-    net = WithCam(model) if has_cam(model) else model
+    own = copied_to_cpu(model)
+    net = WithCam(own).eval() if has_cam(model) else own
     names = (LOGITS, CAM) if has_cam(model) else (LOGITS,)
-    network = onnx_program(net.eval(), torch.zeros(1, *input_shape(model)), PIXELS, names)
+    network = onnx_program(net, torch.zeros(1, *input_shape(model)), PIXELS, names)
     photo = photo_model(network, model.preprocess, model.calibration)
     _save(with_small_weights(photo, precision), onnx_metadata(model, precision), path)
 
@@ -66,8 +68,13 @@ def export_normalised(model: Network, path: Path, precision: str = "fp32", pixel
     """
     from resnet_hub.interop.photo_graph import with_small_weights
 
-    network = onnx_program(model.eval(), torch.zeros(2, *input_shape(model)), pixels, ("logits",))
+    network = onnx_program(copied_to_cpu(model), torch.zeros(2, *input_shape(model)), pixels, ("logits",))
     _save(with_small_weights(network, precision), onnx_metadata(model, precision), path)
+
+
+def copied_to_cpu(model: Network) -> Network:
+    """A copy in eval mode for the exporter, which runs it; the caller's stays as and where it is."""
+    return copy.deepcopy(model).cpu().eval()
 
 
 def _save(proto: Any, metadata: dict[str, str], path: Path) -> None:
@@ -231,6 +238,6 @@ def onnx_difference(model: Network, path: Path) -> float:
     pixels = torch.randn((3, *input_shape(model)), generator=torch.Generator().manual_seed(0))
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {session.get_inputs()[0].name: pixels.numpy()})
-    with torch.inference_mode():
-        ours = model.eval()(pixels)
+    with evaluation(model):
+        ours = model(pixels.to(next(model.parameters()).device)).cpu()
     return ((ours - torch.from_numpy(theirs)).abs().max() / ours.abs().max()).item()

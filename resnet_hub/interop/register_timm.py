@@ -75,7 +75,10 @@ def build_for_timm(
 
 
 def with_timm_settings(model: Any) -> Network:
-    """Give a network that timm loaded the labels and preprocessing of its `pretrained_cfg`."""
+    """Give a network that timm loaded the labels and preprocessing of its `pretrained_cfg`.
+
+    Its calibration is in no file that timm reads: `from_pretrained` loads it, this does not.
+    """
     settings = model.pretrained_cfg
     names = settings.get("label_names")
     if names and len(names) == model.config.num_classes:

@@ -112,8 +112,8 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
 
 @lru_cache(16)
 def registered_flow(name: str, at: str = "activations", seed: int = 0) -> GradientFlow:
-    """Gradient norms at the map that leaves each layer of one of the paper's CIFAR networks on random 32x32
-    images: the stem's, then both of every block."""
+    """Gradient norms after each batch norm of one of the paper's CIFAR networks on random 32x32 images: the
+    stem's, then both of every block, before the shortcut is added."""
     import torch
 
     from resnet_hub.models.build import create_model

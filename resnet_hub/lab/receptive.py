@@ -71,14 +71,16 @@ def field(model: Network, crop: Image.Image, stage: int, row: int, column: int) 
     first, jump = first_centres(rows)[found[stage].name], found[stage].jump
     centre = (first + row * jump, first + column * jump)
     sides = range(1, 2 * max(weights.shape) + 2, 2)
-    inner = next(side for side in sides if weights[cut(square(centre, side), weights.shape)].sum() > 0.4999)
+    shares = ((side, weights[cut(square(centre, side), weights.shape)].sum()) for side in sides)
+    inner = next((side for side, share in shares if share > 0.4999), sides[-1])
     formal = found[stage].receptive_field
     box, half = (bounds(square(centre, side), weights.shape) for side in (formal, inner))
     return Field(weights, formal, box, half, inner)
 
 
 def gradient_weights(model: Network, crop: Image.Image, stage: int, row: int, column: int) -> np.ndarray:
-    """(H, W): magnitude over colours of the gradient of the position's sum over channels, adding up to 1."""
+    """(H, W): magnitude over colours of the gradient of the position's sum over channels, adding up to 1; all
+    zero where no pixel moves it."""
     import torch
 
     from resnet_hub.predict import evaluation

@@ -16,9 +16,9 @@ _DRAWING = Lock()
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from torch's generator as after `torch.manual_seed(seed)`, and leave it as it was.
+    """Draw from torch's generator of the CPU as after `torch.manual_seed(seed)`, and leave it as it was.
 
-    One thread at a time: all of them share that generator.
+    One thread at a time: all of them share that generator. Those of GPUs stay seeded.
     """
     with _DRAWING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

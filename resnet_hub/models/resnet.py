@@ -74,7 +74,7 @@ class BasicBlock(nn.Module):
         self.is_plain = plan.shortcut == "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, width, H / stride, W / stride)."""
+        """(N, in_channels, H, W) -> (N, width, ceil(H / stride), ceil(W / stride))."""
         out = self.conv1(x)  # (N, width, H / stride, W / stride)
         out = self.bn1(out)
         out = F.relu(out)
@@ -105,7 +105,7 @@ class Bottleneck(nn.Module):
         self.is_plain = plan.shortcut == "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, 4 * width, H / stride, W / stride)."""
+        """(N, in_channels, H, W) -> (N, 4 * width, ceil(H / stride), ceil(W / stride))."""
         out = self.conv1(x)  # (N, inner, H, W); v1 strides here, as the paper does
         out = self.bn1(out)
         out = F.relu(out)

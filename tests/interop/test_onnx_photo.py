@@ -157,6 +157,15 @@ def test_a_network_without_thresholds_or_average_pooling_has_no_such_output(tmp_
     assert answer["probabilities"] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_network_in_training_stays_in_training(tmp_path):
+    model = lively(create_model("resnet20_cifar", num_classes=3)).train()
+    model.labels = ("a", "b", "c")
+    model.layer1[0].eval()
+    modes = [module.training for module in model.modules()]
+    convert.save(model, tmp_path / "net.onnx", "onnx")
+    assert [module.training for module in model.modules()] == modes
+
+
 def test_what_onnx_cannot_resize_is_refused_by_name(tmp_path):
     model = create_model("resnet20_cifar")
     model.preprocess = Preprocess(input_size=(3, 32, 32), interpolation="lanczos")

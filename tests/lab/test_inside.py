@@ -126,6 +126,15 @@ def test_half_of_a_last_position_s_gradient_lies_in_a_fraction_of_the_formal_fie
     assert found.inner_side in range(15, 22) and 0.4 < found.weights[rows, rows].sum() < 0.5
 
 
+def test_a_position_that_no_pixel_moves_has_a_field_all_the_same(crop):
+    model = create_model("plain20_cifar").eval()
+    with torch.no_grad():
+        model.bn1.weight.zero_()
+        model.bn1.bias.fill_(-1)  # every unit is dead behind its ReLU
+    found = receptive.field(model, crop, 0, 3, 3)
+    assert found.weights.sum() == 0 and found.formal == 15
+
+
 @pytest.mark.parametrize(
     "name",
     ["resnet18", "resnet50", "wrn16_4_cifar", "resnet8_cifar", "lenet5", "resnet18_64px", "cifar10net"],
