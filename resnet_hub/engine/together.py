@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST = 8  # images in a shared batch
 STEADY = 0.2  # weight of the newest measurement
+RETRIED = 50  # turns after which batches that were slower are tried again
 
 
 class Request:
@@ -37,7 +38,8 @@ class Together:
     """Runs one network for many threads, one batch at a time.
 
     Args:
-        most: images in a batch; it falls to one while shared batches are measured to be slower an image.
+        most: images in a batch; it falls to one while shared batches are measured to be slower an image, and
+            some are tried again now and then.
     """
 
     def __init__(self, most: int = MOST) -> None:
@@ -46,6 +48,7 @@ class Together:
         self._is_busy = False
         self._lock = Lock()
         self._seconds: dict[bool, float] = {}  # an image, in shared batches and alone
+        self._turns = 0
 
     def __call__(self, run: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
         """Logits (N, classes) of pixels (N, C, H, W); several images are a batch already.
@@ -71,8 +74,9 @@ class Together:
     def _run_batch(self, run: Callable[[Tensor], Tensor]) -> None:
         """The oldest requests, the caller's first; then it is the next one's turn."""
         with self._lock:
-            batch = [self._waiting.popleft()]
-            while self._waiting and len(batch) < self._size() and fits(batch[0], self._waiting[0]):
+            self._turns += 1
+            most, batch = self._size(), [self._waiting.popleft()]
+            while self._waiting and len(batch) < most and fits(batch[0], self._waiting[0]):
                 batch.append(self._waiting.popleft())
         try:
             self._answer(run, batch)
@@ -101,7 +105,8 @@ class Together:
     def _size(self) -> int:
         """How many images the next batch may have."""
         alone, shared = self._seconds.get(False), self._seconds.get(True)
-        return 1 if alone is not None and shared is not None and shared > alone else self._most
+        is_slower = alone is not None and shared is not None and shared > alone
+        return 1 if is_slower and self._turns % RETRIED else self._most
 
 
 def fits(one: Request, other: Request) -> bool:

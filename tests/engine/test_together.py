@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from resnet_hub.engine.together import MOST, Together
+from resnet_hub.engine.together import MOST, RETRIED, Together
 
 
 class Network:
@@ -103,10 +103,19 @@ def test_what_goes_wrong_reaches_every_caller_and_the_next_one_is_answered():
 
 def test_batches_that_are_slower_are_given_up():
     together = Together()
-    together._seconds = {False: 0.01, True: 0.02}
+    together._seconds, together._turns = {False: 0.01, True: 0.02}, 1
     assert together._size() == 1
     together._seconds = {False: 0.01, True: 0.009}
     assert together._size() == MOST
+
+
+def test_batches_that_were_slower_are_tried_again_now_and_then():
+    together, sizes = Together(), []
+    together._seconds = {False: 0.01, True: 0.02}
+    for turn in range(1, 3 * RETRIED + 1):
+        together._turns = turn
+        sizes.append(together._size())
+    assert sizes.count(MOST) == 3 and sizes.count(1) == len(sizes) - 3
 
 
 def test_one_network_does_not_wait_for_another():
