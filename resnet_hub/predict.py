@@ -24,7 +24,16 @@ from PIL import Image
 
 from resnet_hub.command import BAD_INPUT, printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.engine import FEW, Engine, add_engine_flags, check_runs_file, choose, engine_for, shape_of
+from resnet_hub.engine import (
+    FEW,
+    Engine,
+    add_engine_flags,
+    batch_size,
+    check_runs_file,
+    choose,
+    engine_for,
+    shape_of,
+)
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import image_files
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
@@ -42,7 +51,7 @@ if TYPE_CHECKING:
     from resnet_hub.models.base import Network
 
 DEFAULT_MODEL = "resnet18_tiny_imagenet"
-BATCH = 64  # images through the network at once
+BATCH = 64  # images through the network at once, fewer of large ones
 STREAMED = 16  # the same, where more are read meanwhile
 
 
@@ -177,11 +186,11 @@ def classify_crops(
     if not seen:
         return []
     with evaluation(model):
-        engine = engine_for(model, max(of, len(seen)))
+        engine, batch = engine_for(model, max(of, len(seen))), batch_size(shape_of(model), BATCH)
         return [
             prediction
-            for start in range(0, len(seen), BATCH)
-            for prediction in _classify_batch(model, engine, seen[start : start + BATCH], top_k)
+            for start in range(0, len(seen), batch)
+            for prediction in _classify_batch(model, engine, seen[start : start + batch], top_k)
         ]
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnet_hub import create_model, predict
+from resnet_hub import create_model, engine, predict
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import classify, main, saliency
 from resnet_hub.preprocess import ImageError
@@ -163,6 +163,16 @@ def test_no_gradient_is_kept():
     model = network()
     saliency(model, classify(model, [photo()])[0].seen, 0)
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_large_images_go_through_the_network_a_few_at_a_time(monkeypatch):
+    assert engine.batch_size((3, 224, 224), 64) == 64
+    assert engine.batch_size((3, 1024, 768), 64) == 4 and engine.batch_size((3, 4096, 4096), 64) == 1
+    monkeypatch.setattr(engine, "MOST_PIXELS", 4 * 32 * 32)
+    model, sizes = network(), []
+    model.conv1.register_forward_hook(lambda module, args, out: sizes.append(len(out)))
+    assert len(classify(model, [photo(i) for i in range(6)])) == 6
+    assert sizes == [4, 2]
 
 
 # Unfamiliar images

@@ -38,6 +38,7 @@ HALF_SHARE = 0.02  # of bf16 and fp16: difference of the largest share
 OWN, OPTIONAL = ENGINES[1:3], ENGINES[3:]  # those that need torch only; packages of [fast]
 FEW = 8  # images of one call from which folding pays; or a second call
 BATCH = 16  # images of a race, at most
+MOST_PIXELS = 64 * 224 * 224  # in a batch
 GAIN = 0.3  # of the time an image takes, that an optional back end may save
 COSTS = {"openvino": 15.0, "onnxruntime": 40.0}  # seconds that importing and preparing it may take
 
@@ -164,10 +165,16 @@ def prepare(
     with torch.inference_mode(False), torch.no_grad():
         if engine != "auto":
             return named(net, shape, engine, "fp32" if precision == "auto" else precision)
-        best = fastest(net, shape, precision, OWN, min(images, BATCH))
+        batch = batch_size(shape, min(images, BATCH))
+        best = fastest(net, shape, precision, OWN, batch)
         if others := worth_trying(best, images):
-            best = fastest(net, shape, precision, (*OWN, *others), min(images, BATCH))
+            best = fastest(net, shape, precision, (*OWN, *others), batch)
         return best
+
+
+def batch_size(shape: tuple[int, ...], most: int) -> int:
+    """Images (C, H, W) in a batch: `most`, or fewer of large ones, whose feature maps would fill the memory."""
+    return max(1, min(most, MOST_PIXELS // (shape[1] * shape[2])))
 
 
 def worth_trying(engine: Engine, images: int) -> list[str]:
