@@ -173,7 +173,7 @@ def prepare(
 
 
 def batch_size(shape: tuple[int, ...], most: int) -> int:
-    """Images (C, H, W) in a batch: `most`, or fewer of large ones, whose feature maps would fill the memory."""
+    """Images (C, H, W) in a batch: `most`, fewer of large ones, whose feature maps would fill the memory."""
     return max(1, min(most, MOST_PIXELS // (shape[1] * shape[2])))
 
 
