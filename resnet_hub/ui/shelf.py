@@ -349,7 +349,8 @@ class References:
         """
         from resnet_hub.interop.reference import COUNTERPART
 
-        ready = {COUNTERPART} | {key[0] for key, _ in self.in_memory()}
+        theirs = (key[0] for key, _ in self.in_memory())
+        ready = {COUNTERPART, *self.shelf.shipped, *self.shelf.loaded(), *theirs}
         return nullcontext() if ready.issuperset(names) else self._turns.take()
 
     def allows(self, key: tuple) -> bool:
