@@ -19,7 +19,15 @@ from weakref import WeakValueDictionary
 from resnet_hub.errors import Refusal
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.client import bounded
-from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_config, shipped_names
+from resnet_hub.hub.fetch import (
+    REPO_ID,
+    CheckpointError,
+    HubUnreachable,
+    fetch_card,
+    fetch_checkpoint,
+    shipped_config,
+    shipped_names,
+)
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.limits import Limits
@@ -384,6 +392,7 @@ class References:
 
         Raises:
             resnet_hub.interop.reference.NoReference: when neither is possible.
+            Refusal: for an ONNX file, which only answers.
         """
         from resnet_hub.interop.reference import COUNTERPART, NoReference, is_same_network
 
@@ -391,7 +400,7 @@ class References:
         copy = ReferenceKey(COUNTERPART, source, ours.revision)
         key = copy if name == COUNTERPART else ReferenceKey(name)
         if name in self.shelf.offered:
-            key = ReferenceKey(OWN, name, self.shelf.get(name).revision)
+            key = ReferenceKey(OWN, name, self._ours(name, tqdm_class).revision)
         if not self.allows(key):
             raise NoReference(f"{name} is not offered here", "not_offered", name=name)
         try:
@@ -401,6 +410,17 @@ class References:
                 raise
             self.get(key := copy)
         return key
+
+    def _ours(self, name: str, tqdm_class: type | None) -> Any:
+        from resnet_hub.interop.reference import NoReference
+
+        if is_onnx_file(name):
+            raise Refusal(f"{name} is an ONNX file, which only answers", "model_only_answers", model=name)
+        try:
+            return self.shelf.get(name, tqdm_class)
+        except CheckpointError as error:
+            code = "unreachable" if isinstance(error, HubUnreachable) else "unusable"
+            raise NoReference(f"{name} cannot be loaded: {error}", code, name=name, why=error) from error
 
     def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
         from resnet_hub.interop.reference import copied, own, pretrained

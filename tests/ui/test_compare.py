@@ -23,7 +23,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 import resnet_hub
 from resnet_hub.hub import fetch
 from resnet_hub.hub.card import card_results
-from resnet_hub.hub.fetch import CheckpointError
+from resnet_hub.hub.fetch import CheckpointError, HubUnreachable
 from resnet_hub.interop import reference, side_by_side
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
@@ -282,6 +282,38 @@ def test_references_that_nobody_suggests_leave_nothing_on_the_disk(hub, monkeypa
     for name in ("resnet18", "resnet26d"):
         references.get((name, None, None))
     assert caches[0] is None and not Path(caches[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (HubUnreachable("no answer"), "unreachable", "no connection to Hugging Face"),
+        (CheckpointError("torn", "checkpoint_altered", file="x"), "unusable", "arrived damaged"),
+    ],
+)
+def test_a_model_of_ours_that_cannot_be_had_leaves_the_rest_standing(monkeypatch, error, code, said):
+    shelf = Shelf(("owner/net",))
+    get = shelf.get
+
+    def failing(source, *more):
+        if source == "owner/net":
+            raise error
+        return get(source, *more)
+
+    monkeypatch.setattr(shelf, "get", failing)
+    keys, [missing] = compare.load_references(References(shelf), ["owner/net", COUNTERPART], SHIPPED, None)
+    assert [key.name for key in keys] == [COUNTERPART] and missing.error.code == code
+    shown = compare_page.reason("en", missing)
+    assert "owner/net" in shown and said in shown
+
+
+def test_an_onnx_file_is_no_reference_and_says_so():
+    shelf = Shelf(("net.onnx",))
+    choices = compare.reference_choices("en", shelf.choices("en"), [])
+    assert "net.onnx" not in [value for _, value in choices]
+    keys, [missing] = compare.load_references(References(shelf), ["net.onnx", COUNTERPART], SHIPPED, None)
+    assert len(keys) == 1
+    assert compare_page.reason("en", missing) == say("en", "model_only_answers", model="net.onnx")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from resnet_hub.interop.reference import Facts, NoReference
+from resnet_hub.errors import Refusal
+from resnet_hub.interop.reference import Facts
 from resnet_hub.interop.side_by_side import Answer, Beside, Row, guess
 from resnet_hub.predict import Timing
 from resnet_hub.preprocess import ImageError
@@ -26,7 +27,7 @@ class Missing:
     """A reference that is not available, and why."""
 
     name: str
-    error: NoReference
+    error: Refusal
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import shipped_config
-from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
+from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
+from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
@@ -112,8 +114,9 @@ class Inputs:
 def reference_choices(language: str, ours: Sequence, names: Sequence[str]) -> list[tuple[str, str]]:
     """(text, value): our model rebuilt from timm's parts, the models on offer, then timm's own by name.
 
-    Those of ImageNet come last: a search finds the names of timm's in theirs too.
+    Those of ImageNet come last: a search finds the names of timm's in theirs too. ONNX files only answer.
     """
+    ours = [choice for choice in ours if not is_onnx_file(choice[1])]
     first = [choice for choice in ours if choice[1] not in IMAGENET_MEGABYTES]
     last = [choice for choice in ours if choice[1] in IMAGENET_MEGABYTES]
     by_name = [(name, name) for name in names]
@@ -190,7 +193,7 @@ def load_references(
     for name in names:
         try:
             keys.append(references.key(name, source, tqdm_class))
-        except NoReference as error:
+        except Refusal as error:
             missing.append(Missing(name, error))
     return list(dict.fromkeys(keys)), missing
 
