@@ -9,9 +9,10 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from resnet_hub.errors import Refusal
 from resnet_hub.predict import Prediction
 from resnet_hub.statement import named, places, with_article
-from resnet_hub.ui.shared.errors import explain
+from resnet_hub.ui.shared.errors import Toast, explain, refusal
 from resnet_hub.ui.shared.html import alert, render, waiting
 from resnet_hub.ui.shared.images import VIRIDIS, viridis
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, name_of, percent, say
@@ -43,8 +44,12 @@ Outcome = Shown | Failure | None  # None before the first photo
 
 
 def failure(error: Exception) -> Failure:
-    """What went wrong, in every language."""
-    return {language: explain(language, getattr(error, "reason", error)) for language in LANGUAGES}
+    """What went wrong, in every language; of a fault of the app nothing but that there was one."""
+    if isinstance(error, Toast):
+        error = error.reason
+    elif not isinstance(error, Refusal):
+        error = refusal("error_unexpected")
+    return {language: explain(language, error) for language in LANGUAGES}
 
 
 def panel(language: str, outcome: Outcome) -> Markup:
