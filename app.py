@@ -269,9 +269,9 @@ def launch(
     from resnet_hub.ui.shared.arrival import Greeting
     from resnet_hub.ui.shared.compression import Compression
     from resnet_hub.ui.shared.guard import Guard
-    from resnet_hub.ui.shared.page import EXAMPLES, STATE_KEPT
+    from resnet_hub.ui.shared.page import EXAMPLES
     from resnet_hub.ui.shared.probes import Probes
-    from resnet_hub.ui.shared.sessions import Sessions
+    from resnet_hub.ui.shared.sessions import KEPT, Sessions
     from resnet_hub.ui.shared.theme import theme
 
     # From the outside in.
@@ -301,7 +301,7 @@ def launch(
         ssr_mode=False,
         prevent_thread_lock=True,
     )
-    sessions = Sessions(limits.sessions, limits.sessions_bytes, STATE_KEPT)
+    sessions = Sessions(limits.sessions, limits.sessions_bytes, KEPT)
     sessions.set_blocks(demo)
     demo.app.state_holder = sessions
     return sessions

@@ -24,7 +24,6 @@ from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
     QUIET,
-    STATE_KEPT,
     Page,
     examples_for,
     named,
@@ -153,7 +152,7 @@ def lay_out(page: Page) -> Parts:
         with gr.Column(min_width=300, elem_classes="more"):
             model, beside = models(page)
             card_below(page, model)
-    outcome = gr.State(None, time_to_live=STATE_KEPT)
+    outcome = gr.State(None)
     return Parts(photo, examples, model, beside, label, shown, inside, outcome)
 
 

@@ -31,7 +31,6 @@ from resnet_hub.ui.shared.page import (
     EXAMPLES,
     EXPLORED,
     QUIET,
-    STATE_KEPT,
     Page,
     examples_for,
     file_name,
@@ -211,7 +210,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
     language = given.language
     panel = gr.HTML(elem_id="compare-panel", **EXPLORED)
     given.begin(panel, value=lambda language: page(language, None))
-    state, facts = gr.State(None, time_to_live=STATE_KEPT), gr.JSON(visible=False)
+    state, facts = gr.State(None), gr.JSON(visible=False)
     asked.go.click(
         comparison(given, references),
         [asked.photo, asked.model, asked.reference, language],
@@ -317,7 +316,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
         given.text(upload, label="compare_files")
         button = given.text(gr.Button(elem_id="compare-many-go"), value="compare_many_go")
         panel = gr.HTML("", elem_id="compare-many-panel", **EXPLORED)
-    state = gr.State(None, time_to_live=STATE_KEPT)
+    state = gr.State(None)
 
     @on_gpu
     def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list, list]:

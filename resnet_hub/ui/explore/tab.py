@@ -42,7 +42,6 @@ from resnet_hub.ui.shared.page import (
     EXAMPLES,
     EXPLORED,
     QUIET,
-    STATE_KEPT,
     Page,
     examples_for,
     sent,
@@ -180,8 +179,8 @@ def lay_out(given: Page) -> Parts:
             value=lambda language: begun(language).taken_away,
         ),
         gr.Textbox(shown.query, visible=False),
-        gr.State({}, time_to_live=STATE_KEPT),
-        gr.State(None, time_to_live=STATE_KEPT),
+        gr.State({}),
+        gr.State(None),
     )
 
 

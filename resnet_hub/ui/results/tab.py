@@ -15,7 +15,7 @@ from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
 from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import PANEL, QUIET, STATE_KEPT, Page, named, sent, uploaded
+from resnet_hub.ui.shared.page import PANEL, QUIET, Page, named, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import on_gpu
 
@@ -47,8 +47,8 @@ def build(page: Page, tab: gr.Tab) -> None:
     grid = gr.HTML("", elem_id="grid", js_on_load=script, **PANEL)
     page.text(gr.Markdown(), value="results_intro")
     shown = gr.HTML("", elem_id="studies", js_on_load=script, **PANEL)
-    chosen = gr.State("", time_to_live=STATE_KEPT)
-    found, seen = gr.State(None, time_to_live=STATE_KEPT), gr.State(False)
+    chosen = gr.State("")
+    found, seen = gr.State(None), gr.State(False)
     given, panels = [language, found, seen], [shown, form, grid, seen, chosen]
     classify_all = on_gpu(predict)
 

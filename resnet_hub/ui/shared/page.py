@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = [FOLDER / f"{name}.jpg" for name in tomllib.loads((FOLDER / "examples.toml").read_text("utf-8"))]
 THUMBNAIL = 112  # pixels
-STATE_KEPT = 3600  # seconds; Gradio keeps a closed page's state as long
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
