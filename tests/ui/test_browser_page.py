@@ -163,6 +163,21 @@ def test_a_damaged_photo_is_refused_where_the_answer_would_be_and_nowhere_else(
 # Addresses
 
 
+def test_the_link_is_copied_again_and_again_and_its_button_speaks_another_language(open_page):
+    page = open_page()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    link = page.locator("#link")
+    for _ in range(2):
+        link.click()
+        expect(link).to_have_text(say("en", "copied"))
+        assert page.evaluate("navigator.clipboard.readText()") == page.url
+        expect(link).to_have_text(say("en", "copy_link"))
+    link.click()
+    page.get_by_label("日本語").check()
+    page.wait_for_timeout(2000)  # for the usual words
+    expect(link).to_have_text(say("ja", "copy_link"))
+
+
 def test_tabs_topics_and_studies_have_addresses_to_go_back_to_and_to_reload(open_page):
     page = open_page()
     open_tab(page, "en", "tab_lab", "#lab-image figure")

@@ -38,13 +38,14 @@ PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
 
 
-COPY_WORDS = {code: [say(code, "copy_link"), say(code, "copied")] for code in LANGUAGES}
-COPY = f"""async (language) => {{
-  const words = {json.dumps(COPY_WORDS)}[language];
+COPY = """async () => {
   await address.copy(location.href);
-  setTimeout(() => {{ document.querySelector("#link").textContent = words[0]; }}, 1500);
-  return words[1];
-}}"""
+  return %s[document.documentElement.lang];
+}"""
+COPY_AGAIN = """async () => {
+  await new Promise((done) => setTimeout(done, 1500));
+  return %s[document.documentElement.lang];
+}"""
 NO_IMAGE = ImageError("No image was sent; send one.", "none")
 MOST_NAME, MOST_PATH = 1000, 4096  # characters of what a visitor sends
 LEAST_BYTES = 8  # of the smallest image file
@@ -118,7 +119,11 @@ def language_switch() -> gr.Radio:
 def copy_link(page: Page) -> gr.Button:
     """The button that copies the address of what is shown."""
     button = page.text(gr.Button(elem_id="link", size="sm"), value="copy_link")
-    button.click(None, page.language, button, js=COPY, api_visibility="private")
+    copied, usual = (
+        json.dumps({code: say(code, key) for code in LANGUAGES}) for key in ("copied", "copy_link")
+    )
+    clicked = button.click(None, None, button, js=COPY % copied, api_visibility="private")
+    clicked.then(None, None, button, js=COPY_AGAIN % usual, api_visibility="private")
     return button
 
 
