@@ -269,12 +269,14 @@ class Shelf:
         return sum(size_of(model) for _, model in self.in_memory())
 
     def card(self, source: str) -> str | None:
-        """The model card of a loaded model, from the commit its weights are from; None without one.
+        """The card of a shipped or a loaded model, from the commit its weights are from; None without one.
 
         Raises:
-            KeyError: when it is not loaded.
+            KeyError: when it is neither.
             resnet_hub.hub.fetch.CheckpointError: when the card cannot be downloaded.
         """
+        if source in self.shipped:
+            return fetch_card(source)
         model = dict(self.in_memory())[source]
         commit = commit_of(model.revision)
         with self._cache(source) as cache, bounded(seconds=CARD_SECONDS):
