@@ -14,6 +14,7 @@ import torch
 import torchvision
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from helpers.asking import ask, component, event, told
 from helpers.images import image
 from helpers.serving import deaf_port
 from huggingface_hub import EvalResult, ModelCardData, constants
@@ -506,6 +507,13 @@ def test_a_broken_image_ends_in_one_line(client, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(AppError, match="not an image"):
         client.predict(handle_file(str(tmp_path / "broken.jpg")), api_name="/compare")
+
+
+def test_without_a_photo_a_comparison_is_refused_and_the_one_before_stays(app_url):
+    asked = [None, SHIPPED, [COUNTERPART], "en"]
+    session = ask(app_url, event(app_url, "compare"), asked, part=component(app_url, "compare-go"))
+    answer = told(app_url, session)
+    assert not answer["success"] and answer["output"]["error"] == say("en", "image_none")
 
 
 def test_two_visitors_with_different_models_never_mix(app_url, app_folder, tmp_path):

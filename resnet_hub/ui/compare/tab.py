@@ -24,19 +24,17 @@ from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
 from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
-from resnet_hub.ui.shared.errors import explain, refuse, refusing
-from resnet_hub.ui.shared.html import alert
+from resnet_hub.ui.shared.errors import refuse, refusing
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
     EXPLORED,
+    NO_IMAGE,
     QUIET,
     Page,
     examples_for,
     file_name,
     named,
-    require_image,
-    too_large,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
@@ -98,7 +96,6 @@ class Inputs:
     """What a visitor chooses; `names` are the references that the list offers."""
 
     photo: gr.Image
-    examples: gr.HTML
     model: gr.Dropdown
     reference: gr.Dropdown
     go: gr.Button
@@ -139,14 +136,14 @@ def inputs(given: Page) -> Inputs:
         with gr.Column(min_width=300):
             photo = gr.Image(str(EXAMPLES[0]), height=220, elem_id="compare-photo", **upload)
             given.text(photo, label="photo", placeholder="drop")
-            examples = examples_for(given, photo, "compare-examples")
+            examples_for(given, photo, "compare-examples")
         with gr.Column(min_width=300):
             model = gr.Dropdown(given.shelf.choices("en"), value=DEFAULT_MODEL, elem_id="compare-model")
             reference = gr.Dropdown(
                 multiselect=True, max_choices=MOST_REFERENCES, elem_id="compare-reference", **kept
             )
             go = gr.Button(variant="primary", elem_id="compare-go")
-    found = Inputs(photo, examples, model, reference, go, names, shelf)
+    found = Inputs(photo, model, reference, go, names, shelf)
     given.text(model, label="model", choices=given.shelf.choices)
     given.text(reference, label="compare_reference", info=reference_info, choices=found.choices)
     given.text(go, value="compare_go")
@@ -221,8 +218,6 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         **together(given),
     )
     language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
-    on_large = lambda spoken: (None, alert(explain(spoken, too_large(given))), None)  # noqa: E731
-    asked.examples.input(on_large, language, [asked.photo, panel, state], **QUIET)
     measurement(given, references, panel, state)
 
 
@@ -239,7 +234,6 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         model=DEFAULT_MODEL,
         reference=COUNTERPART,
         language="en",
-        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=PROGRESS,
     ):
         """Compare what two or more networks say about one photo.
@@ -256,8 +250,7 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         """
         language = known_language(language)
         if image is None:
-            require_image(event, language)
-            return None, page(language, None), None
+            raise refuse(language, NO_IMAGE)
         model = named(model)
         load(shelf, model, language, progress, needs_weights=True)
         names = reference_names(reference, language)

@@ -127,10 +127,10 @@ def copy_link(page: Page) -> gr.Button:
     return button
 
 
-def examples_for(page: Page, photo: gr.Image, elem_id: str) -> gr.HTML:
+def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
     """The example images, named in the visitor's language; a click puts one into `photo`.
 
-    What is returned has the event `input` for a file that was too large for `photo`.
+    Their script also keeps files that are too large out of `photo`.
     """
     script = Path(__file__).with_name("examples.js").read_text(encoding="utf-8")
     gallery = gr.HTML(js_on_load=script, elem_id=elem_id, elem_classes="examples", apply_default_css=False)
@@ -140,13 +140,12 @@ def examples_for(page: Page, photo: gr.Image, elem_id: str) -> gr.HTML:
         chosen = [path for path in EXAMPLES if path.stem == sent(event).get("example")]
         return str(chosen[0]) if chosen else gr.skip()
 
+    def on_large(language: str) -> None:
+        most = page.shelf.limits.upload_bytes
+        raise refuse(language, ImageError("The file is too large.", "file_too_large", max_bytes=most))
+
     gallery.click(on_click, None, photo, **QUIET)
-    return gallery
-
-
-def too_large(page: Page) -> ImageError:
-    """Why a file that a visitor chose is not sent at all."""
-    return ImageError("The file is too large.", "file_too_large", max_bytes=page.shelf.limits.upload_bytes)
+    gallery.input(on_large, page.language, None, **QUIET)
 
 
 def example_gallery(language: str) -> str:
