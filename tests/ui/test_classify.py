@@ -14,6 +14,7 @@ from helpers.images import image
 from PIL import Image
 
 import resnet_hub
+from app import build_app
 from resnet_hub import engine
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import shipped_names
@@ -23,9 +24,9 @@ from resnet_hub.statement import SENTENCES, statement, with_article
 from resnet_hub.ui.classify.many import MOST_PHOTOS, many_photos, table
 from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, odds, panel
 from resnet_hub.ui.classify.page import statement as said
-from resnet_hub.ui.classify.tab import Tab
+from resnet_hub.ui.classify.tab import Tab, shown_of
 from resnet_hub.ui.recorder import Recorder
-from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.errors import Toast, refuse
 from resnet_hub.ui.shared.page import EXAMPLES, FOLDER, Page
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, identifier, name_of, say
 from resnet_hub.ui.shelf import Shelf
@@ -205,6 +206,17 @@ def test_of_a_fault_of_the_app_the_page_says_only_that_there_was_one():
         )
         assert failure(Refusal("x", "queue_full"))[language] == say(language, "queue_full")
         assert "net" in failure(toast)[language]
+
+
+def test_looking_inside_an_answer_loads_nothing_and_names_its_model(default, monkeypatch):
+    demo = build_app(shelf := Shelf())
+    monkeypatch.setattr(shelf, "get", lambda *_: pytest.fail("a model was loaded"))
+    (look,) = [each for each in demo.fns.values() if each.name == "look"]
+    answer = shown_of(shown("firm", default).prediction, None, "owner/net", default)
+    told = look.fn({"url": "data:image/png;base64," + "A" * 40}, answer, "en").values()
+    assert "owner/net" in [each for each in told if isinstance(each, str)]
+    with pytest.raises(Toast, match="only answers"):
+        look.fn({"url": "data:,x"}, replace(answer, config=None), "en")
 
 
 # Several photos

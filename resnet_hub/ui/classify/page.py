@@ -19,6 +19,7 @@ from resnet_hub.ui.shared.text import LANGUAGES, TEXT, name_of, percent, say
 from resnet_hub.ui.shelf import Shelf
 
 if TYPE_CHECKING:
+    from resnet_hub.config import ModelConfig
     from resnet_hub.models.calibration import Calibration
 
 OVERLAY_SIDE = 256
@@ -37,6 +38,7 @@ class Shown:
     labels: list[str]  # what the network knows
     heat: np.ndarray | None = None  # (h, w), 0 to 1: Grad-CAM of the best guess
     beside: Shown | Failure | None = None  # a second model's answer, or why it has none
+    config: ModelConfig | None = None  # None of an ONNX file
 
 
 Failure = dict[str, str]  # why there is no answer, by language; an error itself would hold on to its image

@@ -314,4 +314,5 @@ def answer(
 
 def shown_of(prediction: Prediction, heat: np.ndarray | None, source: str, model: Any) -> Shown:
     """An answer with what its page says about the model."""
-    return Shown(prediction, source, model.revision, model.calibration, list(model.labels), heat)
+    known = model.revision, model.calibration, list(model.labels)
+    return Shown(prediction, source, *known, heat, config=getattr(model, "config", None))

@@ -111,7 +111,10 @@ def explore(
 
 @dataclass(frozen=True)
 class Parts:
-    """The components that answers fill; those of one design by its name, its controls also by field."""
+    """The components that answers fill; those of one design by its name, its controls also by field.
+
+    `source` is the model whose answer led here: of models that share a design, its maps are shown.
+    """
 
     controls: dict[str, dict[str, Component]]
     panels: dict[str, gr.HTML]
@@ -124,6 +127,7 @@ class Parts:
     query: gr.Textbox
     refused: gr.State
     outcomes: gr.State
+    source: gr.State
 
     @property
     def shown(self) -> list[Component]:
@@ -181,6 +185,7 @@ def lay_out(given: Page) -> Parts:
         gr.Textbox(shown.query, visible=False),
         gr.State({}),
         gr.State(None),
+        gr.State(""),
     )
 
 
@@ -366,9 +371,10 @@ class Tab:
     arrivals: list[Component]
     parts: Parts
 
-    def look(self, config: ModelConfig, photo: str | None, language: str) -> Updates:
+    def look(self, config: ModelConfig, source: str, photo: str | None, language: str) -> Updates:
         """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then."""
-        return self.arrive({"a": designs.address(config)}, language) | {self.parts.photo: photo}
+        found = self.arrive({"a": designs.address(config)}, language)
+        return found | {self.parts.photo: photo, self.parts.source: source}
 
 
 def build(given: Page, tab: gr.Tab) -> Tab:
@@ -436,8 +442,8 @@ def wire_run(parts: Parts, given: Page) -> None:
     """An image through both designs."""
 
     @on_gpu
-    def go(design: Design, photo: str | bytes) -> Run:
-        return run(given.shelf, design, photo)
+    def go(design: Design, photo: str | bytes, source: str) -> Run:
+        return run(given.shelf, design, photo, source)
 
     def on_run(values: Values) -> Updates:
         language, photo = known_language(values[given.language]), values[parts.photo]
@@ -445,14 +451,14 @@ def wire_run(parts: Parts, given: Page) -> None:
             raise refuse(language, "run_no_image")
         with refusing(language):
             done = {
-                name: too_costly(name, side) or go(side, uploaded(photo))
+                name: too_costly(name, side) or go(side, uploaded(photo), values[parts.source])
                 for name, side in asked(parts, values).items()
             }
         return {parts.maps: maps(language, done), parts.outcomes: done}
 
     parts.run.click(
         on_run,
-        {given.language, parts.photo, *parts.all_controls},
+        {given.language, parts.photo, parts.source, *parts.all_controls},
         [parts.maps, parts.outcomes],
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
         concurrency_limit=1,  # what a run may hold is bounded, and so is what all of them hold
