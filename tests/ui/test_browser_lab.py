@@ -347,6 +347,26 @@ def test_a_missing_or_broken_upload_is_reported(open_page, tmp_path):
     expect(page.get_by_text("not a zip file").first).to_be_visible()
 
 
+def test_of_two_studies_chosen_quickly_the_last_one_is_shown_and_in_the_address(open_page):
+    page = open_page()
+    open_tab(page, "en", "tab_results", "#studies svg")
+    names = page.evaluate(
+        """() => {
+          const buttons = [...document.querySelectorAll("#studies [data-study]")].slice(1, 3);
+          buttons.forEach((button) => button.click());
+          return buttons.map((button) => button.dataset.study);
+        }"""
+    )
+    shown = page.locator("#studies [aria-current]")
+    expect(shown).to_have_attribute("data-study", names[1])
+    page.wait_for_url(re.compile(f"study={names[1]}"))
+    page.evaluate("() => { history.back(); history.back(); }")
+    page.wait_for_timeout(2000)  # for an answer that would come late
+    asked = re.search(r"study=(\w+)", page.url)
+    first = page.locator("#studies [data-study]").first.get_attribute("data-study")
+    expect(shown).to_have_attribute("data-study", asked[1] if asked else first)
+
+
 @pytest.mark.parametrize("locale", NAMES)
 def test_results_fit_a_phone(open_page, locale):
     page = open_page(**PHONE, locale=locale)
