@@ -6,6 +6,7 @@ The cost is bounded by arithmetic before anything is built; torch is imported on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,7 @@ class Run:
         source: where trained weights come from, None for random ones.
         trained_size: (height, width) those weights were trained on.
         seen: address of the image as the network saw it.
+        photo: the folder of the uploaded file, which Gradio names after what is in it; "" without one.
     """
 
     config: ModelConfig
@@ -64,6 +66,7 @@ class Run:
     trained_size: tuple[int, int] | None
     seen: str
     stages: list[StageMaps]
+    photo: str = ""
 
 
 def too_costly(name: str, design: Design | Refusal) -> Refusal | None:
@@ -132,7 +135,8 @@ def run(shelf: Shelf, design: Design, photo: str | bytes, preferred: str = "") -
         for s, channels in zip(names, maps, strict=True)
         if (images := [data_url(shaded(channel)) for channel in channels])
     ]
-    return Run(config, source, size, data_url(reduced(seen)), found)
+    folder = Path(photo).parent.name if isinstance(photo, str) else ""
+    return Run(config, source, size, data_url(reduced(seen)), found, folder)
 
 
 def shaded(channel: np.ndarray) -> Image.Image:

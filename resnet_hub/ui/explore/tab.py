@@ -60,13 +60,18 @@ APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
   if (button) trigger("click", { address: button.dataset.apply });
 });"""
-# The address follows the designs, and maps of others are marked.
-ADDRESS = """(query) => {
-  address.say("explore", query);
+# Maps of another design, or of another photo than the one that is there, are marked.
+MARK = """(query, photo) => {
   const shown = new URLSearchParams(query);
-  for (const maps of document.querySelectorAll("#maps [data-side]"))
-    maps.classList.toggle("stale", maps.dataset.design !== shown.get(maps.dataset.side));
+  for (const { dataset, classList } of document.querySelectorAll("#maps [data-side]")) {
+    const isOtherPhoto = photo && !photo.path.includes(dataset.photo);
+    classList.toggle("stale", isOtherPhoto || dataset.design !== shown.get(dataset.side));
+  }
 }"""
+ADDRESS = f"""(query, photo) => {{
+  address.say("explore", query);
+  ({MARK})(query, photo);
+}}"""
 RUN = """(query) => {
   address.say("explore", query);
   address.open("explore");
@@ -434,8 +439,13 @@ def listen(
 ) -> None:
     """Answer events with another page, and let the address follow."""
     gr.on(triggers, handler, inputs, parts.filled, trigger_mode=mode, **QUIET).then(
-        None, parts.query, None, js=ADDRESS, api_visibility="private"
+        None, [parts.query, parts.photo], None, js=ADDRESS, api_visibility="private"
     )
+
+
+def mark_after(parts: Parts, event: Callable) -> None:
+    """Mark maps that are not of what the page shows."""
+    event(None, [parts.query, parts.photo], None, js=MARK, api_visibility="private")
 
 
 def wire_run(parts: Parts, given: Page) -> None:
@@ -456,7 +466,7 @@ def wire_run(parts: Parts, given: Page) -> None:
             }
         return {parts.maps: maps(language, done), parts.outcomes: done}
 
-    parts.run.click(
+    done = parts.run.click(
         on_run,
         {given.language, parts.photo, parts.source, *parts.all_controls},
         [parts.maps, parts.outcomes],
@@ -465,6 +475,8 @@ def wire_run(parts: Parts, given: Page) -> None:
         api_visibility="private",
         show_progress_on=[parts.maps],
     )
+    mark_after(parts, done.then)
+    mark_after(parts, parts.photo.change)
 
 
 def wire_language(parts: Parts, language: gr.Radio) -> None:
@@ -477,4 +489,5 @@ def wire_language(parts: Parts, language: gr.Radio) -> None:
         return shown | {parts.maps: maps(chosen, values[parts.outcomes])}
 
     inputs = {language, parts.query, parts.refused, parts.outcomes, *parts.all_controls}
-    language.change(on_language, inputs, [*parts.shown, parts.maps], **QUIET)
+    shown = language.change(on_language, inputs, [*parts.shown, parts.maps], **QUIET)
+    mark_after(parts, shown.then)
