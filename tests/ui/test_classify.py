@@ -21,13 +21,13 @@ from resnet_hub.hub.fetch import shipped_names
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import DEFAULT_MODEL, classify
 from resnet_hub.statement import SENTENCES, statement, with_article
-from resnet_hub.ui.classify.many import MOST_PHOTOS, many_photos, table
+from resnet_hub.ui.classify.many import many_photos, table
 from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, odds, panel
 from resnet_hub.ui.classify.page import statement as said
 from resnet_hub.ui.classify.tab import Tab, shown_of
 from resnet_hub.ui.recorder import Recorder
 from resnet_hub.ui.shared.errors import Toast, refuse
-from resnet_hub.ui.shared.page import EXAMPLES, FOLDER, Page
+from resnet_hub.ui.shared.page import EXAMPLES, FOLDER, MOST_PHOTOS, Page
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, identifier, name_of, say
 from resnet_hub.ui.shelf import Shelf
 
@@ -247,8 +247,8 @@ def test_another_model_without_files_waits_in_no_queue():
 def test_files_that_cannot_be_answered_leave_the_reason_in_place_of_the_table():
     many = Many()
     shown, found = many.answers([{"path": "x"}] * (MOST_PHOTOS + 1), DEFAULT_MODEL)
-    assert 'role="alert"' in shown and say("en", "many_most", most=MOST_PHOTOS) in shown
-    assert say("ja", "many_most", most=MOST_PHOTOS) in table("ja", found)
+    assert 'role="alert"' in shown and say("en", "photos_most", most=MOST_PHOTOS) in shown
+    assert say("ja", "photos_most", most=MOST_PHOTOS) in table("ja", found)
     assert "not a repository" in many.answers([{"path": "x"}], "no/such/model")[0]
     shown, _ = many.answers([{"path": "/etc/passwd", "orig_name": "a.jpg"}], "resnet8_cifar10")
     assert "a.jpg" in shown and say("en", "image_missing") in shown

@@ -25,6 +25,7 @@ from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.lab import page as lab
+from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.recorder import Recorder
 from resnet_hub.ui.results import page, recorded, tab
 from resnet_hub.ui.results.grid import MOST_BYTES, Grid, Predicted, from_zip, known_as, predict
@@ -229,6 +230,11 @@ def test_of_two_runs_the_one_asked_for_last_is_shown_whichever_ends_last(monkeyp
         go_on.set()
         assert first.result() == (gr.skip(), gr.skip())
     assert run.trigger_mode == "multiple"  # the page drops none of them
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_form_names_the_limit_of_an_upload(language):
+    assert "7 MB" in page.grid_form(Shelf(limits=Limits(upload_bytes=7_000_000)), language)
 
 
 @settings(max_examples=150, deadline=None)

@@ -8,28 +8,27 @@ from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
-from PIL import Image
 
 from resnet_hub.predict import Prediction, classify
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.classify.page import Failure, failure
-from resnet_hub.ui.shared.errors import Toast, explain, refuse, refusing
+from resnet_hub.ui.shared.errors import Toast, explain, refusing
 from resnet_hub.ui.shared.html import alert, download_url, render
+from resnet_hub.ui.shared.images import SMALL, at_most
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
     EXPLORED,
+    MOST_PHOTOS,
     QUIET,
     Page,
     file_name,
     named,
-    sent_files,
+    sent_photos,
     uploaded,
 )
 from resnet_hub.ui.shared.text import csv_text, known_language, name_of, percent, say
 from resnet_hub.ui.shelf import on_gpu
 
-MOST_PHOTOS = 64
-THUMBNAIL = 64  # pixels
 IF_ANY = "(files) => files?.length ? [] : Promise.reject()"
 
 
@@ -54,8 +53,6 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
         return [answered(page.shelf.get(source), file) for file in given]
 
     def answers(given: list[dict], source: str, language: str, progress: Callable) -> list[Answered]:
-        if len(given) > MOST_PHOTOS:
-            raise refuse(language, "many_most", most=MOST_PHOTOS)
         load(page.shelf, source, language, progress)
         with refusing(language), page.shelf.grids:
             return look(given, source)
@@ -63,11 +60,11 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
     def on_files(files: Any, model: Any, language: str, progress=gr.Progress()):  # noqa: B008
         language = known_language(language)
         found: list[Answered] | Failure | None = None
-        if given := sent_files(files):
-            try:
+        try:
+            if given := sent_photos(files, language):
                 found = answers(given, named(model), language, progress)
-            except Toast as error:
-                found = failure(error)
+        except Toast as error:
+            found = failure(error)
         return table(language, found), found
 
     shown = [panel, state]
@@ -116,8 +113,7 @@ def row(language: str, each: Answered) -> dict[str, Any]:
     if isinstance(each.outcome, ImageError):
         return {"name": each.name, "image": None, "answer": explain(language, each.outcome), "share": ""}
     label, share = each.outcome.top[0]
-    image = each.outcome.seen.copy()
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    image = at_most(each.outcome.seen, SMALL)
     is_odd = each.outcome.certainty == "unfamiliar"
     answer = say(language, "many_unfamiliar") if is_odd else name_of(language, "class", label)
     return {"name": each.name, "image": image, "answer": answer, "share": "" if is_odd else percent(share)}

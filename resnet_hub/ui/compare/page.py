@@ -16,6 +16,7 @@ from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import download_url, render
+from resnet_hub.ui.shared.images import at_most
 from resnet_hub.ui.shared.text import csv_text, joined, name_of, percent, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
@@ -110,15 +111,6 @@ def card(language: str, answer: Answer, verdict: dict[str, str] | None) -> dict[
         "verdict": verdict,
         "is_unfamiliar": answer.certainty == "unfamiliar",
     }
-
-
-def at_most(image: Image.Image, side: int) -> Image.Image:
-    """The image, scaled down where it is larger."""
-    if max(image.size) <= side:
-        return image
-    image = image.copy()
-    image.thumbnail((side, side))
-    return image
 
 
 def agreement(language: str, ours: Answer, beside: Beside) -> dict[str, str]:

@@ -23,8 +23,9 @@ from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
-from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
+from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
 from resnet_hub.ui.shared.errors import refuse, refusing
+from resnet_hub.ui.shared.images import SMALL, at_most
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
@@ -35,14 +36,13 @@ from resnet_hub.ui.shared.page import (
     examples_for,
     file_name,
     named,
+    sent_photos,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import IMAGENET_MEGABYTES, References, Shelf, on_gpu
 
 MOST_REFERENCES = 4
-MOST_PHOTOS = 64
-THUMBNAIL = 64  # pixels
 PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
@@ -217,7 +217,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         show_progress_on=[panel],
         **together(given),
     )
-    language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
+    language.change(page, [language, state], panel, **QUIET)
     measurement(given, references, panel, state)
 
 
@@ -317,24 +317,23 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
 
     def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
         language, model = known_language(language), named(model)
-        if not (files and isinstance(files, list) and all(isinstance(file, dict) for file in files)):
+        sent = sent_photos(files, language)
+        if not sent:
             raise refuse(language, "compare_many_none")
-        if len(files) > MOST_PHOTOS:
-            raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
         ours = facts_of(load(shelf, model, language, progress, needs_weights=True), model)
         names = reference_names(reference, language)
         with refusing(language), references.turn(names):
             keys, missing = load_references(references, names, model, download_bar(progress))
             with references.comparing:
                 facts = [references.get(key).facts for key in keys]
-                readable, rows, broken, images = look(files, model, keys)
+                readable, rows, broken, images = look(sent, model, keys)
         many = Many(readable, rows, broken, ours, facts, missing, images)
         return many_page(language, many), many
 
     chosen = [upload, asked.model, asked.reference, language]
     shown = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
     button.click(on_many, chosen, [panel, state], preprocess=False, **shown)
-    language.change(lambda spoken, many: many_page(spoken, many), [language, state], panel, **QUIET)
+    language.change(many_page, [language, state], panel, **QUIET)
 
 
 def first_guesses(
@@ -349,7 +348,7 @@ def first_guesses(
         try:
             image = load_image(uploaded(file))
             rows += many(ours, nets, [image])
-            images.append(at_most(image, THUMBNAIL))
+            images.append(at_most(image, SMALL))
             names.append(name)
         except ImageError as error:
             broken.append((name, error))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = [FOLDER / f"{name}.jpg" for name in tomllib.loads((FOLDER / "examples.toml").read_text("utf-8"))]
 THUMBNAIL = 112  # pixels
+MOST_PHOTOS = 64  # at once
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
@@ -200,9 +201,16 @@ def uploaded(payload: Any) -> str | bytes:
     raise ImageError("There is no such upload; upload it again.", "missing")
 
 
-def sent_files(payload: Any) -> list[dict]:
-    """The files of an upload of several, as the browser names them; [] for anything else."""
-    return [each for each in payload if isinstance(each, dict)] if isinstance(payload, list) else []
+def sent_photos(payload: Any, language: str) -> list[dict]:
+    """The files of an upload of several, as the browser names them; [] for anything else.
+
+    Raises:
+        Toast: for more than MOST_PHOTOS.
+    """
+    files = [each for each in payload if isinstance(each, dict)] if isinstance(payload, list) else []
+    if len(files) > MOST_PHOTOS:
+        raise refuse(language, "photos_most", most=MOST_PHOTOS)
+    return files
 
 
 def file_name(file: dict) -> str:
