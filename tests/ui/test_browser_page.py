@@ -282,6 +282,20 @@ def test_several_photos_give_a_table_with_names_small_copies_and_a_download(open
     assert lines[2]["file"] == "broken.jpg" and lines[2]["error"]
 
 
+def test_several_photos_follow_the_model_and_a_refusal_takes_the_table_s_place(open_page, tmp_path):
+    image(0).save(tmp_path / "photo.png")
+    page = open_page()
+    page.locator("#many button").first.click()
+    page.locator("#many input[type=file]").first.set_input_files(str(tmp_path / "photo.png"))
+    expect(page.locator("#many-panel tbody tr")).to_have_count(1)
+    for model, shown in (("timm/resnet18.a1_in1k", "[role=alert]"), ("resnet20_cifar10", "tbody tr")):
+        box = page.locator("#model input")
+        box.click()
+        page.get_by_role("option", name=re.compile(f"^{re.escape(model)}")).first.click()
+        expect(page.locator("#many-panel :is([role=alert], tbody tr)")).to_have_count(1)
+        expect(page.locator(f"#many-panel {shown}")).to_have_count(1)
+
+
 def test_a_second_model_answers_beside_the_first(open_page, ready):
     page = open_page("?tab=classify&beside=resnet20_cifar10")
     expect(page.locator("#panel .models section")).to_have_count(2)
