@@ -254,6 +254,7 @@ def test_maps_of_an_earlier_design_or_photo_are_marked_and_stay_marked(explorer,
     page = explorer("?a=resnet20_cifar.32&b=plain20_cifar.32")
     side, stale = page.locator("#maps .design").first, re.compile("stale")
     strides = page.locator("#strides-A").locator("input, textarea")
+    expect(page.locator("#take pre").first).to_contain_text("resnet20_cifar")  # the page has arrived
     page.locator("#run").click()
     strides.fill("1,2,1")
     expect(side).to_have_class(stale)
@@ -270,7 +271,8 @@ def test_maps_of_an_earlier_design_or_photo_are_marked_and_stay_marked(explorer,
 
 
 def test_a_tap_on_a_wide_map_takes_the_position_under_the_finger(explorer):
-    page = explorer("?a=resnet20_cifar.32x256&b=lenet5.32", viewport={"width": 390, "height": 844})
+    page = explorer("?a=resnet20_cifar.32x256&b=lenet5.28", viewport={"width": 390, "height": 844})
+    expect(page.locator("#take pre").first).to_contain_text("resnet20_cifar")  # the page has arrived
     page.locator("#run").click()
     maps = page.locator("#maps .design").first
     image = maps.locator(".map img").first
