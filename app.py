@@ -235,7 +235,7 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
     from resnet_hub.ui.classify.page import Shown
     from resnet_hub.ui.explore.tab import RUN
     from resnet_hub.ui.shared.errors import refuse, refusing
-    from resnet_hub.ui.shared.page import QUIET, uploaded
+    from resnet_hub.ui.shared.page import REFUSING, uploaded
 
     classifier, explorer = parts["classify"].parts, parts["explore"]
 
@@ -252,7 +252,7 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
 
     given = [classifier.photo, classifier.outcome, page.language]
     told = [tabs, explorer.parts.photo, explorer.parts.source, *explorer.arrivals]
-    shown = classifier.inside.click(look, given, told, preprocess=False, **QUIET)
+    shown = classifier.inside.click(look, given, told, preprocess=False, **REFUSING)
     shown.success(None, explorer.parts.query, None, js=RUN, api_visibility="private")
 
 

@@ -291,7 +291,7 @@ def test_several_photos_follow_the_model_and_a_refusal_takes_the_table_s_place(o
     for model, shown in (("timm/resnet18.a1_in1k", "[role=alert]"), ("resnet20_cifar10", "tbody tr")):
         box = page.locator("#model input")
         box.click()
-        page.get_by_role("option", name=re.compile(f"^{re.escape(model)}")).first.click()
+        page.get_by_role("option", name=model).first.click()
         expect(page.locator("#many-panel :is([role=alert], tbody tr)")).to_have_count(1)
         expect(page.locator(f"#many-panel {shown}")).to_have_count(1)
 
@@ -315,6 +315,14 @@ def test_agents_find_the_api_as_documented_tools(app_url):
     assert "photo" in ours["classify"]["description"]
     properties = ours["explore"]["inputSchema"]["properties"]
     assert "imagenet, cifar or deep" in json.dumps(properties)
+
+
+def test_a_look_inside_without_a_photo_is_refused_in_a_sentence(open_page, ready):
+    page = open_page()
+    page.get_by_role("button", name="Remove Image").first.click()
+    expect(page.locator("#panel .verdict")).to_have_count(0)
+    page.locator("#inside").click()
+    expect(page.locator(".toast-body")).to_contain_text(say("en", "inside_first"))
 
 
 def test_one_click_leads_from_an_answer_to_the_network_s_maps_of_that_photo(open_page, ready):

@@ -37,6 +37,8 @@ MOST_PHOTOS = 64  # at once
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
+# The same for what may be refused: of an event outside the queue Gradio shows no toast.
+REFUSING = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
 COPY = """async () => {
@@ -146,7 +148,7 @@ def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
         raise refuse(language, ImageError("The file is too large.", "file_too_large", max_bytes=most))
 
     gallery.click(on_click, None, photo, **QUIET)
-    gallery.input(on_large, page.language, None, **QUIET)
+    gallery.input(on_large, page.language, None, **REFUSING)
 
 
 def example_gallery(language: str) -> str:
