@@ -235,23 +235,24 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
     from resnet_hub.ui.classify.page import Shown
     from resnet_hub.ui.explore.tab import RUN
     from resnet_hub.ui.shared.errors import refuse, refusing
-    from resnet_hub.ui.shared.loading import load
-    from resnet_hub.ui.shared.page import QUIET, uploaded
+    from resnet_hub.ui.shared.page import REFUSING, uploaded
 
     classifier, explorer = parts["classify"].parts, parts["explore"]
 
-    def look(photo: Any, outcome: Any, language: str, progress=gr.Progress()) -> dict:  # noqa: B008
+    def look(photo: Any, outcome: Any, language: str) -> dict:
         if not isinstance(outcome, Shown) or photo is None:
             raise refuse(language, "inside_first")
-        model = load(page.shelf, outcome.source, language, progress, needs_weights=True)
+        if outcome.config is None:
+            raise refuse(language, "model_only_answers", model=outcome.source)
         with refusing(language):
-            config, file = model.config, uploaded(photo)
-        updates = explorer.look(config, file if isinstance(file, str) else None, language)
+            file = uploaded(photo)
+        path = file if isinstance(file, str) else None
+        updates = explorer.look(outcome.config, outcome.source, path, language)
         return updates | {tabs: gr.Tabs(selected="explore")}
 
     given = [classifier.photo, classifier.outcome, page.language]
-    told = [tabs, explorer.parts.photo, *explorer.arrivals]
-    shown = classifier.inside.click(look, given, told, preprocess=False, **QUIET)
+    told = [tabs, explorer.parts.photo, explorer.parts.source, *explorer.arrivals]
+    shown = classifier.inside.click(look, given, told, preprocess=False, **REFUSING)
     shown.success(None, explorer.parts.query, None, js=RUN, api_visibility="private")
 
 
@@ -269,9 +270,9 @@ def launch(
     from resnet_hub.ui.shared.arrival import Greeting
     from resnet_hub.ui.shared.compression import Compression
     from resnet_hub.ui.shared.guard import Guard
-    from resnet_hub.ui.shared.page import EXAMPLES, STATE_KEPT
+    from resnet_hub.ui.shared.page import EXAMPLES
     from resnet_hub.ui.shared.probes import Probes
-    from resnet_hub.ui.shared.sessions import Sessions
+    from resnet_hub.ui.shared.sessions import KEPT, Sessions
     from resnet_hub.ui.shared.theme import theme
 
     # From the outside in.
@@ -301,7 +302,7 @@ def launch(
         ssr_mode=False,
         prevent_thread_lock=True,
     )
-    sessions = Sessions(limits.sessions, limits.sessions_bytes, STATE_KEPT)
+    sessions = Sessions(limits.sessions, limits.sessions_bytes, KEPT)
     sessions.set_blocks(demo)
     demo.app.state_holder = sessions
     return sessions

@@ -45,7 +45,7 @@ def report(language: str, recorder: Recorder) -> Markup:
         rows.append([name, f"{line.requests:,}", f"{line.a_minute:.1f}", *latencies, *shares])
     if not rows:
         return waiting(say(language, "operations_none"))
-    return table([say(language, f"operations_{key}") for key in COLUMNS], rows, "operations")
+    return table([say(language, f"operations_{key}") for key in COLUMNS], rows)
 
 
 def milliseconds(latencies: Iterable[float | None]) -> list[str]:
@@ -72,7 +72,7 @@ def by_day(language: str, recorder: Recorder) -> Markup | str:
         ])  # fmt: skip
     if not rows:
         return ""
-    return table([say(language, f"operations_{key}") for key in DAY_COLUMNS], rows, "operations")
+    return table([say(language, f"operations_{key}") for key in DAY_COLUMNS], rows)
 
 
 def beside(language: str, share: float, stated: float | None) -> str:
@@ -89,7 +89,7 @@ def parts(language: str, recorder: Recorder) -> Markup | str:
     seen = recorder.watch.look()
     told = say(language, "operations_memory", started=memory(seen.started), most=memory(seen.most))
     heads = [say(language, "operations_part"), say(language, "operations_held")]
-    return table(heads, rows, "operations") + Markup("<p>{}</p>").format(told)
+    return table(heads, rows) + Markup("<p>{}</p>").format(told)
 
 
 def build(page: Page, tab: gr.Tab) -> None:

@@ -19,7 +19,15 @@ from weakref import WeakValueDictionary
 from resnet_hub.errors import Refusal
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.client import bounded
-from resnet_hub.hub.fetch import REPO_ID, fetch_card, fetch_checkpoint, shipped_config, shipped_names
+from resnet_hub.hub.fetch import (
+    REPO_ID,
+    CheckpointError,
+    HubUnreachable,
+    fetch_card,
+    fetch_checkpoint,
+    shipped_config,
+    shipped_names,
+)
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.limits import Limits
@@ -261,12 +269,14 @@ class Shelf:
         return sum(size_of(model) for _, model in self.in_memory())
 
     def card(self, source: str) -> str | None:
-        """The model card of a loaded model, from the commit its weights are from; None without one.
+        """The card of a shipped or a loaded model, from the commit its weights are from; None without one.
 
         Raises:
-            KeyError: when it is not loaded.
+            KeyError: when it is neither.
             resnet_hub.hub.fetch.CheckpointError: when the card cannot be downloaded.
         """
+        if source in self.shipped:
+            return fetch_card(source)
         model = dict(self.in_memory())[source]
         commit = commit_of(model.revision)
         with self._cache(source) as cache, bounded(seconds=CARD_SECONDS):
@@ -349,7 +359,8 @@ class References:
         """
         from resnet_hub.interop.reference import COUNTERPART
 
-        ready = {COUNTERPART} | {key[0] for key, _ in self.in_memory()}
+        theirs = (key[0] for key, _ in self.in_memory())
+        ready = {COUNTERPART, *self.shelf.shipped, *self.shelf.loaded(), *theirs}
         return nullcontext() if ready.issuperset(names) else self._turns.take()
 
     def allows(self, key: tuple) -> bool:
@@ -383,6 +394,7 @@ class References:
 
         Raises:
             resnet_hub.interop.reference.NoReference: when neither is possible.
+            Refusal: for an ONNX file, which only answers.
         """
         from resnet_hub.interop.reference import COUNTERPART, NoReference, is_same_network
 
@@ -390,7 +402,7 @@ class References:
         copy = ReferenceKey(COUNTERPART, source, ours.revision)
         key = copy if name == COUNTERPART else ReferenceKey(name)
         if name in self.shelf.offered:
-            key = ReferenceKey(OWN, name, self.shelf.get(name).revision)
+            key = ReferenceKey(OWN, name, self._ours(name, tqdm_class).revision)
         if not self.allows(key):
             raise NoReference(f"{name} is not offered here", "not_offered", name=name)
         try:
@@ -400,6 +412,17 @@ class References:
                 raise
             self.get(key := copy)
         return key
+
+    def _ours(self, name: str, tqdm_class: type | None) -> Any:
+        from resnet_hub.interop.reference import NoReference
+
+        if is_onnx_file(name):
+            raise Refusal(f"{name} is an ONNX file, which only answers", "model_only_answers", model=name)
+        try:
+            return self.shelf.get(name, tqdm_class)
+        except CheckpointError as error:
+            code = "unreachable" if isinstance(error, HubUnreachable) else "unusable"
+            raise NoReference(f"{name} cannot be loaded: {error}", code, name=name, why=error) from error
 
     def _load(self, key: tuple, tqdm_class: type | None) -> Reference:
         from resnet_hub.interop.reference import copied, own, pretrained

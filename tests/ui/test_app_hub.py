@@ -322,6 +322,11 @@ def test_a_missing_card_is_explained(hub, saved, language):
     assert say(language, "hub_unreachable", model=REPO) in shown_card(shelf, REPO, language)
 
 
+def test_the_card_of_a_model_that_ships_needs_no_answer_of_it_first():
+    shown = shown_card(Shelf(), "resnet20_cifar10", "en")
+    assert "The network" in shown and say("en", "card_gone", model="resnet20_cifar10") not in shown
+
+
 class Tags(HTMLParser):
     """Every tag and attribute of some HTML."""
 

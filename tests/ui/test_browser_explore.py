@@ -250,6 +250,42 @@ def test_an_image_is_run_through_both_designs(explorer, photo):
     expect(sides.nth(1)).to_contain_text("重みはランダムです")
 
 
+def test_maps_of_an_earlier_design_or_photo_are_marked_and_stay_marked(explorer, photo):
+    page = explorer("?a=resnet20_cifar.32&b=plain20_cifar.32")
+    side, stale = page.locator("#maps .design").first, re.compile("stale")
+    strides = page.locator("#strides-A").locator("input, textarea")
+    expect(page.locator("#take pre").first).to_contain_text("resnet20_cifar")  # the page has arrived
+    page.locator("#run").click()
+    strides.fill("1,2,1")
+    expect(side).to_have_class(stale)
+    page.get_by_label("日本語").check()
+    expect(side).to_contain_text("学習済みの重み")
+    expect(side).to_have_class(stale)
+    page.locator("#run").click()
+    expect(side).to_contain_text("重みはランダムです")
+    expect(side).not_to_have_class(stale)
+    page.locator("#explore-photo input[type=file]").set_input_files(str(photo))
+    expect(side).to_have_class(stale)
+    page.locator("#run").click()
+    expect(side).not_to_have_class(stale)
+
+
+def test_a_tap_on_a_wide_map_takes_the_position_under_the_finger(explorer):
+    page = explorer("?a=resnet20_cifar.32x256&b=lenet5.28", viewport={"width": 390, "height": 844})
+    expect(page.locator("#take pre").first).to_contain_text("resnet20_cifar")  # the page has arrived
+    page.locator("#run").click()
+    maps = page.locator("#maps .design").first
+    image = maps.locator(".map img").first
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    assert maps.locator(".map").first.bounding_box()["height"] > 2 * box["height"]
+    page.mouse.click(box["x"] + box["width"] - 1, box["y"] + box["height"] - 1)
+    frame = maps.locator(".input i")
+    expect(frame).to_be_visible()
+    ends = frame.evaluate("({ style }) => [style.top, style.height, style.left, style.width].map(parseFloat)")
+    assert (ends[0] + ends[1], ends[2] + ends[3]) == pytest.approx((100, 100))
+
+
 def test_a_run_that_would_take_too_much_is_refused_at_once(explorer, photo):
     page = explorer("?a=resnet152.4096&b=resnet20_cifar.32")
     page.locator("#explore-photo input[type=file]").set_input_files(str(photo))

@@ -199,6 +199,32 @@ def test_another_language_keeps_the_topic_and_its_values(open_page):
     assert page.locator('#lab-controls [name="p"]').input_value() == "0.3"
 
 
+def test_another_language_keeps_a_refused_number_and_why_it_was_refused(open_page):
+    page = lab_in(open_page())
+    go(page, "transfer")
+    set_control(page, "images", 0)
+    expect(page.locator("#lab-controls [role=alert]")).to_be_visible()
+    page.get_by_label("日本語").check()
+    expect(page.locator("#lab-controls [role=alert]")).to_contain_text("10,000,000")
+    expect(page.locator("#lab-controls h3")).to_have_text(say("ja", "lab_transfer_title"))
+    assert page.locator('#lab-controls [name="images"]').input_value() == "0"
+
+
+def test_another_language_while_a_topic_opens_shows_that_topic_in_it(open_page):
+    page = lab_in(open_page())
+    page.evaluate(
+        """() => {
+          document.querySelector("#lab-controls [data-go=residual]").click();
+          [...document.querySelectorAll("#language input")].find((input) => !input.checked).click();
+        }"""
+    )
+    expect(page.locator("#lab-controls h3")).to_have_text(say("ja", "lab_residual_title"))
+    page.wait_for_timeout(1000)  # for an answer that would come late
+    expect(page.locator("#lab-image")).to_have_attribute("aria-busy", "false")
+    expect(page.locator("#lab-controls h3")).to_have_text(say("ja", "lab_residual_title"))
+    expect(page.locator("#lab-image .says").first).to_contain_text(re.compile("[ぁ-ん]"))
+
+
 def test_a_topic_opened_again_starts_at_its_defaults(lab):
     page = lab("pooling")
     set_control(page, "input", "photo")
@@ -247,10 +273,14 @@ def test_another_topic_shows_its_own_values_whatever_was_touched_before(lab):
 def test_a_number_out_of_range_is_refused_by_its_label(lab):
     page = lab("transfer")
     set_control(page, "images", 0)
-    expect(page.locator("#lab-image [role=alert]")).to_have_text(
-        "Training images in all: 0 is not possible. Use 1 to 10,000,000."
-    )
+    said = page.locator("#lab-controls [role=alert]")
+    expect(said).to_have_text("Training images in all: 0 is not possible. Use 1 to 10,000,000.")
+    expect(said).to_be_visible()
+    box = page.locator('#lab-controls [name="images"]')
+    assert box.get_attribute("aria-describedby") == said.get_attribute("id")
     set_control(page, "images", 700)
+    expect(said).to_have_count(0)
+    assert box.get_attribute("aria-describedby") is None
     expect(page.locator("#lab-image pre")).to_have_text(fine_tuning.advise(700, 2, True).command)
 
 
@@ -345,6 +375,26 @@ def test_a_missing_or_broken_upload_is_reported(open_page, tmp_path):
     page.locator('#grid-form [name="zip"]').set_input_files(str(tmp_path / "a.zip"))
     page.locator("#grid-form [data-run]").click()
     expect(page.get_by_text("not a zip file").first).to_be_visible()
+
+
+def test_of_two_studies_chosen_quickly_the_last_one_is_shown_and_in_the_address(open_page):
+    page = open_page()
+    open_tab(page, "en", "tab_results", "#studies svg")
+    names = page.evaluate(
+        """() => {
+          const buttons = [...document.querySelectorAll("#studies [data-study]")].slice(1, 3);
+          buttons.forEach((button) => button.click());
+          return buttons.map((button) => button.dataset.study);
+        }"""
+    )
+    shown = page.locator("#studies [aria-current]")
+    expect(shown).to_have_attribute("data-study", names[1])
+    page.wait_for_url(re.compile(f"study={names[1]}"))
+    page.evaluate("() => { history.back(); history.back(); }")
+    page.wait_for_timeout(2000)  # for an answer that would come late
+    asked = re.search(r"study=(\w+)", page.url)
+    first = page.locator("#studies [data-study]").first.get_attribute("data-study")
+    expect(shown).to_have_attribute("data-study", asked[1] if asked else first)
 
 
 @pytest.mark.parametrize("locale", NAMES)

@@ -131,19 +131,20 @@ def test_no_tab_says_anything_on_the_console_and_finds_all_its_files(context, re
     assert not said and not lost
 
 
-def test_a_file_too_large_is_refused_where_the_answer_would_be(open_page, ready, tmp_path):
-    page, large = open_page(), tmp_path / "large.jpg"
+@pytest.mark.parametrize("place", ["#photo", "#explore-photo", "#compare-photo"])
+def test_a_file_too_large_is_refused_in_a_sentence_and_photo_and_answer_stay(
+    open_page, ready, tmp_path, place
+):
+    tab = {"#photo": "classify", "#explore-photo": "explore", "#compare-photo": "compare"}[place]
+    page, large = open_page(f"?tab={tab}"), tmp_path / "large.jpg"
     with large.open("wb") as file:
         file.truncate(31 << 20)
-    page.locator("#photo input[type=file]").first.set_input_files(str(large))
-    alert = page.locator("#panel [role=alert]")
-    expect(alert).to_have_text(say("en", "image_file_too_large", max_bytes=30))
-    expect(page.locator("#panel .verdict, .toast-body")).to_have_count(0)
-    expect(page.locator("#photo img")).to_have_count(0)
-    page.get_by_label("日本語").check()
-    expect(alert).to_have_text(say("ja", "image_file_too_large", max_bytes=30))
-    page.locator("#examples button").first.click()
-    expect(page.locator("#panel .verdict")).to_be_visible()
+    page.locator(f"{place} input[type=file]").first.set_input_files(str(large))
+    said = say("en", "image_file_too_large", max_bytes=30)
+    expect(page.locator(".toast-body")).to_contain_text(said)
+    expect(page.locator(f"{place} img").first).to_be_visible()
+    if tab == "classify":
+        expect(page.locator("#panel .verdict")).to_be_visible()
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -161,6 +162,21 @@ def test_a_damaged_photo_is_refused_where_the_answer_would_be_and_nowhere_else(
 
 
 # Addresses
+
+
+def test_the_link_is_copied_again_and_again_and_its_button_speaks_another_language(open_page):
+    page = open_page()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    link = page.locator("#link")
+    for _ in range(2):
+        link.click()
+        expect(link).to_have_text(say("en", "copied"))
+        assert page.evaluate("navigator.clipboard.readText()") == page.url
+        expect(link).to_have_text(say("en", "copy_link"))
+    link.click()
+    page.get_by_label("日本語").check()
+    page.wait_for_timeout(2000)  # for the usual words
+    expect(link).to_have_text(say("ja", "copy_link"))
 
 
 def test_tabs_topics_and_studies_have_addresses_to_go_back_to_and_to_reload(open_page):
@@ -266,6 +282,20 @@ def test_several_photos_give_a_table_with_names_small_copies_and_a_download(open
     assert lines[2]["file"] == "broken.jpg" and lines[2]["error"]
 
 
+def test_several_photos_follow_the_model_and_a_refusal_takes_the_table_s_place(open_page, tmp_path):
+    image(0).save(tmp_path / "photo.png")
+    page = open_page()
+    page.locator("#many button").first.click()
+    page.locator("#many input[type=file]").first.set_input_files(str(tmp_path / "photo.png"))
+    expect(page.locator("#many-panel tbody tr")).to_have_count(1)
+    for model, shown in (("timm/resnet18.a1_in1k", "[role=alert]"), ("resnet20_cifar10", "tbody tr")):
+        box = page.locator("#model input")
+        box.click()
+        page.get_by_role("option", name=model).first.click()
+        expect(page.locator("#many-panel :is([role=alert], tbody tr)")).to_have_count(1)
+        expect(page.locator(f"#many-panel {shown}")).to_have_count(1)
+
+
 def test_a_second_model_answers_beside_the_first(open_page, ready):
     page = open_page("?tab=classify&beside=resnet20_cifar10")
     expect(page.locator("#panel .models section")).to_have_count(2)
@@ -285,6 +315,14 @@ def test_agents_find_the_api_as_documented_tools(app_url):
     assert "photo" in ours["classify"]["description"]
     properties = ours["explore"]["inputSchema"]["properties"]
     assert "imagenet, cifar or deep" in json.dumps(properties)
+
+
+def test_a_look_inside_without_a_photo_is_refused_in_a_sentence(open_page, ready):
+    page = open_page()
+    page.get_by_role("button", name="Remove Image").first.click()
+    expect(page.locator("#panel .verdict")).to_have_count(0)
+    page.locator("#inside").click()
+    expect(page.locator(".toast-body")).to_contain_text(say("en", "inside_first"))
 
 
 def test_one_click_leads_from_an_answer_to_the_network_s_maps_of_that_photo(open_page, ready):

@@ -6,6 +6,7 @@ import tomllib
 from dataclasses import replace
 from types import SimpleNamespace
 
+import gradio as gr
 import pytest
 from helpers import ROOT
 from helpers.browsing import IN_BROWSER
@@ -13,15 +14,20 @@ from helpers.images import image
 from PIL import Image
 
 import resnet_hub
+from app import build_app
 from resnet_hub import engine
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import shipped_names
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import DEFAULT_MODEL, classify
 from resnet_hub.statement import SENTENCES, statement, with_article
-from resnet_hub.ui.classify.page import CHIPS, Shown, details, odds, panel
+from resnet_hub.ui.classify.many import many_photos, table
+from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, odds, panel
 from resnet_hub.ui.classify.page import statement as said
-from resnet_hub.ui.classify.tab import Tab
-from resnet_hub.ui.shared.page import EXAMPLES, FOLDER
+from resnet_hub.ui.classify.tab import Tab, shown_of
+from resnet_hub.ui.recorder import Recorder
+from resnet_hub.ui.shared.errors import Toast, refuse
+from resnet_hub.ui.shared.page import EXAMPLES, FOLDER, MOST_PHOTOS, Page
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, identifier, name_of, say
 from resnet_hub.ui.shelf import Shelf
 
@@ -190,6 +196,62 @@ def test_the_panel_lists_what_the_network_knows_in_the_visitor_s_language(model,
 def test_without_measured_thresholds_the_panel_says_that_other_things_are_not_named(default):
     html = panel("en", shown(None, default, Calibration()))
     assert "Most likely: " in html and say("en", "knows_only", count=len(default.labels)) in html
+
+
+def test_of_a_fault_of_the_app_the_page_says_only_that_there_was_one():
+    toast = refuse("en", "unknown_model", model="net", offered="a")
+    for language in LANGUAGES:
+        assert failure(OSError("/home/owner/secret: CUDA error"))[language] == say(
+            language, "error_unexpected"
+        )
+        assert failure(Refusal("x", "queue_full"))[language] == say(language, "queue_full")
+        assert "net" in failure(toast)[language]
+
+
+def test_looking_inside_an_answer_loads_nothing_and_names_its_model(default, monkeypatch):
+    demo = build_app(shelf := Shelf())
+    monkeypatch.setattr(shelf, "get", lambda *_: pytest.fail("a model was loaded"))
+    (look,) = [each for each in demo.fns.values() if each.name == "look"]
+    answer = shown_of(shown("firm", default).prediction, None, "owner/net", default)
+    told = look.fn({"url": "data:image/png;base64," + "A" * 40}, answer, "en").values()
+    assert "owner/net" in [each for each in told if isinstance(each, str)]
+    with pytest.raises(Toast, match="only answers"):
+        look.fn({"url": "data:,x"}, replace(answer, config=None), "en")
+
+
+# Several photos
+
+
+class Many:
+    """The section of several photos, and what each of its events answers."""
+
+    def __init__(self) -> None:
+        with gr.Blocks() as self.demo:
+            self.shelf = Shelf()
+            page = Page(self.shelf, gr.Radio(["en", "ja"], value="en"), Recorder())
+            self.model = gr.Dropdown()
+            many_photos(page, self.model)
+        self.events = [*self.demo.fns.values()]
+
+    def answers(self, files: list, model: str) -> tuple:
+        (event,) = [each for each in self.events if each.name == "on_files"]
+        return event.fn(files, model, "en", progress=lambda *args, **more: None)
+
+
+def test_another_model_without_files_waits_in_no_queue():
+    many = Many()
+    started = [each for each in many.events if (many.model._id, "change") in each.targets]
+    assert started and not [each for each in started if each.queue]
+
+
+def test_files_that_cannot_be_answered_leave_the_reason_in_place_of_the_table():
+    many = Many()
+    shown, found = many.answers([{"path": "x"}] * (MOST_PHOTOS + 1), DEFAULT_MODEL)
+    assert 'role="alert"' in shown and say("en", "photos_most", most=MOST_PHOTOS) in shown
+    assert say("ja", "photos_most", most=MOST_PHOTOS) in table("ja", found)
+    assert "not a repository" in many.answers([{"path": "x"}], "no/such/model")[0]
+    shown, _ = many.answers([{"path": "/etc/passwd", "orig_name": "a.jpg"}], "resnet8_cifar10")
+    assert "a.jpg" in shown and say("en", "image_missing") in shown
 
 
 # The examples

@@ -14,6 +14,7 @@ import torch
 import torchvision
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from helpers.asking import ask, component, event, told
 from helpers.images import image
 from helpers.serving import deaf_port
 from huggingface_hub import EvalResult, ModelCardData, constants
@@ -23,7 +24,7 @@ from timm.data import ImageNetInfo, create_transform, resolve_data_config
 import resnet_hub
 from resnet_hub.hub import fetch
 from resnet_hub.hub.card import card_results
-from resnet_hub.hub.fetch import CheckpointError
+from resnet_hub.hub.fetch import CheckpointError, HubUnreachable
 from resnet_hub.interop import reference, side_by_side
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
@@ -299,6 +300,38 @@ def test_references_that_nobody_suggests_leave_nothing_on_the_disk(hub, monkeypa
 
 
 @pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (HubUnreachable("no answer"), "unreachable", "no connection to Hugging Face"),
+        (CheckpointError("torn", "checkpoint_altered", file="x"), "unusable", "arrived damaged"),
+    ],
+)
+def test_a_model_of_ours_that_cannot_be_had_leaves_the_rest_standing(monkeypatch, error, code, said):
+    shelf = Shelf(("owner/net",))
+    get = shelf.get
+
+    def failing(source, *more):
+        if source == "owner/net":
+            raise error
+        return get(source, *more)
+
+    monkeypatch.setattr(shelf, "get", failing)
+    keys, [missing] = compare.load_references(References(shelf), ["owner/net", COUNTERPART], SHIPPED, None)
+    assert [key.name for key in keys] == [COUNTERPART] and missing.error.code == code
+    shown = compare_page.reason("en", missing)
+    assert "owner/net" in shown and said in shown
+
+
+def test_an_onnx_file_is_no_reference_and_says_so():
+    shelf = Shelf(("net.onnx",))
+    choices = compare.reference_choices("en", shelf.choices("en"), [])
+    assert "net.onnx" not in [value for _, value in choices]
+    keys, [missing] = compare.load_references(References(shelf), ["net.onnx", COUNTERPART], SHIPPED, None)
+    assert len(keys) == 1
+    assert compare_page.reason("en", missing) == say("en", "model_only_answers", model="net.onnx")
+
+
+@pytest.mark.parametrize(
     ("name", "overrides", "same_as"),
     [
         ("resnet50", {"stem": "deep"}, "resnet50c"),
@@ -495,6 +528,13 @@ def test_a_broken_image_ends_in_one_line(client, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(AppError, match="not an image"):
         client.predict(handle_file(str(tmp_path / "broken.jpg")), api_name="/compare")
+
+
+def test_without_a_photo_a_comparison_is_refused_and_the_one_before_stays(app_url):
+    asked = [None, SHIPPED, [COUNTERPART], "en"]
+    session = ask(app_url, event(app_url, "compare"), asked, part=component(app_url, "compare-go"))
+    answer = told(app_url, session)
+    assert not answer["success"] and answer["output"]["error"] == say("en", "image_none")
 
 
 def test_two_visitors_with_different_models_never_mix(app_url, app_folder, tmp_path):

@@ -23,6 +23,7 @@ from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import first_centres, stages, trace
 from resnet_hub.geometry.advice import RULES
+from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.ui.explore import designs
 from resnet_hub.ui.explore import page as explore_page
 from resnet_hub.ui.explore import run as explore_run
@@ -426,6 +427,23 @@ def test_weights_that_one_visitor_named_are_not_shown_to_another(photo, tmp_path
         shelf = Shelf(offered)
         shelf._models.put(folder, from_pretrained(folder))
         assert run(shelf, text, photo).source == source
+
+
+def test_of_models_that_share_a_design_the_one_whose_answer_led_here_is_shown(photo, tmp_path):
+    create_model("resnet20_cifar", num_classes=3).save_pretrained(tmp_path / "net")
+    shelf, design, visitors = Shelf(), designs.design(designs.read_address("resnet20_cifar.32")), "owner/net"
+    shelf._models.put(visitors, from_pretrained(tmp_path / "net"))
+    assert explore_run.run(shelf, design, str(photo), visitors).source == str(tmp_path / "net")
+    assert explore_run.run(shelf, design, str(photo)).source == "resnet20_cifar10"
+    assert explore_run.run(shelf, design, str(photo), "resnet8_cifar10").source == "resnet20_cifar10"
+    assert explore_run.run(shelf, design, str(photo), "evicted/net").source == "resnet20_cifar10"
+
+
+def test_an_onnx_file_in_memory_holds_up_no_run(photo):
+    shelf, file = Shelf(("net.onnx",)), object.__new__(OnnxFile)
+    file.size = 1
+    shelf._models.put("net.onnx", file)
+    assert run(shelf, "resnet18.32", photo).source is None
 
 
 def test_the_page_says_when_weights_were_trained_at_another_size(shelf, photo):

@@ -8,9 +8,12 @@ import csv
 import io
 import json
 import re
+import threading
 import tracemalloc
 import zipfile
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -22,10 +25,14 @@ from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.lab import page as lab
-from resnet_hub.ui.results import page, recorded
+from resnet_hub.ui.limits import Limits
+from resnet_hub.ui.recorder import Recorder
+from resnet_hub.ui.results import page, recorded, tab
 from resnet_hub.ui.results.grid import MOST_BYTES, Grid, Predicted, from_zip, known_as, predict
 from resnet_hub.ui.results.tab import items_of
+from resnet_hub.ui.shared.page import Page
 from resnet_hub.ui.shared.text import LANGUAGES
+from resnet_hub.ui.shelf import Shelf
 
 # studies
 
@@ -192,6 +199,42 @@ def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypa
     with pytest.raises(Refusal) as error:
         from_zip(path)
     assert error.value.code == key
+
+
+def test_of_two_runs_the_one_asked_for_last_is_shown_whichever_ends_last(monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(shelf, name, *_):
+        if name == "slow":
+            begun.set()
+            assert go_on.wait(60)
+        return name
+
+    monkeypatch.setattr(tab, "load", load)
+    monkeypatch.setattr(tab, "items_of", lambda event: [])
+    monkeypatch.setattr(tab, "predict", lambda model, name, items: Grid(name, (), (), ()))
+    with gr.Blocks() as demo:
+        given = Page(Shelf(), gr.Radio(["en", "ja"], value="en"), Recorder())
+        with gr.Tab() as results_tab:
+            tab.build(given, results_tab)
+    (run,) = [each for each in demo.fns.values() if each.name == "on_run"]
+
+    def ask(name: str) -> tuple:
+        visitor = SimpleNamespace(session_hash="visitor")
+        return run.fn(gr.EventData(None, {"model": name}), "en", visitor, progress=None)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask, "slow")
+        assert begun.wait(60)
+        assert ask("quick")[1].model == "quick"
+        go_on.set()
+        assert first.result() == (gr.skip(), gr.skip())
+    assert run.trigger_mode == "multiple"  # the page drops none of them
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_form_names_the_limit_of_an_upload(language):
+    assert "7 MB" in page.grid_form(Shelf(limits=Limits(upload_bytes=7_000_000)), language)
 
 
 @settings(max_examples=150, deadline=None)

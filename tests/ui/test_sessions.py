@@ -11,13 +11,15 @@ import pytest
 from gradio.state_holder import SessionState
 from PIL import Image
 
+from app import build_app
 from resnet_hub.ui.shared.sessions import Sessions, weight
+from resnet_hub.ui.shelf import Shelf
 
 
 @pytest.fixture(scope="module")
 def page():
     with gr.Blocks() as demo:
-        state = gr.State(None, time_to_live=3600)
+        state = gr.State(None)
         for _ in range(50):
             gr.HTML("x")
     demo.state_session_capacity = 1
@@ -58,6 +60,20 @@ def test_who_does_nothing_for_long_is_forgotten(page):
     kept.time_last_used["gone"] -= datetime.timedelta(seconds=61)
     kept.delete_all_expired_state()
     assert list(kept.session_data) == ["here"]
+
+
+def test_who_looks_at_an_old_answer_keeps_it():
+    demo = build_app(Shelf())
+    kept = Sessions(10, 10**6, 60)
+    kept.set_blocks(demo)
+    states = [each._id for each in demo.blocks.values() if isinstance(each, gr.State)]
+    for state in states:
+        kept["visitor"][state] = "answer"
+    long_ago = datetime.datetime.now() - datetime.timedelta(days=1)
+    set_then = kept["visitor"]._state_ttl
+    set_then.update({state: (seconds, long_ago) for state, (seconds, _) in set_then.items()})
+    kept.delete_all_expired_state()
+    assert states and [*kept["visitor"].state_data] == states
 
 
 def test_a_session_keeps_values_and_no_copy_of_the_page(page):

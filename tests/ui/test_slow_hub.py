@@ -13,11 +13,12 @@ from helpers.checkpoints import tiny
 from helpers.loopback_hub import LoopbackHub, dripping, serve
 from helpers.serving import served
 
+from resnet_hub.interop.reference import COUNTERPART
 from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import EXAMPLES
 from resnet_hub.ui.shared.text import say
-from resnet_hub.ui.shelf import Shelf
+from resnet_hub.ui.shelf import References, Shelf
 
 REPO = "somebody/slow-net"
 READY = "resnet20_cifar10"
@@ -71,3 +72,9 @@ def test_a_load_ends_at_its_deadline_in_one_sentence(hub, tmp_path, language):
     assert time.monotonic() - started < 30
     hub.faults = []
     assert load(shelf, REPO, language, lambda *args, **options: None).source == REPO
+
+
+def test_a_reference_that_ships_waits_for_no_stranger_s_download():
+    references = References(Shelf(limits=Limits(load_seconds=1)))
+    with references.turn(["resnet50"]), references.turn([COUNTERPART, READY]):
+        pass

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from markupsafe import Markup
-from PIL import Image
 
 from resnet_hub.predict import Prediction, classify
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.shared.errors import explain, refuse
-from resnet_hub.ui.shared.html import download_url, render
+from resnet_hub.ui.classify.page import Failure, failure
+from resnet_hub.ui.shared.errors import Toast, explain, refusing
+from resnet_hub.ui.shared.html import alert, download_url, render
+from resnet_hub.ui.shared.images import SMALL, at_most
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
     EXPLORED,
+    MOST_PHOTOS,
     QUIET,
-    STATE_KEPT,
     Page,
     file_name,
     named,
-    sent_files,
+    sent_photos,
     uploaded,
 )
 from resnet_hub.ui.shared.text import csv_text, known_language, name_of, percent, say
 from resnet_hub.ui.shelf import on_gpu
 
-MOST_PHOTOS = 64
-THUMBNAIL = 64  # pixels
+IF_ANY = "(files) => files?.length ? [] : Promise.reject()"
 
 
 @dataclass(frozen=True)
@@ -46,31 +46,38 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
         files = gr.File(height=160, file_count="multiple", file_types=["image"], elem_id="many-files")
         page.text(files, label=lambda language: say(language, "many_files", most=MOST_PHOTOS))
         panel = gr.HTML("", elem_id="many-panel", js_on_load=None, **EXPLORED)
-    state = gr.State(None, time_to_live=STATE_KEPT)
+    state = gr.State(None)
 
     @on_gpu
     def look(given: list[dict], source: str) -> list[Answered]:
         return [answered(page.shelf.get(source), file) for file in given]
 
-    def on_files(files: Any, model: Any, language: str, progress=gr.Progress()):  # noqa: B008
-        language, source = known_language(language), named(model)
-        given = sent_files(files)
-        if not given:
-            return "", None
-        if len(given) > MOST_PHOTOS:
-            raise refuse(language, "many_most", most=MOST_PHOTOS)
+    def answers(given: list[dict], source: str, language: str, progress: Callable) -> list[Answered]:
         load(page.shelf, source, language, progress)
-        with page.shelf.computing(source):
-            found = look(given, source)
+        with refusing(language), page.shelf.grids:
+            return look(given, source)
+
+    def on_files(files: Any, model: Any, language: str, progress=gr.Progress()):  # noqa: B008
+        language = known_language(language)
+        found: list[Answered] | Failure | None = None
+        try:
+            if given := sent_photos(files, language):
+                found = answers(given, named(model), language, progress)
+        except Toast as error:
+            found = failure(error)
         return table(language, found), found
 
-    gr.on(
-        [files.change, model.change],
+    shown = [panel, state]
+    emptied = gr.on(
+        [files.change, model.change], lambda: ("", None), None, shown, trigger_mode="multiple", **QUIET
+    )
+    # Without files, as most visitors choose models, nothing is asked of the queue.
+    emptied.success(None, files, None, js=IF_ANY, api_visibility="private").success(
         on_files,
         [files, model, page.language],
-        [panel, state],
+        shown,
         preprocess=False,  # gr.File would copy every file
-        concurrency_limit=1,
+        concurrency_limit=page.shelf.places,
         show_progress_on=[panel],
         trigger_mode="always_last",
         api_visibility="private",
@@ -87,10 +94,12 @@ def answered(model: Any, file: dict) -> Answered:
         return Answered(name, error)
 
 
-def table(language: str, found: list[Answered] | None) -> Markup:
-    """All files with their answers, and the same as CSV; nothing before the first."""
+def table(language: str, found: list[Answered] | Failure | None) -> Markup:
+    """All files with their answers, and the same as CSV, or why there are none; nothing before the first."""
     if not found:
         return Markup()
+    if isinstance(found, dict):
+        return alert(found[language])
     return render(
         "classify/many.html",
         language=language,
@@ -104,8 +113,7 @@ def row(language: str, each: Answered) -> dict[str, Any]:
     if isinstance(each.outcome, ImageError):
         return {"name": each.name, "image": None, "answer": explain(language, each.outcome), "share": ""}
     label, share = each.outcome.top[0]
-    image = each.outcome.seen.copy()
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BILINEAR)
+    image = at_most(each.outcome.seen, SMALL)
     is_odd = each.outcome.certainty == "unfamiliar"
     answer = say(language, "many_unfamiliar") if is_odd else name_of(language, "class", label)
     return {"name": each.name, "image": image, "answer": answer, "share": "" if is_odd else percent(share)}

@@ -9,15 +9,17 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from resnet_hub.errors import Refusal
 from resnet_hub.predict import Prediction
 from resnet_hub.statement import named, places, with_article
-from resnet_hub.ui.shared.errors import explain
+from resnet_hub.ui.shared.errors import Toast, explain, refusal
 from resnet_hub.ui.shared.html import alert, render, waiting
 from resnet_hub.ui.shared.images import VIRIDIS, viridis
 from resnet_hub.ui.shared.text import LANGUAGES, TEXT, name_of, percent, say
 from resnet_hub.ui.shelf import Shelf
 
 if TYPE_CHECKING:
+    from resnet_hub.config import ModelConfig
     from resnet_hub.models.calibration import Calibration
 
 OVERLAY_SIDE = 256
@@ -36,6 +38,7 @@ class Shown:
     labels: list[str]  # what the network knows
     heat: np.ndarray | None = None  # (h, w), 0 to 1: Grad-CAM of the best guess
     beside: Shown | Failure | None = None  # a second model's answer, or why it has none
+    config: ModelConfig | None = None  # None of an ONNX file
 
 
 Failure = dict[str, str]  # why there is no answer, by language; an error itself would hold on to its image
@@ -43,8 +46,12 @@ Outcome = Shown | Failure | None  # None before the first photo
 
 
 def failure(error: Exception) -> Failure:
-    """What went wrong, in every language."""
-    return {language: explain(language, getattr(error, "reason", error)) for language in LANGUAGES}
+    """What went wrong, in every language; of a fault of the app nothing but that there was one."""
+    if isinstance(error, Toast):
+        error = error.reason
+    elif not isinstance(error, Refusal):
+        error = refusal("error_unexpected")
+    return {language: explain(language, error) for language in LANGUAGES}
 
 
 def panel(language: str, outcome: Outcome) -> Markup:

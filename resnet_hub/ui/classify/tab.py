@@ -24,12 +24,10 @@ from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
     QUIET,
-    STATE_KEPT,
     Page,
     examples_for,
     named,
     require_image,
-    too_large,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language
@@ -49,7 +47,6 @@ class Parts:
     """The components of the tab that events use."""
 
     photo: gr.Image
-    examples: gr.HTML
     model: gr.Dropdown
     beside: gr.Dropdown
     label: gr.Label
@@ -145,7 +142,7 @@ def lay_out(page: Page) -> Parts:
             )
             page.text(photo, label="photo", placeholder="drop")
         with gr.Column(min_width=300, elem_classes="tried"):
-            examples = examples_for(page, photo, "examples")
+            examples_for(page, photo, "examples")
         with gr.Column(min_width=300, elem_classes="answered"):
             shown = page.begin(gr.HTML(elem_id="panel"), value=lambda language: panel(language, None))
             label = gr.Label(num_top_classes=5, visible=False)
@@ -153,8 +150,8 @@ def lay_out(page: Page) -> Parts:
         with gr.Column(min_width=300, elem_classes="more"):
             model, beside = models(page)
             card_below(page, model)
-    outcome = gr.State(None, time_to_live=STATE_KEPT)
-    return Parts(photo, examples, model, beside, label, shown, inside, outcome)
+    outcome = gr.State(None)
+    return Parts(photo, model, beside, label, shown, inside, outcome)
 
 
 def models(page: Page) -> tuple[gr.Dropdown, gr.Dropdown]:
@@ -178,12 +175,6 @@ def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | Non
         why = taken(latest, request)
         return None, panel(language, why), why
 
-    def on_large(language: str, request: gr.Request) -> tuple:
-        """The photo leaves its place, which asks for an answer again: that finds the failure."""
-        why = failure(too_large(page))
-        latest.put(request.session_hash, why)
-        return None, panel(language, why), why
-
     outputs = [parts.label, parts.panel, parts.outcome]
     answered = gr.on(
         [parts.photo.change, parts.model.change, parts.beside.change],
@@ -197,7 +188,6 @@ def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | Non
         trigger_mode="always_last",
     )
     answered.failure(on_failure, page.language, outputs, **QUIET)
-    parts.examples.input(on_large, page.language, [parts.photo, parts.panel, parts.outcome], **QUIET)
 
 
 def taken(latest: Recent[str, Latest], request: gr.Request | None) -> Latest:
@@ -243,8 +233,7 @@ def classifier(
         language, last = known_language(language), taken(latest, request)
         if image is None:
             require_image(event, language)
-            why = last if isinstance(last, dict) else None
-            return None, panel(language, why), why
+            return None, panel(language, None), None
         looks = event is not None and event.target is not None  # a program asked for labels only
         source, second = chosen(model, beside)
         ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
@@ -325,4 +314,5 @@ def answer(
 
 def shown_of(prediction: Prediction, heat: np.ndarray | None, source: str, model: Any) -> Shown:
     """An answer with what its page says about the model."""
-    return Shown(prediction, source, model.revision, model.calibration, list(model.labels), heat)
+    known = model.revision, model.calibration, list(model.labels)
+    return Shown(prediction, source, *known, heat, config=getattr(model, "config", None))

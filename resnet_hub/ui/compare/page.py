@@ -8,13 +8,15 @@ from typing import Any
 
 from PIL import Image
 
-from resnet_hub.interop.reference import Facts, NoReference
+from resnet_hub.errors import Refusal
+from resnet_hub.interop.reference import Facts
 from resnet_hub.interop.side_by_side import Answer, Beside, Row, guess
 from resnet_hub.predict import Timing
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import download_url, render
+from resnet_hub.ui.shared.images import at_most
 from resnet_hub.ui.shared.text import csv_text, joined, name_of, percent, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
@@ -26,7 +28,7 @@ class Missing:
     """A reference that is not available, and why."""
 
     name: str
-    error: NoReference
+    error: Refusal
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,6 @@ def card(language: str, answer: Answer, verdict: dict[str, str] | None) -> dict[
         "verdict": verdict,
         "is_unfamiliar": answer.certainty == "unfamiliar",
     }
-
-
-def at_most(image: Image.Image, side: int) -> Image.Image:
-    """The image, scaled down where it is larger."""
-    if max(image.size) <= side:
-        return image
-    image = image.copy()
-    image.thumbnail((side, side))
-    return image
 
 
 def agreement(language: str, ours: Answer, beside: Beside) -> dict[str, str]:

@@ -14,36 +14,35 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import shipped_config
-from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, NoReference, facts_of
+from resnet_hub.interop.reference import COUNTERPART, SUGGESTED, facts_of
 from resnet_hub.interop.side_by_side import Row, many, side_by_side
 from resnet_hub.models.registry import list_models
+from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.predict import DEFAULT_MODEL, Timing, latency
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.ui.compare.family import family_page
-from resnet_hub.ui.compare.page import Compared, Many, Missing, at_most, document, many_page, page
-from resnet_hub.ui.shared.errors import explain, refuse, refusing
-from resnet_hub.ui.shared.html import alert
+from resnet_hub.ui.compare.page import Compared, Many, Missing, document, many_page, page
+from resnet_hub.ui.shared.errors import refuse, refusing
+from resnet_hub.ui.shared.images import SMALL, at_most
 from resnet_hub.ui.shared.loading import download_bar, load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
     EXPLORED,
+    NO_IMAGE,
     QUIET,
-    STATE_KEPT,
     Page,
     examples_for,
     file_name,
     named,
-    require_image,
-    too_large,
+    sent_photos,
     uploaded,
 )
 from resnet_hub.ui.shared.text import known_language, say
 from resnet_hub.ui.shelf import IMAGENET_MEGABYTES, References, Shelf, on_gpu
 
 MOST_REFERENCES = 4
-MOST_PHOTOS = 64
-THUMBNAIL = 64  # pixels
 PROGRESS = gr.Progress()  # as a default it asks Gradio for the event's own
 SORT = Path(__file__).with_name("sort.js")
 
@@ -97,7 +96,6 @@ class Inputs:
     """What a visitor chooses; `names` are the references that the list offers."""
 
     photo: gr.Image
-    examples: gr.HTML
     model: gr.Dropdown
     reference: gr.Dropdown
     go: gr.Button
@@ -112,8 +110,9 @@ class Inputs:
 def reference_choices(language: str, ours: Sequence, names: Sequence[str]) -> list[tuple[str, str]]:
     """(text, value): our model rebuilt from timm's parts, the models on offer, then timm's own by name.
 
-    Those of ImageNet come last: a search finds the names of timm's in theirs too.
+    Those of ImageNet come last: a search finds the names of timm's in theirs too. ONNX files only answer.
     """
+    ours = [choice for choice in ours if not is_onnx_file(choice[1])]
     first = [choice for choice in ours if choice[1] not in IMAGENET_MEGABYTES]
     last = [choice for choice in ours if choice[1] in IMAGENET_MEGABYTES]
     by_name = [(name, name) for name in names]
@@ -137,14 +136,14 @@ def inputs(given: Page) -> Inputs:
         with gr.Column(min_width=300):
             photo = gr.Image(str(EXAMPLES[0]), height=220, elem_id="compare-photo", **upload)
             given.text(photo, label="photo", placeholder="drop")
-            examples = examples_for(given, photo, "compare-examples")
+            examples_for(given, photo, "compare-examples")
         with gr.Column(min_width=300):
             model = gr.Dropdown(given.shelf.choices("en"), value=DEFAULT_MODEL, elem_id="compare-model")
             reference = gr.Dropdown(
                 multiselect=True, max_choices=MOST_REFERENCES, elem_id="compare-reference", **kept
             )
             go = gr.Button(variant="primary", elem_id="compare-go")
-    found = Inputs(photo, examples, model, reference, go, names, shelf)
+    found = Inputs(photo, model, reference, go, names, shelf)
     given.text(model, label="model", choices=given.shelf.choices)
     given.text(reference, label="compare_reference", info=reference_info, choices=found.choices)
     given.text(go, value="compare_go")
@@ -190,7 +189,7 @@ def load_references(
     for name in names:
         try:
             keys.append(references.key(name, source, tqdm_class))
-        except NoReference as error:
+        except Refusal as error:
             missing.append(Missing(name, error))
     return list(dict.fromkeys(keys)), missing
 
@@ -208,7 +207,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
     language = given.language
     panel = gr.HTML(elem_id="compare-panel", **EXPLORED)
     given.begin(panel, value=lambda language: page(language, None))
-    state, facts = gr.State(None, time_to_live=STATE_KEPT), gr.JSON(visible=False)
+    state, facts = gr.State(None), gr.JSON(visible=False)
     asked.go.click(
         comparison(given, references),
         [asked.photo, asked.model, asked.reference, language],
@@ -218,9 +217,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         show_progress_on=[panel],
         **together(given),
     )
-    language.change(lambda chosen, compared: page(chosen, compared), [language, state], panel, **QUIET)
-    on_large = lambda spoken: (None, alert(explain(spoken, too_large(given))), None)  # noqa: E731
-    asked.examples.input(on_large, language, [asked.photo, panel, state], **QUIET)
+    language.change(page, [language, state], panel, **QUIET)
     measurement(given, references, panel, state)
 
 
@@ -237,7 +234,6 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         model=DEFAULT_MODEL,
         reference=COUNTERPART,
         language="en",
-        event: gr.EventData = None,  # type: ignore[assignment]  # Gradio knows no `| None` here
         progress=PROGRESS,
     ):
         """Compare what two or more networks say about one photo.
@@ -254,8 +250,7 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         """
         language = known_language(language)
         if image is None:
-            require_image(event, language)
-            return None, page(language, None), None
+            raise refuse(language, NO_IMAGE)
         model = named(model)
         load(shelf, model, language, progress, needs_weights=True)
         names = reference_names(reference, language)
@@ -314,7 +309,7 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
         given.text(upload, label="compare_files")
         button = given.text(gr.Button(elem_id="compare-many-go"), value="compare_many_go")
         panel = gr.HTML("", elem_id="compare-many-panel", **EXPLORED)
-    state = gr.State(None, time_to_live=STATE_KEPT)
+    state = gr.State(None)
 
     @on_gpu
     def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list, list]:
@@ -322,24 +317,23 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
 
     def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
         language, model = known_language(language), named(model)
-        if not (files and isinstance(files, list) and all(isinstance(file, dict) for file in files)):
+        sent = sent_photos(files, language)
+        if not sent:
             raise refuse(language, "compare_many_none")
-        if len(files) > MOST_PHOTOS:
-            raise refuse(language, "compare_many_most", most=MOST_PHOTOS)
         ours = facts_of(load(shelf, model, language, progress, needs_weights=True), model)
         names = reference_names(reference, language)
         with refusing(language), references.turn(names):
             keys, missing = load_references(references, names, model, download_bar(progress))
             with references.comparing:
                 facts = [references.get(key).facts for key in keys]
-                readable, rows, broken, images = look(files, model, keys)
+                readable, rows, broken, images = look(sent, model, keys)
         many = Many(readable, rows, broken, ours, facts, missing, images)
         return many_page(language, many), many
 
     chosen = [upload, asked.model, asked.reference, language]
     shown = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
     button.click(on_many, chosen, [panel, state], preprocess=False, **shown)
-    language.change(lambda spoken, many: many_page(spoken, many), [language, state], panel, **QUIET)
+    language.change(many_page, [language, state], panel, **QUIET)
 
 
 def first_guesses(
@@ -354,7 +348,7 @@ def first_guesses(
         try:
             image = load_image(uploaded(file))
             rows += many(ours, nets, [image])
-            images.append(at_most(image, THUMBNAIL))
+            images.append(at_most(image, SMALL))
             names.append(name)
         except ImageError as error:
             broken.append((name, error))

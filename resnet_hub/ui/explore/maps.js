@@ -3,8 +3,12 @@ element.addEventListener("click", (event) => {
   const map = event.target.closest("[data-map]");
   if (!map) return;
   const { size, field, jump, start, input } = JSON.parse(map.dataset.map);
-  const box = map.getBoundingClientRect(), byKey = event.detail === 0; // a key is in the middle
-  const place = (at, from, long, count) => Math.min(Math.floor((byKey ? 0.5 : (at - from) / long) * count), count - 1);
+  const box = map.firstElementChild.getBoundingClientRect(); // the image: a finger's button is higher than a wide map
+  const byKey = event.detail === 0; // a key is in the middle
+  const place = (at, from, long, count) => {
+    const share = byKey ? 0.5 : (at - from) / long;
+    return Math.max(0, Math.min(Math.floor(share * count), count - 1));
+  };
   const row = place(event.clientY, box.top, box.height, size[0]);
   const column = place(event.clientX, box.left, box.width, size[1]);
   const frame = map.closest(".design").querySelector(".input i");

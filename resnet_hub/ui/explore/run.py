@@ -6,6 +6,7 @@ The cost is bounded by arithmetic before anything is built; torch is imported on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.geometry import BYTES, first_centres, stages_with_maps, totals
 from resnet_hub.hub.fetch import shipped_config
 from resnet_hub.models.build import build_network
+from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import stage_maps
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.explore.designs import Design
@@ -56,6 +58,7 @@ class Run:
         source: where trained weights come from, None for random ones.
         trained_size: (height, width) those weights were trained on.
         seen: address of the image as the network saw it.
+        photo: the folder of the uploaded file, which Gradio names after what is in it; "" without one.
     """
 
     config: ModelConfig
@@ -63,6 +66,7 @@ class Run:
     trained_size: tuple[int, int] | None
     seen: str
     stages: list[StageMaps]
+    photo: str = ""
 
 
 def too_costly(name: str, design: Design | Refusal) -> Refusal | None:
@@ -77,13 +81,18 @@ def too_costly(name: str, design: Design | Refusal) -> Refusal | None:
     return refusal("run_too_much", name=name, macs=short(cost.macs), memory=memory(held), **most)
 
 
-def trained(shelf: Shelf, config: ModelConfig):
-    """An offered model, shipped or in memory, whose weights are this very design's, else None."""
-    for name in filter(shelf.shipped.__contains__, shelf.offered):  # the default first
-        if body(shipped_config(name)) == body(config):
-            return shelf.get(name)
-    models = [model for source, model in reversed(shelf.in_memory()) if source in shelf.offered]
-    return next((model for model in models if body(model.config) == body(config)), None)
+def trained(shelf: Shelf, config: ModelConfig, preferred: str = ""):
+    """A model whose weights are this very design's, else None: `preferred`, or an offered one, as far as they
+    ship or are in memory.
+    """
+    held = {source: model for source, model in reversed(shelf.in_memory()) if not isinstance(model, OnnxFile)}
+    shipped = filter(shelf.shipped.__contains__, shelf.offered)  # the default first
+    for source in (preferred, *shipped, *filter(shelf.offered.__contains__, held)):
+        if source in held and body(held[source].config) == body(config):
+            return held[source]
+        if source in shelf.shipped and body(shipped_config(source)) == body(config):
+            return shelf.get(source)
+    return None
 
 
 def body(config: ModelConfig) -> dict[str, Any]:
@@ -101,8 +110,11 @@ def fresh(config: ModelConfig):
         return build_network(config).eval()
 
 
-def run(shelf: Shelf, design: Design, photo: str | bytes) -> Run:
+def run(shelf: Shelf, design: Design, photo: str | bytes, preferred: str = "") -> Run:
     """One image through one design.
+
+    Args:
+        preferred: the model to take, if the design is its own.
 
     Raises:
         ImageError: for an image that cannot be read.
@@ -111,7 +123,7 @@ def run(shelf: Shelf, design: Design, photo: str | bytes) -> Run:
 
     config = design.config
     image = load_image(photo)
-    model = trained(shelf, config)
+    model = trained(shelf, config, preferred)
     source, size = (None, None) if model is None else (model.source, model.preprocess.input_size[1:])
     model = model or fresh(config).to(pick_device(shelf.device))
     seen = replace(model.preprocess, input_size=(config.in_chans, *config.input_size)).crop(image)
@@ -123,7 +135,8 @@ def run(shelf: Shelf, design: Design, photo: str | bytes) -> Run:
         for s, channels in zip(names, maps, strict=True)
         if (images := [data_url(shaded(channel)) for channel in channels])
     ]
-    return Run(config, source, size, data_url(reduced(seen)), found)
+    folder = Path(photo).parent.name if isinstance(photo, str) else ""
+    return Run(config, source, size, data_url(reduced(seen)), found, folder)
 
 
 def shaded(channel: np.ndarray) -> Image.Image:

@@ -42,7 +42,6 @@ from resnet_hub.ui.shared.page import (
     EXAMPLES,
     EXPLORED,
     QUIET,
-    STATE_KEPT,
     Page,
     examples_for,
     sent,
@@ -61,13 +60,18 @@ APPLY = """element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
   if (button) trigger("click", { address: button.dataset.apply });
 });"""
-# The address follows the designs, and maps of others are marked.
-ADDRESS = """(query) => {
-  address.say("explore", query);
+# Maps of another design, or of another photo than the one that is there, are marked.
+MARK = """(query, photo) => {
   const shown = new URLSearchParams(query);
-  for (const maps of document.querySelectorAll("#maps [data-side]"))
-    maps.classList.toggle("stale", maps.dataset.design !== shown.get(maps.dataset.side));
+  for (const { dataset, classList } of document.querySelectorAll("#maps [data-side]")) {
+    const isOtherPhoto = photo && !photo.path.includes(dataset.photo);
+    classList.toggle("stale", isOtherPhoto || dataset.design !== shown.get(dataset.side));
+  }
 }"""
+ADDRESS = f"""(query, photo) => {{
+  address.say("explore", query);
+  ({MARK})(query, photo);
+}}"""
 RUN = """(query) => {
   address.say("explore", query);
   address.open("explore");
@@ -112,7 +116,10 @@ def explore(
 
 @dataclass(frozen=True)
 class Parts:
-    """The components that answers fill; those of one design by its name, its controls also by field."""
+    """The components that answers fill; those of one design by its name, its controls also by field.
+
+    `source` is the model whose answer led here: of models that share a design, its maps are shown.
+    """
 
     controls: dict[str, dict[str, Component]]
     panels: dict[str, gr.HTML]
@@ -125,6 +132,7 @@ class Parts:
     query: gr.Textbox
     refused: gr.State
     outcomes: gr.State
+    source: gr.State
 
     @property
     def shown(self) -> list[Component]:
@@ -180,8 +188,9 @@ def lay_out(given: Page) -> Parts:
             value=lambda language: begun(language).taken_away,
         ),
         gr.Textbox(shown.query, visible=False),
-        gr.State({}, time_to_live=STATE_KEPT),
-        gr.State(None, time_to_live=STATE_KEPT),
+        gr.State({}),
+        gr.State(None),
+        gr.State(""),
     )
 
 
@@ -367,9 +376,10 @@ class Tab:
     arrivals: list[Component]
     parts: Parts
 
-    def look(self, config: ModelConfig, photo: str | None, language: str) -> Updates:
+    def look(self, config: ModelConfig, source: str, photo: str | None, language: str) -> Updates:
         """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then."""
-        return self.arrive({"a": designs.address(config)}, language) | {self.parts.photo: photo}
+        found = self.arrive({"a": designs.address(config)}, language)
+        return found | {self.parts.photo: photo, self.parts.source: source}
 
 
 def build(given: Page, tab: gr.Tab) -> Tab:
@@ -429,16 +439,21 @@ def listen(
 ) -> None:
     """Answer events with another page, and let the address follow."""
     gr.on(triggers, handler, inputs, parts.filled, trigger_mode=mode, **QUIET).then(
-        None, parts.query, None, js=ADDRESS, api_visibility="private"
+        None, [parts.query, parts.photo], None, js=ADDRESS, api_visibility="private"
     )
+
+
+def mark_after(parts: Parts, event: Callable) -> None:
+    """Mark maps that are not of what the page shows."""
+    event(None, [parts.query, parts.photo], None, js=MARK, api_visibility="private")
 
 
 def wire_run(parts: Parts, given: Page) -> None:
     """An image through both designs."""
 
     @on_gpu
-    def go(design: Design, photo: str | bytes) -> Run:
-        return run(given.shelf, design, photo)
+    def go(design: Design, photo: str | bytes, source: str) -> Run:
+        return run(given.shelf, design, photo, source)
 
     def on_run(values: Values) -> Updates:
         language, photo = known_language(values[given.language]), values[parts.photo]
@@ -446,20 +461,22 @@ def wire_run(parts: Parts, given: Page) -> None:
             raise refuse(language, "run_no_image")
         with refusing(language):
             done = {
-                name: too_costly(name, side) or go(side, uploaded(photo))
+                name: too_costly(name, side) or go(side, uploaded(photo), values[parts.source])
                 for name, side in asked(parts, values).items()
             }
         return {parts.maps: maps(language, done), parts.outcomes: done}
 
-    parts.run.click(
+    done = parts.run.click(
         on_run,
-        {given.language, parts.photo, *parts.all_controls},
+        {given.language, parts.photo, parts.source, *parts.all_controls},
         [parts.maps, parts.outcomes],
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
         concurrency_limit=1,  # what a run may hold is bounded, and so is what all of them hold
         api_visibility="private",
         show_progress_on=[parts.maps],
     )
+    mark_after(parts, done.then)
+    mark_after(parts, parts.photo.change)
 
 
 def wire_language(parts: Parts, language: gr.Radio) -> None:
@@ -472,4 +489,5 @@ def wire_language(parts: Parts, language: gr.Radio) -> None:
         return shown | {parts.maps: maps(chosen, values[parts.outcomes])}
 
     inputs = {language, parts.query, parts.refused, parts.outcomes, *parts.all_controls}
-    language.change(on_language, inputs, [*parts.shown, parts.maps], **QUIET)
+    shown = language.change(on_language, inputs, [*parts.shown, parts.maps], **QUIET)
+    mark_after(parts, shown.then)

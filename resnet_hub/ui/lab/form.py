@@ -1,7 +1,7 @@
 """The lab's controls as data: what a topic offers, and what a browser sent for it, read back and bounded.
 
-They are native HTML inputs (`controls.html`): the seventy Gradio components that sixteen topics would need
-slow a page down, while markup costs nothing until a visitor opens a topic.
+They are native HTML inputs (`controls.html`): the many Gradio components that all topics would need slow a
+page down, while markup costs nothing until a visitor opens a topic.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Refused(Refusal):
         code, facts = control.refusal(raw)
         facts = {"seen": str(raw)[:MOST_SEEN]} | facts
         super().__init__(say("en", code, name=control.name, **facts), code, **facts)
-        self.control, self.seen, self.values = control, str(raw)[:MOST_SEEN], values
+        self.control, self.values = control, values
 
 
 @dataclass(frozen=True, kw_only=True)

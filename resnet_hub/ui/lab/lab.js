@@ -3,21 +3,26 @@ let waiting;
 
 // One question at a time, since answers may overtake each other. Of those that come meanwhile the last is asked
 // next; one about a control gives way to one that opens a topic.
-const questions = (window.labQuestions ??= { open: false, next: null });
+const questions = (window.labQuestions ??= { open: null, next: null });
 const ask = (kind, question) => {
   if (!questions.open) return put({ kind, question, trigger });
   if (kind === "click" || questions.next?.kind !== "click") questions.next = { kind, question, trigger };
 };
 const put = (next) => { // a bar runs over the figure meanwhile; answers may take seconds
   questions.next = null;
-  questions.open = Boolean(next);
-  document.querySelector("#lab-image").ariaBusy = String(questions.open);
+  questions.open = next;
+  document.querySelector("#lab-image").ariaBusy = String(Boolean(next));
   next?.trigger(next.kind, next.question);
 };
 const isAbout = (topic) => document.querySelector("#lab-controls form")?.dataset.topic === topic;
 window.labAnswered = () => {
   const { next } = questions;
   put(next?.kind === "click" || isAbout(next?.question.topic) ? next : null); // its form may be gone
+};
+window.labAgain = () => { // in another language: what is being opened, or what is open
+  const opening = [questions.next, questions.open].find((each) => each?.kind === "click");
+  const form = document.querySelector("#lab-controls form");
+  if (form) ask("click", opening?.question ?? { topic: form.dataset.topic, values: values(form) });
 };
 const report = (form) => {
   address.say("lab", query(form.dataset.topic, values(form)));
@@ -104,11 +109,17 @@ if (isTop) addEventListener("address", (event) => { // the visitor went back or 
 const placeFault = () => {
   const fault = element.querySelector("[data-fault]");
   document.querySelectorAll("#lab-controls .fault").forEach((old) => old.remove());
-  document.querySelectorAll("#lab-controls [aria-invalid]").forEach((old) => old.removeAttribute("aria-invalid"));
+  for (const old of document.querySelectorAll("#lab-controls [aria-invalid]")) {
+    for (const name of ["aria-invalid", "aria-describedby"]) old.removeAttribute(name);
+  }
   if (!fault) return;
   const part = document.querySelector(`#lab-controls [data-control="${fault.dataset.fault}"]`);
   if (!part) return;
-  part.append(Object.assign(document.createElement("p"), { className: "notice wrong fault", textContent: fault.textContent }));
-  part.querySelectorAll("input, select").forEach((input) => input.setAttribute("aria-invalid", "true"));
+  const said = { id: "lab-fault", className: "notice wrong fault", role: "alert", textContent: fault.textContent };
+  part.append(Object.assign(document.createElement("p"), said));
+  for (const input of part.querySelectorAll("input, select")) {
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-describedby", said.id);
+  }
 };
 if (!isTop) new MutationObserver(placeFault).observe(element, { childList: true, subtree: true, characterData: true });

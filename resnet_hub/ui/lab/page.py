@@ -68,16 +68,7 @@ def follow(language: str, topic: str, raw: Any) -> tuple[Markup, Values]:
     return image(language, topic, values), values
 
 
-def remembered(topic: str, raw: Any) -> tuple[str, Values]:
-    """The open topic and what its form says; a value that is refused will be in another language too."""
-    try:
-        return topic, read(TOPICS[topic].controls, raw)
-    except Refused as error:
-        return topic, error.values | {error.control.name: error.seen}
-
-
 def opened(language: str, topic: str, raw: Any) -> list:
-    """A topic's three panels, and what to remember of it."""
+    """A topic's three panels."""
     shown, values = follow(language, topic, raw)
-    study = inset(language, TOPICS[topic].study)
-    return [controls(language, topic, values), shown, study, remembered(topic, raw)]
+    return [controls(language, topic, values), shown, inset(language, TOPICS[topic].study)]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from resnet_hub.ui.lab.page import asked, asked_by, follow, opened, remembered
+from resnet_hub.ui.lab.page import asked, asked_by, follow, opened
 from resnet_hub.ui.shared.page import PANEL, Page
 from resnet_hub.ui.shared.text import known_language
 
@@ -33,29 +33,25 @@ def build(page: Page, tab: gr.Tab) -> None:
         top = gr.HTML("", js_on_load=script, elem_id="lab-controls", **PANEL)
         bottom = gr.HTML("", js_on_load=script, elem_id="lab-image", **PANEL)
     study = gr.HTML("", js_on_load=None, elem_id="lab-study", **PANEL)
-    open_ = gr.State(None)
-    panels = [top, bottom, study, open_]
-    unchanged = [gr.skip()] * len(panels)
+    seen = gr.State(False)
+    panels = [top, bottom, study]
 
-    def on_select(language: str, kept: tuple | None, request: gr.Request) -> list:
-        return unchanged if kept else opened(known_language(language), *asked_by(dict(request.query_params)))
-
-    def on_language(language: str, kept: tuple | None) -> list:
-        return opened(known_language(language), *kept) if kept else unchanged
+    def on_select(language: str, seen: bool, request: gr.Request) -> list:
+        if seen:
+            return [gr.skip()] * (len(panels) + 1)
+        return [*opened(known_language(language), *asked_by(dict(request.query_params))), True]
 
     def on_go(event: gr.EventData, language: str) -> list:
         return opened(known_language(language), *asked(event))
 
-    def on_input(event: gr.EventData, language: str) -> list:
-        topic, raw = asked(event)
-        shown, _ = follow(known_language(language), topic, raw)
-        return [shown, remembered(topic, raw)]
+    def on_input(event: gr.EventData, language: str) -> str:
+        return follow(known_language(language), *asked(event))[0]
 
-    tab.select(on_select, [language, open_], panels, **EVENT)
-    language.change(on_language, [language, open_], panels, **EVENT)
+    tab.select(on_select, [language, seen], [*panels, seen], **EVENT)
+    language.change(None, None, None, js="() => window.labAgain?.()", api_visibility="private")
     asked_for = [
         *(panel.click(on_go, [language], panels, **EVENT) for panel in (top, bottom)),
-        top.input(on_input, [language], [bottom, open_], **EVENT),
+        top.input(on_input, [language], bottom, **EVENT),
     ]
     for question in asked_for:
         for ended in (question.success, question.failure):  # what raised starts no `then`

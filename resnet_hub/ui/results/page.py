@@ -233,6 +233,7 @@ def grid_form(shelf: Shelf, language: str) -> Markup:
         language=language,
         most=MOST_FILES,
         megabytes=MOST_BYTES // 1_000_000,
+        upload=shelf.limits.upload_bytes // 1_000_000,
         models=shelf.choices(language),
     )
 

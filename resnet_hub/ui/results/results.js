@@ -39,15 +39,29 @@ element.addEventListener("click", (event) => { // a count of the confusion matri
   }
 });
 
+// One study at a time: of those that are asked for meanwhile the last is next.
+let isOpen = false, next = null;
+const ask = (study) => {
+  next = isOpen ? study : null;
+  if (!isOpen) trigger("click", { study });
+  isOpen = true;
+};
+
 element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-study]");
   if (!button) return;
   address.say("results", { study: button.dataset.study }, true);
-  trigger("click", { study: button.dataset.study });
+  ask(button.dataset.study);
 });
 
-if (element.closest("#studies")) addEventListener("address", (event) => { // the visitor went back or forward
-  if (event.detail.tab !== "results" || !element.querySelector("[data-study]")) return;
-  event.preventDefault();
-  trigger("click", { study: event.detail.query.get("study") ?? "" });
-});
+if (element.closest("#studies")) {
+  window.studyAnswered = () => {
+    isOpen = false;
+    if (next !== null) ask(next);
+  };
+  addEventListener("address", (event) => { // the visitor went back or forward
+    if (event.detail.tab !== "results" || !element.querySelector("[data-study]")) return;
+    event.preventDefault();
+    ask(event.detail.query.get("study") ?? "");
+  });
+}

@@ -15,11 +15,12 @@ from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
 from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import PANEL, QUIET, STATE_KEPT, Page, named, sent, uploaded
+from resnet_hub.ui.shared.page import PANEL, QUIET, Page, named, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
-from resnet_hub.ui.shelf import on_gpu
+from resnet_hub.ui.shelf import Recent, on_gpu
 
 SCRIPT = Path(__file__).with_name("results.js")
+LATEST = 200  # visitors whose last run is remembered
 EVENT = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -47,10 +48,11 @@ def build(page: Page, tab: gr.Tab) -> None:
     grid = gr.HTML("", elem_id="grid", js_on_load=script, **PANEL)
     page.text(gr.Markdown(), value="results_intro")
     shown = gr.HTML("", elem_id="studies", js_on_load=script, **PANEL)
-    chosen = gr.State("", time_to_live=STATE_KEPT)
-    found, seen = gr.State(None, time_to_live=STATE_KEPT), gr.State(False)
+    chosen = gr.State("")
+    found, seen = gr.State(None), gr.State(False)
     given, panels = [language, found, seen], [shown, form, grid, seen, chosen]
     classify_all = on_gpu(predict)
+    newest: Recent[str, gr.EventData] = Recent(LATEST)  # by session: answers may overtake each other
 
     def everything(language: str, found: Grid | None, study: str) -> list:
         language = known_language(language)
@@ -68,16 +70,21 @@ def build(page: Page, tab: gr.Tab) -> None:
         study = str(sent(event).get("study"))
         return studies(known_language(language), study), study
 
-    def on_run(event: gr.EventData, language: str, progress=gr.Progress()) -> tuple[str, Grid]:  # noqa: B008
+    def on_run(event: gr.EventData, language: str, request: gr.Request, progress=gr.Progress()) -> tuple:  # noqa: B008
         language, name = known_language(language), named(sent(event).get("model"))
+        newest.put(request.session_hash, event)
         model = load(shelf, name, language, progress)
         with refusing(language), shelf.grids:
             done = classify_all(model, name, items_of(event))
-        return show_grid(language, done), done
+        is_newest = newest.get(request.session_hash, lambda: event) is event
+        return (show_grid(language, done), done) if is_newest else (gr.skip(), gr.skip())
 
     tab.select(on_select, given, panels, **EVENT)
     language.change(on_language, [*given, chosen], panels, **EVENT)
-    shown.click(on_study, language, [shown, chosen], **QUIET)
+    # The script puts one question after another; "once" could still drop one that follows an answer at once.
+    asked = shown.click(on_study, language, [shown, chosen], trigger_mode="multiple", **QUIET)
+    for ended in (asked.success, asked.failure):
+        ended(None, None, None, js="() => studyAnswered()", api_visibility="private")
     form.click(
         on_run,
         language,
@@ -85,4 +92,5 @@ def build(page: Page, tab: gr.Tab) -> None:
         concurrency_limit=shelf.places,
         api_visibility="private",
         show_progress_on=[grid],
+        trigger_mode="multiple",  # a run that waits for its model holds up no other
     )

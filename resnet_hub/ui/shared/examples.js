@@ -7,7 +7,7 @@ element.addEventListener("click", (event) => {
   trigger("click", { example: button.dataset.example });
 });
 
-// A file too large for the photo's place is told before it is sent: Gradio would only show a toast.
+// A file too large for the photo's place is refused before it is sent, in the page's words and not in Gradio's.
 const most = window.gradio_config?.max_file_size ?? Infinity;
 for (const kind of ["change", "drop"]) addEventListener(kind, (event) => {
   const files = [...((event.dataTransfer ?? event.target).files ?? [])];

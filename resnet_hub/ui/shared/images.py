@@ -8,6 +8,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
+SMALL = 64  # pixels a side, of a photo in a table
 VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 
 
@@ -16,6 +17,15 @@ def data_url(image: Image.Image, kind: str = "png") -> str:
     buffer = BytesIO()
     image.convert("RGB").save(buffer, kind)
     return f"data:image/{kind};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def at_most(image: Image.Image, side: int) -> Image.Image:
+    """The image, scaled down where it is larger."""
+    if max(image.size) <= side:
+        return image
+    image = image.copy()
+    image.thumbnail((side, side))
+    return image
 
 
 def viridis(shares: np.ndarray) -> Image.Image:

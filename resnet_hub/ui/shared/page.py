@@ -33,19 +33,22 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = [FOLDER / f"{name}.jpg" for name in tomllib.loads((FOLDER / "examples.toml").read_text("utf-8"))]
 THUMBNAIL = 112  # pixels
-STATE_KEPT = 3600  # seconds; Gradio keeps a closed page's state as long
+MOST_PHOTOS = 64  # at once
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
+# The same for what may be refused: of an event outside the queue Gradio shows no toast.
+REFUSING = {"show_progress": "hidden", "api_visibility": "private", "concurrency_limit": None}
 
 
-COPY_WORDS = {code: [say(code, "copy_link"), say(code, "copied")] for code in LANGUAGES}
-COPY = f"""async (language) => {{
-  const words = {json.dumps(COPY_WORDS)}[language];
+COPY = """async () => {
   await address.copy(location.href);
-  setTimeout(() => {{ document.querySelector("#link").textContent = words[0]; }}, 1500);
-  return words[1];
-}}"""
+  return %s[document.documentElement.lang];
+}"""
+COPY_AGAIN = """async () => {
+  await new Promise((done) => setTimeout(done, 1500));
+  return %s[document.documentElement.lang];
+}"""
 NO_IMAGE = ImageError("No image was sent; send one.", "none")
 MOST_NAME, MOST_PATH = 1000, 4096  # characters of what a visitor sends
 LEAST_BYTES = 8  # of the smallest image file
@@ -119,14 +122,18 @@ def language_switch() -> gr.Radio:
 def copy_link(page: Page) -> gr.Button:
     """The button that copies the address of what is shown."""
     button = page.text(gr.Button(elem_id="link", size="sm"), value="copy_link")
-    button.click(None, page.language, button, js=COPY, api_visibility="private")
+    copied, usual = (
+        json.dumps({code: say(code, key) for code in LANGUAGES}) for key in ("copied", "copy_link")
+    )
+    clicked = button.click(None, None, button, js=COPY % copied, api_visibility="private")
+    clicked.then(None, None, button, js=COPY_AGAIN % usual, api_visibility="private")
     return button
 
 
-def examples_for(page: Page, photo: gr.Image, elem_id: str) -> gr.HTML:
+def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
     """The example images, named in the visitor's language; a click puts one into `photo`.
 
-    What is returned has the event `input` for a file that was too large for `photo`.
+    Their script also keeps files that are too large out of `photo`.
     """
     script = Path(__file__).with_name("examples.js").read_text(encoding="utf-8")
     gallery = gr.HTML(js_on_load=script, elem_id=elem_id, elem_classes="examples", apply_default_css=False)
@@ -136,13 +143,12 @@ def examples_for(page: Page, photo: gr.Image, elem_id: str) -> gr.HTML:
         chosen = [path for path in EXAMPLES if path.stem == sent(event).get("example")]
         return str(chosen[0]) if chosen else gr.skip()
 
+    def on_large(language: str) -> None:
+        most = page.shelf.limits.upload_bytes
+        raise refuse(language, ImageError("The file is too large.", "file_too_large", max_bytes=most))
+
     gallery.click(on_click, None, photo, **QUIET)
-    return gallery
-
-
-def too_large(page: Page) -> ImageError:
-    """Why a file that a visitor chose is not sent at all."""
-    return ImageError("The file is too large.", "file_too_large", max_bytes=page.shelf.limits.upload_bytes)
+    gallery.input(on_large, page.language, None, **REFUSING)
 
 
 def example_gallery(language: str) -> str:
@@ -197,9 +203,16 @@ def uploaded(payload: Any) -> str | bytes:
     raise ImageError("There is no such upload; upload it again.", "missing")
 
 
-def sent_files(payload: Any) -> list[dict]:
-    """The files of an upload of several, as the browser names them; [] for anything else."""
-    return [each for each in payload if isinstance(each, dict)] if isinstance(payload, list) else []
+def sent_photos(payload: Any, language: str) -> list[dict]:
+    """The files of an upload of several, as the browser names them; [] for anything else.
+
+    Raises:
+        Toast: for more than MOST_PHOTOS.
+    """
+    files = [each for each in payload if isinstance(each, dict)] if isinstance(payload, list) else []
+    if len(files) > MOST_PHOTOS:
+        raise refuse(language, "photos_most", most=MOST_PHOTOS)
+    return files
 
 
 def file_name(file: dict) -> str:

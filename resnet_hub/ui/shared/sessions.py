@@ -14,6 +14,7 @@ import numpy as np
 from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 
+KEPT = 3600  # seconds that a visitor who does nothing is remembered; Gradio keeps a closed page's as long
 DEEPEST = 6  # of a value that is weighed
 POINTER, OBJECT, COMPONENT = 8, 50, 4000  # bytes
 

@@ -33,7 +33,7 @@ def draw_modes(language: str, values: Values) -> list[Markup]:
     }
     rows = [[word(language, key), *(f"{value:.2f}" for value in pair)] for key, pair in pairs.items()]
     heads = ["", word(language, "mean"), word(language, "std")]
-    return [table(heads, rows, "modes"), says(language, "modes", batches=values["batches"])]
+    return [table(heads, rows), says(language, "modes", batches=values["batches"])]
 
 
 def draw_bias(language: str, values: Values) -> list[Markup]:

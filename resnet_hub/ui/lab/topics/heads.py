@@ -24,7 +24,7 @@ def draw(language: str, values: Values) -> list[Markup]:
     return [
         bar_chart(language, "head_axis", counts),
         says(language, "heads", times=f"{found.flat / found.pooled:.0f}"),
-        table(columns, rows, "modes"),
+        table(columns, rows),
         says(language, "heads_errors", noise=f"{values['noise']:g}"),
     ]
 

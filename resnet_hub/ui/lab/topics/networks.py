@@ -25,7 +25,7 @@ def draw(language: str, values: Values) -> list[Markup]:
     heads = [word(language, key) for key in ("network", "image_size", "params", "macs", "field")]
     ratio = max(cost for _, cost, _ in costs) / min(cost for _, cost, _ in costs)
     return [
-        table(heads, rows, "shapes"),
+        table(heads, rows),
         bar_chart(language, "macs_axis", costs),
         says(language, "networks", ratio=f"{ratio:,.1f}"),
     ]

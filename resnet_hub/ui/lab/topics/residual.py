@@ -34,7 +34,7 @@ def draw_shapes(language: str, values: Values) -> list[Markup]:
     facts = {"inside": inside, "out": shape_of(found.out_shape), "params": f"{found.params:,}"}
     kind = "identity" if len({step.place for step in found.steps}) == 1 else "projection"
     return [
-        table(heads, rows, "shapes"),
+        table(heads, rows),
         says(language, "shapes", **facts),
         sentence(say(language, f"lab_shapes_{kind}")),
         render("lab/pieces.html", piece="heading", text=word(language, "code")),

@@ -25,7 +25,7 @@ def draw(language: str, values: Values) -> list[Markup]:
         "unet": 2 * channels,
     }
     return [
-        table(["", word(language, "join"), word(language, "shape")], ways, "shapes"),
+        table(["", word(language, "join"), word(language, "shape")], ways),
         line_chart(language, ("channels_axis", "layers_axis"), grown, log=False, first=0),
         says(language, "skips", **facts),
     ]

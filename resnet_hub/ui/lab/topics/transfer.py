@@ -23,7 +23,7 @@ def draw(language: str, values: Values) -> list[Markup]:
     return [
         says(language, "transfer", **facts),
         sentence(say(language, f"lab_transfer_why_{found.mode}")),
-        table([word(language, "stage"), word(language, "rate")], rates, "rates"),
+        table([word(language, "stage"), word(language, "rate")], rates),
         render("lab/pieces.html", piece="command", text=found.command),
     ]
 
