@@ -59,6 +59,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     words = "continue from RUN/last.ckpt, or a finished run with more --epochs"
     parser.add_argument("--resume", action="store_true", help=words)
     parser.set_defaults(extends=None)  # epochs of the finished run that goes on
+    parser.set_defaults(split=None)  # images found to train on and held out, broken ones too
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
         "--held-out",
@@ -210,6 +211,7 @@ def find_to_train(options, view: Preprocess):
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
         print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
+    options.split = [len(train), len(held_out)]
     if options.unknown and multilabel.is_multi(train.labels):
         raise DataError("--unknown has no effect on images with several labels; leave it out")
     if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:

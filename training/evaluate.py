@@ -232,13 +232,9 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no {extend.RECORD}; give a directory that a trainer wrote")
     facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    count = None if has_held_out(options.data) else facts["held_out_images"]
-    _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
+    held_out = held_out_again(model, facts, options.data)
     choose(model, options.engine, "fp32")
-    test, answered, facts["results"], facts["calibration"] = calibrate_and_measure(
-        model, in_memory(held_out), options
-    )
+    test, answered, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
     facts["half"] = {}
     if options.precision in HALVES:
         half = measure_half(model, test, answered, options.engine, options.precision)
@@ -247,6 +243,24 @@ def write_again(model, options) -> None:
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / extend.RECORD, facts)
+
+
+def held_out_again(model, facts: dict, data: str | LabelTable) -> Images:
+    """The validation set of a finished run, split off as the run did.
+
+    Raises:
+        DataError: when the images are not those of the run, so that some of them may have been trained on.
+    """
+    then = facts.get("split")  # earlier runs recorded the number of readable images alone
+    count = then[1] if then else facts["held_out_images"]
+    found = find_images_to_train(data, None if has_held_out(data) else count, facts["seed"], model.preprocess)
+    held_out = in_memory(with_classes(found[1], model.labels, bool(model.calibration.class_thresholds)))
+    if [*map(len, found)] != then if then else len(held_out) != count:
+        raise DataError(
+            f"--write: {data} no longer holds the images of this run, and those held out now may be ones it "
+            "was trained on; give the data as they were"
+        )
+    return held_out
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -261,6 +275,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
+        "split": options.split,
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
         "recipe": {"name": options.recipe} | asdict(trainer.recipe),

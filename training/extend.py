@@ -29,7 +29,7 @@ from training.recipes import recipe_from
 RECORD = "run.json"
 WITHOUT_EFFECT = {  # on what a run becomes
     "out", "resume", "command", "epochs", "save_every", "device", "tensorboard", "trackio", "wandb",
-    "workers", "eval_batch", "compile", "extends", "print_job", "expects",
+    "workers", "eval_batch", "compile", "extends", "split", "print_job", "expects",
 }  # fmt: skip
 
 
