@@ -194,7 +194,7 @@ class Trainer:
         self.eval_batch, self.save_every = eval_batch, save_every
         self.log = log or (lambda name, value, images: None)
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
-        self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * recipe.epochs)
+        self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * (recipe.epochs - restart))
         self.optimizers = build_optimizers(self.net, recipe, shares)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)

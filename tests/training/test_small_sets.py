@@ -93,6 +93,22 @@ def test_a_kept_average_is_over_the_last_fifth_of_the_run(tmp_path):
     torch.testing.assert_close(one.net.fc.weight.detach(), expected)
 
 
+def test_a_kept_average_of_further_epochs_is_over_the_last_fifth_of_these(tmp_path):
+    """Four epochs after four: 12 steps again."""
+    recipe, seen, decay = replace(STILL, epochs=8, keep="ema"), [], 1 - 1 / 2.4
+    feed = Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU)
+    one = Trainer(Head(12), recipe, feed, seed=0, device=CPU, restart=4)
+    one.go_on([{"epoch": epoch} for epoch in range(1, 5)], {"best_epoch": 4})
+    step = one.train_step
+    one.train_step = lambda *a: (step(*a), seen.append(one.net.fc.weight.detach().clone()))
+    one.fit(noise_set(9, classes=3), tmp_path)
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = decay * expected + (1 - decay) * weight
+    assert len(seen) == 12
+    torch.testing.assert_close(one.kept.fc.weight.detach(), expected)
+
+
 def test_an_average_can_warm_up(tmp_path):
     """As in TensorFlow and timm: decay min(d, (1 + n) / (10 + n)) at the n-th update."""
     recipe, seen = replace(STILL, ema=0.9, ema_warmup=True), []
