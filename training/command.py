@@ -87,7 +87,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
-    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
+    add_eval_batch_flag(parser)
     parser.add_argument(
         "--workers", type=partial(_count, least=0), help="processes that read files (default: a core less)"
     )
@@ -259,6 +259,11 @@ def add_labels_flag(parser: argparse.ArgumentParser) -> None:
         help="a table instead of class folders: file below --data, labels with ; between several, maybe a "
         "column split; where some image has none or several, each class is answered by itself",
     )
+
+
+def add_eval_batch_flag(parser: argparse.ArgumentParser) -> None:
+    """`--eval-batch`, for every command that measures."""
+    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
 
 
 def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int, view: Preprocess):

@@ -274,13 +274,15 @@ def read_features(
     device: torch.device,
     engine: str = "auto",
     dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What enters the classifier, (N, F) float32 on the CPU, computed in `dtype` where one is given, and the
-    positions (N,) of the N images that could be read."""
+    positions (N,) of the N images that could be read; `batch_size` of them at once, None for what suits."""
     run = feature_engine(model.eval(), device, engine, dtype)
     seen: list[Tensor] = []
     read: list[Tensor] = []
-    batches = torch.arange(len(data)).split(BATCH_ON_CPU if device.type == "cpu" else BATCH)
+    usual = BATCH_ON_CPU if device.type == "cpu" else BATCH
+    batches = torch.arange(len(data)).split(batch_size or usual)
     bar = tqdm(data.fetch(batches), f"features ({run})", len(batches), leave=False, disable=rank() > 0)
     for pixels, index in bar:
         if len(index):
@@ -292,7 +294,12 @@ def read_features(
 
 
 def feature_set(
-    model: Network, data, device: torch.device, engine: str = "auto", dtype: torch.dtype | None = None
+    model: Network,
+    data,
+    device: torch.device,
+    engine: str = "auto",
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Images, ImageSet, float]:
     """The images that can be read, their features that a frozen network gives, and the seconds that computing
     these took, now or when they were stored.
@@ -300,7 +307,7 @@ def feature_set(
     Raises:
         DataError: when none can be read.
     """
-    compute = partial(cached_features, model, engine=engine, dtype=dtype)
+    compute = partial(cached_features, model, engine=engine, dtype=dtype, batch_size=batch_size)
     features, read, seconds = stored_features(model, data, device, compute, f"{engine} {dtype}")
     if len(data) and not len(read):
         raise DataError(f"{data.source} holds no readable image")
@@ -455,7 +462,8 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
     parts, (shown, kept_out), seconds = zip(
-        *(feature_set(model, d, device, options.engine, dtype) for d in parts), strict=True
+        *(feature_set(model, d, device, options.engine, dtype, options.eval_batch) for d in parts),
+        strict=True,
     )
     net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
     cost = {

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -278,6 +279,40 @@ def test_batches_of_any_size_answer_alike():
     data = noise_set(30, classes=4)
     whole, small = (predict_logits(net, data, SAME, batch_size=size)[0] for size in (None, 7))
     torch.testing.assert_close(whole, small, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def shown_at_once() -> Iterator[list[int]]:
+    """How many images each convolution of a network in eval mode was given."""
+    seen: list[int] = []
+
+    def note(module, inputs):
+        if isinstance(module, torch.nn.Conv2d) and not module.training:
+            seen.append(len(inputs[0]))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    yield seen
+    hook.remove()
+
+
+def test_no_part_of_a_run_evaluates_more_images_than_eval_batch(photos, tmp_path, shown_at_once):
+    few = ["--eval-batch", "3", "--unknown", str(photos / "test" / "dark")]
+    trained(photos, tmp_path / "run", "--held-out", "20", *few)
+    assert max(shown_at_once) == 3
+    shown_at_once.clear()
+    words = ["--weights", str(tmp_path / "run"), "--data", str(photos), "--mode", "feature", *QUICK, *few]
+    assert transfer.main([*words, "--held-out", "20", "--out", str(tmp_path / "head")]) == 0
+    assert max(shown_at_once) == 3
+
+
+def test_no_part_of_an_evaluation_takes_more_images_than_eval_batch(photos, tmp_path, shown_at_once):
+    trained(photos, tmp_path / "run", "--held-out", "20")
+    few = ["--eval-batch", "3", "--unknown", str(photos / "test" / "dark"), "--device", "cpu"]
+    words = [str(tmp_path / "run"), "--data", str(photos), "--engine", "eager", *few]
+    for more in (["--tta"], ["--precision", "bf16"], ["--write", "--precision", "bf16"]):
+        shown_at_once.clear()
+        assert evaluate.main([*words, *more]) in (0, 1)  # bf16 moves the loss away from the card's
+        assert max(shown_at_once) == 3
 
 
 def test_split_of_none_keeps_all():
