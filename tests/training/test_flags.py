@@ -19,8 +19,9 @@ from resnet_hub.geometry.__main__ import main as geometry
 from resnet_hub.models.base import Network
 from resnet_hub.models.flags import own_design
 from resnet_hub.models.registry import model_config
-from resnet_hub.preprocess import Preprocess
+from resnet_hub.preprocess import Preprocess, load_image
 from training import cifar, evaluate, features, transfer
+from training import data as data_module
 from training.augment import Feed, Views
 from training.cifar import parse_arguments
 from training.data import find_data, find_images, in_memory, whole_image
@@ -307,6 +308,30 @@ def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
     (everything, _), (some, index) = (next(data.fetch([i])) for i in (torch.arange(6), torch.tensor([4, 1])))
     assert torch.equal(views(some, index), views(everything, torch.arange(6))[index])
     assert data.photos[0].shape == (3, 24, 72)  # 1.5 times 16 high
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "decoded"),
+    [
+        ("photo.jpg", (1600, 1200), (200, 150)),  # an eighth still has twice 1.5 times 32 pixels
+        ("tall.jpg", (300, 800), (150, 400)),
+        ("small.jpg", (150, 190), (150, 190)),
+        ("photo.png", (1600, 1200), (1600, 1200)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_smaller_for_random_crops_alone(tmp_path, monkeypatch, name, size, decoded):
+    ramp = np.linspace(0, 255, size[0], dtype=np.float32)[None, :, None] * np.ones((size[1], 1, 3))
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / name)
+    seen, whole = [], data_module._whole
+    monkeypatch.setattr(
+        data_module, "_whole", lambda image, view: (seen.append(image.size), whole(image, view))[1]
+    )
+    view = whole_image((32, 32))
+    shown = data_module._read(tmp_path / name, view, whole=True)
+    assert seen == [decoded]
+    full = np.asarray(whole(Image.open(tmp_path / name), view))
+    assert shown.shape == full.shape and np.abs(shown.astype(int) - full).max() <= 4
+    assert load_image(tmp_path / name).size == size
 
 
 # Features on the disk
