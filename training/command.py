@@ -43,7 +43,7 @@ from training.data import (
     is_folder,
     split_held_out,
 )
-from training.distributed import any_process, first_on_machine, process_group, rank, restarts
+from training.distributed import any_process, first_on_machine, process_group, rank, restarts, world_size
 from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of
@@ -381,6 +381,8 @@ def new_trainer(
     if options.sync_batch_norm:
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
+        if world_size() == 1:
+            raise ValueError("--sync-batch-norm has no effect in one process; start several with torchrun")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     if recipe.drop_path:
         drop_paths(net, recipe.drop_path)

@@ -344,7 +344,7 @@ def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Netwo
 
 BELOW_HEAD = (
     "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay",
-    "bias_lr", "muon_lr", "muon_momentum", "outliers",
+    "bias_lr", "muon_lr", "muon_momentum", "outliers", "sync_batch_norm",
 )  # fmt: skip
 
 
@@ -361,8 +361,8 @@ def on_features(options, recipe: Recipe) -> Recipe:
     )
 
 
-def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
-    """(mode, rates) that the flags ask for.
+def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0) -> tuple[str, Rates]:
+    """(mode, rates) that the flags, and the recipe's `layer_decay`, ask for.
 
     Raises:
         ValueError: for flags that contradict one another.
@@ -374,7 +374,9 @@ def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
     mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
     if options.far and options.mode in ("feature", "partial"):
         raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
-    if options.layer_decay and mode == "full":
+    if options.far and options.mode == "full" and layer_decay < 1:
+        raise ValueError("--far and --layer-decay both say how fast --mode full learns; give one of them")
+    if layer_decay < 1 and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
     return mode, mode_rates(mode, model.config, model.classifier_name, not options.far)
 
@@ -394,7 +396,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
     model = build_model(options, pretrained, found.classes).to(device)
     take_weights(model, options)
-    mode, rates = chosen_rates(options, model, len(found))
+    mode, rates = chosen_rates(options, model, len(found), recipe.layer_decay)
     shares = freeze(model, rates)
     is_head = not options.teacher and is_head_alone(model, shares)
     if is_head:

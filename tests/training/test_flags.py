@@ -24,11 +24,12 @@ from training import cifar, evaluate, features, transfer
 from training import data as data_module
 from training.augment import Feed, Views
 from training.cifar import parse_arguments
+from training.command import new_trainer
 from training.data import find_data, find_images, in_memory, whole_image
 from training.optim import Muon, drop_paths, layer_shares, orthogonalise
 from training.plots import curves
 from training.recipes import RECIPES, Recipe, as_flags, recipe_from
-from training.transfer import keeps_head, with_new_head
+from training.transfer import chosen_rates, keeps_head, with_new_head
 
 CPU = torch.device("cpu")
 QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
@@ -73,6 +74,13 @@ def given(*words: str):
             "--crop-padding 2 has no effect here: it needs crop in --augment",
         ),
         ("--recipe paper --ema-warmup", "--ema-warmup has no effect here: it needs --ema or --keep ema"),
+        (
+            "--recipe plain --low-res 16 --low-res-until 0.01",
+            "--low-res 16 has no effect here: it needs more than half an epoch",
+        ),
+        ("--recipe short --low-res 16 --epochs 1", "--low-res 16 has no effect here: it needs more than"),
+        ("--keep last --metric loss", "--metric loss has no effect here: it needs --keep best or --patience"),
+        ("--keep ema --metric loss", "--metric loss has no effect here: it needs --keep best or --patience"),
         ("--lr 0", "--lr 0 lets nothing learn"),
     ],
 )
@@ -87,19 +95,41 @@ def test_switching_off_what_is_off_is_no_error():
             *["--recipe", "plain", "--low-res", "0", "--muon-lr", "0", "--no-ema-warmup", "--augment", "none"]
         )
     )
+    recipe_from(given("--keep", "last", "--metric", "auto"))
+    recipe_from(given("--keep", "last", "--metric", "loss", "--patience", "3"))
 
 
 @pytest.mark.parametrize(
     "words",
     [
         "--augment flip", "--mixup 0.2", "--cutmix 1", "--drop-path 0.1", "--layer-decay 0.8",
-        "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .",
+        "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .", "--sync-batch-norm",
     ],
 )  # fmt: skip
 def test_mode_feature_refuses_what_works_on_images_or_layers(words, photos, start, tmp_path, capsys):
     flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run")]
     assert transfer.main([*flags, "--mode", "feature", *QUICK, *words.split()]) == 2
-    assert f"{words.split()[-2]} " in (said := capsys.readouterr().err) and "--mode partial" in said
+    *_, refused = re.findall("--[a-z-]+", words)
+    assert f"{refused} " in (said := capsys.readouterr().err) and "--mode partial" in said
+
+
+def test_batch_norms_are_not_synchronised_in_one_process():
+    options = given("--sync-batch-norm")
+    for kind, why in (("cuda", "has no effect in one process"), ("cpu", "works on GPUs only")):
+        with pytest.raises(ValueError, match=why):
+            new_trainer(nn.Identity(), RECIPES["plain"], None, None, options, torch.device(kind), identity={})
+
+
+def rates(*words: str, decay: float = 1.0):
+    options = transfer.parse_arguments(["--weights", "w", "--data", "d", "--out", "o", *words])
+    return chosen_rates(options, create_model("resnet20_cifar"), 100, decay)
+
+
+def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():
+    assert rates("--mode", "full", decay=0.8) == ("full", (("", 1.0),))
+    assert rates("--mode", "full", "--layer-decay", "1") == rates("--mode", "full")
+    with pytest.raises(ValueError, match="--far and --layer-decay both say"):
+        rates("--mode", "full", "--far", decay=0.8)
 
 
 def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_path, capsys):

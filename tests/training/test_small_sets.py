@@ -69,6 +69,14 @@ def test_choosing_without_held_out_images_is_refused(changes):
         weights_kept(replace(STILL, **changes), 0)
 
 
+def test_a_metric_that_chooses_among_too_few_images_is_refused():
+    few = FEWEST_TO_CHOOSE - 1
+    with pytest.raises(ValueError, match="--metric accuracy has no effect here: with 399 held-out images"):
+        weights_kept(replace(STILL, metric="accuracy"), few)
+    assert weights_kept(replace(STILL, metric="accuracy"), few + 1) == "best"
+    assert weights_kept(replace(STILL, metric="accuracy", keep="best"), few) == "best"
+
+
 def test_kept_weights_are_those_of_the_chosen_epoch(tmp_path):
     last, weights = fitted(replace(STILL, lr=0.5), 9, tmp_path)
     assert torch.equal(last.net.fc.weight, weights[-1]) and last.kept_epoch == 4
