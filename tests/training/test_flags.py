@@ -405,6 +405,33 @@ def test_a_damaged_store_of_features_is_made_anew(start, tmp_path, monkeypatch):
     assert asked == [5, 5]
 
 
+def test_features_are_the_same_under_every_head(start):
+    pretrained = from_pretrained(start)
+    one = with_new_head(pretrained, ("a", "b"), {})
+    other = with_new_head(pretrained, ("a", "b", "c"), {"drop_rate": 0.5})
+    larger = with_new_head(pretrained, ("a", "b"), {"input_size": (48, 48)})
+    keys = [features.network_key(model, CPU, "auto") for model in (one, other, larger)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_of_many_stores_of_features_those_used_last_are_kept(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model, asked, data = from_pretrained(start), [], noise_set(5, 32, classes=3)
+
+    def ask(engine: str) -> list[int]:
+        asked.clear()
+        features.stored_features(model, data, CPU, counted(model, asked), engine)
+        return asked
+
+    ask("first")
+    (one,) = features.folder().iterdir()
+    monkeypatch.setattr(features, "MOST_IN_ALL", int(2.5 * one.stat().st_size))
+    for engine in ("second", "first", "third"):
+        ask(engine)
+    assert len([*features.folder().iterdir()]) == 2
+    assert ask("first") == ask("third") == [] and ask("second") == [5]
+
+
 # Precision
 
 
