@@ -278,7 +278,7 @@ def load_image(
         return _apart(data, max_pixels, then)
     if least_side is not None and isinstance(image, JpegImageFile):
         share = least_side / min(image.size)
-        image.draft(image.mode, tuple(math.ceil(side * share) for side in image.size))
+        image.draft(image.mode, (math.ceil(image.width * share), math.ceil(image.height * share)))
     return _decoded(image, data, then)
 
 
