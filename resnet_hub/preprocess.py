@@ -248,6 +248,7 @@ def load_image(
     max_pixels: int = MAX_PIXELS,
     max_bytes: int = MAX_BYTES,
     then: Then | None = None,
+    least_side: int | None = None,
 ) -> Image.Image:
     """Read an image as upright 8-bit RGB: first frame, EXIF orientation applied, transparency on white.
 
@@ -259,6 +260,8 @@ def load_image(
         max_pixels: checked on the header, before decoding; PIL's `Image.MAX_IMAGE_PIXELS` applies as well.
         max_bytes: of the file.
         then: applied to a file's image while no other large one is in memory, e.g. `Preprocess.crop`.
+        least_side: a JPEG may be decoded at an eighth, a quarter or half of its size while its short side has
+            so many pixels; None for the whole size, as timm decodes.
 
     Raises:
         ImageError: for an image that cannot be used; no exception of PIL's gets out.
@@ -273,6 +276,9 @@ def load_image(
     image, scans = _opened(data, max_pixels)
     if _apart is not None and _is_dear(image, scans):
         return _apart(data, max_pixels, then)
+    if least_side is not None and isinstance(image, JpegImageFile):
+        share = least_side / min(image.size)
+        image.draft(image.mode, (math.ceil(image.width * share), math.ceil(image.height * share)))
     return _decoded(image, data, then)
 
 

@@ -116,7 +116,7 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     return (gaps.abs().sum() / len(labels)).item()
 
 
-def calibrate(model, held_out: Images) -> tuple[Calibration, dict[str, Any]]:
+def calibrate(model, held_out: Images, batch_size: int | None = None) -> tuple[Calibration, dict[str, Any]]:
     """Temperature and thresholds from held-out images alone, and what a card says of the fit.
 
     Returns:
@@ -127,7 +127,7 @@ def calibrate(model, held_out: Images) -> tuple[Calibration, dict[str, Any]]:
     if not len(held_out):
         undecided = (UNDECIDED,) * len(held_out.classes) if several else ()
         return Calibration(class_thresholds=undecided), {"images": 0}
-    logits, labels = predict_logits(model, held_out, model.preprocess)
+    logits, labels = predict_logits(model, held_out, model.preprocess, batch_size=batch_size)
     if several:
         fit = useful_temperature(logits, labels, binary_cross_entropy)
         shares = (logits / fit.value).sigmoid()

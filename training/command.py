@@ -43,7 +43,7 @@ from training.data import (
     is_folder,
     split_held_out,
 )
-from training.distributed import any_process, first_on_machine, process_group, rank, restarts
+from training.distributed import any_process, first_on_machine, process_group, rank, restarts, world_size
 from training.engine import Stopped, Trainer, keep_freed_memory
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of
@@ -59,6 +59,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     words = "continue from RUN/last.ckpt, or a finished run with more --epochs"
     parser.add_argument("--resume", action="store_true", help=words)
     parser.set_defaults(extends=None)  # epochs of the finished run that goes on
+    parser.set_defaults(split=None)  # images found to train on and held out, broken ones too
     parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
     parser.add_argument(
         "--held-out",
@@ -86,7 +87,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
-    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
+    add_eval_batch_flag(parser)
     parser.add_argument(
         "--workers", type=partial(_count, least=0), help="processes that read files (default: a core less)"
     )
@@ -210,6 +211,7 @@ def find_to_train(options, view: Preprocess):
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
         print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
+    options.split = [len(train), len(held_out)]
     if options.unknown and multilabel.is_multi(train.labels):
         raise DataError("--unknown has no effect on images with several labels; leave it out")
     if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
@@ -257,6 +259,11 @@ def add_labels_flag(parser: argparse.ArgumentParser) -> None:
         help="a table instead of class folders: file below --data, labels with ; between several, maybe a "
         "column split; where some image has none or several, each class is answered by itself",
     )
+
+
+def add_eval_batch_flag(parser: argparse.ArgumentParser) -> None:
+    """`--eval-batch`, for every command that measures."""
+    parser.add_argument("--eval-batch", type=_count, help="images evaluated at once (default: by their size)")
 
 
 def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int, view: Preprocess):
@@ -374,6 +381,8 @@ def new_trainer(
     if options.sync_batch_norm:
         if device.type != "cuda":
             raise ValueError("--sync-batch-norm works on GPUs only")
+        if world_size() == 1:
+            raise ValueError("--sync-batch-norm has no effect in one process; start several with torchrun")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
     if recipe.drop_path:
         drop_paths(net, recipe.drop_path)

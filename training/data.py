@@ -379,16 +379,25 @@ def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Ten
 def _read(file: Path, view: Preprocess, whole: bool = False) -> np.ndarray | str:
     """The image (H, W, C), or what is wrong with it."""
     try:
-        read = load_image(file, then=partial(_whole, view=view)) if whole else view.load(file)
+        read = _load_whole(file, view) if whole else view.load(file)
         return np.atleast_3d(np.asarray(read))
     except ImageError as error:
         return f"left out {file}: {error}"
 
 
+def _load_whole(file: Path, view: Preprocess) -> Image.Image:
+    least = math.ceil(2 * _whole_side(view))  # what is left to resize hides how it was decoded
+    return load_image(file, then=partial(_whole, view=view), least_side=least)
+
+
+def _whole_side(view: Preprocess) -> float:
+    return WHOLE_SIDE * max(view.input_size[1:])
+
+
 def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
     """All of the image, with a short side of `WHOLE_SIDE` times the view's, never enlarged."""
-    channels, height, width = view.input_size
-    scale = min(WHOLE_SIDE * max(height, width) / min(image.size), 1.0)
+    channels = view.input_size[0]
+    scale = min(_whole_side(view) / min(image.size), 1.0)
     size = [max(round(side * scale), 1) for side in image.size]
     how = Image.Resampling[view.interpolation.upper()]
     return image.convert("L" if channels == 1 else "RGB").resize(size, how)

@@ -194,7 +194,7 @@ class Trainer:
         self.eval_batch, self.save_every = eval_batch, save_every
         self.log = log or (lambda name, value, images: None)
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
-        self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * recipe.epochs)
+        self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * (recipe.epochs - restart))
         self.optimizers = build_optimizers(self.net, recipe, shares)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
@@ -230,8 +230,7 @@ class Trainer:
     def sides(self) -> list[int]:
         """The images' short side in pixels (or the number of features), epoch by epoch."""
         full, epochs = min(self.feed.data.shape[1:] or self.feed.data.shape), self.recipe.epochs
-        is_low = self.recipe.low_res and not self.restart
-        low_epochs = round(epochs * self.recipe.low_res_until) if is_low else 0
+        low_epochs = 0 if self.restart else self.recipe.low_res_epochs
         return [self.recipe.low_res] * low_epochs + [full] * (epochs - low_epochs)
 
     def _shape(self, side: int) -> tuple[int, ...]:
@@ -557,7 +556,7 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     """Which weights a run keeps, "best", "last" or "ema", with so many held-out images.
 
     Raises:
-        ValueError: when they are to be chosen by held-out images and there are none.
+        ValueError: when they are to be chosen by held-out images and there are none, or too few.
     """
     asked = ["--keep best"] * (recipe.keep == "best")
     asked += [f"--patience {recipe.patience}"] * (recipe.patience > 0)
@@ -569,7 +568,14 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     if recipe.keep != "auto":
         return recipe.keep
     is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")
-    return "best" if held_out >= FEWEST_TO_CHOOSE or is_chosen else "last"
+    if held_out >= FEWEST_TO_CHOOSE or is_chosen:
+        return "best"
+    if recipe.metric == "accuracy":
+        raise ValueError(
+            f"--metric accuracy has no effect here: with {held_out} held-out images, fewer than "
+            f"{FEWEST_TO_CHOOSE}, the last epoch is kept; give --keep best too, or leave it out"
+        )
+    return "last"
 
 
 def _distributed(net: Any) -> Any:

@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,13 @@ from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, extend, metrics, multilabel, predictions
 from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
-from training.command import add_labels_flag, data_source, find_images_to_train, has_held_out
+from training.command import (
+    add_eval_batch_flag,
+    add_labels_flag,
+    data_source,
+    find_images_to_train,
+    has_held_out,
+)
 from training.data import (
     DOWNLOADS,
     DataError,
@@ -50,11 +57,12 @@ from training.data import (
     with_classes,
 )
 from training.distributed import rank, world_size
-from training.engine import Answered, Trainer, predict_each, predict_logits, write_json
+from training.engine import Answered, Trainer, predict_each, write_json
 from training.evaluate_file import evaluate_file
 from training.half import against_fp32, in_words, measure_half
 from training.label_table import LabelTable
 from training.layout import parts_of
+from training.recipes import flag
 from training.record import made_with
 from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
 
@@ -79,6 +87,7 @@ def measure(
     shifts: bool = False,
     unknown: Sequence[UnknownSet] = (),
     answered: Answered | None = None,
+    batch_size: int | None = None,
 ) -> dict:
     """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
 
@@ -87,22 +96,24 @@ def measure(
             on image and mirror image, half on both moved either way (Jordan, arXiv 2404.00498).
         unknown: images of other things, measured beside the test images.
         answered: what the network says of `test`; None to compute it.
+        batch_size: images at once, as in `predict_each`.
     """
-    logits, labels, _ = answered or predict_each(model, test, model.preprocess)
+    ask = partial(predict_each, model, test, model.preprocess, batch_size=batch_size)
+    logits, labels, _ = answered or ask()
     if model.calibration.class_thresholds:
         if unknown:
             raise DataError("--unknown has no effect on a network that answers for each class by itself")
         return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
-    mirrored, _ = predict_logits(model, test, model.preprocess, view=mirror)
+    mirrored = ask(view=mirror).logits
     results = figures(logits, mirrored, labels, len(test.classes), model.calibration.temperature)
     if model.calibration.energy_threshold is not None:
         results |= familiarity(model, logits, logits.argmax(1) == labels)
-    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels)
+    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels, batch_size)
     if shifts:
         views = [
             lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
         ]
-        moved = sum(predict_logits(model, test, model.preprocess, view=view)[0] for view in views)
+        moved = sum(ask(view=view).logits for view in views)
         results["top1_shift_tta"] = _top1(2 * (logits + mirrored) + moved, labels)
     return results
 
@@ -212,11 +223,12 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     """Fit the calibration on the validation set: the test images, the answers, what `measure` returns, and
     what a card says of the fit."""
     model.eval()
-    model.calibration, fitted = calibrate(model, held_out)
+    batch_size = options.eval_batch
+    model.calibration, fitted = calibrate(model, held_out, batch_size)
     several = bool(model.calibration.class_thresholds)
     test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
-    answered = predict_each(model, test, model.preprocess)
-    results = measure(model, test, unknown=options.unknown, answered=answered)
+    answered = predict_each(model, test, model.preprocess, batch_size=batch_size)
+    results = measure(model, test, False, options.unknown, answered, batch_size)
     model.calibration = measured_calibration(model, results)
     return test, answered, results, fitted
 
@@ -232,21 +244,36 @@ def write_again(model, options) -> None:
         raise DataError(f"--write: {run} holds no {extend.RECORD}; give a directory that a trainer wrote")
     facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
-    count = None if has_held_out(options.data) else facts["held_out_images"]
-    _, held_out = find_images_to_train(options.data, count, facts["seed"], model.preprocess)
-    held_out = with_classes(held_out, model.labels, bool(model.calibration.class_thresholds))
+    held_out = held_out_again(model, facts, options.data)
     choose(model, options.engine, "fp32")
-    test, answered, facts["results"], facts["calibration"] = calibrate_and_measure(
-        model, in_memory(held_out), options
-    )
+    test, answered, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
     facts["half"] = {}
     if options.precision in HALVES:
-        half = measure_half(model, test, answered, options.engine, options.precision)
+        given = (options.engine, options.precision, options.eval_batch)
+        half = measure_half(model, test, answered, *given)
         facts["half"][options.precision] = half
         print(in_words(options.precision, half))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / extend.RECORD, facts)
+
+
+def held_out_again(model, facts: dict, data: str | LabelTable) -> Images:
+    """The validation set of a finished run, split off as the run did.
+
+    Raises:
+        DataError: when the images are not those of the run, so that some of them may have been trained on.
+    """
+    then = facts.get("split")  # earlier runs recorded the number of readable images alone
+    count = then[1] if then else facts["held_out_images"]
+    found = find_images_to_train(data, None if has_held_out(data) else count, facts["seed"], model.preprocess)
+    held_out = in_memory(with_classes(found[1], model.labels, bool(model.calibration.class_thresholds)))
+    if [*map(len, found)] != then if then else len(held_out) != count:
+        raise DataError(
+            f"--write: {data} no longer holds the images of this run, and those held out now may be ones it "
+            "was trained on; give the data as they were"
+        )
+    return held_out
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -261,6 +288,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
+        "split": options.split,
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
         "recipe": {"name": options.recipe} | asdict(trainer.recipe),
@@ -304,6 +332,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--half", action="store_true", help="with --write: weights in half precision")
     add_unknown_flag(parser)
+    add_eval_batch_flag(parser)
     add_device_flags(parser, precision=False)
     add_engine_flags(parser)
     options = parser.parse_args(arguments)
@@ -318,13 +347,13 @@ def check_flags(options: argparse.Namespace) -> None:
     """
     idle: tuple[str, ...]
     if is_onnx_file(options.checkpoint):
-        idle = ("labels", "tta", "csv", "write", "half", "unknown")
+        idle = ("labels", "tta", "csv", "write", "half", "unknown", "eval_batch")
         why = "has no effect on an ONNX file; measure the checkpoint it was made from"
     elif options.write:
         idle, why = ("tta", "csv", "json"), "has no effect beside --write; measure without it"
     else:
         idle, why = ("half",), "says how --write stores the weights; give both, or none"
-    if given := [f"--{name}" for name in idle if getattr(options, name)]:
+    if given := [flag(name) for name in idle if getattr(options, name)]:
         raise DataError(f"{', '.join(given)} {why}")
     check_csv(options.csv)
 
@@ -344,11 +373,12 @@ def evaluate(options: argparse.Namespace) -> int:
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)
     engine = engine_for(model, len(test))
-    answered = predict_each(model, test, model.preprocess)
-    results = measure(model, test, shifts=options.tta, unknown=options.unknown, answered=answered)
+    ask = partial(predict_each, model, test, model.preprocess, batch_size=options.eval_batch)
+    answered = ask()
+    results = measure(model, test, options.tta, options.unknown, answered, options.eval_batch)
     if engine.precision in HALVES and not model.calibration.class_thresholds:
         choose(model, "eager")
-        results["against_fp32"] = against_fp32(model, predict_each(model, test, model.preprocess), answered)
+        results["against_fp32"] = against_fp32(model, ask(), answered)
     if options.csv:
         write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
     stated = stated_figures(card).get("images")

@@ -11,6 +11,7 @@ import argparse
 import importlib
 import io
 import json
+import os
 import shlex
 from contextlib import redirect_stderr
 from dataclasses import asdict
@@ -29,7 +30,8 @@ from training.recipes import recipe_from
 RECORD = "run.json"
 WITHOUT_EFFECT = {  # on what a run becomes
     "out", "resume", "command", "epochs", "save_every", "device", "tensorboard", "trackio", "wandb",
-    "workers", "eval_batch", "compile", "extends", "print_job", "expects",
+    "accumulate",  # but times the processes
+    "workers", "eval_batch", "compile", "extends", "split", "print_job", "expects",
 }  # fmt: skip
 
 
@@ -77,7 +79,15 @@ def other_arguments(record: dict[str, Any], options: argparse.Namespace) -> list
     else:
         asked, then = vars(options), vars(before)
     names = sorted((asked.keys() & then.keys()) - WITHOUT_EFFECT)
-    return [_said(name, asked[name], then[name]) for name in names if not _same(asked[name], then[name])]
+    changed = [_said(name, asked[name], then[name]) for name in names if not _same(asked[name], then[name])]
+    return changed + _other_parts(record, options)
+
+
+def _other_parts(record: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """A batch norm sees one micro-batch of a step, so there have to be as many as there were."""
+    then = record["recipe"].get("accumulate", 1) * record.get("processes", 1)
+    now = recipe_from(options).accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+    return [] if now == then else [f"--accumulate times processes is {now}, not {then}"]
 
 
 def _parsed(command: str) -> tuple[str, argparse.Namespace | None]:

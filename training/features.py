@@ -4,6 +4,7 @@ for all seeds, ranks and resumed runs."""
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,8 @@ from training.data import Images
 from training.distributed import rank, summed, world_size
 
 MOST_BYTES = 1 << 30  # of one network's features; beyond it no more are stored
+MOST_IN_ALL = 4 << 30  # of all networks' files; beyond it the one that was not used for longest goes
+OF_HEAD = ("num_classes", "drop_rate")  # what a configuration says of the classifier alone
 KEY = 16  # bytes
 
 
@@ -44,6 +47,8 @@ def stored_features(
     keys, read = image_keys(data)
     store = folder() / f"{network_key(model, device, how)}.safetensors"
     known = _read(store)
+    with suppress(OSError):  # used now, so it goes last
+        os.utime(store)
     # Machines without a common disk know different ones; all have read before one writes.
     unknown = summed(torch.tensor([float(key not in known) for key in keys], device=device)).cpu() > 0
     missing = {keys[i]: int(read[i]) for i in unknown.nonzero()[:, 0].tolist()}
@@ -52,6 +57,7 @@ def stored_features(
         known |= dict(zip(missing, fresh, strict=True))
         if rank() == 0:
             _write(store, known)
+            _drop_oldest()
     if not keys:
         return torch.empty(0, 0), read, 0.0
     features, seconds = zip(*(known[key] for key in keys), strict=True)
@@ -85,9 +91,10 @@ def image_keys(data: Images) -> tuple[list[bytes], Tensor]:
 
 
 def network_key(model: Network, device: torch.device, how: str) -> str:
-    """A digest of all that features depend on beside the image: weights but the classifier's, preprocessing,
-    torch, the kind of device, and `how`: engine and precision."""
-    made_by = (model.config, model.preprocess, torch.__version__, device.type, how)
+    """A digest of all that features depend on beside the image: network but classifier, preprocessing, torch,
+    the kind of device, and `how`: engine and precision."""
+    config = {name: value for name, value in model.config.to_dict().items() if name not in OF_HEAD}
+    made_by = (config, model.preprocess, torch.__version__, device.type, how)
     seen = hashlib.sha256(repr(made_by).encode())
     for name, value in model.state_dict().items():
         if not name.startswith(f"{model.classifier_name}."):
@@ -118,3 +125,14 @@ def _write(path: Path, known: dict[bytes, tuple[Tensor, float]]) -> None:
     with suppress(Refusal):  # a full disk costs the next run time, not this one its end
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, save({"keys": keys, "features": features.contiguous(), "seconds": seconds}))
+
+
+def _drop_oldest() -> None:
+    """Keep the files that were used last, as many as fit into `MOST_IN_ALL`."""
+    held = 0
+    with suppress(OSError):  # another process may drop them too
+        stores = [(file.stat(), file) for file in folder().glob("*.safetensors")]
+        for stat, file in sorted(stores, key=lambda pair: pair[0].st_mtime_ns, reverse=True):
+            held += stat.st_size
+            if held > MOST_IN_ALL:
+                file.unlink(missing_ok=True)

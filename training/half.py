@@ -62,7 +62,9 @@ def in_words(precision: str, figures: dict[str, float]) -> str:
     )
 
 
-def measure_half(model, test: Images, plain: Answered, engine: str, precision: str) -> dict[str, float]:
+def measure_half(
+    model, test: Images, plain: Answered, engine: str, precision: str, batch_size: int | None = None
+) -> dict[str, float]:
     """Answer the test images in half precision too; the model's calibration names it where both agree.
 
     Args:
@@ -75,7 +77,8 @@ def measure_half(model, test: Images, plain: Answered, engine: str, precision: s
         why = "compares top-1 answers, and images of several labels have none; leave it out"
         raise Refusal(f"--write --precision {precision} {why}")
     choose(model, engine, precision)
-    figures = against_fp32(model, plain, predict_each(model, test, model.preprocess))
+    half = predict_each(model, test, model.preprocess, batch_size=batch_size)
+    figures = against_fp32(model, plain, half)
     kept = (precision,) if is_kept(figures) else ()
     model.calibration = replace(model.calibration, half_precisions=kept)
     return figures

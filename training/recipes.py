@@ -99,6 +99,11 @@ class Recipe:
         if self.optimizer == "muon" and not self.muon_lr:
             raise ValueError("optimizer='muon' needs a muon_lr, 0.05 for instance; with 0 no filter learns")
 
+    @property
+    def low_res_epochs(self) -> int:
+        """How many epochs the images are small in."""
+        return round(self.epochs * self.low_res_until) if self.low_res else 0
+
 
 AT_LEAST_1 = ("epochs", "batch_size", "accumulate")
 BELOW_1 = ("warmup", "label_smoothing", "ema", "muon_momentum", "drop_path")
@@ -123,8 +128,18 @@ NEEDS: tuple[tuple[tuple[str, ...], Callable[[Recipe], Any], str], ...] = (
     (("muon_lr", "muon_momentum"), lambda r: r.optimizer == "muon", "--optimizer muon"),
     (("low_res",), lambda r: r.low_res_until, "--low-res-until, the share of the epochs at this size"),
     (("low_res_until",), lambda r: r.low_res, "--low-res, the size of the images in these epochs"),
+    (
+        ("low_res", "low_res_until"),
+        lambda r: r.low_res_epochs or not (r.low_res and r.low_res_until),
+        "more than half an epoch at --low-res; raise --low-res-until or --epochs",
+    ),
     (("crop_padding",), lambda r: "crop" in r.augment, "crop in --augment"),
     (("ema_warmup",), lambda r: r.ema or r.keep == "ema", "--ema or --keep ema"),
+    (
+        ("metric",),
+        lambda r: r.metric == "auto" or r.keep in ("auto", "best") or r.patience,
+        "--keep best or --patience, which choose by it",
+    ),
 )
 
 

@@ -27,6 +27,7 @@ from training.recipes import LIKE_CIFAR10, UNEXPOSED
 from training.record import RESULTS, command_line, write_record
 
 UNKNOWN_FIGURES = ("flagged", "auroc", "right_unflagged")
+TRAINERS: dict[str, Any] = {"cifar": cifar, "transfer": transfer}
 FINDINGS = RESULTS / "findings.toml"
 PLAIN = "--recipe plain --batch-size 128 --lr 0.1 --ema 0 --label-smoothing 0"
 SMALL = f"{PLAIN} --held-out 1000 --precision fp32"
@@ -197,6 +198,18 @@ def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int
     return [*network, *common, *budget, *options.more, *own, "--data", options.data]
 
 
+def check_held_out(study: Study, options: argparse.Namespace) -> None:
+    """Refuse arms whose table and curves would lack the validation images, before one of them is run.
+
+    Raises:
+        Refusal: naming the first of them.
+    """
+    parse = TRAINERS[study.trainer].parse_arguments
+    for arm in study.arms:
+        if parse([*arm_arguments(study, arm, options, 0), "--out", "RUN"]).held_out == 0:
+            raise Refusal(f"--held-out 0: a study compares {arm!r} on held-out images; give 1 or more")
+
+
 def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
     """arm -> the facts of each seed's run, with its history; finished runs are only read.
 
@@ -204,8 +217,9 @@ def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
         Refusal: when a run fails, or was made with other arguments.
     """
     study = STUDIES[name]
+    check_held_out(study, options)
     facts: dict[str, list[dict]] = {arm: [] for arm in study.arms}
-    train = {"cifar": cifar.main, "transfer": transfer.main}[study.trainer]
+    train = TRAINERS[study.trainer].main
     for seed in range(options.seeds):  # all arms with one seed first, so that half a study compares too
         for arm in study.arms:
             run = options.runs / name / f"{arm.replace(' ', '-')}-{seed}"

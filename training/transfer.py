@@ -274,13 +274,15 @@ def read_features(
     device: torch.device,
     engine: str = "auto",
     dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What enters the classifier, (N, F) float32 on the CPU, computed in `dtype` where one is given, and the
-    positions (N,) of the N images that could be read."""
+    positions (N,) of the N images that could be read; `batch_size` of them at once, None for what suits."""
     run = feature_engine(model.eval(), device, engine, dtype)
     seen: list[Tensor] = []
     read: list[Tensor] = []
-    batches = torch.arange(len(data)).split(BATCH_ON_CPU if device.type == "cpu" else BATCH)
+    usual = BATCH_ON_CPU if device.type == "cpu" else BATCH
+    batches = torch.arange(len(data)).split(batch_size or usual)
     bar = tqdm(data.fetch(batches), f"features ({run})", len(batches), leave=False, disable=rank() > 0)
     for pixels, index in bar:
         if len(index):
@@ -292,7 +294,12 @@ def read_features(
 
 
 def feature_set(
-    model: Network, data, device: torch.device, engine: str = "auto", dtype: torch.dtype | None = None
+    model: Network,
+    data,
+    device: torch.device,
+    engine: str = "auto",
+    dtype: torch.dtype | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Images, ImageSet, float]:
     """The images that can be read, their features that a frozen network gives, and the seconds that computing
     these took, now or when they were stored.
@@ -300,7 +307,7 @@ def feature_set(
     Raises:
         DataError: when none can be read.
     """
-    compute = partial(cached_features, model, engine=engine, dtype=dtype)
+    compute = partial(cached_features, model, engine=engine, dtype=dtype, batch_size=batch_size)
     features, read, seconds = stored_features(model, data, device, compute, f"{engine} {dtype}")
     if len(data) and not len(read):
         raise DataError(f"{data.source} holds no readable image")
@@ -337,7 +344,7 @@ def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Netwo
 
 BELOW_HEAD = (
     "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay",
-    "bias_lr", "muon_lr", "muon_momentum", "outliers",
+    "bias_lr", "muon_lr", "muon_momentum", "outliers", "sync_batch_norm",
 )  # fmt: skip
 
 
@@ -354,8 +361,8 @@ def on_features(options, recipe: Recipe) -> Recipe:
     )
 
 
-def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
-    """(mode, rates) that the flags ask for.
+def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0) -> tuple[str, Rates]:
+    """(mode, rates) that the flags, and the recipe's `layer_decay`, ask for.
 
     Raises:
         ValueError: for flags that contradict one another.
@@ -367,7 +374,9 @@ def chosen_rates(options, model: Network, images: int) -> tuple[str, Rates]:
     mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
     if options.far and options.mode in ("feature", "partial"):
         raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
-    if options.layer_decay and mode == "full":
+    if options.far and options.mode == "full" and layer_decay < 1:
+        raise ValueError("--far and --layer-decay both say how fast --mode full learns; give one of them")
+    if layer_decay < 1 and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
     return mode, mode_rates(mode, model.config, model.classifier_name, not options.far)
 
@@ -387,7 +396,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
     model = build_model(options, pretrained, found.classes).to(device)
     take_weights(model, options)
-    mode, rates = chosen_rates(options, model, len(found))
+    mode, rates = chosen_rates(options, model, len(found), recipe.layer_decay)
     shares = freeze(model, rates)
     is_head = not options.teacher and is_head_alone(model, shares)
     if is_head:
@@ -455,7 +464,8 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     dtype = precision(options, device) if device.type == "cuda" else None
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
     parts, (shown, kept_out), seconds = zip(
-        *(feature_set(model, d, device, options.engine, dtype) for d in parts), strict=True
+        *(feature_set(model, d, device, options.engine, dtype, options.eval_batch) for d in parts),
+        strict=True,
     )
     net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
     cost = {

@@ -66,7 +66,7 @@ def unknown_set(text: str) -> UnknownSet:
 
 
 def measure_unknown(
-    model, sets: Sequence[UnknownSet], logits: Tensor, labels: Tensor
+    model, sets: Sequence[UnknownSet], logits: Tensor, labels: Tensor, batch_size: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """Figures of each set of unknown images, by what they show.
 
@@ -89,7 +89,8 @@ def measure_unknown(
     for each in sets:
         pixels, _ = read_images(each.files(), model.preprocess, str(each.folder))
         nobody = torch.zeros(len(pixels), dtype=torch.long)
-        others, _ = predict_logits(model, ImageSet(pixels, nobody, model.labels, each.what), model.preprocess)
+        shown = ImageSet(pixels, nobody, model.labels, each.what)
+        others, _ = predict_logits(model, shown, model.preprocess, batch_size=batch_size)
         other = answers(model, others)
         unflagged = (~known.flagged).float().mean() + (~other.flagged).float().mean()
         right_share = (right & ~known.flagged).float().mean() / unflagged.clamp(min=1e-9)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.errors import Refusal
-from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -40,8 +39,7 @@ SUGGESTED = (
 class NoReference(Refusal):
     """A reference that is not available.
 
-    `code` is "unknown", "not_offered", "no_counterpart", "only_answers", "too_large", "no_weights",
-    "unreachable" or "unusable".
+    `code` is "unknown", "not_offered", "no_counterpart", "too_large", "no_weights", "unreachable" or "unusable".
     """
 
 
@@ -251,18 +249,12 @@ def copied(ours: Network, source: str) -> Reference:
     return Reference(net, facts, ours.preprocess, ours.labels, ours.calibration)
 
 
-def own(ours: Network | OnnxFile, source: str) -> Reference:
+def own(ours: Network, source: str) -> Reference:
     """Another of our models, to stand beside the first.
 
     Args:
         source: where it was loaded from.
-
-    Raises:
-        NoReference: for an ONNX file, whose layers cannot be looked at.
     """
-    if isinstance(ours, OnnxFile):
-        message = f"{source} is an ONNX file, which only answers; give the checkpoint it was made from"
-        raise NoReference(message, "only_answers", model=source)
     return Reference(ours, facts_of(ours, source), ours.preprocess, ours.labels, ours.calibration)
 
 

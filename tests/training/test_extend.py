@@ -13,7 +13,7 @@ import pytest
 from helpers.training import image_folders, noise_image, same_weights
 from safetensors.torch import load_file
 
-from training import cifar, engine, transfer
+from training import cifar, engine, extend, transfer
 from training.optim import one_cycle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,9 +27,12 @@ def data(tmp_path_factory) -> Path:
     return image_folders(tmp_path_factory.mktemp("data"), {"train": 18, "test": 4}, classes)
 
 
+def arguments(data: Path, run: Path, epochs: int, *more: str) -> list[str]:
+    return ["resnet8_cifar", "--data", str(data), "--out", str(run), *FAST, "--epochs", str(epochs), *more]
+
+
 def train(data: Path, run: Path, epochs: int, *more: str) -> int:
-    words = ["resnet8_cifar", "--data", str(data), "--out", str(run), *FAST, "--epochs", str(epochs), *more]
-    return cifar.main(words)
+    return cifar.main(arguments(data, run, epochs, *more))
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +149,19 @@ def test_a_checkpoint_that_a_crash_left_in_a_finished_run_does_not_count(data, r
     shutil.copy(tmp_path / "cut" / "last.ckpt", run)
     assert train(data, run, 4, "--resume") == 0
     assert same_weights(*(load_file(each / "model.safetensors") for each in (run, extended)))
+
+
+def test_a_run_of_two_processes_is_extended_by_one_with_as_many_micro_batches(data, run, capsys, monkeypatch):
+    """The record of two processes differs from that of one in their number alone."""
+    (run / "run.json").write_text(json.dumps(record(run) | {"processes": 2}))
+    assert train(data, run, 3, "--resume") == 2
+    assert "--accumulate times processes is 1, not 2" in capsys.readouterr().err
+    assert train(data, run, 3, "--resume", "--accumulate", "2") == 0
+    assert record(run)["epochs_run"] == 3
+    monkeypatch.setenv("WORLD_SIZE", "2")  # and further by two, as it began
+    two = cifar.parse_arguments(arguments(data, run, 4))
+    two.command = "torchrun --nproc-per-node=2 -m training.cifar"
+    assert extend.epochs_run(run, two) == 3
 
 
 def test_a_head_on_features_is_extended_too(data, tmp_path):

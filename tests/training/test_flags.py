@@ -19,15 +19,17 @@ from resnet_hub.geometry.__main__ import main as geometry
 from resnet_hub.models.base import Network
 from resnet_hub.models.flags import own_design
 from resnet_hub.models.registry import model_config
-from resnet_hub.preprocess import Preprocess
+from resnet_hub.preprocess import Preprocess, load_image
 from training import cifar, evaluate, features, transfer
+from training import data as data_module
 from training.augment import Feed, Views
 from training.cifar import parse_arguments
+from training.command import new_trainer
 from training.data import find_data, find_images, in_memory, whole_image
 from training.optim import Muon, drop_paths, layer_shares, orthogonalise
 from training.plots import curves
 from training.recipes import RECIPES, Recipe, as_flags, recipe_from
-from training.transfer import keeps_head, with_new_head
+from training.transfer import chosen_rates, keeps_head, with_new_head
 
 CPU = torch.device("cpu")
 QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
@@ -72,6 +74,13 @@ def given(*words: str):
             "--crop-padding 2 has no effect here: it needs crop in --augment",
         ),
         ("--recipe paper --ema-warmup", "--ema-warmup has no effect here: it needs --ema or --keep ema"),
+        (
+            "--recipe plain --low-res 16 --low-res-until 0.01",
+            "--low-res 16 has no effect here: it needs more than half an epoch",
+        ),
+        ("--recipe short --low-res 16 --epochs 1", "--low-res 16 has no effect here: it needs more than"),
+        ("--keep last --metric loss", "--metric loss has no effect here: it needs --keep best or --patience"),
+        ("--keep ema --metric loss", "--metric loss has no effect here: it needs --keep best or --patience"),
         ("--lr 0", "--lr 0 lets nothing learn"),
     ],
 )
@@ -86,19 +95,41 @@ def test_switching_off_what_is_off_is_no_error():
             *["--recipe", "plain", "--low-res", "0", "--muon-lr", "0", "--no-ema-warmup", "--augment", "none"]
         )
     )
+    recipe_from(given("--keep", "last", "--metric", "auto"))
+    recipe_from(given("--keep", "last", "--metric", "loss", "--patience", "3"))
 
 
 @pytest.mark.parametrize(
     "words",
     [
         "--augment flip", "--mixup 0.2", "--cutmix 1", "--drop-path 0.1", "--layer-decay 0.8",
-        "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .",
+        "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .", "--sync-batch-norm",
     ],
 )  # fmt: skip
 def test_mode_feature_refuses_what_works_on_images_or_layers(words, photos, start, tmp_path, capsys):
     flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run")]
     assert transfer.main([*flags, "--mode", "feature", *QUICK, *words.split()]) == 2
-    assert f"{words.split()[-2]} " in (said := capsys.readouterr().err) and "--mode partial" in said
+    *_, refused = re.findall("--[a-z-]+", words)
+    assert f"{refused} " in (said := capsys.readouterr().err) and "--mode partial" in said
+
+
+def test_batch_norms_are_not_synchronised_in_one_process():
+    options = given("--sync-batch-norm")
+    for kind, why in (("cuda", "has no effect in one process"), ("cpu", "works on GPUs only")):
+        with pytest.raises(ValueError, match=why):
+            new_trainer(nn.Identity(), RECIPES["plain"], None, None, options, torch.device(kind), identity={})
+
+
+def rates(*words: str, decay: float = 1.0):
+    options = transfer.parse_arguments(["--weights", "w", "--data", "d", "--out", "o", *words])
+    return chosen_rates(options, create_model("resnet20_cifar"), 100, decay)
+
+
+def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():
+    assert rates("--mode", "full", decay=0.8) == ("full", (("", 1.0),))
+    assert rates("--mode", "full", "--layer-decay", "1") == rates("--mode", "full")
+    with pytest.raises(ValueError, match="--far and --layer-decay both say"):
+        rates("--mode", "full", "--far", decay=0.8)
 
 
 def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_path, capsys):
@@ -310,6 +341,30 @@ def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
     assert data.photos[0].shape == (3, 24, 72)  # 1.5 times 16 high
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "decoded"),
+    [
+        ("photo.jpg", (1600, 1200), (200, 150)),  # an eighth still has twice 1.5 times 32 pixels
+        ("tall.jpg", (300, 800), (150, 400)),
+        ("small.jpg", (150, 190), (150, 190)),
+        ("photo.png", (1600, 1200), (1600, 1200)),
+    ],
+)
+def test_a_large_jpeg_is_decoded_smaller_for_random_crops_alone(tmp_path, monkeypatch, name, size, decoded):
+    ramp = np.linspace(0, 255, size[0], dtype=np.float32)[None, :, None] * np.ones((size[1], 1, 3))
+    Image.fromarray(ramp.astype(np.uint8)).save(tmp_path / name)
+    seen, whole = [], data_module._whole
+    monkeypatch.setattr(
+        data_module, "_whole", lambda image, view: (seen.append(image.size), whole(image, view))[1]
+    )
+    view = whole_image((32, 32))
+    shown = data_module._read(tmp_path / name, view, whole=True)
+    assert seen == [decoded]
+    full = np.asarray(whole(Image.open(tmp_path / name), view))
+    assert shown.shape == full.shape and np.abs(shown.astype(int) - full).max() <= 4
+    assert load_image(tmp_path / name).size == size
+
+
 # Features on the disk
 
 
@@ -349,6 +404,33 @@ def test_a_damaged_store_of_features_is_made_anew(start, tmp_path, monkeypatch):
         (file,) = features.folder().iterdir()
         file.write_bytes(file.read_bytes()[:100])
     assert asked == [5, 5]
+
+
+def test_features_are_the_same_under_every_head(start):
+    pretrained = from_pretrained(start)
+    one = with_new_head(pretrained, ("a", "b"), {})
+    other = with_new_head(pretrained, ("a", "b", "c"), {"drop_rate": 0.5})
+    larger = with_new_head(pretrained, ("a", "b"), {"input_size": (48, 48)})
+    keys = [features.network_key(model, CPU, "auto") for model in (one, other, larger)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_of_many_stores_of_features_those_used_last_are_kept(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model, asked, data = from_pretrained(start), [], noise_set(5, 32, classes=3)
+
+    def ask(engine: str) -> list[int]:
+        asked.clear()
+        features.stored_features(model, data, CPU, counted(model, asked), engine)
+        return asked
+
+    ask("first")
+    (one,) = features.folder().iterdir()
+    monkeypatch.setattr(features, "MOST_IN_ALL", int(2.5 * one.stat().st_size))
+    for engine in ("second", "first", "third"):
+        ask(engine)
+    assert len([*features.folder().iterdir()]) == 2
+    assert ask("first") == ask("third") == [] and ask("second") == [5]
 
 
 # Precision

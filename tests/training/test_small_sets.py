@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_choosing_without_held_out_images_is_refused(changes):
         weights_kept(replace(STILL, **changes), 0)
 
 
+def test_a_metric_that_chooses_among_too_few_images_is_refused():
+    few = FEWEST_TO_CHOOSE - 1
+    with pytest.raises(ValueError, match="--metric accuracy has no effect here: with 399 held-out images"):
+        weights_kept(replace(STILL, metric="accuracy"), few)
+    assert weights_kept(replace(STILL, metric="accuracy"), few + 1) == "best"
+    assert weights_kept(replace(STILL, metric="accuracy", keep="best"), few) == "best"
+
+
 def test_kept_weights_are_those_of_the_chosen_epoch(tmp_path):
     last, weights = fitted(replace(STILL, lr=0.5), 9, tmp_path)
     assert torch.equal(last.net.fc.weight, weights[-1]) and last.kept_epoch == 4
@@ -91,6 +100,22 @@ def test_a_kept_average_is_over_the_last_fifth_of_the_run(tmp_path):
     for weight in seen[1:]:
         expected = decay * expected + (1 - decay) * weight
     torch.testing.assert_close(one.net.fc.weight.detach(), expected)
+
+
+def test_a_kept_average_of_further_epochs_is_over_the_last_fifth_of_these(tmp_path):
+    """Four epochs after four: 12 steps again."""
+    recipe, seen, decay = replace(STILL, epochs=8, keep="ema"), [], 1 - 1 / 2.4
+    feed = Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU)
+    one = Trainer(Head(12), recipe, feed, seed=0, device=CPU, restart=4)
+    one.go_on([{"epoch": epoch} for epoch in range(1, 5)], {"best_epoch": 4})
+    step = one.train_step
+    one.train_step = lambda *a: (step(*a), seen.append(one.net.fc.weight.detach().clone()))
+    one.fit(noise_set(9, classes=3), tmp_path)
+    expected = seen[0]
+    for weight in seen[1:]:
+        expected = decay * expected + (1 - decay) * weight
+    assert len(seen) == 12
+    torch.testing.assert_close(one.kept.fc.weight.detach(), expected)
 
 
 def test_an_average_can_warm_up(tmp_path):
@@ -264,6 +289,40 @@ def test_batches_of_any_size_answer_alike():
     data = noise_set(30, classes=4)
     whole, small = (predict_logits(net, data, SAME, batch_size=size)[0] for size in (None, 7))
     torch.testing.assert_close(whole, small, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def shown_at_once() -> Iterator[list[int]]:
+    """How many images each convolution of a network in eval mode was given."""
+    seen: list[int] = []
+
+    def note(module, inputs):
+        if isinstance(module, torch.nn.Conv2d) and not module.training:
+            seen.append(len(inputs[0]))
+
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(note)
+    yield seen
+    hook.remove()
+
+
+def test_no_part_of_a_run_evaluates_more_images_than_eval_batch(photos, tmp_path, shown_at_once):
+    few = ["--eval-batch", "3", "--unknown", str(photos / "test" / "dark")]
+    trained(photos, tmp_path / "run", "--held-out", "20", *few)
+    assert max(shown_at_once) == 3
+    shown_at_once.clear()
+    words = ["--weights", str(tmp_path / "run"), "--data", str(photos), "--mode", "feature", *QUICK, *few]
+    assert transfer.main([*words, "--held-out", "20", "--out", str(tmp_path / "head")]) == 0
+    assert max(shown_at_once) == 3
+
+
+def test_no_part_of_an_evaluation_takes_more_images_than_eval_batch(photos, tmp_path, shown_at_once):
+    trained(photos, tmp_path / "run", "--held-out", "20")
+    few = ["--eval-batch", "3", "--unknown", str(photos / "test" / "dark"), "--device", "cpu"]
+    words = [str(tmp_path / "run"), "--data", str(photos), "--engine", "eager", *few]
+    for more in (["--tta"], ["--precision", "bf16"], ["--write", "--precision", "bf16"]):
+        shown_at_once.clear()
+        assert evaluate.main([*words, *more]) in (0, 1)  # bf16 moves the loss away from the card's
+        assert max(shown_at_once) == 3
 
 
 def test_split_of_none_keeps_all():

@@ -87,6 +87,15 @@ def test_other_flags_go_to_every_arm(greys, tmp_path, tiny):
     assert facts["epochs_run"] == 1
 
 
+@pytest.mark.parametrize("words", [["--held-out", "0"], ["--held-out=0"]])
+def test_a_study_without_held_out_images_is_refused_before_its_first_run(
+    greys, tmp_path, tiny, capsys, monkeypatch, words
+):
+    monkeypatch.setattr(cifar, "main", lambda arguments: pytest.fail("a run was begun"))
+    assert run_study(greys, tmp_path, *words) == 2
+    assert "--held-out 0: a study compares 'one' on held-out images" in capsys.readouterr().err
+
+
 def test_finished_runs_of_another_budget_are_refused(greys, tmp_path, tiny, capsys):
     assert run_study(greys, tmp_path, "--epochs", "1", "--seeds", "1") == 0
     capsys.readouterr()

@@ -1,0 +1,133 @@
+"""Promises that a flag reaches what it is for: each test fails where the line that passes it on is gone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.training import image_folders, noise_image, noise_set
+from torch import nn
+
+from resnet_hub import create_model
+from resnet_hub.lab.fine_tuning import FAR_SHARE
+from resnet_hub.preprocess import Preprocess
+from training import transfer
+from training.cifar import parse_arguments
+from training.command import choose_kernels, find_to_train, new_trainer
+from training.data import whole_image
+from training.engine import Trainer
+from training.inference import feature_engine
+from training.optim import layer_shares
+from training.recipes import recipe_from
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+VIEW = Preprocess((3, 12, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
+
+
+def given(*words: str, data: str = "d"):
+    usual = ["--recipe", "plain", "--precision", "fp32", "--device", "cpu"]
+    return parse_arguments(["resnet8_cifar", "--data", data, "--out", "o", *usual, *words])
+
+
+def made(*words: str, shares: dict[str, float] | None = None) -> Trainer:
+    """A trainer of a small network as the command line asks for it."""
+    options = given(*words)
+    net = create_model("resnet8_cifar", input_size=12, num_classes=4)
+    recipe, data = recipe_from(options), noise_set(8, classes=4)
+    return new_trainer(net, recipe, data, VIEW, options, CPU, identity={}, shares=shares)
+
+
+def rates(one: Trainer) -> dict[str, float]:
+    """The share of --lr that each parameter learns with."""
+    names = {id(parameter): name for name, parameter in one.net.named_parameters()}
+    groups = [group for optimizer in one.optimizers for group in optimizer.param_groups]
+    return {names[id(p)]: group["lr"] / one.recipe.lr for group in groups for p in group["params"]}
+
+
+@pytest.mark.parametrize(("words", "blocks"), [(["--drop-path", "0.5"], 3), ([], 0)])
+def test_drop_path_reaches_the_network(words, blocks):
+    assert sum(bool(m._forward_hooks) for m in made(*words).net.modules()) == blocks
+
+
+def test_layer_decay_reaches_the_optimizer_on_top_of_given_shares():
+    names = [name for name, _ in create_model("resnet8_cifar").named_parameters()]
+    decayed = layer_shares(names, 0.5)
+    assert decayed["conv1.weight"] < decayed["fc.weight"] == 1
+    assert rates(made("--layer-decay", "0.5")) == pytest.approx(decayed)
+    shares = dict.fromkeys(names, 0.1)
+    halves = {name: share / 10 for name, share in decayed.items()}
+    assert rates(made("--layer-decay", "0.5", shares=shares)) == pytest.approx(halves)
+    assert rates(made(shares=shares)) == pytest.approx(shares)
+
+
+def test_compile_compiles_what_is_trained(monkeypatch):
+    seen: list[nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda net, **how: seen.append(net) or net)
+    assert made("--compile").net is seen[0] and len(seen) == 1
+    made()
+    assert len(seen) == 1
+
+
+def test_workers_read_the_training_and_the_held_out_images(tmp_path):
+    classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
+    root = image_folders(tmp_path, {"train": 6, "test": 2}, classes)
+    for words, workers in ((["--workers", "0"], 0), (["--workers", "3"], 3), ([], None)):
+        parts = find_to_train(given(*words, data=str(root)), whole_image((16, 16)))
+        assert [part.workers for part in parts] == [workers] * 2
+
+
+def test_far_goes_one_mode_further_and_teaches_early_layers_as_fast_as_late_ones():
+    model = create_model("resnet20_cifar")
+
+    def chosen(*words: str):
+        options = transfer.parse_arguments(["--weights", "w", "--data", "d", "--out", "o", *words])
+        return transfer.chosen_rates(options, model, 100)
+
+    assert (chosen()[0], chosen("--far")[0]) == ("feature", "partial")
+    assert chosen("--mode", "full", "--far") == ("full", (("", FAR_SHARE),))
+    with pytest.raises(ValueError, match="--far has no effect on --mode feature"):
+        chosen("--mode", "feature", "--far")
+
+
+def test_features_are_computed_in_the_precision_that_is_asked_for():
+    model, x, dtypes = create_model("resnet8_cifar").eval(), torch.randn(4, 3, 32, 32), []
+
+    def note(module, inputs, out):
+        if isinstance(module, nn.Conv2d):
+            dtypes.append(out.dtype)
+
+    hook = nn.modules.module.register_module_forward_hook(note)
+    half = feature_engine(model, CPU, dtype=torch.bfloat16)
+    features = half(x)
+    hook.remove()
+    assert str(half) == "eager bf16" and set(dtypes) == {torch.bfloat16}
+    assert features.dtype is torch.float32 and features.shape == (4, model.fc.in_features)
+    torch.testing.assert_close(features, feature_engine(model, CPU)(x), rtol=0.1, atol=0.1)
+
+
+@pytest.fixture
+def usual_kernels(monkeypatch):
+    """The switches of `choose_kernels`, put back afterwards."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    precision = torch.get_float32_matmul_precision()
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which is put back too
+    yield
+    cudnn.allow_tf32, cudnn.benchmark = before
+    torch.set_float32_matmul_precision(precision)
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_on_cuda_deterministic_alone_does_without_tf32_and_trials(usual_kernels, deterministic):
+    choose_kernels(CUDA, deterministic)
+    cudnn = torch.backends.cudnn
+    assert (cudnn.allow_tf32, cudnn.benchmark) == (not deterministic, not deterministic)
+    assert torch.get_float32_matmul_precision() == ("highest" if deterministic else "high")
+    assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+def test_on_a_processor_no_switch_of_cuda_is_touched(usual_kernels):
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark, torch.get_float32_matmul_precision()
+    choose_kernels(CPU, deterministic=False)
+    assert (cudnn.allow_tf32, cudnn.benchmark, torch.get_float32_matmul_precision()) == before

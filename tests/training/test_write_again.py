@@ -1,0 +1,99 @@
+"""The promise of `evaluate --write`: what is fitted again is fitted on the images that the run held out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.training import image_folders, noise_image
+
+from resnet_hub import from_pretrained
+from training import cifar, evaluate
+from training.data import split_held_out
+
+QUICK = ["--recipe", "plain", "--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "fp32"]
+EACH, HELD_OUT = 30, 24
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Bright and dark images; one of those that will be held out is broken."""
+    classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
+    root = image_folders(tmp_path_factory.mktemp("photos"), {"train": EACH, "test": 4}, classes)
+    files = sorted((root / "train").rglob("*.png"))
+    _, held_out = split_held_out(torch.arange(2).repeat_interleave(EACH), HELD_OUT, seed=0)
+    files[int(held_out[3])].write_bytes(b"no image")
+    return root
+
+
+@contextmanager
+def recorded_fits() -> Iterator[list[tuple[Path, ...]]]:
+    """The files of each validation set that something is fitted on."""
+    seen, calibrate = [], evaluate.calibrate
+
+    def record(model, held_out, *more):
+        seen.append(held_out.files)
+        return calibrate(model, held_out, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "calibrate", record)
+        yield seen
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory) -> tuple[Path, tuple[Path, ...]]:
+    """A finished run, and the files that it was fitted on."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    words = ["lenet5", "--data", str(photos), "--out", str(run), "--held-out", str(HELD_OUT), *QUICK]
+    with recorded_fits() as seen:
+        assert cifar.main(words) == 0
+    return run, seen[0]
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return shutil.copytree(trained[0], tmp_path / "run")
+
+
+def write(run: Path, data: Path) -> int:
+    return evaluate.main([str(run), "--data", str(data), "--write", "--device", "cpu", "--engine", "eager"])
+
+
+def test_a_run_is_fitted_again_on_the_images_that_it_held_out(photos, trained, run):
+    before, model = json.loads((run / "run.json").read_text()), from_pretrained(run)
+    fitted = model.calibration
+    model.calibration = replace(fitted, temperature=9.0)
+    model.save_pretrained(run)
+    (run / "run.json").write_text(json.dumps(before | {"results": {}, "calibration": {}}))
+    with recorded_fits() as seen:
+        assert write(run, photos) == 0
+    assert seen == [trained[1]] and len(seen[0]) == HELD_OUT - 1
+    assert from_pretrained(run).calibration.temperature == pytest.approx(fitted.temperature, abs=1e-3)
+    after = json.loads((run / "run.json").read_text())
+    assert after["calibration"]["images"] == before["calibration"]["images"]
+    assert after["results"]["top1"] == before["results"]["top1"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_other_images_than_the_run_s_are_refused(photos, run, tmp_path, capsys, recorded):
+    """One more file moves the split; an earlier run's record tells only that a held-out file was broken."""
+    facts = json.loads((run / "run.json").read_text())
+    data = photos
+    if recorded:
+        data = shutil.copytree(photos, tmp_path / "more")
+        shutil.copy(data / "train" / "dark" / "00.png", data / "train" / "dark" / "zz.png")
+    else:
+        del facts["split"]
+        (run / "run.json").write_text(json.dumps(facts | {"held_out_images": HELD_OUT}))
+    before = (run / "run.json").read_bytes()
+    assert write(run, data) == 2
+    assert "no longer holds the images of this run" in capsys.readouterr().err
+    assert (run / "run.json").read_bytes() == before
