@@ -60,14 +60,15 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument("--resume", action="store_true", help=words)
     parser.set_defaults(extends=None)  # epochs of the finished run that goes on
     parser.set_defaults(split=None)  # images found to train on and held out, broken ones too
-    parser.add_argument("--seed", type=int, default=0, help="of weights, order, augmentation and split")
+    seeded = "random seed for weights, order, augmentation and split"
+    parser.add_argument("--seed", type=int, default=0, help=seeded)
     parser.add_argument(
         "--held-out",
         type=int,
-        help="training images kept for choices (default: a tenth, 5,000 at most); 0 trains on all of them, "
-        "keeps the last epoch and calibrates nothing",
+        help="training images held out for validation (default: a tenth, 5,000 at most); 0 trains on all of "
+        "them, keeps the last epoch and calibrates nothing",
     )
-    parser.add_argument("--train-images", type=int, help="train on so many of the images only")
+    parser.add_argument("--train-images", type=int, help="train on only this many images")
     add_labels_flag(parser)
     parser.add_argument(
         "--framing",
@@ -80,19 +81,21 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         type=int,
         metavar="N",
         help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
-        "a page each (default: 3, or as --weights has it)",
+        "one page per channel (default: 3, or as --weights has it)",
     )
-    parser.add_argument("--data-name", help="what the card calls the data (default: where it was read from)")
+    parser.add_argument("--data-name", help="name of the data set on the card (default: its path)")
     add_outliers_flag(parser)
     add_unknown_flag(parser)
     parser.add_argument("--teacher", metavar="REPO_OR_DIR", help="learn from this network's answers as well")
     parser.add_argument("--drop-rate", type=float, help="dropout of the network")
     add_eval_batch_flag(parser)
     parser.add_argument(
-        "--workers", type=partial(_count, least=0), help="processes that read files (default: a core less)"
+        "--workers",
+        type=partial(_count, least=0),
+        help="processes that read files (default: cores minus one)",
     )
     parser.add_argument(
-        "--deterministic", action="store_true", help="the same bits on CUDA too, by slower kernels"
+        "--deterministic", action="store_true", help="bit-identical results on CUDA, with slower kernels"
     )
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")

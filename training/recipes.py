@@ -40,37 +40,37 @@ class Recipe:
     """
 
     epochs: int = field(metadata={"help": "passes over the training images", "choices": ()})
-    batch_size: int = option(128, "images a step, over all processes together")
-    accumulate: int = option(1, "micro-batches a step is made of, in each process")
+    batch_size: int = option(128, "images per step, over all processes")
+    accumulate: int = option(1, "micro-batches per step in each process")
     optimizer: str = option("sgd", "muon: Muon on convolutions, SGD on the rest", OPTIMIZERS)
-    lr: float = option(0.1, "peak rate")
-    bias_lr: float = option(0.0, "peak rate of the shifts of batch norms; 0 for --lr")
-    muon_lr: float = option(0.0, "peak rate of Muon")
+    lr: float = option(0.1, "peak learning rate")
+    bias_lr: float = option(0.0, "peak learning rate of batch-norm biases; 0: same as --lr")
+    muon_lr: float = option(0.0, "peak learning rate of Muon")
     muon_momentum: float = option(0.9, "momentum of Muon")
     weight_decay: float = option(5e-4, "on filters and matrices; never on norms and biases")
-    schedule: str = option("one_cycle", "shape of the rate over the run", SCHEDULES)
-    warmup: float = option(0.05, "share of the run during which the rate rises from 0")
-    clip_norm: float = option(0.0, "longest gradient; 0 for any")
+    schedule: str = option("one_cycle", "shape of the learning rate over the run", SCHEDULES)
+    warmup: float = option(0.05, "fraction of the run during which the learning rate rises from 0")
+    clip_norm: float = option(0.0, "maximum gradient norm; 0: no clipping")
     label_smoothing: float = option(0.0, "share of each label spread over all classes")
-    augment: tuple[str, ...] = option(("crop", "flip"), "what is done to the images", AUGMENTATIONS)
+    augment: tuple[str, ...] = option(("crop", "flip"), "augmentations", AUGMENTATIONS)
     crop_padding: int = option(4, "reflected border in pixels that crops are cut from, at 32x32")
     mixup: float = option(0.0, "alpha of mixup, arXiv 1710.09412; 0 for none")
     cutmix: float = option(0.0, "alpha of CutMix, arXiv 1905.04899; 0 for none")
-    low_res: int = option(0, "short side in pixels during the first part of the run; 0 for full size")
-    low_res_until: float = option(0.0, "share of the epochs at --low-res")
+    low_res: int = option(0, "short side in pixels during the first part of the run; 0: full size")
+    low_res_until: float = option(0.0, "fraction of the epochs trained at --low-res")
     whiten: bool = option(False, "start conv1 from the whitening filters of the training images")
-    outlier_weight: float = option(0.5, "of the loss on --outliers, arXiv 1812.04606")
-    outlier_share: float = option(1.0, "outliers a step for each training image")
+    outlier_weight: float = option(0.5, "weight of the loss on --outliers, arXiv 1812.04606")
+    outlier_share: float = option(1.0, "outlier images per training image")
     outliers_except: tuple[str, ...] = option((), "class folders of --outliers that are left out")
     outlier_jpeg: int = option(
         0, "JPEG quality the outliers are encoded with at the training size; 0 for none"
     )
     balance: str = option(
-        "none", "classes of unlike size count alike, by weights in the loss or by drawing images", BALANCES
+        "none", "balance classes of different size: weight the loss, or sample every class equally", BALANCES
     )
     metric: str = option("auto", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
-    ema: float = option(0.0, "decay a step of the averaged weights that are evaluated and kept; 0 for none")
-    ema_warmup: bool = option(False, "let the average begin with a small decay: (1 + steps) / (10 + steps)")
+    ema: float = option(0.0, "decay per step of the averaged weights that are evaluated and kept; 0: none")
+    ema_warmup: bool = option(False, "start the average with a small decay: (1 + steps) / (10 + steps)")
     keep: str = option(
         "auto",
         "weights kept: of the best held-out epoch; of the last one; ema, the last one's average (where --ema "
@@ -83,7 +83,7 @@ class Recipe:
     layer_decay: float = option(
         1.0, "factor on the rate for each block further from the classifier; 1 for none"
     )
-    patience: int = option(0, "stop after so many epochs without a better --metric; 0 for never")
+    patience: int = option(0, "stop after this many epochs without a better --metric; 0: never")
     expects: str = ""
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ def options() -> list:
 def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
     """`--recipe`, and a flag for each field that replaces the recipe's value."""
     fitting = {n: r for n, r in RECIPES.items() if n.startswith("transfer") == default.startswith("transfer")}
-    words = f"{', '.join(fitting)}; what each is stands at the end (default: {default})"
+    words = f"{', '.join(fitting)}; described at the end (default: {default})"
     parser.add_argument("--recipe", choices=RECIPES, default=default, metavar="NAME", help=words)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     said = [
@@ -183,7 +183,7 @@ def recipe_from(given: argparse.Namespace) -> Recipe:
     changes = {name: value for name, value in given_fields(given).items() if value is not None}
     recipe = replace(RECIPES[given.recipe], **changes)
     if changes.get("lr") == 0:
-        raise ValueError("--lr 0 lets nothing learn; give more than 0")
+        raise ValueError("nothing is learned at --lr 0; give more than 0")
     for names, has_effect, needed in NEEDS:
         refuse_idle(given, () if has_effect(recipe) else names, f"needs {needed}")
     return recipe
@@ -248,8 +248,8 @@ SHORT = Recipe(
     low_res=24,
     low_res_until=0.375,
     whiten=True,
-    expects="resnet8_cifar, 49,000 JPEG re-encoded CIFAR-10 images: 89.74 % test top-1 (90.31 % with "
-    "flip test-time augmentation), 0.288 PFLOPs, 45 minutes on 2 cores",
+    expects="resnet8_cifar --held-out 1000, 49,000 JPEG re-encoded CIFAR-10 images: 89.74 % test top-1 "
+    "(90.31 % with flip test-time augmentation), 0.288 PFLOPs, 45 minutes on 2 cores",
 )
 
 # Over 36 epochs ResNet-20 does better with these gentler steps and an average than with those of `short`:
@@ -311,16 +311,16 @@ RECIPES = {
         epochs=18,
         low_res_until=8 / 18,
         augment=("crop", "flip", "cutout"),
-        expects="resnet8_wide_cifar, 49,000 JPEG re-encoded CIFAR-10 images, three seeds: 90.4, 90.9, 90.6 % "
-        "test top-1, 91.4, 91.4, 91.3 % with flip test-time augmentation; 1.13 PFLOPs "
+        expects="resnet8_wide_cifar --held-out 1000, 49,000 JPEG re-encoded CIFAR-10 images, three seeds: "
+        "90.4, 90.9, 90.6 % test top-1, 91.4, 91.4, 91.3 % with flip test-time augmentation; 1.13 PFLOPs "
         "(training/results/frontier.md)",
     ),
     "hour": replace(
         SHORT,
         epochs=11,
         low_res_until=0.45,
-        expects="resnet8_cifar, 49,000 JPEG re-encoded CIFAR-10 images: 90.22 % test top-1 (90.73 % with "
-        "flip test-time augmentation), 0.380 PFLOPs, 55 minutes on 2 cores",
+        expects="resnet8_cifar --held-out 1000, 49,000 JPEG re-encoded CIFAR-10 images: 90.22 % test top-1 "
+        "(90.73 % with flip test-time augmentation), 0.380 PFLOPs, 55 minutes on 2 cores",
     ),
     "plain": Recipe(
         epochs=24,
@@ -329,8 +329,8 @@ RECIPES = {
         warmup=0.2,
         label_smoothing=0.1,
         ema=0.99,
-        expects="resnet20_cifar, all 50,000 JPEG re-encoded CIFAR-10 images: about 86.9 % test top-1, "
-        "0.29 PFLOPs",
+        expects="resnet20_cifar --held-out 0, 50,000 JPEG re-encoded CIFAR-10 images: about 86.9 % test "
+        "top-1, 0.29 PFLOPs",
     ),
     "tiny_imagenet": Recipe(
         epochs=40,

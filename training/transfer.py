@@ -326,7 +326,7 @@ def keeps_head(asked: bool | None, pretrained: Network, classes: tuple[str, ...]
         raise ValueError(f"--keep-head: the network does not know {listed(new, 5)}; leave it out")
     keeps = asked if asked is not None else not new
     if keeps and asked is None and rank() == 0:
-        print("the classifier of --weights goes on: it knows every class; --no-keep-head starts a fresh one")
+        print("keeping the classifier of --weights, which knows every class; --no-keep-head starts a new one")
     return keeps
 
 
@@ -492,7 +492,7 @@ def list_layers(model: Network) -> None:
     for name, parameter in model.named_parameters():
         counts[name.partition(".")[0]] += parameter.numel()
     print("\n".join(f"{name:12} {count:>12,} parameters" for name, count in counts.items()))
-    print(f"--rate {next(iter(counts))}=0 freezes the first of them; {head} is made anew for the classes")
+    print(f"--rate {next(iter(counts))}=0 freezes the first of them; {head} is replaced to fit the classes")
 
 
 def base_model(pretrained: Network, weights: str) -> str | None:

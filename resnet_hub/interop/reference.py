@@ -37,9 +37,8 @@ SUGGESTED = (
 
 
 class NoReference(Refusal):
-    """A reference that is not available.
-
-    `code` is "unknown", "not_offered", "no_counterpart", "too_large", "no_weights", "unreachable" or "unusable".
+    """A reference that is not available; `code` is "unknown", "not_offered", "no_counterpart", "too_large",
+    "no_weights", "unreachable" or "unusable".
     """
 
 

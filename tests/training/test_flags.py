@@ -81,7 +81,7 @@ def given(*words: str):
         ("--recipe short --low-res 16 --epochs 1", "--low-res 16 has no effect here: it needs more than"),
         ("--keep last --metric loss", "--metric loss has no effect here: it needs --keep best or --patience"),
         ("--keep ema --metric loss", "--metric loss has no effect here: it needs --keep best or --patience"),
-        ("--lr 0", "--lr 0 lets nothing learn"),
+        ("--lr 0", "nothing is learned at --lr 0"),
     ],
 )
 def test_a_flag_without_effect_is_refused_with_what_it_needs(words, message):

@@ -335,7 +335,7 @@ def test_going_on_with_the_same_classes_keeps_classifier_labels_and_their_order(
     first.save_pretrained(tmp_path / "first")
     still = ["--mode", "feature", "--epochs", "1", "--lr", "1e-12"]
     assert fine_tune(tmp_path / "first", photos, tmp_path / "run", *still) == 0
-    assert "the classifier of --weights goes on" in capsys.readouterr().out
+    assert "keeping the classifier of --weights" in capsys.readouterr().out
     again = from_pretrained(tmp_path / "run")
     assert again.labels == ("dark", "bright")
     torch.testing.assert_close(again.state_dict()["fc.weight"], first.state_dict()["fc.weight"])
