@@ -168,7 +168,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         program_name("training.gpu"),
         description="What training reaches on a GPU, and what holds there.",
     )
-    usual = ["resnet20_cifar", "resnet18_cifar"]
+    usual = ["resnet8_cifar", "resnet20_cifar", "resnet18_cifar"]
     parser.add_argument("models", nargs="*", type=network_name, default=usual, metavar="MODEL")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--side", type=int, default=32, help="pixels")
