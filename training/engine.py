@@ -190,13 +190,13 @@ class Trainer:
     ) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
-        self.amp_dtype, self.teacher, self.restart = amp_dtype, teacher, restart
+        self.teacher, self.restart = teacher, restart
+        self._compute_in(amp_dtype)
         self.eval_batch, self.save_every = eval_batch, save_every
         self.log = log or (lambda name, value, images: None)
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
         self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * recipe.epochs)
         self.optimizers = build_optimizers(self.net, recipe, shares)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
         self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
         self.metric = metrics.chosen(recipe.metric, feed.data.labels)
@@ -210,6 +210,10 @@ class Trainer:
         self.identity = self._own_identity() | (identity or {})
         self._begin(0)
         self._flops = {side: self._flops_an_image(side) for side in set(self.sides())}
+
+    def _compute_in(self, amp_dtype: torch.dtype | None) -> None:
+        self.amp_dtype = amp_dtype
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype is torch.float16)
 
     def _begin(self, epoch: int) -> None:
         self.epoch, self.step = epoch, 0
@@ -540,8 +544,8 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        self._compute_in(AMP_DTYPES[state["amp_dtype"]])  # "auto" may choose another one today
         self.scaler.load_state_dict(state["scaler"])
-        self.amp_dtype = AMP_DTYPES[state["amp_dtype"]]  # "auto" may choose another one today
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
         sums = torch.tensor(state["sums"], dtype=torch.float64)

@@ -8,11 +8,28 @@ import os
 import pytest
 import torch
 
-from training import gpu
-from training.command import choose_kernels
+from helpers.training import noise_set
+from torch import nn
 
-CUDA = torch.device("cuda")
+from resnet_hub.preprocess import Preprocess
+from training import gpu
+from training.augment import Feed
+from training.command import choose_kernels
+from training.engine import Trainer
+from training.recipes import Recipe
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+VIEW = Preprocess((3, 12, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
 QUICK = ["--device", "cpu", "--images", "16", "--batch", "8", "--seconds", "0"]
+
+
+def small_trainer(dtype: torch.dtype | None = None, **recipe) -> Trainer:
+    """A trainer of two convolutions and a layer on 8 images of noise."""
+    torch.manual_seed(0)
+    convolutions = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
+    net = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
+    own = Recipe(epochs=1, **({"batch_size": 4} | recipe))
+    return Trainer(net, own, Feed(noise_set(8), VIEW, own, 0, CPU), seed=0, device=CPU, amp_dtype=dtype)
 
 
 @pytest.fixture
@@ -43,3 +60,15 @@ def test_figures_are_printed_although_a_later_one_fails(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "training float32" in printed
     assert "evaluation float32" in printed
+
+
+@pytest.mark.parametrize(("then", "today"), [("float16", "bfloat16"), ("bfloat16", "float16")])
+def test_the_gradients_scale_follows_the_precision_of_a_resumed_run(then, today, tmp_path):
+    first, second = (small_trainer(getattr(torch, name)) for name in (then, today))
+    first.scaler.scale(torch.ones(()))
+    first.scaler.update(1024.0)
+    first.save(tmp_path)
+    second.load(tmp_path)
+    assert second.amp_dtype is getattr(torch, then)
+    assert second.scaler.is_enabled() == (then == "float16")
+    assert second.scaler.state_dict() == first.scaler.state_dict()
