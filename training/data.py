@@ -78,7 +78,7 @@ class ImageSet:
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch of positions: the images, and the positions of those that could be read."""
         for index in batches:
-            yield self.images[index], index
+            yield self.images[sent(index, self.images.device)], index
 
     def fingerprint(self) -> str:
         """Differs when images, labels or classes do; a resumed run must see the same."""
@@ -168,7 +168,7 @@ class FolderSet:
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            shown = [_as_tensor(image) for image in pixels] if self.whole else _pinned(pixels)
+            shown = [_as_tensor(image) for image in pixels] if self.whole else torch.from_numpy(pixels)
             yield shown, torch.tensor(index, dtype=torch.long)
 
     def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Any, list[int], list[str]]:
@@ -398,12 +398,6 @@ def _as_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _pinned(pixels: np.ndarray) -> Tensor:
-    """In memory that a GPU reads from by itself, where there is one."""
-    tensor = torch.from_numpy(pixels)
-    return tensor.pin_memory() if torch.cuda.is_available() else tensor
-
-
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
@@ -493,11 +487,24 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
     )
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device. A GPU reads them by itself, from pinned memory; it is waited for when other
+    memory is copied, or when indices on a CPU pick from its tensors."""
+    if device.type != "cuda" or values.device.type != "cpu":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
     """uint8 (N, C, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
     if images.is_floating_point():
-        return images.to(device)
-    mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255
-    std = torch.tensor(preprocess.std, device=device).view(1, -1, 1, 1) * 255
-    pixels = images.to(device).to(torch.float32).sub_(mean).div_(std)  # bytes travel, not floats
+        return sent(images, device)
+    mean, std = (_of_channels(tuple(values), device) for values in (preprocess.mean, preprocess.std))
+    pixels = sent(images, device).to(torch.float32).sub_(mean).div_(std)  # bytes travel, not floats
     return pixels.contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, C, 1, 1) for pixels of 0 to 255; kept on the device, because making it there waits for a GPU."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1) * 255

@@ -35,7 +35,7 @@ from training import checkpoint, metrics
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
-from training.data import DataError, Images, normalise
+from training.data import DataError, Images, normalise, sent
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.inference import runner
 from training.loss import Loss
@@ -657,7 +657,7 @@ def predict_each(
     batches = torch.arange(count).split(batch_size or eval_batch(data.shape))[rank() :: world_size()]
     run = runner(net, count, data.shape) if dtype is None else net
     for pixels, index in data.fetch(batches):
-        x, index = normalise(pixels, preprocess, device), index.to(device)
+        x, index = normalise(pixels, preprocess, device), sent(index, device)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             answers = run(view(x) if view else x)
         logits[index] = answers.float()

@@ -4,15 +4,18 @@ nothing for which a step would wait."""
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
-
-from helpers.training import noise_set
+from helpers.training import image_folders, noise_image, noise_set
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from resnet_hub.preprocess import Preprocess
-from training import gpu
+from training import augment, data, gpu
 from training.augment import Feed
 from training.command import choose_kernels
 from training.engine import Trainer
@@ -30,6 +33,31 @@ def small_trainer(dtype: torch.dtype | None = None, **recipe) -> Trainer:
     net = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
     own = Recipe(epochs=1, **({"batch_size": 4} | recipe))
     return Trainer(net, own, Feed(noise_set(8), VIEW, own, 0, CPU), seed=0, device=CPU, amp_dtype=dtype)
+
+
+class Waits(TorchDispatchMode):
+    """Notes the operations on tensors of the CPU and of a GPU together that wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        kinds = {x.device.type for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)}
+        if len(kinds) > 1 and not kwargs.get("non_blocking"):
+            self.seen.append(str(func))
+        return out
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Tensors with sizes and no values, which may be on CUDA."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+    data._of_channels.cache_clear()
 
 
 @pytest.fixture
@@ -72,3 +100,37 @@ def test_the_gradients_scale_follows_the_precision_of_a_resumed_run(then, today,
     assert second.amp_dtype is getattr(torch, then)
     assert second.scaler.is_enabled() == (then == "float16")
     assert second.scaler.state_dict() == first.scaler.state_dict()
+
+
+@pytest.mark.parametrize("changes", [("crop", "flip"), ("zoom", "cutout")])
+def test_making_a_batch_does_not_wait_for_the_gpu(pretended_gpu, changes):
+    recipe = Recipe(epochs=1, batch_size=4, augment=changes)
+    feed = Feed(noise_set(8), VIEW, recipe, 0, CUDA)
+    batches = feed.batches(0, [(i, torch.arange(4)) for i in range(2)], 12)
+    next(batches)  # the first of an epoch may wait
+    with Waits() as waits:
+        tensors = next(batches)
+    assert {x.device.type for x in tensors} == {"cuda"} and not waits.seen
+
+
+def test_reading_pins_no_memory(tmp_path, monkeypatch):
+    """Pinning starts CUDA, with --device cpu too, and all images that are read would be pinned at once."""
+    root = image_folders(tmp_path, {"train": 2}, {"a": noise_image(0, 256, (12, 12))})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = replace(data.find_images(root / "train", VIEW), workers=0)
+    ((images, _),) = found.fetch([torch.arange(2)])
+    assert images.shape == (2, 3, 12, 12)
+
+
+def test_crops_of_whole_photos_are_cut_where_the_photos_are(monkeypatch):
+    def cut(photo: torch.Tensor) -> torch.Tensor:
+        cut_on.append(photo.device.type)
+        return photo[:, :12, :12]
+
+    cut_on: list[str] = []
+    monkeypatch.setitem(augment.ONE_BY_ONE, "resized_crop", lambda v2, size: cut)
+    photos = tuple(torch.zeros(3, 12 + i, 20, dtype=torch.uint8) for i in range(4))
+    held = data.PhotoSet(photos, torch.arange(4), tuple("abcd"), "noise", VIEW)
+    recipe = Recipe(epochs=1, batch_size=4, augment=("resized_crop", "flip"))
+    ((x, _, _),) = Feed(held, VIEW, recipe, 0, torch.device("meta")).batches(0, [(0, torch.arange(4))], 12)
+    assert x.device.type == "meta" and cut_on == ["cpu"] * 4
