@@ -12,11 +12,12 @@ import json
 import math
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from inspect import signature
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -585,7 +586,29 @@ def _distributed(net: Any) -> Any:
     return DistributedDataParallel(net, **{name: False})
 
 
-def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:
+class Averaged(AveragedModel):
+    """torch's, which copies its count of steps to the GPU at each of them, and so waits for it."""
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the weights and buffers of `model`."""
+        alike: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for pair in zip(_values(self.module), _values(model), strict=True):
+            alike[pair[0].dtype].append(pair)
+        for pairs in alike.values():
+            averaged, now = map(list, zip(*pairs, strict=True))
+            if self.n_averaged:
+                self.multi_avg_fn(averaged, now, self.n_averaged)
+            else:
+                torch._foreach_copy_(averaged, now)
+        self.n_averaged += 1
+
+
+def _values(net: nn.Module) -> Iterator[Tensor]:
+    return chain(net.parameters(), net.buffers())
+
+
+def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> Averaged | None:
     decay = recipe.ema
     if recipe.keep == "ema" and not decay:
         decay = max(1 - 1 / max(AVERAGED_SHARE * steps, 1), 0.0)
@@ -596,7 +619,7 @@ def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | Non
         grown = (1 + int(count)) / (10 + int(count)) if recipe.ema_warmup else 1.0
         get_ema_multi_avg_fn(min(decay, grown))(averaged, now, count)
 
-    return AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+    return Averaged(net, multi_avg_fn=average, use_buffers=True)
 
 
 def _difference(then, now) -> str:

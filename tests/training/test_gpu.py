@@ -11,11 +11,12 @@ import torch
 from helpers.training import image_folders, noise_image, noise_set
 from torch import nn
 from torch._subclasses import FakeTensorMode
+from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from resnet_hub.preprocess import Preprocess
-from training import augment, data, gpu
+from training import augment, data, engine, gpu
 from training.augment import Feed
 from training.command import choose_kernels
 from training.engine import Trainer
@@ -134,3 +135,22 @@ def test_crops_of_whole_photos_are_cut_where_the_photos_are(monkeypatch):
     recipe = Recipe(epochs=1, batch_size=4, augment=("resized_crop", "flip"))
     ((x, _, _),) = Feed(held, VIEW, recipe, 0, torch.device("meta")).batches(0, [(0, torch.arange(4))], 12)
     assert x.device.type == "meta" and cut_on == ["cpu"] * 4
+
+
+def test_averaged_weights_are_torchs_and_their_count_of_steps_stays_on_the_cpu():
+    recipe = Recipe(epochs=1, batch_size=4, keep="ema", ema=0.9, ema_warmup=True)
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    ours = engine._averaged(net, recipe, 10)
+    theirs = AveragedModel(net, multi_avg_fn=ours.multi_avg_fn, use_buffers=True)
+    for _ in range(3):
+        net(torch.randn(4, 3)).sum().backward()
+        with torch.no_grad():
+            net[0].weight += net[0].weight.grad
+        ours.update_parameters(net)
+        theirs.update_parameters(net)
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in ours.state_dict().items())
+    elsewhere = nn.Linear(3, 3, device="meta")  # where a count would have no value to be read
+    averaged = engine._averaged(elsewhere, recipe, 10)
+    for _ in range(2):
+        averaged.update_parameters(elsewhere)
+    assert averaged.n_averaged == 2
