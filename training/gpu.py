@@ -13,9 +13,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from resnet_hub import create_model
 from resnet_hub.command import program_name, run_command
@@ -29,6 +31,7 @@ from training.engine import Trainer, keep_freed_memory, micro_batches, predict_l
 from training.optim import Muon
 from training.recipes import Recipe
 
+Batch = tuple[Tensor, Tensor, Tensor]  # inputs, targets, labels
 Figures = Iterator[tuple[str, Any]]  # what was measured, and the figure
 
 
@@ -78,24 +81,26 @@ def training_speeds(model: str, options: argparse.Namespace, device: torch.devic
             one.net.train()
             name = f"{str(dtype or torch.float32).removeprefix('torch.')}{' compiled' * compiled}"
             yield f"training {name}", a_second(device, partial(_epoch, one), options.seconds)
-            (batch,) = one.feed.batches(0, [(0, torch.arange(options.batch))], options.side)
-            once = partial(_ideal_step, one, batch)
-            yield f"ideal {name}", a_second(device, once, options.seconds)
+            again = partial(_epoch, one, next(_batches(one)))
+            yield f"ideal {name}", a_second(device, again, options.seconds)
 
 
-def _ideal_step(one: Trainer, batch: tuple[torch.Tensor, ...]) -> int:
-    one.train_step(iter([batch]))  # type: ignore[list-item]
-    return len(batch[0])
-
-
-def _epoch(one: Trainer) -> int:
-    count = len(one.feed.data)
-    order = epoch_order(count, one.recipe.batch_size, 0, 0)
-    batches = one.feed.batches(0, micro_batches(order, 1), min(one.feed.data.shape[1:]))
+def _epoch(one: Trainer, batch: Batch | None = None) -> int:
+    """The images of an epoch's steps, or of as many on one batch that is already made."""
+    batches = _batches(one) if batch is None else repeat(batch)
+    order = _order(one)
     for _ in order:
         one.train_step(batches)
     one.read_sums()
     return sum(map(len, order))
+
+
+def _batches(one: Trainer) -> Iterator[Batch]:
+    return one.feed.batches(0, micro_batches(_order(one), 1), min(one.feed.data.shape[1:]))
+
+
+def _order(one: Trainer) -> list[Tensor]:
+    return epoch_order(len(one.feed.data), one.recipe.batch_size, 0, 0)
 
 
 def evaluation_speed(model: str, options: argparse.Namespace, device: torch.device) -> Figures:

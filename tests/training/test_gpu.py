@@ -3,6 +3,7 @@ nothing for which a step would wait."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import replace
 
@@ -89,6 +90,24 @@ def test_figures_are_printed_although_a_later_one_fails(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "training float32" in printed
     assert "evaluation float32" in printed
+
+
+def test_the_ideal_takes_as_many_steps_between_two_waits_as_training(monkeypatch):
+    steps: list[int] = []
+
+    def counted(device, work, seconds):
+        before = len(steps)
+        work()
+        return len(steps) - before
+
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: steps.append(1))
+    monkeypatch.setattr(gpu, "a_second", counted)
+    monkeypatch.setattr(gpu, "pick_precision", lambda name, device: None)
+    options = argparse.Namespace(images=16, side=12, batch=4, seconds=0, compile=False)
+    assert dict(gpu.training_speeds("resnet8_cifar", options, CPU)) == {
+        "training float32": 4,
+        "ideal float32": 4,
+    }
 
 
 @pytest.mark.parametrize(("then", "today"), [("float16", "bfloat16"), ("bfloat16", "float16")])
