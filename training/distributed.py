@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 T = TypeVar("T")
+LONGEST_WAIT = timedelta(hours=2)  # of the processes for one that reads or downloads a data set
 
 
 def world_size() -> int:
@@ -51,11 +53,13 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     store, number, processes = next(dist.rendezvous("env://"))
+    store.set_timeout(LONGEST_WAIT)  # through which NCCL's processes find each other at their first operation
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=dist.PrefixStore(f"restart-{restarts()}", store),
         rank=number,
         world_size=processes,
+        timeout=LONGEST_WAIT,
     )
     try:
         yield device

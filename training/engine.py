@@ -530,7 +530,7 @@ class Trainer:
         Raises:
             TrainingError: when that file cannot be read or belongs to another network, recipe, seed or data.
         """
-        path, state = checkpoint.read(run, self.device)
+        path, state = checkpoint.read(run)
         for key, value in self.identity.items():
             then = state.get(key)
             if key == "recipe" and then:  # a field that is newer than the file had its default

@@ -6,9 +6,11 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 import torch
+import torch.distributed as dist
 from helpers.training import image_folders, noise_image, noise_set
 from torch import nn
 from torch._subclasses import FakeTensorMode
@@ -20,6 +22,7 @@ from resnet_hub.preprocess import Preprocess
 from training import augment, data, engine, gpu
 from training.augment import Feed
 from training.command import choose_kernels
+from training.distributed import process_group
 from training.engine import Trainer
 from training.recipes import Recipe
 
@@ -28,13 +31,14 @@ VIEW = Preprocess((3, 12, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
 QUICK = ["--device", "cpu", "--images", "16", "--batch", "8", "--seconds", "0"]
 
 
-def small_trainer(dtype: torch.dtype | None = None, **recipe) -> Trainer:
+def small_trainer(dtype: torch.dtype | None = None, device: torch.device = CPU, **recipe) -> Trainer:
     """A trainer of two convolutions and a layer on 8 images of noise."""
     torch.manual_seed(0)
     convolutions = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
     net = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
     own = Recipe(epochs=1, **({"batch_size": 4} | recipe))
-    return Trainer(net, own, Feed(noise_set(8), VIEW, own, 0, CPU), seed=0, device=CPU, amp_dtype=dtype)
+    feed = Feed(noise_set(8), VIEW, own, 0, device)
+    return Trainer(net, own, feed, seed=0, device=device, amp_dtype=dtype)
 
 
 class Waits(TorchDispatchMode):
@@ -173,3 +177,26 @@ def test_averaged_weights_are_torchs_and_their_count_of_steps_stays_on_the_cpu()
     for _ in range(2):
         averaged.update_parameters(elsewhere)
     assert averaged.n_averaged == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_resumed_runs_counts_of_steps_stay_on_the_cpu(tmp_path):
+    """An optimizer would wait for a GPU for each of its parameters."""
+    first, second = (small_trainer(device=torch.device(d), optimizer="adamw") for d in ("cpu", "meta"))
+    first.train_step(first.feed.batches(0, [(0, torch.arange(4))], 12))
+    first.save(tmp_path)
+    second.load(tmp_path)
+    states = second.optimizers[0].state.values()
+    assert {(s["step"].device.type, s["exp_avg"].device.type) for s in states} == {("cpu", "meta")}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_processes_wait_for_one_that_reads_for_two_hours(device, monkeypatch):
+    store, joined = dist.HashStore(), {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(store, 0, 2)]))
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **more: joined.update(more))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with process_group(torch.device(device)):
+        assert joined["timeout"] == store.timeout == timedelta(hours=2)
