@@ -30,6 +30,7 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.models.flags import network_name
 from training.augment import Feed, epoch_order
+from training.command import choose_kernels
 from training.data import ImageSet, whole_image
 from training.distributed import any_process, process_group, rank, wait, world_size
 from training.engine import Trainer, keep_freed_memory, micro_batches
@@ -112,6 +113,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 
 def _trainer(model: str, device: torch.device, compiled: bool) -> Trainer:
     keep_freed_memory()
+    choose_kernels(device, deterministic=False)
     net = create_model(model, num_classes=10, input_size=32, in_chans=3)
     feed = Feed(noise_images(), whole_image((32, 32)), RECIPE, 0, device)
     return Trainer(net, RECIPE, feed, seed=0, device=device, compiled=compiled)

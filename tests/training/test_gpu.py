@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from resnet_hub.preprocess import Preprocess
-from training import augment, data, engine, gpu
+from training import augment, bench, data, engine, gpu, scale
 from training.augment import Feed
 from training.command import choose_kernels
 from training.distributed import process_group
@@ -80,6 +80,26 @@ def usual_kernels(monkeypatch):
 def test_what_cublas_needs_for_the_same_bits_is_set_before_the_first_product(usual_kernels):
     choose_kernels(CUDA, deterministic=False)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_the_bench_measures_with_the_trainers_kernels(usual_kernels, monkeypatch):
+    monkeypatch.setattr(bench, "Feed", lambda *_: None)
+    monkeypatch.setattr(bench, "Trainer", lambda *_, **more: None)
+    bench._trainer("resnet8_cifar", CUDA, compiled=False)
+    assert torch.backends.cudnn.benchmark and torch.get_float32_matmul_precision() == "high"
+
+
+def test_the_estimate_is_measured_with_the_trainers_kernels(usual_kernels, monkeypatch, capsys):
+    def speed(*_) -> float:
+        assert torch.backends.cudnn.benchmark and torch.get_float32_matmul_precision() == "high"
+        return 1.0
+
+    monkeypatch.setattr(scale, "trained_per_second", speed)
+    monkeypatch.setattr(scale, "pick_device", lambda name: CUDA)
+    monkeypatch.setattr(scale, "decodes_per_second", lambda: 1.0)
+    monkeypatch.setattr(scale, "hardware", lambda device: "a GPU")
+    assert scale.main(["resnet8_cifar", "--precision", "fp32"]) == 0
+    assert "a GPU" in capsys.readouterr().out
 
 
 def test_figures_are_printed_although_a_later_one_fails(monkeypatch, capsys):
