@@ -40,7 +40,7 @@ from training.data import DataError, Images, normalise, sent
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.inference import runner
 from training.loss import Loss
-from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
+from training.optim import SCHEDULES, Together, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
@@ -382,14 +382,14 @@ class Trainer:
         return divergence * DISTILLED_TEMPERATURE**2
 
     def _update(self) -> None:
-        for optimizer in self.optimizers:
-            self.scaler.unscale_(optimizer)
+        together: Any = Together(self.optimizers)
+        self.scaler.unscale_(together)
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
+        self.scaler.step(together)
         self.scaler.update()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
 

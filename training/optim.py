@@ -63,6 +63,25 @@ def orthogonalise(matrices: Tensor, steps: int = 3) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+class Together:
+    """Optimizers as one: `GradScaler` leaves out the step of all where a gradient of any is no number, which
+    clipping by the norm of all gradients would spread.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """Those of all optimizers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        """A step of each."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
 class Muon(Optimizer):
     """Nesterov momentum whose step is orthogonalised, for convolutions that a batch norm follows.
 

@@ -220,3 +220,18 @@ def test_processes_wait_for_one_that_reads_for_two_hours(device, monkeypatch):
     monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
     with process_group(torch.device(device)):
         assert joined["timeout"] == store.timeout == timedelta(hours=2)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 1.0])
+def test_a_gradient_that_overflowed_changes_the_weights_of_no_optimizer(clip_norm):
+    trainer = small_trainer(torch.float16, optimizer="muon", muon_lr=0.1, clip_norm=clip_norm)
+    before = [parameter.clone() for parameter in trainer.net.parameters()]
+    trainer.scaler.scale(torch.ones(()))
+    for parameter in trainer.net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    (turned,) = trainer.optimizers[0].param_groups[0]["params"]
+    turned.grad.fill_(torch.inf)
+    trainer._update()
+    assert len(trainer.optimizers) == 2
+    assert all(map(torch.equal, trainer.net.parameters(), before))
+    assert trainer.scaler.get_scale() == 2.0**15  # half of the first
