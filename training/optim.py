@@ -107,7 +107,10 @@ class Muon(Optimizer):
                     weight.mul_(len(weight) ** 0.5 / weight.norm()).add_(turn, alpha=-group["lr"])
 
     def _nesterov(self, weight: Tensor, momentum: float) -> Tensor:
-        velocity = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        velocity = state["momentum_buffer"]
         velocity.mul_(momentum).add_(weight.grad)
         return velocity.mul(momentum).add_(weight.grad)
 

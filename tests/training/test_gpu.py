@@ -24,6 +24,7 @@ from training.augment import Feed
 from training.command import choose_kernels
 from training.distributed import process_group
 from training.engine import Trainer
+from training.optim import Muon
 from training.recipes import Recipe
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -235,3 +236,14 @@ def test_a_gradient_that_overflowed_changes_the_weights_of_no_optimizer(clip_nor
     assert len(trainer.optimizers) == 2
     assert all(map(torch.equal, trainer.net.parameters(), before))
     assert trainer.scaler.get_scale() == 2.0**15  # half of the first
+
+
+def test_muon_makes_its_momentum_once(monkeypatch):
+    made, zeros_like = [], torch.zeros_like
+    monkeypatch.setattr(torch, "zeros_like", lambda x: made.append(1) or zeros_like(x))
+    weight = nn.Parameter(torch.ones(4, 3, 3, 3))
+    optimizer = Muon([weight], lr=0.1)
+    for _ in range(3):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    assert made == [1]
