@@ -32,7 +32,7 @@ from resnet_hub.models.flags import network_name
 from training.augment import Feed, epoch_order
 from training.command import choose_kernels
 from training.data import ImageSet, whole_image
-from training.distributed import any_process, process_group, rank, wait, world_size
+from training.distributed import any_process, available_cores, process_group, rank, wait, world_size
 from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
 
@@ -173,11 +173,6 @@ def speed_between(images: int, before: Times, after: Times, cores: int, processe
     own *= processes
     others = max(everything - own, 0.0) / (clock * available_cores())
     return Speed(images / (own / cores if cores and own else clock), others)
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_steps(steps: Iterator[int], seconds: float, device: torch.device, warm_up: int = 3) -> Speed:

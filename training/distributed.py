@@ -34,6 +34,16 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of_each() -> int:
+    """What each process of this run has of them where all on this machine take as many."""
+    return max(available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
+
+
 def restarts() -> int:
     """How often `torchrun --max-restarts` started the processes of this run again, 0 for the first time."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))

@@ -7,6 +7,7 @@ import argparse
 import os
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -32,14 +33,16 @@ VIEW = Preprocess((3, 12, 12), mean=(0.5,) * 3, std=(0.25,) * 3)
 QUICK = ["--device", "cpu", "--images", "16", "--batch", "8", "--seconds", "0"]
 
 
-def small_trainer(dtype: torch.dtype | None = None, device: torch.device = CPU, **recipe) -> Trainer:
+def small_trainer(
+    dtype: torch.dtype | None = None, device: torch.device = CPU, compiled: bool = False, **recipe
+) -> Trainer:
     """A trainer of two convolutions and a layer on 8 images of noise."""
     torch.manual_seed(0)
     convolutions = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)
     net = nn.Sequential(*convolutions, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 8))
     own = Recipe(epochs=1, **({"batch_size": 4} | recipe))
     feed = Feed(noise_set(8), VIEW, own, 0, device)
-    return Trainer(net, own, feed, seed=0, device=device, amp_dtype=dtype)
+    return Trainer(net, own, feed, seed=0, device=device, amp_dtype=dtype, compiled=compiled)
 
 
 class Waits(TorchDispatchMode):
@@ -247,3 +250,31 @@ def test_muon_makes_its_momentum_once(monkeypatch):
         weight.grad = torch.ones_like(weight)
         optimizer.step()
     assert made == [1]
+
+
+@pytest.mark.parametrize(
+    ("cores", "processes", "batch", "workers", "ahead"),
+    [(16, 1, 64, 15, 4), (16, 4, 64, 3, 4), (2, 8, 64, 1, 4), (16, 1, 256, 15, 1), (5, 1, 800, 4, 2)],
+)
+def test_reading_takes_its_share_of_the_cores_and_little_memory(
+    cores, processes, batch, workers, ahead, monkeypatch
+):
+    asked: dict[str, int] = {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setattr(torch.utils.data, "DataLoader", lambda *_, **more: asked.update(more) or [])
+    view = Preprocess((3, 224, 224))
+    found = data.FolderSet((Path("a.png"),) * 1600, torch.zeros(1600), ("a",), "noise", view)
+    list(found.fetch(torch.arange(1600).split(batch)))
+    assert (asked["num_workers"], asked["prefetch_factor"]) == (workers, ahead)
+
+
+def test_a_process_that_reads_for_all_of_a_machine_takes_all_its_cores(monkeypatch):
+    asked: dict[str, int] = {}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    monkeypatch.setattr(torch.utils.data, "DataLoader", lambda *_, **more: asked.update(more) or [])
+    found = data.FolderSet((Path("a.png"),), torch.zeros(1), ("a",), "noise", VIEW, whole=True)
+    with pytest.raises(data.DataError, match="no readable image"):
+        data.in_memory(found)
+    assert asked["num_workers"] == 15
