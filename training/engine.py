@@ -198,7 +198,7 @@ class Trainer:
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
         self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * recipe.epochs)
         self.optimizers = build_optimizers(self.net, recipe, shares)
-        self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
+        self.forward = _distributed(_compiled(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
         self.metric = metrics.chosen(recipe.metric, feed.data.labels)
         self.loss = Loss(recipe, feed.data.labels, len(feed.data.classes), device)
@@ -575,6 +575,11 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
         return recipe.keep
     is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")
     return "best" if held_out >= FEWEST_TO_CHOOSE or is_chosen else "last"
+
+
+def _compiled(net: nn.Module) -> Any:
+    # A run has few shapes; from the second on torch would make one graph for any, which is slower.
+    return torch.compile(net, dynamic=False)
 
 
 def _distributed(net: Any) -> Any:

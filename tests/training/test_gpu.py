@@ -278,3 +278,14 @@ def test_a_process_that_reads_for_all_of_a_machine_takes_all_its_cores(monkeypat
     with pytest.raises(data.DataError, match="no readable image"):
         data.in_memory(found)
     assert asked["num_workers"] == 15
+
+
+def test_a_compiled_network_has_a_graph_for_each_size(monkeypatch):
+    graphs, compile_ = [], torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda net, **how: compile_(net, backend=lambda g, _: graphs.append(g) or g, **how)
+    )
+    forward = small_trainer(compiled=True).forward
+    for side in (12, 10, 8, 12):
+        forward(torch.zeros(2, 3, side, side))
+    assert len(graphs) == 3
