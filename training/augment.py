@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
-from training.data import DataError, Images, ImageSet, normalise
+from training.data import DataError, Images, ImageSet, normalise, sent
 from training.metrics import balanced_draw
 from training.multilabel import is_multi
 from training.recipes import Recipe
 
+CPU = torch.device("cpu")
 ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
 CUTOUT_SHARE = 0.25  # of the side, arXiv 1708.04552
 ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for images of (H, W)
@@ -61,6 +62,9 @@ class Views:
     An image's crop and flip depend on (seed, epoch, its index). The flip alternates: a first random side
     for each image, the other one in the next epoch, so two epochs show both
     (https://github.com/KellerJordan/cifar10-airbench).
+
+    Args:
+        device: where the images are augmented: bytes travel, and are widened there.
     """
 
     def __init__(
@@ -71,18 +75,21 @@ class Views:
         seed: int,
         epoch: int,
         whole: bool = False,
+        device: torch.device = CPU,
     ) -> None:
-        self.key = random_key(seed, epoch)
+        self.key, self.device = random_key(seed, epoch), device
         self.cut = _composed(("resized_crop",), size) if whole else None
         pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
         self.pad = min(pad, min(size) - 1)  # reflecting needs more pixels than the border has
         first_side = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
         flips = "flip" in recipe.augment
-        self.flip = first_side ^ (epoch % 2 == 1) if flips else torch.zeros(count, dtype=torch.bool)
-        _, self.shift = epoch_draws(count, self.pad, seed, epoch)
+        flip = first_side ^ (epoch % 2 == 1) if flips else torch.zeros(count, dtype=torch.bool)
+        _, shift = epoch_draws(count, self.pad, seed, epoch)
+        self.flip, self.shift = flip.to(device), shift.to(device)
         draw = torch.Generator().manual_seed(random_key(seed, epoch, 5))
-        self.window = torch.rand(4, count, generator=draw) if "zoom" in recipe.augment else None
-        self.hole = torch.rand(2, count, generator=draw) if "cutout" in recipe.augment else None
+        has = recipe.augment
+        self.window = torch.rand(4, count, generator=draw).to(device) if "zoom" in has else None
+        self.hole = torch.rand(2, count, generator=draw).to(device) if "cutout" in has else None
         self.one_by_one = _composed([n for n in recipe.augment if n != "resized_crop" or not whole], size)
 
     def __call__(self, images: Tensor | list[Tensor], index: Tensor) -> Tensor:
@@ -91,25 +98,25 @@ class Views:
         if self.cut is not None:
             pairs = zip(images, index.tolist(), strict=True)
             images = torch.stack([self._drawn(self.cut, image, random_key(i, 7)) for image, i in pairs])
+        images, at = sent(images, self.device), sent(index, self.device)
         if self.pad:
-            images = self._cropped(images, index)
-        flip = self.flip[index].to(images.device).view(-1, 1, 1, 1)
-        images = torch.where(flip, images.flip(3), images)
+            images = self._cropped(images, at)
+        images = torch.where(self.flip[at].view(-1, 1, 1, 1), images.flip(3), images)
         if self.window is not None:
-            images = zoomed(images, self.window[:, index].to(images.device))
+            images = zoomed(images, self.window[:, at])
         if self.hole is not None:
-            images = with_hole(images, self.hole[:, index].to(images.device))
+            images = with_hole(images, self.hole[:, at])
         if self.one_by_one is None:
             return images
         pairs = zip(images, index.tolist(), strict=True)
         return torch.stack([self._drawn(self.one_by_one, image, i) for image, i in pairs])
 
-    def _cropped(self, images: Tensor, index: Tensor) -> Tensor:
+    def _cropped(self, images: Tensor, at: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         padded = F.pad(images.float(), (self.pad,) * 4, mode="reflect").to(torch.uint8)
         crops = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, shifts, shifts, H, W), a view
-        top, left = self.shift[:, index].to(images.device)
-        return crops[torch.arange(len(index), device=images.device), :, top, left]
+        top, left = self.shift[:, at]
+        return crops[torch.arange(len(at), device=images.device), :, top, left]
 
     def _drawn(self, change: Callable, image: Tensor, number: int) -> Tensor:
         torch.manual_seed(random_key(self.key, number))
@@ -209,7 +216,8 @@ class Feed:
         are_images = len(self.data.shape) == 3
         size = self.data.shape[1:]
         whole = self.data.whole
-        views = Views(len(self.data), self.recipe, size, self.seed, epoch, whole) if are_images else None
+        chosen = len(self.data), self.recipe, size, self.seed, epoch, whole, self.device
+        views = Views(*chosen) if are_images else None
         drawn = self.drawn(epoch)
         fetched = self.data.fetch([index if drawn is None else drawn[index] for _, index in numbered])
         for (number, places), (images, index) in zip(numbered, fetched, strict=True):
@@ -218,19 +226,13 @@ class Feed:
             if not len(index):
                 raise DataError(f"no image of a micro-batch of {self.data.source} can be read")
             with torch.random.fork_rng(devices=[]):
-                images = views(self._here(images), shown) if are_images else images
+                images = images if views is None else views(images, shown)
                 x = normalise(images, self.preprocess, self.device)
-                labels = targets = self.data.labels[index].to(self.device)
+                labels = targets = sent(self.data.labels[index], self.device)
                 if self.mixer is not None:
                     torch.manual_seed(random_key(self.seed, epoch, number, 2))
                     x, targets = self.mixer(x, labels)
             yield (resized(x, side) if are_images else x), targets, labels
-
-    def _here(self, images: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-        """The images on the device: bytes travel, and are widened and augmented there."""
-        if isinstance(images, list):
-            return [image.to(self.device, non_blocking=True) for image in images]
-        return images.to(self.device, non_blocking=True)
 
 
 def resized(x: Tensor, side: int) -> Tensor:

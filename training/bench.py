@@ -30,8 +30,9 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.models.flags import network_name
 from training.augment import Feed, epoch_order
+from training.command import choose_kernels
 from training.data import ImageSet, whole_image
-from training.distributed import any_process, process_group, rank, wait, world_size
+from training.distributed import any_process, available_cores, process_group, rank, wait, world_size
 from training.engine import Trainer, keep_freed_memory, micro_batches
 from training.recipes import Recipe
 
@@ -112,6 +113,7 @@ def ideal(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
 
 def _trainer(model: str, device: torch.device, compiled: bool) -> Trainer:
     keep_freed_memory()
+    choose_kernels(device, deterministic=False)
     net = create_model(model, num_classes=10, input_size=32, in_chans=3)
     feed = Feed(noise_images(), whole_image((32, 32)), RECIPE, 0, device)
     return Trainer(net, RECIPE, feed, seed=0, device=device, compiled=compiled)
@@ -171,11 +173,6 @@ def speed_between(images: int, before: Times, after: Times, cores: int, processe
     own *= processes
     others = max(everything - own, 0.0) / (clock * available_cores())
     return Speed(images / (own / cores if cores and own else clock), others)
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_steps(steps: Iterator[int], seconds: float, device: torch.device, warm_up: int = 3) -> Speed:

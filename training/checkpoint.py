@@ -58,8 +58,10 @@ def write(run: Path, state: dict[str, Any]) -> None:
     write_atomically(run / LAST, whole, keep=run / PREVIOUS)
 
 
-def read(run: Path, device: torch.device) -> tuple[Path, dict[str, Any]]:
+def read(run: Path) -> tuple[Path, dict[str, Any]]:
     """(path, contents) of `last.ckpt`, or of the one before it where that is damaged, which is said.
+
+    Tensors are on the CPU, where Adam's counts of steps have to stay: on a GPU it would wait for each.
 
     Raises:
         TrainingError: when neither can be read.
@@ -68,7 +70,7 @@ def read(run: Path, device: torch.device) -> tuple[Path, dict[str, Any]]:
     for path in (run / name for name in held(run)):
         try:
             check(path)
-            state = torch.load(path, map_location=device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
         except PermissionError as error:
             raise TrainingError(
                 f"{path} cannot be read ({error.strerror}); look at its permissions"

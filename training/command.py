@@ -167,10 +167,10 @@ def choose_kernels(device: torch.device, deterministic: bool) -> None:
     """On CUDA: TF32 for what autocast leaves in float32 and the fastest convolution found by trying, or none
     of it and only kernels that give the same bits every time."""
     if device.type == "cuda":
+        # torch reads it at this process's first matrix product alone, and a later call may want the same bits
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_float32_matmul_precision("highest" if deterministic else "high")
         torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = not deterministic
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
     torch.use_deterministic_algorithms(deterministic)
 
 

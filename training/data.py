@@ -7,7 +7,6 @@ images.
 from __future__ import annotations
 
 import math
-import os
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from resnet_hub.errors import listed
 from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
-from training.distributed import first_on_machine, local_rank, read_once
+from training.distributed import available_cores, cores_of_each, first_on_machine, local_rank, read_once
 from training.layout import DataError, check_layout, find_classes, is_test, parts_of
 from training.multilabel import is_multi, strata
 from training.tiny_imagenet import find_files as tiny_imagenet
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
+READ_AHEAD_BYTES = 1 << 30  # of a folder that is streamed, unless a batch for each worker takes more
 DOWNLOADS = {  # what torchvision downloads: its class, what cards call it, (channels, height, width)
     "cifar10": ("CIFAR10", "CIFAR-10", (3, 32, 32)),
     "mnist": ("MNIST", "MNIST", (1, 28, 28)),
@@ -78,7 +78,7 @@ class ImageSet:
     def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each batch of positions: the images, and the positions of those that could be read."""
         for index in batches:
-            yield self.images[index], index
+            yield self.images[sent(index, self.images.device)], index
 
     def fingerprint(self) -> str:
         """Differs when images, labels or classes do; a resumed run must see the same."""
@@ -127,7 +127,7 @@ class FolderSet:
 
     Args:
         whole: they are read whole, with a short side `WHOLE_SIDE` times that of `view`, or their own.
-        workers: processes that read; None for all cores but one.
+        workers: processes that read; None for all of this process's cores but one.
     """
 
     files: tuple[Path, ...]
@@ -157,19 +157,29 @@ class FolderSet:
         from torch.utils.data import DataLoader
 
         plan = [index.tolist() for index in batches]
-        workers = max((os.cpu_count() or 2) - 1, 1) if self.workers is None else self.workers
+        workers = max(cores_of_each() - 1, 1) if self.workers is None else self.workers
         loader = DataLoader(
             self,
             batch_sampler=plan,
             num_workers=workers,
             collate_fn=self._collated,
-            prefetch_factor=4 if workers else None,
+            prefetch_factor=self._read_ahead(plan, workers) if workers else None,
         )
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            shown = [_as_tensor(image) for image in pixels] if self.whole else _pinned(pixels)
+            shown = [_as_tensor(image) for image in pixels] if self.whole else torch.from_numpy(pixels)
             yield shown, torch.tensor(index, dtype=torch.long)
+
+    def _read_ahead(self, plan: list[list[int]], workers: int) -> int:
+        """How many batches each worker reads ahead: four, or fewer where they take much memory."""
+        batch = max(map(len, plan), default=0) * self.bytes_of_each
+        return min(max(int(READ_AHEAD_BYTES / max(batch * workers, 1)), 1), 4)
+
+    @property
+    def bytes_of_each(self) -> float:
+        """What an image takes once it is read; whole photos are half as long again as high, more or less."""
+        return math.prod(self.shape) * (1.5 * WHOLE_SIDE**2 if self.whole else 1)
 
     def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Any, list[int], list[str]]:
         # No tensors: they would cross through shared memory, of which a container has 64 MB, and numpy's
@@ -326,9 +336,7 @@ def in_memory(data: Images) -> Images:
     """
     if not isinstance(data, FolderSet) or not len(data):
         return data
-    # Whole photos are half as long again as high, more or less.
-    pixels = math.prod(data.shape) * (1.5 * WHOLE_SIDE**2 if data.whole else 1)
-    if len(data) * pixels > IN_MEMORY_BYTES:
+    if len(data) * data.bytes_of_each > IN_MEMORY_BYTES:
         return data
     if data.whole:
         photos, index = read_once(lambda: _read_whole(data))
@@ -340,8 +348,7 @@ def in_memory(data: Images) -> Images:
 
 def _read_whole(data: FolderSet) -> tuple[list[Tensor], Tensor]:
     """(photos, positions of those that could be read)."""
-    batches = torch.arange(len(data)).split(25)
-    read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+    read = _read_alone(data, 25)
     photos = [photo for some, _ in read for photo in some]
     if not photos:
         raise DataError(f"{data.source} holds no readable image")
@@ -358,9 +365,16 @@ def _read_all(data: FolderSet) -> tuple[Tensor, Tensor]:
 
 def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
     """As `read_images`: decoding small files holds the interpreter's lock, so many need processes."""
-    batches = torch.arange(len(data)).split(250)
-    read = list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+    read = _read_alone(data, 250)
     return torch.cat([pixels for pixels, _ in read]), torch.cat([index for _, index in read])
+
+
+def _read_alone(data: FolderSet, size: int) -> list[tuple[Any, Tensor]]:
+    """All images, `size` at a time, on all cores: the other processes of this run wait meanwhile."""
+    if data.workers is None:
+        data = replace(data, workers=max(available_cores() - 1, 1))
+    batches = torch.arange(len(data)).split(size)
+    return list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
 
 
 def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
@@ -405,12 +419,6 @@ def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
 
 def _as_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-
-
-def _pinned(pixels: np.ndarray) -> Tensor:
-    """In memory that a GPU reads from by itself, where there is one."""
-    tensor = torch.from_numpy(pixels)
-    return tensor.pin_memory() if torch.cuda.is_available() else tensor
 
 
 def _stacked(images: Sequence[np.ndarray]) -> Tensor:
@@ -502,11 +510,24 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
     )
 
 
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """The values on the device. A GPU reads them by itself, from pinned memory; it is waited for when other
+    memory is copied, or when indices on a CPU pick from its tensors."""
+    if device.type != "cuda" or values.device.type != "cpu":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)
+
+
 def normalise(images: Tensor, preprocess: Preprocess, device: torch.device) -> Tensor:
     """uint8 (N, C, H, W) -> normalised float32, channels last; features (N, F) stay as they are."""
     if images.is_floating_point():
-        return images.to(device)
-    mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1) * 255
-    std = torch.tensor(preprocess.std, device=device).view(1, -1, 1, 1) * 255
-    pixels = images.to(device).to(torch.float32).sub_(mean).div_(std)  # bytes travel, not floats
+        return sent(images, device)
+    mean, std = (_of_channels(tuple(values), device) for values in (preprocess.mean, preprocess.std))
+    pixels = sent(images, device).to(torch.float32).sub_(mean).div_(std)  # bytes travel, not floats
     return pixels.contiguous(memory_format=torch.channels_last)
+
+
+@cache
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(1, C, 1, 1) for pixels of 0 to 255; kept on the device, because making it there waits for a GPU."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1) * 255

@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch import distributed as dist
 
 T = TypeVar("T")
+LONGEST_WAIT = timedelta(hours=2)  # of the processes for one that reads or downloads a data set
 
 
 def world_size() -> int:
@@ -30,6 +32,16 @@ def rank() -> int:
 def local_rank() -> int:
     """Rank of this process on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_of_each() -> int:
+    """What each process of this run has of them where all on this machine take as many."""
+    return max(available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
 def restarts() -> int:
@@ -51,11 +63,13 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     store, number, processes = next(dist.rendezvous("env://"))
+    store.set_timeout(LONGEST_WAIT)  # through which NCCL's processes find each other at their first operation
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         store=dist.PrefixStore(f"restart-{restarts()}", store),
         rank=number,
         world_size=processes,
+        timeout=LONGEST_WAIT,
     )
     try:
         yield device

@@ -12,11 +12,12 @@ import json
 import math
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from inspect import signature
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,11 +36,11 @@ from training import checkpoint, metrics
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
-from training.data import DataError, Images, normalise
+from training.data import DataError, Images, normalise, sent
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.inference import runner
 from training.loss import Loss
-from training.optim import SCHEDULES, build_optimizers, frozen_norms, set_lr_factor
+from training.optim import SCHEDULES, Together, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
@@ -190,14 +191,14 @@ class Trainer:
     ) -> None:
         self.net = net.to(device, memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
-        self.amp_dtype, self.teacher, self.restart = amp_dtype, teacher, restart
+        self.teacher, self.restart = teacher, restart
+        self._compute_in(amp_dtype)
         self.eval_batch, self.save_every = eval_batch, save_every
         self.log = log or (lambda name, value, images: None)
         self.outliers = None if outliers is None else exposure.outlier_feed(outliers, feed)
         self.averaged = _averaged(self.net, recipe, self._steps_an_epoch() * (recipe.epochs - restart))
         self.optimizers = build_optimizers(self.net, recipe, shares)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=amp_dtype is torch.float16)
-        self.forward = _distributed(torch.compile(self.net) if compiled else self.net)
+        self.forward = _distributed(_compiled(self.net) if compiled else self.net)
         self.frozen_norms = frozen_norms(self.net)
         self.metric = metrics.chosen(recipe.metric, feed.data.labels)
         self.loss = Loss(recipe, feed.data.labels, len(feed.data.classes), device)
@@ -210,6 +211,10 @@ class Trainer:
         self.identity = self._own_identity() | (identity or {})
         self._begin(0)
         self._flops = {side: self._flops_an_image(side) for side in set(self.sides())}
+
+    def _compute_in(self, amp_dtype: torch.dtype | None) -> None:
+        self.amp_dtype = amp_dtype
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp_dtype is torch.float16)
 
     def _begin(self, epoch: int) -> None:
         self.epoch, self.step = epoch, 0
@@ -376,14 +381,14 @@ class Trainer:
         return divergence * DISTILLED_TEMPERATURE**2
 
     def _update(self) -> None:
-        for optimizer in self.optimizers:
-            self.scaler.unscale_(optimizer)
+        together: Any = Together(self.optimizers)
+        self.scaler.unscale_(together)
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        for optimizer in self.optimizers:
-            self.scaler.step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
+        self.scaler.step(together)
         self.scaler.update()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
 
@@ -524,7 +529,7 @@ class Trainer:
         Raises:
             TrainingError: when that file cannot be read or belongs to another network, recipe, seed or data.
         """
-        path, state = checkpoint.read(run, self.device)
+        path, state = checkpoint.read(run)
         for key, value in self.identity.items():
             then = state.get(key)
             if key == "recipe" and then:  # a field that is newer than the file had its default
@@ -539,8 +544,8 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        self._compute_in(AMP_DTYPES[state["amp_dtype"]])  # "auto" may choose another one today
         self.scaler.load_state_dict(state["scaler"])
-        self.amp_dtype = AMP_DTYPES[state["amp_dtype"]]  # "auto" may choose another one today
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
         self.history, self.best = state["history"], state["best"]
         sums = torch.tensor(state["sums"], dtype=torch.float64)
@@ -578,6 +583,11 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     return "last"
 
 
+def _compiled(net: nn.Module) -> Any:
+    # A run has few shapes; from the second on torch would make one graph for any, which is slower.
+    return torch.compile(net, dynamic=False)
+
+
 def _distributed(net: Any) -> Any:
     if world_size() == 1:
         return net
@@ -587,7 +597,29 @@ def _distributed(net: Any) -> Any:
     return DistributedDataParallel(net, **{name: False})
 
 
-def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | None:
+class Averaged(AveragedModel):
+    """torch's, which copies its count of steps to the GPU at each of them, and so waits for it."""
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take in the weights and buffers of `model`."""
+        alike: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for pair in zip(_values(self.module), _values(model), strict=True):
+            alike[pair[0].dtype].append(pair)
+        for pairs in alike.values():
+            averaged, now = map(list, zip(*pairs, strict=True))
+            if self.n_averaged:
+                self.multi_avg_fn(averaged, now, self.n_averaged)
+            else:
+                torch._foreach_copy_(averaged, now)
+        self.n_averaged += 1
+
+
+def _values(net: nn.Module) -> Iterator[Tensor]:
+    return chain(net.parameters(), net.buffers())
+
+
+def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> Averaged | None:
     decay = recipe.ema
     if recipe.keep == "ema" and not decay:
         decay = max(1 - 1 / max(AVERAGED_SHARE * steps, 1), 0.0)
@@ -598,7 +630,7 @@ def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> AveragedModel | Non
         grown = (1 + int(count)) / (10 + int(count)) if recipe.ema_warmup else 1.0
         get_ema_multi_avg_fn(min(decay, grown))(averaged, now, count)
 
-    return AveragedModel(net, multi_avg_fn=average, use_buffers=True)
+    return Averaged(net, multi_avg_fn=average, use_buffers=True)
 
 
 def _difference(then, now) -> str:
@@ -659,7 +691,7 @@ def predict_each(
     batches = torch.arange(count).split(batch_size or eval_batch(data.shape))[rank() :: world_size()]
     run = runner(net, count, data.shape) if dtype is None else net
     for pixels, index in data.fetch(batches):
-        x, index = normalise(pixels, preprocess, device), index.to(device)
+        x, index = normalise(pixels, preprocess, device), sent(index, device)
         with torch.autocast(device.type, dtype, enabled=dtype is not None):
             answers = run(view(x) if view else x)
         logits[index] = answers.float()

@@ -18,8 +18,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resnet_hub import from_pretrained
 from resnet_hub.errors import listed
 from resnet_hub.models.base import Network
@@ -116,7 +114,7 @@ def is_under_way(run: Path) -> bool:
     """Whether the resume files of a finished run are those of its extension, not what a crash left."""
     if not checkpoint.held(run):
         return False
-    _, state = checkpoint.read(run, torch.device("cpu"))
+    _, state = checkpoint.read(run)
     return bool(state.get("restart")) and state["recipe"]["epochs"] > read_record(run)["recipe"]["epochs"]
 
 

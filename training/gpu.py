@@ -11,11 +11,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import repeat
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from resnet_hub import create_model
 from resnet_hub.command import program_name, run_command
@@ -28,6 +30,9 @@ from training.data import ImageSet, whole_image
 from training.engine import Trainer, keep_freed_memory, micro_batches, predict_logits
 from training.optim import Muon
 from training.recipes import Recipe
+
+Batch = tuple[Tensor, Tensor, Tensor]  # inputs, targets, labels
+Figures = Iterator[tuple[str, Any]]  # what was measured, and the figure
 
 
 def noise(count: int, side: int) -> ImageSet:
@@ -66,40 +71,41 @@ def new_trainer(model: str, data: ImageSet, batch: int, device: torch.device, **
     return Trainer(net, recipe, Feed(data, view_of(data), recipe, 0, device), seed=0, device=device, **more)
 
 
-def training_speeds(model: str, options: argparse.Namespace, device: torch.device) -> dict[str, float]:
+def training_speeds(model: str, options: argparse.Namespace, device: torch.device) -> Figures:
     """Images a second, ours and the ideal, by precision and compilation."""
-    data, speeds = noise(options.images, options.side), {}
+    data = noise(options.images, options.side)
     auto = pick_precision("auto", device)
     for dtype in dict.fromkeys((None, auto)):
         for compiled in (False, True) if options.compile else (False,):
             one = new_trainer(model, data, options.batch, device, amp_dtype=dtype, compiled=compiled)
             one.net.train()
             name = f"{str(dtype or torch.float32).removeprefix('torch.')}{' compiled' * compiled}"
-            speeds[f"training {name}"] = a_second(device, partial(_epoch, one), options.seconds)
-            (batch,) = one.feed.batches(0, [(0, torch.arange(options.batch))], options.side)
-            once = partial(_ideal_step, one, batch)
-            speeds[f"ideal {name}"] = a_second(device, once, options.seconds)
-    return speeds
+            yield f"training {name}", a_second(device, partial(_epoch, one), options.seconds)
+            again = partial(_epoch, one, next(_batches(one)))
+            yield f"ideal {name}", a_second(device, again, options.seconds)
 
 
-def _ideal_step(one: Trainer, batch: tuple[torch.Tensor, ...]) -> int:
-    one.train_step(iter([batch]))  # type: ignore[list-item]
-    return len(batch[0])
-
-
-def _epoch(one: Trainer) -> int:
-    count = len(one.feed.data)
-    order = epoch_order(count, one.recipe.batch_size, 0, 0)
-    batches = one.feed.batches(0, micro_batches(order, 1), min(one.feed.data.shape[1:]))
+def _epoch(one: Trainer, batch: Batch | None = None) -> int:
+    """The images of an epoch's steps, or of as many on one batch that is already made."""
+    batches = _batches(one) if batch is None else repeat(batch)
+    order = _order(one)
     for _ in order:
         one.train_step(batches)
     one.read_sums()
     return sum(map(len, order))
 
 
-def evaluation_speed(model: str, options: argparse.Namespace, device: torch.device) -> dict[str, float]:
+def _batches(one: Trainer) -> Iterator[Batch]:
+    return one.feed.batches(0, micro_batches(_order(one), 1), min(one.feed.data.shape[1:]))
+
+
+def _order(one: Trainer) -> list[Tensor]:
+    return epoch_order(len(one.feed.data), one.recipe.batch_size, 0, 0)
+
+
+def evaluation_speed(model: str, options: argparse.Namespace, device: torch.device) -> Figures:
     """Images a second of evaluation in both precisions, and its peak memory in GB (on CUDA)."""
-    data, found = noise(options.images, options.side), {}
+    data = noise(options.images, options.side)
     net = create_model(model, num_classes=10, input_size=options.side, in_chans=3)
     net = net.to(device, memory_format=torch.channels_last).eval()
     if device.type == "cuda":
@@ -110,10 +116,9 @@ def evaluation_speed(model: str, options: argparse.Namespace, device: torch.devi
         def once(dtype: torch.dtype | None = dtype) -> int:
             return len(predict_logits(net, data, view_of(data), dtype=dtype)[1])
 
-        found[name] = a_second(device, once, options.seconds)
+        yield name, a_second(device, once, options.seconds)
     if device.type == "cuda":
-        found["evaluation peak GB"] = torch.cuda.max_memory_allocated(device) / 1e9
-    return found
+        yield "evaluation peak GB", torch.cuda.max_memory_allocated(device) / 1e9
 
 
 def same_bits(model: str, options: argparse.Namespace, device: torch.device) -> bool:
@@ -139,6 +144,14 @@ def muon_milliseconds(model: str, options: argparse.Namespace, device: torch.dev
     return 1000 / a_second(device, lambda: optimizer.step() or 1, options.seconds)
 
 
+def figures(model: str, options: argparse.Namespace, device: torch.device) -> Figures:
+    """Every figure of a network, as soon as it is measured."""
+    yield from training_speeds(model, options, device)
+    yield from evaluation_speed(model, options, device)
+    yield "same bits with --deterministic", same_bits(model, options, device)
+    yield "Muon ms a step", muon_milliseconds(model, options, device)
+
+
 def report(options: argparse.Namespace) -> None:
     """Print every figure as it is measured, and all of them as JSON at the end."""
     device = pick_device(options.device)
@@ -147,13 +160,10 @@ def report(options: argparse.Namespace) -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     results: dict[str, Any] = {"device": name, "torch": torch.__version__, "options": vars(options)}
     for model in options.models:
-        found: dict[str, Any] = training_speeds(model, options, device)
-        found |= evaluation_speed(model, options, device)
-        found["same bits with --deterministic"] = same_bits(model, options, device)
-        found["Muon ms a step"] = muon_milliseconds(model, options, device)
-        for what, value in found.items():
+        results[model] = {}
+        for what, value in figures(model, options, device):
             print(f"{model:18} {what:32} {value if isinstance(value, bool) else f'{value:,.1f}'}", flush=True)
-        results[model] = found
+            results[model][what] = value
     print(json.dumps(results, default=str))
 
 
@@ -163,7 +173,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         program_name("training.gpu"),
         description="What training reaches on a GPU, and what holds there.",
     )
-    usual = ["resnet20_cifar", "resnet18_cifar"]
+    usual = ["resnet8_cifar", "resnet20_cifar", "resnet18_cifar"]
     parser.add_argument("models", nargs="*", type=network_name, default=usual, metavar="MODEL")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--side", type=int, default=32, help="pixels")

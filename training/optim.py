@@ -63,6 +63,25 @@ def orthogonalise(matrices: Tensor, steps: int = 3) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+class Together:
+    """Optimizers as one: `GradScaler` leaves out the step of all where a gradient of any is no number, which
+    clipping by the norm of all gradients would spread.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self.optimizers = optimizers
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """Those of all optimizers."""
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        """A step of each."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
 class Muon(Optimizer):
     """Nesterov momentum whose step is orthogonalised, for convolutions that a batch norm follows.
 
@@ -88,7 +107,10 @@ class Muon(Optimizer):
                     weight.mul_(len(weight) ** 0.5 / weight.norm()).add_(turn, alpha=-group["lr"])
 
     def _nesterov(self, weight: Tensor, momentum: float) -> Tensor:
-        velocity = self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+        state = self.state[weight]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        velocity = state["momentum_buffer"]
         velocity.mul_(momentum).add_(weight.grad)
         return velocity.mul(momentum).add_(weight.grad)
 

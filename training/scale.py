@@ -24,6 +24,7 @@ from resnet_hub.geometry import totals
 from resnet_hub.models.flags import network_name
 from resnet_hub.preprocess import Preprocess, load_image
 from training.augment import Feed
+from training.command import choose_kernels
 from training.data import ImageSet
 from training.engine import Trainer, keep_freed_memory, training_flops
 from training.recipes import Recipe
@@ -126,6 +127,7 @@ def measure_and_report(options: argparse.Namespace) -> None:
     """Measure both rates and print the estimate."""
     device = pick_device(options.device)
     keep_freed_memory()
+    choose_kernels(device, deterministic=False)
     decoding = decodes_per_second()
     dtype = pick_precision(options.precision, device)
     speed = trained_per_second(options.model, device, dtype, options.batch_size, options.steps)

@@ -119,6 +119,18 @@ class Bottleneck(nn.Module):
         return F.relu(out)
 
 
+class GlobalMaxPool(nn.Module):
+    """The maximum of each channel's map: `AdaptiveMaxPool2d(1)`, whose gradient on CUDA, unlike this one's,
+    differs from run to run.
+
+    (N, C, h, w) -> (N, C, 1, 1)
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C, 1, 1)."""
+        return x.amax((2, 3), keepdim=True)
+
+
 class StagedNet(Network):
     """Stem, stages, pooling, classifier: what ResNet, WideResNet and PooledResNet share."""
 
@@ -138,7 +150,7 @@ class StagedNet(Network):
                 stage.append(block(config, channels, width, stride))
                 channels = width * config.expansion
             self.add_module(name, stage)
-        self.global_pool = (nn.AdaptiveAvgPool2d if config.global_pool == "avg" else nn.AdaptiveMaxPool2d)(1)
+        self.global_pool = nn.AdaptiveAvgPool2d(1) if config.global_pool == "avg" else GlobalMaxPool()
         self.fc = nn.Linear(channels, config.num_classes) if config.num_classes else nn.Identity()
         self.head_drop_rate = 0.0 if config.block == "preact" else config.drop_rate
 

@@ -22,6 +22,7 @@ from resnet_hub.geometry import __main__ as the_command
 from resnet_hub.geometry.formulas import padding_share
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import parse_size, parse_strides
+from resnet_hub.models.resnet import GlobalMaxPool
 
 BASELINES = [name for name in list_models() if isinstance(model_config(name), BaselineConfig)]
 RESNETS = [name for name in list_models() if name not in BASELINES]
@@ -36,7 +37,7 @@ OPS = {
     nn.MaxPool2d: "max_pool",
     nn.AvgPool2d: "avg_pool",
     nn.AdaptiveAvgPool2d: "global_avg_pool",
-    nn.AdaptiveMaxPool2d: "global_max_pool",
+    GlobalMaxPool: "global_max_pool",
     nn.Linear: "linear",
 }
 

@@ -496,6 +496,15 @@ def test_global_pool_is_the_mean_or_the_maximum(name):
     torch.testing.assert_close(maximum(x), maximum.fc(last.amax((2, 3))))
 
 
+def test_global_max_pooling_is_torchs_without_its_gradient_that_cuda_cannot_repeat():
+    ours, theirs = (image(3, 5, 4, 6).requires_grad_() for _ in range(2))
+    pooled, expected = create_model("resnet8_cifar").global_pool(ours), F.adaptive_max_pool2d(theirs, 1)
+    pooled.square().sum().backward()
+    expected.square().sum().backward()
+    assert torch.equal(pooled, expected) and torch.equal(ours.grad, theirs.grad)
+    assert "AdaptiveMaxPool" not in type(pooled.grad_fn).__name__
+
+
 @pytest.mark.parametrize("name", ["resnet18", "wrn16_4_cifar", "resnet20_cifar"])
 @pytest.mark.parametrize("shortcut", ["projection", "zeropad", "none"])
 @pytest.mark.parametrize("stem", ["imagenet", "cifar", "deep"])
