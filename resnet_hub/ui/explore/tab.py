@@ -466,7 +466,7 @@ def wire_run(parts: Parts, given: Page) -> None:
             }
         return {parts.maps: maps(language, done), parts.outcomes: done}
 
-    done = parts.run.click(
+    ran = parts.run.click(
         on_run,
         {given.language, parts.photo, parts.source, *parts.all_controls},
         [parts.maps, parts.outcomes],
@@ -475,7 +475,7 @@ def wire_run(parts: Parts, given: Page) -> None:
         api_visibility="private",
         show_progress_on=[parts.maps],
     )
-    mark_after(parts, done.then)
+    mark_after(parts, ran.then)
     mark_after(parts, parts.photo.change)
 
 
