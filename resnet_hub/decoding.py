@@ -27,6 +27,7 @@ from PIL import Image
 from resnet_hub.preprocess import MAX_PIXELS, WHITE, ImageError, Then, decode
 
 IDLE = 60  # seconds
+STARTING = 60  # seconds for an answer of the process that it is there
 MOST_MEMORY = 2 << 30  # bytes of address space
 MOST_SAID = 100_000  # bytes of what comes before the pixels
 CHANNELS = {"L": 1, "RGB": 3}
@@ -79,38 +80,24 @@ class Decoder:
             self._places.release()
 
     def _ask(self, asked: bytes, data: bytes) -> Image.Image:
-        late = threading.Event()
-
-        def kill() -> None:
-            if self._process is not None:
-                self._process.kill()
-
-        def end() -> None:
-            late.set()
-            kill()
-
-        timer = threading.Timer(self.seconds, end)
-        timer.start()
-        try:
-            to, back = pipes(self._running())
-            if late.is_set():  # nothing would end what takes too long now
-                raise ImageError("Large images cannot be read here just now; try again.", "crowded")
-            send(to, asked, data)
-            return answer(back)
-        except ImageError:
-            raise
-        except (OSError, ValueError, EOFError) as error:
-            kill()
-            if late.is_set():
-                message = f"The image takes more than {self.seconds:g} seconds to read; save it again."
-                raise ImageError(message, "too_slow") from error
-            message = "The image is damaged, or takes too much memory to read; save it again."
-            raise ImageError(message, "truncated") from error
-        except BaseException:  # what is left in the pipe would be the next image's answer
-            kill()
-            raise
-        finally:
-            timer.cancel()
+        process = self._running()
+        with ended_after(process, self.seconds) as late:
+            try:
+                to, back = pipes(process)
+                send(to, asked, data)
+                return answer(back)
+            except ImageError:
+                raise
+            except (OSError, ValueError, EOFError) as error:
+                process.kill()
+                if late.is_set():
+                    message = f"The image takes more than {self.seconds:g} seconds to read; save it again."
+                    raise ImageError(message, "too_slow") from error
+                message = "The image is damaged, or takes too much memory to read; save it again."
+                raise ImageError(message, "truncated") from error
+            except BaseException:  # what is left in the pipe would be the next image's answer
+                process.kill()
+                raise
 
     def _running(self) -> subprocess.Popen:
         """The process, ready for an image; a new one where there is none."""
@@ -154,9 +141,26 @@ def start() -> subprocess.Popen:
     )
 
 
+@contextmanager
+def ended_after(process: subprocess.Popen, seconds: float) -> Iterator[threading.Event]:
+    """Kill the process where this takes longer, which the event says."""
+    late = threading.Event()
+
+    def end() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield late
+    finally:
+        timer.cancel()
+
+
 def is_ready(process: subprocess.Popen) -> bool:
-    """Ask the process whether it is there; False when it has ended, or does so just now."""
-    with suppress(OSError):
+    """Ask the process whether it is there; False when it has ended, does so just now, or says nothing."""
+    with suppress(OSError), ended_after(process, STARTING):
         to, back = pipes(process)
         send(to, b"", b"")
         return back.read(1) == READY

@@ -161,7 +161,7 @@ def test_a_visitor_s_repository_may_not_be_huge(hub, saved):
     shelf = Shelf(limits=Limits(typed_bytes=1000))
     with pytest.raises(TooLarge):
         shelf.get(REPO)
-    with pytest.raises(gr.Error, match="at most"):
+    with pytest.raises(gr.Error, match="the download limit here is"):
         load(shelf, REPO, "en", lambda *args, **kwargs: None)
     assert not hub.downloads()
     assert announced(Shelf(added=(REPO,))) == pytest.approx(1.1e6, abs=1e5)
