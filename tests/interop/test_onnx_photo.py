@@ -188,7 +188,7 @@ def test_a_file_that_takes_no_photo_is_refused_in_one_line(photo_file, tmp_path,
             del model.metadata_props[:]
         onnx.save(model, path)
     with pytest.raises(
-        Refusal, match=r"check the path|no ONNX file|takes the photo|write the file"
+        Refusal, match=r"check the path|not an ONNX file|takes the photo|write the file"
     ) as caught:
         OnnxFile(path)
     assert "\n" not in str(caught.value)
