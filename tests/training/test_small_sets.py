@@ -230,7 +230,7 @@ def test_all_images_can_be_trained_on(photos, tmp_path):
     model = from_pretrained(tmp_path / "run")
     assert (model.calibration.temperature, model.calibration.energy_threshold) == (1.0, None)
     card = (tmp_path / "run" / "README.md").read_text()
-    assert "All images were trained on, none was left to fit a temperature" in card
+    assert "All images were used for training, so there is no temperature" in card
     assert "40 training images" in card and "none were held out" in card and "validation accuracy" not in card
     assert evaluate.main([str(tmp_path / "run"), "--data", str(photos), "--device", "cpu"]) == 0
 
