@@ -312,7 +312,7 @@ def test_a_damaged_network_is_said(browser, folder, address, arrives):
         page = context.new_page()
         page.route("**/model.onnx", lambda route: route.fulfill(body=body))
         page.goto(address)
-        expect(page.locator("#problem")).to_contain_text("arrived damaged")
+        expect(page.locator("#problem")).to_contain_text("model file is damaged")
 
 
 def test_a_browser_without_webassembly_is_told_so_before_anything_is_downloaded(browser, address):
@@ -336,7 +336,7 @@ def test_a_network_too_large_for_the_device_is_said(browser, address):
             "**/ort.wasm.min.mjs", lambda route: route.fulfill(body=NO_MEMORY, content_type=JAVASCRIPT)
         )
         page.goto(address)
-        expect(page.locator("#problem")).to_contain_text("too little memory")
+        expect(page.locator("#problem")).to_contain_text("Not enough memory")
 
 
 def test_a_photo_chosen_during_the_camera_ends_it(visit, camera_browser):
