@@ -40,7 +40,7 @@ from training.data import DataError, Images, normalise, sent
 from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
 from training.inference import runner
 from training.loss import Loss
-from training.optim import SCHEDULES, Together, build_optimizers, frozen_norms, set_lr_factor
+from training.optim import SCHEDULES, CombinedOptimizer, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
@@ -381,11 +381,11 @@ class Trainer:
         return divergence * DISTILLED_TEMPERATURE**2
 
     def _update(self) -> None:
-        together: Any = Together(self.optimizers)
-        self.scaler.unscale_(together)
+        combined: Any = CombinedOptimizer(self.optimizers)
+        self.scaler.unscale_(combined)
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
-        self.scaler.step(together)
+        self.scaler.step(combined)
         self.scaler.update()
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)

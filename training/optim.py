@@ -63,7 +63,7 @@ def orthogonalise(matrices: Tensor, steps: int = 3) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
-class Together:
+class CombinedOptimizer:
     """Optimizers as one: `GradScaler` leaves out the step of all where a gradient of any is no number, which
     clipping by the norm of all gradients would spread.
     """
