@@ -29,6 +29,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from resnet_hub.command import handled
+from resnet_hub.engine import batch_size
 from resnet_hub.files import write_whole
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
@@ -642,7 +643,7 @@ def _difference(then, now) -> str:
 
 def eval_batch(shape: tuple[int, ...]) -> int:
     """How many images (C, H, W), or features (F,), are evaluated at once, so that maps stay in bounds."""
-    return max(min(EVAL_BATCH, EVAL_PIXELS // math.prod(shape[1:])), 1)
+    return batch_size(shape, EVAL_BATCH, EVAL_PIXELS)
 
 
 class Answered(NamedTuple):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -172,9 +173,10 @@ def prepare(
         return best
 
 
-def batch_size(shape: tuple[int, ...], most: int) -> int:
-    """Images (C, H, W) in a batch: `most`, fewer of large ones, whose feature maps would fill the memory."""
-    return max(1, min(most, MOST_PIXELS // (shape[1] * shape[2])))
+def batch_size(shape: tuple[int, ...], most: int, pixels: int | None = None) -> int:
+    """Images (C, H, W), or features (F,), in a batch: `most`, fewer of large ones, whose feature maps would
+    fill the memory; `pixels` of one channel in all, `MOST_PIXELS` by default."""
+    return max(1, min(most, (pixels or MOST_PIXELS) // math.prod(shape[1:])))
 
 
 def worth_trying(engine: Engine, images: int) -> list[str]:

@@ -33,8 +33,7 @@ def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
             f"model_type {kind!r} is transformers' own; python -m resnet_hub.convert turns its ResNets into "
             "checkpoints that load here"
         )
-    if values.get("problem_type") == MULTI_LABEL:
-        raise Refusal("it answers each class by itself, with thresholds that its config.json does not have")
+    check_has_one_answer(values)
     is_new = "pretrained_cfg" in values
     given = values["pretrained_cfg"] if is_new else values
     args = values.get("model_args") or {}
@@ -53,6 +52,12 @@ def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
         "model_args": args,
         "pretrained_cfg": given,
     }
+
+
+def check_has_one_answer(values: dict[str, Any]) -> None:
+    """Raises Refusal for another library's `config.json` of a network that answers each class by itself."""
+    if values.get("problem_type") == MULTI_LABEL:
+        raise Refusal("it answers each class by itself, with thresholds that its config.json does not have")
 
 
 def weights_prefix(values: dict[str, Any]) -> str:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
+from resnet_hub.hub.foreign import check_has_one_answer
 from resnet_hub.hub.save import problem_type
 from resnet_hub.interop.counterpart import stock_name
 from resnet_hub.models.base import Network, default_preprocess
-from resnet_hub.models.calibration import MULTI_LABEL
 from resnet_hub.preprocess import Preprocess
 
 BLOCK = "resnet.encoder.stages.{stage}.layers.{block}"
@@ -125,8 +125,7 @@ def config_from_transformers(values: dict[str, Any]) -> ResNetConfig:
     Raises:
         Refusal: for a network we do not have, and one that answers each class by itself.
     """
-    if values.get("problem_type") == MULTI_LABEL:
-        raise Refusal("it answers each class by itself, with thresholds that its config.json does not have")
+    check_has_one_answer(values)
     block = values.get("layer_type", "bottleneck")  # what is missing takes transformers' default
     if values.get("hidden_act", "relu") != "relu" or values.get("downsample_in_first_stage"):
         raise Refusal("only hidden_act=relu and downsample_in_first_stage=False have a counterpart here")

@@ -122,8 +122,6 @@ class Bottleneck(nn.Module):
 class GlobalMaxPool(nn.Module):
     """The maximum of each channel's map: `AdaptiveMaxPool2d(1)`, whose gradient on CUDA, unlike this one's,
     differs from run to run.
-
-    (N, C, h, w) -> (N, C, 1, 1)
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -86,6 +86,14 @@ def test_kept_weights_are_those_of_the_chosen_epoch(tmp_path):
     assert torch.equal(best.net.fc.weight, weights[best.kept_epoch - 1])
 
 
+def moving_average(weights, decay):
+    """Of the weights after each step, by torch's recursion."""
+    average = weights[0]
+    for weight in weights[1:]:
+        average = decay * average + (1 - decay) * weight
+    return average
+
+
 def test_a_kept_average_is_over_the_last_fifth_of_the_run(tmp_path):
     """12 steps: a decay of 1 - 1 / 2.4, by torch's recursion."""
     one, _ = fitted(replace(STILL, keep="ema"), 9, tmp_path)
@@ -96,10 +104,7 @@ def test_a_kept_average_is_over_the_last_fifth_of_the_run(tmp_path):
     step = again.train_step
     again.train_step = lambda *a: (step(*a), seen.append(again.net.fc.weight.detach().clone()))
     again.fit(noise_set(9, classes=3), tmp_path)
-    expected = seen[0]
-    for weight in seen[1:]:
-        expected = decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(one.net.fc.weight.detach(), expected)
+    torch.testing.assert_close(one.net.fc.weight.detach(), moving_average(seen, decay))
 
 
 def test_a_kept_average_of_further_epochs_is_over_the_last_fifth_of_these(tmp_path):
@@ -111,11 +116,8 @@ def test_a_kept_average_of_further_epochs_is_over_the_last_fifth_of_these(tmp_pa
     step = one.train_step
     one.train_step = lambda *a: (step(*a), seen.append(one.net.fc.weight.detach().clone()))
     one.fit(noise_set(9, classes=3), tmp_path)
-    expected = seen[0]
-    for weight in seen[1:]:
-        expected = decay * expected + (1 - decay) * weight
     assert len(seen) == 12
-    torch.testing.assert_close(one.kept.fc.weight.detach(), expected)
+    torch.testing.assert_close(one.kept.fc.weight.detach(), moving_average(seen, decay))
 
 
 def test_an_average_can_warm_up(tmp_path):
