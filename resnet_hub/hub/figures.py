@@ -176,25 +176,39 @@ def entries(figures: dict[str, Any], tolerance: float = 0.0) -> Iterator[Entry]:
                 slack = allowed(figure, one["images"])
                 yield Entry(UNFAMILIAR, f"{what} {figure.label}", number(one[figure.key]), slack, line)
     yield from _class_entries(figures, tolerance * images)
+    yield from _confusion_entries(figures, tolerance * images)
 
 
 def _class_entries(figures: dict[str, Any], images: float) -> Iterator[Entry]:
-    labels, confusion = figures.get("labels", []), figures.get("confusion", [])
-    counts = [sum(counts) for counts in confusion] or figures.get("class_images") or [1] * len(labels)
-    columns = [key for key in PER_CLASS if key in figures] if len(labels) <= MOST_LISTED else []
-    called = [sum(column) for column in zip(*confusion, strict=True)] or counts
-    values: Any
-    for label, count, times, *values in zip(labels, counts, called, *map(figures.get, columns), strict=False):
-        texts = [PER_CLASS[key][2](value) for key, value in zip(columns, values, strict=True)]
-        for key, value in zip(columns, values, strict=True):
-            slack = _slack(images, count if key == "per_class" else min(count, max(times, 1)))
-            name = PER_CLASS[key][1].format(label)
-            yield Entry(CLASSES, name, number(value), slack, row(cell(label), *texts))
-    if len(labels) <= MOST_CROSSED:
-        for label, counts in zip(labels, confusion, strict=False):
-            line = row(f"**{cell(label)}**", *map(str, counts))
-            for other, count in zip(labels, counts, strict=False):
-                yield Entry(CONFUSION, f"{label} called {other}", number(count), images, line)
+    """What is known of each class; `images` of them may fall either way."""
+    labels = figures.get("labels", [])
+    keys = [key for key in PER_CLASS if key in figures] if len(labels) <= MOST_LISTED else []
+    columns = zip(labels, *_class_counts(figures), *(figures[key] for key in keys), strict=False)
+    for label, count, called, *values in columns:
+        stated = dict(zip(keys, values, strict=True))
+        line = row(cell(label), *(PER_CLASS[key][2](value) for key, value in stated.items()))
+        for key, value in stated.items():
+            fewest = count if key == "per_class" else min(count, max(called, 1))
+            yield Entry(CLASSES, PER_CLASS[key][1].format(label), number(value), _slack(images, fewest), line)
+
+
+def _class_counts(figures: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """How many images each class has, and how many were called it where a confusion matrix says so."""
+    if confusion := figures.get("confusion"):
+        return [sum(counts) for counts in confusion], [sum(counts) for counts in zip(*confusion, strict=True)]
+    counts = figures.get("class_images") or [1] * len(figures.get("labels", []))
+    return counts, counts
+
+
+def _confusion_entries(figures: dict[str, Any], images: float) -> Iterator[Entry]:
+    """How often each class was called each other one; `images` of them may fall either way."""
+    labels = figures.get("labels", [])
+    if len(labels) > MOST_CROSSED:
+        return
+    for label, counts in zip(labels, figures.get("confusion", []), strict=False):
+        line = row(f"**{cell(label)}**", *map(str, counts))
+        for other, count in zip(labels, counts, strict=False):
+            yield Entry(CONFUSION, f"{label} called {other}", number(count), images, line)
 
 
 def set_figures(figures: dict[str, Any]) -> list[Figure]:
