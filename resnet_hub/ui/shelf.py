@@ -260,6 +260,11 @@ class Shelf:
         """How many of one event run at once: those who wait for a model never hold the last places."""
         return self.limits.at_once + self.limits.loading + self.limits.loading_waiting
 
+    @property
+    def many_at_once(self) -> dict[str, Any]:
+        """Of events that wait for `grids`: one event's places for all, since each place holds a thread."""
+        return {"concurrency_limit": self.places, "concurrency_id": "grids"}
+
     def in_memory(self) -> list[tuple[str, Any]]:
         """(source, model) of those that need no loading, the most recently used last."""
         return self._models.items()
@@ -360,7 +365,8 @@ class References:
         from resnet_hub.interop.reference import COUNTERPART
 
         theirs = (key[0] for key, _ in self.in_memory())
-        ready = {COUNTERPART, *self.shelf.shipped, *self.shelf.loaded(), *theirs}
+        offered = {*self.shelf.offered} & {*self.shelf.loaded()}  # of what visitors name a copy is loaded
+        ready = {COUNTERPART, *self.shelf.shipped, *offered, *theirs}
         return nullcontext() if ready.issuperset(names) else self._turns.take()
 
     def allows(self, key: tuple) -> bool:

@@ -19,9 +19,9 @@ from resnet_hub import engine
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.fetch import shipped_names
 from resnet_hub.models.calibration import Calibration
-from resnet_hub.predict import DEFAULT_MODEL, classify
+from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify
 from resnet_hub.statement import SENTENCES, statement, with_article
-from resnet_hub.ui.classify.many import many_photos, table
+from resnet_hub.ui.classify.many import IF_ANY, Answered, csv_row, many_photos, row, table
 from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, odds, panel
 from resnet_hub.ui.classify.page import statement as said
 from resnet_hub.ui.classify.tab import Tab, shown_of
@@ -240,8 +240,32 @@ class Many:
 
 def test_another_model_without_files_waits_in_no_queue():
     many = Many()
-    started = [each for each in many.events if (many.model._id, "change") in each.targets]
-    assert started and not [each for each in started if each.queue]
+    (started,) = [each for each in many.events if (many.model._id, "change") in each.targets]
+    (gate,) = [each for each in many.events if each.trigger_after == started._id]
+    (asking,) = [each for each in many.events if each.name == "on_files"]
+    assert not started.queue and gate.js == IF_ANY and gate.fn is None
+    assert asking.trigger_after == gate._id and asking.trigger_only_on_success
+
+
+def test_files_removed_while_they_are_answered_leave_no_table():
+    many = Many()
+    (asking,) = [each for each in many.events if each.name == "on_files"]
+    (last,) = [each for each in many.events if each.trigger_after == asking._id]
+    assert last.fn([]) == last.fn(None) == ("", None) and last.fn([{"path": "x"}]) == (gr.skip(), gr.skip())
+    assert last.outputs == asking.outputs and last.inputs == asking.inputs[:1]
+
+
+def test_images_with_several_classes_or_none_name_them_all():
+    def of(present):
+        return Answered(
+            "a.jpg", Prediction([("cat", 0.9), ("dog", 0.8)], [3, 5], 0, None, None, image(0), 0, present)
+        )
+
+    assert (
+        row("en", of(["cat", "dog"]))["answer"] == "cat, dog" and row("en", of(["cat"]))["share"] == "90.0 %"
+    )
+    assert row("ja", of([]))["answer"] == say("ja", "answer_absent") and row("ja", of([]))["share"] == ""
+    assert csv_row(of(["cat", "dog"]))[1] == "cat;dog" and csv_row(of([]))[1] == ""
 
 
 def test_files_that_cannot_be_answered_leave_the_reason_in_place_of_the_table():

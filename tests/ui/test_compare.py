@@ -155,6 +155,15 @@ def test_two_of_our_models_of_one_network_are_compared_stage_by_stage(resnet18, 
     assert beside.logits is None and beside.space == "other" and beside.stages[0][1] > 0
 
 
+def test_a_fine_tuned_network_is_compared_stage_by_stage_with_its_start():
+    start, tuned = (resnet_hub.from_pretrained(f"resnet18_{name}") for name in ("tiny_imagenet", "ants_bees"))
+    assert start.config.input_size != tuned.config.input_size
+    _, [beside] = side_by_side.side_by_side(start, "start", [reference.own(tuned, "tuned")], image(2))
+    apart = dict(beside.stages)
+    assert [*apart] == ["layer1", "layer2", "layer3", "layer4"] and beside.logits is None
+    assert 0 < apart["layer1"] < apart["layer4"]  # the last stage was trained, before it the norms only
+
+
 def test_another_architecture_is_not_compared_stage_by_stage(hub, resnet18):
     _, [beside] = side_by_side.side_by_side(
         resnet18, "ours", [reference.pretrained("vit_tiny_patch16_224")], image(2)
@@ -480,7 +489,7 @@ def test_a_measured_accuracy_names_the_data_of_its_card(tmp_path, monkeypatch):
 def test_the_guide_names_the_data_of_each_accuracy():
     shown = family_page("en", {})
     for data in ("Tiny ImageNet", "CIFAR-10 re-encoded as JPEG", "hymenoptera (ants and bees)", "ImageNet"):
-        assert f"{data}, " in shown
+        assert f'">{data}, ' in shown
     assert "CIFAR-10（JPEG で保存し直したもの）" in family_page("ja", {})
 
 
@@ -535,6 +544,7 @@ def test_without_a_photo_a_comparison_is_refused_and_the_one_before_stays(app_ur
     session = ask(app_url, event(app_url, "compare"), asked, part=component(app_url, "compare-go"))
     answer = told(app_url, session)
     assert not answer["success"] and answer["output"]["error"] == say("en", "image_none")
+    assert "data" not in answer["output"]
 
 
 def test_two_visitors_with_different_models_never_mix(app_url, app_folder, tmp_path):

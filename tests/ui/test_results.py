@@ -30,8 +30,9 @@ from resnet_hub.ui.recorder import Recorder
 from resnet_hub.ui.results import page, recorded, tab
 from resnet_hub.ui.results.grid import MOST_BYTES, Grid, Predicted, from_zip, known_as, predict
 from resnet_hub.ui.results.tab import items_of
+from resnet_hub.ui.shared.errors import refusal
 from resnet_hub.ui.shared.page import Page
-from resnet_hub.ui.shared.text import LANGUAGES
+from resnet_hub.ui.shared.text import LANGUAGES, say
 from resnet_hub.ui.shelf import Shelf
 
 # studies
@@ -201,7 +202,8 @@ def test_a_hostile_zip_is_refused_before_anything_is_unpacked(tmp_path, monkeypa
     assert error.value.code == key
 
 
-def test_of_two_runs_the_one_asked_for_last_is_shown_whichever_ends_last(monkeypatch):
+@pytest.mark.parametrize("second", ["quick", "refused"])
+def test_of_two_runs_the_last_that_is_answered_is_shown_whichever_ends_last(monkeypatch, second):
     begun, go_on = threading.Event(), threading.Event()
 
     def load(shelf, name, *_):
@@ -210,8 +212,13 @@ def test_of_two_runs_the_one_asked_for_last_is_shown_whichever_ends_last(monkeyp
             assert go_on.wait(60)
         return name
 
+    def items_of(event):
+        if event._data["model"] == "refused":
+            raise refusal("grid_nothing")
+        return []
+
     monkeypatch.setattr(tab, "load", load)
-    monkeypatch.setattr(tab, "items_of", lambda event: [])
+    monkeypatch.setattr(tab, "items_of", items_of)
     monkeypatch.setattr(tab, "predict", lambda model, name, items: Grid(name, (), (), ()))
     with gr.Blocks() as demo:
         given = Page(Shelf(), gr.Radio(["en", "ja"], value="en"), Recorder())
@@ -226,9 +233,16 @@ def test_of_two_runs_the_one_asked_for_last_is_shown_whichever_ends_last(monkeyp
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(ask, "slow")
         assert begun.wait(60)
-        assert ask("quick")[1].model == "quick"
+        if second == "quick":
+            assert ask("quick")[1].model == "quick"
+        else:
+            with pytest.raises(gr.Error, match=re.escape(say("en", "grid_nothing"))):
+                ask("refused")
         go_on.set()
-        assert first.result() == (gr.skip(), gr.skip())
+        if second == "quick":
+            assert first.result() == (gr.skip(), gr.skip())
+        else:
+            assert first.result()[1].model == "slow"
     assert run.trigger_mode == "multiple"  # the page drops none of them
 
 

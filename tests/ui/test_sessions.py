@@ -62,13 +62,15 @@ def test_who_does_nothing_for_long_is_forgotten(page):
     assert list(kept.session_data) == ["here"]
 
 
-def test_who_looks_at_an_old_answer_keeps_it():
+@pytest.mark.parametrize("was_lost", [False, True])
+def test_who_looks_at_an_old_answer_keeps_it(was_lost):
     demo = build_app(Shelf())
     kept = Sessions(10, 10**6, 60)
     kept.set_blocks(demo)
     states = [each._id for each in demo.blocks.values() if isinstance(each, gr.State)]
     for state in states:
         kept["visitor"][state] = "answer"
+    kept.session_data["visitor"].is_closed = was_lost  # its heartbeat, while a phone was locked
     long_ago = datetime.datetime.now() - datetime.timedelta(days=1)
     set_then = kept["visitor"]._state_ttl
     set_then.update({state: (seconds, long_ago) for state, (seconds, _) in set_then.items()})

@@ -18,7 +18,7 @@ from resnet_hub.ui.limits import Limits
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import EXAMPLES
 from resnet_hub.ui.shared.text import say
-from resnet_hub.ui.shelf import References, Shelf
+from resnet_hub.ui.shelf import Crowded, References, Shelf
 
 REPO = "somebody/slow-net"
 READY = "resnet20_cifar10"
@@ -77,4 +77,11 @@ def test_a_load_ends_at_its_deadline_in_one_sentence(hub, tmp_path, language):
 def test_a_reference_that_ships_waits_for_no_stranger_s_download():
     references = References(Shelf(limits=Limits(load_seconds=1)))
     with references.turn(["resnet50"]), references.turn([COUNTERPART, READY]):
+        pass
+
+
+def test_a_model_that_a_visitor_named_is_downloaded_anew_as_a_reference_and_waits_its_turn():
+    references = References(Shelf(limits=Limits(loading_waiting=0)))
+    references.shelf._models.put("somebody/net", None)
+    with references.turn(["somebody/net"]), pytest.raises(Crowded), references.turn(["somebody/net"]):
         pass

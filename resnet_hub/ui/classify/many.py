@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 from markupsafe import Markup
 
+from resnet_hub.per_image import JOINT
 from resnet_hub.predict import Prediction, classify
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.classify.page import Failure, failure
@@ -72,15 +73,19 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
         [files.change, model.change], lambda: ("", None), None, shown, trigger_mode="multiple", **QUIET
     )
     # Without files, as most visitors choose models, nothing is asked of the queue.
-    emptied.success(None, files, None, js=IF_ANY, api_visibility="private").success(
+    asked = emptied.success(None, files, None, js=IF_ANY, api_visibility="private").success(
         on_files,
         [files, model, page.language],
         shown,
         preprocess=False,  # gr.File would copy every file
-        concurrency_limit=page.shelf.places,
+        **page.shelf.many_at_once,
         show_progress_on=[panel],
         trigger_mode="always_last",
         api_visibility="private",
+    )
+    # Files that were removed meanwhile leave nothing behind.
+    asked.success(
+        lambda files: (gr.skip(), gr.skip()) if files else ("", None), files, shown, preprocess=False, **QUIET
     )
     page.language.change(table, [page.language, state], panel, **QUIET)
 
@@ -112,11 +117,19 @@ def row(language: str, each: Answered) -> dict[str, Any]:
     """What the table shows of one file."""
     if isinstance(each.outcome, ImageError):
         return {"name": each.name, "image": None, "answer": explain(language, each.outcome), "share": ""}
-    label, share = each.outcome.top[0]
-    image = at_most(each.outcome.seen, SMALL)
-    is_odd = each.outcome.certainty == "unfamiliar"
-    answer = say(language, "many_unfamiliar") if is_odd else name_of(language, "class", label)
-    return {"name": each.name, "image": image, "answer": answer, "share": "" if is_odd else percent(share)}
+    answer, share = in_short(language, each.outcome)
+    return {"name": each.name, "image": at_most(each.outcome.seen, SMALL), "answer": answer, "share": share}
+
+
+def in_short(language: str, prediction: Prediction) -> tuple[str, str]:
+    """An answer and how probable it is; "" where that says nothing."""
+    if prediction.present == []:
+        return say(language, "answer_absent"), ""
+    if prediction.certainty == "unfamiliar":
+        return say(language, "many_unfamiliar"), ""
+    label, share = prediction.top[0]
+    shown = [label] if prediction.present is None else prediction.present
+    return say(language, "comma").join(name_of(language, "class", each) for each in shown), percent(share)
 
 
 def as_csv(found: Iterable[Answered]) -> str:
@@ -128,4 +141,5 @@ def csv_row(each: Answered) -> list[str]:
     if isinstance(each.outcome, ImageError):
         return [each.name, "", "", "", str(each.outcome)]
     label, share = each.outcome.top[0]
-    return [each.name, label, f"{share:.6f}", each.outcome.certainty or "", ""]
+    said = label if each.outcome.present is None else JOINT.join(each.outcome.present)
+    return [each.name, said, f"{share:.6f}", each.outcome.certainty or "", ""]

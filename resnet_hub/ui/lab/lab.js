@@ -18,6 +18,7 @@ const isAbout = (topic) => document.querySelector("#lab-controls form")?.dataset
 window.labAnswered = () => {
   const { next } = questions;
   put(next?.kind === "click" || isAbout(next?.question.topic) ? next : null); // its form may be gone
+  if (!document.querySelector("#lab-fault")) window.labFault?.(); // new controls beside the same fault
 };
 window.labAgain = () => { // in another language: what is being opened, or what is open
   const opening = [questions.next, questions.open].find((each) => each?.kind === "click");
@@ -122,4 +123,7 @@ const placeFault = () => {
     input.setAttribute("aria-describedby", said.id);
   }
 };
-if (!isTop) new MutationObserver(placeFault).observe(element, { childList: true, subtree: true, characterData: true });
+if (!isTop) {
+  window.labFault = placeFault;
+  new MutationObserver(placeFault).observe(element, { childList: true, subtree: true, characterData: true });
+}

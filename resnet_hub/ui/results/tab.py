@@ -5,6 +5,7 @@ It is empty until somebody selects it.
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, on_gpu
 
 SCRIPT = Path(__file__).with_name("results.js")
-LATEST = 200  # visitors whose last run is remembered
+LATEST = 1000  # visitors whose last run is remembered
 EVENT = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -52,7 +53,7 @@ def build(page: Page, tab: gr.Tab) -> None:
     found, seen = gr.State(None), gr.State(False)
     given, panels = [language, found, seen], [shown, form, grid, seen, chosen]
     classify_all = on_gpu(predict)
-    newest: Recent[str, gr.EventData] = Recent(LATEST)  # by session: answers may overtake each other
+    turns, answered = count(), Recent[str, int](LATEST)  # by session: the turn that is shown
 
     def everything(language: str, found: Grid | None, study: str) -> list:
         language = known_language(language)
@@ -71,13 +72,14 @@ def build(page: Page, tab: gr.Tab) -> None:
         return studies(known_language(language), study), study
 
     def on_run(event: gr.EventData, language: str, request: gr.Request, progress=gr.Progress()) -> tuple:  # noqa: B008
-        language, name = known_language(language), named(sent(event).get("model"))
-        newest.put(request.session_hash, event)
+        language, name, turn = known_language(language), named(sent(event).get("model")), next(turns)
         model = load(shelf, name, language, progress)
         with refusing(language), shelf.grids:
             done = classify_all(model, name, items_of(event))
-        is_newest = newest.get(request.session_hash, lambda: event) is event
-        return (show_grid(language, done), done) if is_newest else (gr.skip(), gr.skip())
+            if answered.get(request.session_hash, lambda: turn) > turn:  # a later run was quicker
+                return gr.skip(), gr.skip()
+            answered.put(request.session_hash, turn)
+        return show_grid(language, done), done
 
     tab.select(on_select, given, panels, **EVENT)
     language.change(on_language, [*given, chosen], panels, **EVENT)
@@ -89,7 +91,7 @@ def build(page: Page, tab: gr.Tab) -> None:
         on_run,
         language,
         [grid, found],
-        concurrency_limit=shelf.places,
+        **shelf.many_at_once,
         api_visibility="private",
         show_progress_on=[grid],
         trigger_mode="multiple",  # a run that waits for its model holds up no other

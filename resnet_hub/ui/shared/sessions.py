@@ -83,6 +83,7 @@ class Sessions(StateHolder):
             if session_id not in self.session_data:
                 self.session_data[session_id] = Session(Bare(self.blocks))  # type: ignore[arg-type]
             session = self.session_data[session_id]
+            session.is_closed = False  # Gradio would never see that a page whose connection dropped is back
             self.time_last_used[session_id] = datetime.datetime.now()
             self._touched.add(session_id)
         self.update(session_id)
