@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 130  # as a shell reports Ctrl-C
+UNREAD = 141  # as a shell reports a closed pipe
 BAD_INPUT = 2
 ONE_COMMAND = "resnet-hub"
 STOP_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # the last: a job scheduler's warning
@@ -34,7 +35,8 @@ def program_name(module: str) -> str:
 
 
 def run_command(module: str, action: Callable[[], int | None]) -> int:
-    """Run `action` and return the exit status: its own, 2 after one line for bad input, 130 after Ctrl-C.
+    """Run `action` and return the exit status: its own, 2 after one line for bad input, 130 after Ctrl-C, 141
+    where nobody reads the output any more.
 
     Args:
         module: the command's, with which the line begins.
@@ -43,7 +45,12 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
     program = program_name(module).removeprefix("python -m ")
     try:
         with handled(interrupt):
-            return action() or 0
+            status = action() or 0
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # whoever read the output has enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes at its end
+        return UNREAD
     except (ValueError, OSError) as error:
         print(printable(f"{program}: {error}"), file=sys.stderr)
         return BAD_INPUT

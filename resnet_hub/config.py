@@ -180,7 +180,7 @@ class ResNetConfig(ModelConfig):
 
     def idle_fields(self) -> set[str]:
         """What has no effect on these blocks."""
-        idle: set[str] = set() if self.block == "bottleneck" else {"stride_in"}
+        idle: set[str] = set() if self.block == "bottleneck" else {"stride_in", "base_width"}
         if self.block == "preact" or self.shortcut == "none":
             idle.add("zero_init_residual")
         return idle

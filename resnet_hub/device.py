@@ -20,8 +20,8 @@ def add_device_flags(parser: argparse.ArgumentParser, *, precision: bool = True)
             "--precision",
             choices=["auto", "fp32", "bf16", "fp16"],
             default="auto",
-            help="auto: on a GPU bf16 if it has units for it, else fp16; on a CPU bf16 if a one-second probe "
-            "finds it faster (may vary on a busy machine)",
+            help="auto: on a GPU bf16, else fp16, if it has units for it; on a CPU bf16 if a one-second "
+            "probe finds it faster (may vary on a busy machine); otherwise fp32",
         )
 
 

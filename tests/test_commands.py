@@ -71,6 +71,13 @@ def status_of(module: str, words: list[str], monkeypatch) -> int:
     return end.value.code
 
 
+def test_who_reads_one_line_only_gets_no_error():
+    words = [sys.executable, "-m", "resnet_hub.geometry", "resnet152"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as command:
+        command.stdout.close()  # before anything is written
+        assert command.stderr.read() == b"" and command.wait() == 141
+
+
 @pytest.mark.parametrize("module", COMMANDS)
 def test_help_exits_with_0(module, monkeypatch, capsys):
     assert status_of(module, ["--help"], monkeypatch) == 0

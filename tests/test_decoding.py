@@ -164,10 +164,13 @@ def test_what_an_unexpected_error_leaves_behind_is_nobody_else_s_answer(decoder,
     def full(pipe):
         raise MemoryError
 
+    decoder.decode(encoded())
+    left = decoder._process
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "answer", full)
         with pytest.raises(MemoryError):
             decoder.decode(encoded())
+    assert left.wait(10)
     assert decoder.decode(encoded(size=(40, 30))).size == (40, 30)
 
 

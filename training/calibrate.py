@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_hub.models.calibration import Calibration
+from resnet_hub.models.calibration import UNDECIDED, Calibration
 from training.data import Images
 from training.engine import predict_logits
-from training.multilabel import UNDECIDED, class_thresholds, is_multi
+from training.multilabel import class_thresholds, is_multi
 from training.unknown import Z
 
 TEMPERATURE_SPREAD = 0.5  # of log T, before any image was seen

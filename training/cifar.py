@@ -115,7 +115,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     take_weights(model, options)
-    recipe = sized(recipe, model)
+    recipe = sized(recipe, model, options)
     outliers = load_outliers(options, recipe, view)
     identity = run_identity(model, training, held_out, outliers)
     trainer = new_trainer(

@@ -42,14 +42,15 @@ from training.data import (
     in_memory,
     is_folder,
     split_held_out,
+    split_record,
 )
 from training.distributed import any_process, first_on_machine, process_group, rank, restarts, world_size
-from training.engine import Stopped, Trainer, keep_freed_memory
+from training.engine import Stopped, Trainer, keep_freed_memory, weights_kept
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of
-from training.optim import drop_paths, layer_shares
+from training.optim import BatchNorm, drop_paths, layer_shares
 from training.outliers import add_outliers_flag
-from training.recipes import Recipe, add_recipe_flags
+from training.recipes import Recipe, add_recipe_flags, recipe_from, refuse_idle
 from training.unknown import add_unknown_flag
 
 
@@ -214,7 +215,8 @@ def find_to_train(options, view: Preprocess):
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
         print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
-    options.split = [len(train), len(held_out)]
+    options.split = split_record(train, held_out)
+    weights_kept(recipe_from(options), len(held_out))  # before any is read
     if options.unknown and multilabel.is_multi(train.labels):
         raise DataError("--unknown has no effect on images with several labels; leave it out")
     if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
@@ -324,12 +326,16 @@ def class_counts(train) -> dict[str, int]:
     return by_class
 
 
-def sized(recipe: Recipe, model: Network) -> Recipe:
-    """The recipe without smaller images where the network's head is made for one size.
+def sized(recipe: Recipe, model: Network, options) -> Recipe:
+    """The recipe without smaller images where the network's are no larger or its head is made for one size.
 
     Raises:
-        ValueError: when the smaller images are too small for the network.
+        ValueError: when the smaller images are too small for the network, or not smaller.
     """
+    side = min(model.config.input_size)
+    if recipe.low_res >= side:
+        refuse_idle(options, ("low_res",), f"needs a size below the {side} pixels of all other epochs")
+        return replace(recipe, low_res=0, low_res_until=0.0)
     if not recipe.low_res:
         return recipe
     if not model.fixed_input_size:
@@ -387,6 +393,10 @@ def new_trainer(
         if world_size() == 1:
             raise ValueError("--sync-batch-norm has no effect in one process; start several with torchrun")
         net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        identity = identity | {"processes": world_size()}  # whose images each batch norm sees together
+    if not any(isinstance(module, BatchNorm) for module in net.modules()):
+        why = "acts on batch norms, and what learns here has none"
+        refuse_idle(options, ("bias_lr", "sync_batch_norm"), why)
     if recipe.drop_path:
         drop_paths(net, recipe.drop_path)
     if recipe.layer_decay < 1:

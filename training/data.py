@@ -488,6 +488,14 @@ def _keep_one_of_each(labels: Tensor, is_held: Tensor) -> None:
         kept[richest], kept[name] = kept[richest] - 1, 1
 
 
+def split_record(train: Images, held_out: Images) -> list:
+    """What a run notes of its split to know it again: how many images each part has, and a checksum of the
+    names and sizes of the files held out."""
+    sizes = [file.stat().st_size if file.exists() else 0 for file in held_out.files]
+    names = [f"{f.parent.name}/{f.name} {size}" for f, size in zip(held_out.files, sizes, strict=True)]
+    return [len(train), len(held_out), f"{zlib.crc32(repr(names).encode()):08x}"]
+
+
 def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
     """The whole image, normalised by channel means and deviations of `most` training images or all; with
     borders, which are made in the colour of the mean, that of `whole_image`."""

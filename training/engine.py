@@ -562,7 +562,7 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     """Which weights a run keeps, "best", "last" or "ema", with so many held-out images.
 
     Raises:
-        ValueError: when they are to be chosen by held-out images and there are none, or too few.
+        ValueError: when they are to be chosen by held-out images and there are none.
     """
     asked = ["--keep best"] * (recipe.keep == "best")
     asked += [f"--patience {recipe.patience}"] * (recipe.patience > 0)
@@ -573,15 +573,8 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
         )
     if recipe.keep != "auto":
         return recipe.keep
-    is_chosen = recipe.patience or recipe.metric not in ("auto", "accuracy")
-    if held_out >= FEWEST_TO_CHOOSE or is_chosen:
-        return "best"
-    if recipe.metric == "accuracy":
-        raise ValueError(
-            f"--metric accuracy has no effect here: with {held_out} held-out images, fewer than "
-            f"{FEWEST_TO_CHOOSE}, the last epoch is kept; give --keep best too, or leave it out"
-        )
-    return "last"
+    is_chosen = recipe.patience or recipe.metric != "auto"
+    return "best" if is_chosen or held_out >= FEWEST_TO_CHOOSE else "last"
 
 
 def _compiled(net: nn.Module) -> Any:

@@ -54,6 +54,7 @@ from training.data import (
     in_memory,
     is_folder,
     load_data,
+    split_record,
     with_classes,
 )
 from training.distributed import rank, world_size
@@ -264,16 +265,16 @@ def held_out_again(model, facts: dict, data: str | LabelTable) -> Images:
     Raises:
         DataError: when the images are not those of the run, so that some of them may have been trained on.
     """
-    then = facts.get("split")  # earlier runs recorded the number of readable images alone
-    count = then[1] if then else facts["held_out_images"]
-    found = find_images_to_train(data, None if has_held_out(data) else count, facts["seed"], model.preprocess)
-    held_out = in_memory(with_classes(found[1], model.labels, bool(model.calibration.class_thresholds)))
-    if [*map(len, found)] != then if then else len(held_out) != count:
+    # Earlier runs recorded how many images of each part could be read: all, where it comes out even.
+    then = facts.get("split") or [facts["train_images"], facts["held_out_images"]]
+    count = None if has_held_out(data) else then[1]
+    found = find_images_to_train(data, count, facts["seed"], model.preprocess)
+    if split_record(*found)[: len(then)] != then:
         raise DataError(
-            f"--write: {data} no longer holds the images of this run, and those held out now may be ones it "
-            "was trained on; give the data as they were"
+            f"--write: {data} does not hold the images of this run as they were, and those held out now may "
+            "have been trained on; give the data as they were"
         )
-    return held_out
+    return in_memory(with_classes(found[1], model.labels, bool(model.calibration.class_thresholds)))
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:

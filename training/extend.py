@@ -82,9 +82,13 @@ def other_arguments(record: dict[str, Any], options: argparse.Namespace) -> list
 
 
 def _other_parts(record: dict[str, Any], options: argparse.Namespace) -> list[str]:
-    """A batch norm sees one micro-batch of a step, so there have to be as many as there were."""
-    then = record["recipe"].get("accumulate", 1) * record.get("processes", 1)
-    now = recipe_from(options).accumulate * int(os.environ.get("WORLD_SIZE", "1"))
+    """A batch norm sees one micro-batch of a step, so there have to be as many as there were; with
+    --sync-batch-norm it sees those of all processes."""
+    before, processes = record.get("processes", 1), int(os.environ.get("WORLD_SIZE", "1"))
+    if options.sync_batch_norm and processes != before:
+        return [f"{processes} processes, not {before}"]
+    then = record["recipe"].get("accumulate", 1) * before
+    now = recipe_from(options).accumulate * processes
     return [] if now == then else [f"--accumulate times processes is {now}, not {then}"]
 
 

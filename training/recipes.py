@@ -74,7 +74,8 @@ class Recipe:
     keep: str = option(
         "auto",
         "weights kept: of the best held-out epoch; of the last one; ema, the last one's average (where --ema "
-        f"is 0, over a fifth of the run); auto: best from {FEWEST_TO_CHOOSE} held-out images on, else last",
+        f"is 0, over a fifth of the run); auto: best from {FEWEST_TO_CHOOSE} held-out images on, or where "
+        "--metric or --patience is given, else last",
         KEPT,
     )
     drop_path: float = option(

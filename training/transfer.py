@@ -374,7 +374,7 @@ def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0)
     mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
     if options.far and options.mode in ("feature", "partial"):
         raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
-    if options.far and options.mode == "full" and layer_decay < 1:
+    if options.far and layer_decay < 1 and (options.mode or mode_for(images)) == "full":
         raise ValueError("--far and --layer-decay both say how fast --mode full learns; give one of them")
     if layer_decay < 1 and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
@@ -387,7 +387,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     if recipe.whiten:
         raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
     pretrained = with_channels(load_weights(options.weights), options.in_chans)
-    recipe = sized(recipe, pretrained)
+    recipe = sized(recipe, pretrained, options)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
     view = framed(pretrained, size, options.framing)
     found, held_out = find_to_train(options, view)
@@ -461,7 +461,8 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
     """For (training, held-out): a trainer of the head alone, the images that can be read, the held-out
     features, and what the features cost."""
     device, head = next(model.parameters()).device, model.classifier_name
-    dtype = precision(options, device) if device.type == "cuda" else None
+    is_asked = device.type == "cuda" or options.precision != "auto"
+    dtype = precision(options, device) if is_asked else None  # engines choose better on a CPU
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
     parts, (shown, kept_out), seconds = zip(
         *(feature_set(model, d, device, options.engine, dtype, options.eval_batch) for d in parts),

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from resnet_hub.engine import HALF_SHARE, TOLERANCE, Engine, is_installed
+from resnet_hub.engine import HALF_SHARE, TOLERANCE, Engine, batch_size, is_installed
 from resnet_hub.engine.backends import Run, build, has_fast_half, seconds
 from resnet_hub.errors import Refusal
 
@@ -88,7 +88,8 @@ def winner(entrants: list[Engine], pixels: Tensor) -> Engine:
 
 def answers(run: Run, pixels: Tensor) -> Tensor:
     """Float32 logits (1 + N, classes): of the first image alone, which may run on other code, and of all."""
-    return torch.cat([run(pixels[:1]), run(pixels)]).float()
+    batch = batch_size(tuple(pixels.shape[1:]), len(pixels))
+    return torch.cat([run(part) for part in (pixels[:1], *pixels.split(batch))]).float()
 
 
 def agrees(wanted: Tensor, found: Tensor, precision: str) -> bool:

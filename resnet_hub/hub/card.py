@@ -42,7 +42,7 @@ MODES = {
 }
 KEPT = {
     "best": "best validation {metric}",
-    "last": "the last epoch, not chosen on the {held_out} validation images",
+    "last": "the last epoch{unchosen}",
     "ema": "averaged over the end of the run",
 }
 BALANCES = {
@@ -116,7 +116,7 @@ def _network_context(model, load_from: str) -> dict[str, Any]:
 
 def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """What the template needs to know of a run; its figures come as tables."""
-    recipe, kept = run["recipe"], run.get("keep", "best")
+    recipe, kept, held_out = run["recipe"], run.get("keep", "best"), run["held_out_images"]
     return {
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
@@ -131,7 +131,7 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
             metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
-            held_out=run["held_out_images"],
+            unchosen=f", not chosen on the {held_out} validation images" if held_out else "",
         ),
         "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
         "calibration_words": _calibration_words(run),
@@ -360,12 +360,12 @@ def _calibration_words(run: dict[str, Any]) -> str:
     """How the temperature was found; cards of earlier runs do not say on how many images."""
     fitted = run.get("calibration")
     if not run["held_out_images"]:
-        return "All images were used for training, so there is no temperature and no threshold."
+        return "All images were used for training, so no temperature and no threshold was fitted."
     if fitted is None:
         return "The logits are divided by a temperature fitted on the validation set."
     images = f"{fitted['images']:,} validation images"
     if not fitted.get("temperature"):
-        return f"The temperature stays 1: in cross-validation on the {images} a fitted one was no better."
+        return f"The temperature stays 1: no fitted one was better in cross-validation on the {images}."
     low, high = fitted["temperature"]
     return (
         f"The logits are divided by a temperature fitted on the {images} with a prior toward 1 "

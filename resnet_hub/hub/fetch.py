@@ -456,9 +456,11 @@ def reason(error: Exception) -> str:
         return detail
     if "Consistency check failed" in detail:  # a bare OSError of huggingface_hub's
         return "the download has the wrong size, cut short or altered on its way; nothing was kept, try again"
+    name = type(error).__name__
+    named = detail if detail == name else f"{name}: {detail}"
     if is_transient(error):
-        return f"the Hub could not be reached ({type(error).__name__}: {detail}); check the connection"
-    return f"{type(error).__name__}: {detail}"
+        return f"the Hub could not be reached ({named}); check the connection"
+    return named
 
 
 def without_token(text: str, token: str | bool | None) -> str:

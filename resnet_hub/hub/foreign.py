@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from resnet_hub.errors import Refusal
-from resnet_hub.models.calibration import MULTI_LABEL
+from resnet_hub.models.calibration import MULTI_LABEL, UNDECIDED, Calibration
 from resnet_hub.preprocess import Preprocess
 
 TIMM_WRAPPER = "timm_wrapper"
@@ -18,7 +18,8 @@ WRAPPER_PREFIX = "timm_model."
 
 
 def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with `architecture`, `num_classes`, `label_names`, `model_args` and `pretrained_cfg`.
+    """A configuration with `architecture`, `num_classes`, `label_names`, `model_args`, `pretrained_cfg` and
+    `problem_type`.
 
     Ours are returned as they are. The architecture is without timm's tag ("resnet18.a1_in1k").
 
@@ -33,7 +34,6 @@ def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
             f"model_type {kind!r} is transformers' own; python -m resnet_hub.convert turns its ResNets into "
             "checkpoints that load here"
         )
-    check_has_one_answer(values)
     is_new = "pretrained_cfg" in values
     given = values["pretrained_cfg"] if is_new else values
     args = values.get("model_args") or {}
@@ -51,13 +51,15 @@ def in_timms_form(values: dict[str, Any]) -> dict[str, Any]:
         "label_names": _label_names(values, given),
         "model_args": args,
         "pretrained_cfg": given,
+        "problem_type": values.get("problem_type"),
     }
 
 
-def check_has_one_answer(values: dict[str, Any]) -> None:
-    """Raises Refusal for another library's `config.json` of a network that answers each class by itself."""
-    if values.get("problem_type") == MULTI_LABEL:
-        raise Refusal("it answers each class by itself, with thresholds that its config.json does not have")
+def foreign_calibration(values: dict[str, Any], classes: int) -> Calibration:
+    """How another library's `config.json` wants logits read. It states no threshold for a network that
+    answers each class by itself, so a class is present where that is more probable than not."""
+    several = values.get("problem_type") == MULTI_LABEL
+    return Calibration(class_thresholds=(UNDECIDED,) * classes if several else ())
 
 
 def weights_prefix(values: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from resnet_hub.hub.fetch import (
     discard,
     fetch_checkpoint,
 )
-from resnet_hub.hub.foreign import in_timms_form, weights_prefix
+from resnet_hub.hub.foreign import foreign_calibration, in_timms_form, weights_prefix
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.calibration import Calibration
@@ -183,7 +183,9 @@ def read_calibration(values: dict[str, Any], classes: int) -> Calibration:
         ValueError: for anything but finite numbers, more detections than anybody would read, or thresholds
             that are not one a class.
     """
-    calibration = Calibration.from_dict(values.get("resnet_hub", {}).get("calibration", {}))
+    if "resnet_hub" not in values:
+        return foreign_calibration(values, classes)
+    calibration = Calibration.from_dict(values["resnet_hub"].get("calibration", {}))
     longest = max((len(what) for what, *_ in calibration.detections), default=0)
     if len(calibration.detections) > MOST_DETECTIONS or longest > MOST_NAME:
         raise Refusal(

@@ -7,6 +7,7 @@ there already make no commit.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
@@ -23,6 +24,7 @@ from resnet_hub.hub.fetch import (
     resolve,
     retried,
 )
+from resnet_hub.preprocess import Preprocess
 
 RUN_FILES = {"run.json", "history.jsonl", "curves.png", "confusion.png"}  # beside a trained checkpoint
 COMMIT_MESSAGE = "Upload checkpoint"
@@ -150,8 +152,17 @@ def answers_alike(folder: Path, head: Resolved) -> bool:
         return False
     paths = (folder / CONFIG_FILE, download_checked(head, CONFIG_FILE))
     try:
-        both = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        ours, theirs = [[values.get(key) for key in ("resnet_hub", "label_names")] for values in both]
+        ours, theirs = [what_answers(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
     except (OSError, ValueError, AttributeError):
         return False
     return ours == theirs
+
+
+def what_answers(values: dict[str, Any]) -> tuple:
+    """What of a `config.json` decides, with the weights, how an image is answered.
+
+    Raises:
+        ValueError: for preprocessing that is not allowed.
+    """
+    preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg"))
+    return values.get("resnet_hub"), values.get("label_names"), preprocess

@@ -31,6 +31,7 @@ from resnet_hub.errors import Refusal, first_line
 from resnet_hub.files import write_atomically, write_together
 from resnet_hub.hub.bounds import check_answers, check_header, check_maps
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
+from resnet_hub.hub.foreign import foreign_calibration
 from resnet_hub.hub.load import (
     disambiguate,
     from_pretrained,
@@ -115,6 +116,7 @@ def _from_transformers(checkpoint: Checkpoint, values: dict[str, Any]) -> Networ
         state = from_transformers(load_file(checkpoint.weights))
     model = filled(config, state, checkpoint.source)
     model.labels, model.preprocess = labels, preprocess
+    model.calibration = foreign_calibration(values, config.num_classes)
     model.source, model.revision = checkpoint.source, checkpoint.revision
     return model
 

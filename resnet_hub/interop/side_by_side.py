@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
@@ -180,10 +180,17 @@ def _stage_differences(ours: Network, maps: list, their_maps: list) -> list[tupl
 def _stages_of(ours: Network, theirs: Reference) -> Callable:
     """What runs a reference: stage by stage where it is the network of our model, whatever its classes."""
     if theirs.facts.weights == "ours":
-        config = replace(theirs.net.config, name=ours.config.name, num_classes=ours.config.num_classes)
-        return _own_stages if config == ours.config else _no_stages
+        return _own_stages if _layers_of(theirs.net) == _layers_of(ours) else _no_stages
     is_ours = theirs.facts.weights == "copied" or is_same_network(ours.config, theirs.facts.name)
     return _timm_stages if is_ours else _no_stages
+
+
+def _layers_of(model: Network) -> dict[str, Any]:
+    """What of a configuration decides which layers run."""
+    apart = {"name", "num_classes", "drop_rate", "zero_init_residual"}
+    if not model.fixed_input_size:
+        apart.add("input_size")
+    return {field: value for field, value in asdict(model.config).items() if field not in apart}
 
 
 def _our_stages(model: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, list]:

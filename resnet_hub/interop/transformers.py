@@ -13,7 +13,6 @@ from torch import Tensor
 
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.errors import Refusal
-from resnet_hub.hub.foreign import check_has_one_answer
 from resnet_hub.hub.save import problem_type
 from resnet_hub.interop.counterpart import stock_name
 from resnet_hub.models.base import Network, default_preprocess
@@ -123,9 +122,8 @@ def config_from_transformers(values: dict[str, Any]) -> ResNetConfig:
     """Our configuration for transformers' `config.json` of a ResNet.
 
     Raises:
-        Refusal: for a network we do not have, and one that answers each class by itself.
+        Refusal: for a network we do not have.
     """
-    check_has_one_answer(values)
     block = values.get("layer_type", "bottleneck")  # what is missing takes transformers' default
     if values.get("hidden_act", "relu") != "relu" or values.get("downsample_in_first_stage"):
         raise Refusal("only hidden_act=relu and downsample_in_first_stage=False have a counterpart here")

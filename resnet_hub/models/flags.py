@@ -95,10 +95,11 @@ def _number_or_word(text: str) -> int | str | bool:
 
 
 def own_design(config: ModelConfig, settings: Iterable[tuple[str, Any]]) -> ModelConfig:
-    """A network of one's own: `config` with fields of its structure changed, and a name that says so.
+    """A network of one's own: `config` with fields of its structure changed, and a name that says so; with
+    the values that it has, `config` itself.
 
     Raises:
-        ValueError: for a field that it does not have or that changes nothing in it, or a value that is not
+        ValueError: for a field that it does not have or that nothing in it reads, or a value that is not
             allowed.
     """
     changes = dict(settings)
@@ -114,7 +115,7 @@ def own_design(config: ModelConfig, settings: Iterable[tuple[str, Any]]) -> Mode
     made = replace(config, name=f"{config.name}_own", **changes)
     if idle := sorted(changes.keys() & made.idle_fields()):
         raise Refusal(f"--set {idle[0]}={changes[idle[0]]} changes nothing in {config.name}; leave it out")
-    return made
+    return config if replace(made, name=config.name) == config else made
 
 
 def overrides_from(options: argparse.Namespace) -> dict[str, Any]:

@@ -81,13 +81,35 @@ export function sentence(model, answer, language) {
  * @returns {string}
  */
 function shown(model, thresholds, probabilities, language) {
-  const present = top(probabilities, thresholds.length).filter(
-    ({ index, share }) => share >= thresholds[index],
-  );
-  const names = present
+  const names = present(model, thresholds, probabilities, language);
+  return filled(model.sentences[names ? "present" : "absent"][language], { names });
+}
+
+/**
+ * The classes that reach their thresholds, most probable first; "" for none.
+ * @param {Model} model
+ * @param {number[]} thresholds one a class
+ * @param {ArrayLike<number>} probabilities
+ * @param {Language} language
+ * @returns {string}
+ */
+function present(model, thresholds, probabilities, language) {
+  return top(probabilities, thresholds.length)
+    .filter(({ index, share }) => share >= thresholds[index])
     .map(({ index }) => model.labels[index][language])
     .join(language === "ja" ? "、" : ", ");
-  return filled(model.sentences[present.length ? "present" : "absent"][language], { names });
+}
+
+/**
+ * An answer in a cell of the table.
+ * @param {Model} model
+ * @param {ArrayLike<number>} probabilities
+ * @param {Language} language
+ * @returns {string}
+ */
+export function named(model, probabilities, language) {
+  if (model.class_thresholds) return present(model, model.class_thresholds, probabilities, language) || "–";
+  return model.labels[top(probabilities, 1)[0].index][language];
 }
 
 /**
@@ -289,7 +311,7 @@ class Page {
     const cells = [
       small,
       name ?? "",
-      this.model.labels[best.index][this.language],
+      named(this.model, answer.probabilities, this.language),
       percent(best.share),
       this.say(familiar),
     ];

@@ -20,7 +20,7 @@ import resnet_hub
 from resnet_hub import create_model, engine
 from resnet_hub.engine import ENGINES, FEW, TOLERANCE, Engine, backends, choose, engine_for, prepare, shape_of
 from resnet_hub.engine.fused import Convolution, fused, traced
-from resnet_hub.engine.race import agrees, difference, fastest
+from resnet_hub.engine.race import agrees, answers, difference, fastest, probes
 from resnet_hub.errors import Refusal
 from resnet_hub.predict import classify, evaluation
 
@@ -151,6 +151,14 @@ def test_an_engine_that_answers_otherwise_is_not_chosen(monkeypatch, wrong):
         assert fastest(model, shape_of(model), "fp32", ("eager", "fused"), 2).name == "eager"
     with pytest.raises(Refusal, match=r"--engine fused answers otherwise .* give --engine eager"):
         prepare(model, shape_of(model), "fused")
+
+
+def test_engines_are_compared_on_batches_that_fit_the_memory(monkeypatch):
+    net, seen = network(), []
+    monkeypatch.setattr(engine, "MOST_PIXELS", 3 * 32 * 32)
+    net.conv1.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    assert answers(net, probes(shape_of(net), torch.device("cpu"))).shape == (9, 10)
+    assert seen == [1, 3, 3, 2]
 
 
 def test_half_precision_that_moves_a_share_does_not_agree():

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from resnet_hub.engine.together import MOST, RETRIED, Together
+from resnet_hub.engine.together import RETRIED, Together
 
 
 class Network:
@@ -101,21 +101,30 @@ def test_what_goes_wrong_reaches_every_caller_and_the_next_one_is_answered():
     assert together(network, image(1.0)).item() == 2.0
 
 
+SLOWER = {False: 1.0, True: 100.0}  # seconds an image, alone and in shared batches
+
+
 def test_batches_that_are_slower_are_given_up():
-    together = Together()
-    together._seconds, together._turns = {False: 0.01, True: 0.02}, 1
-    assert together._size() == 1
-    together._seconds = {False: 0.01, True: 0.009}
-    assert together._size() == MOST
+    together, network = Together(), Network()
+    together._seconds = dict(SLOWER)
+    answers = answers_of_a_queue(together, network, 1.0, [2.0, 3.0, 4.0])
+    assert network.batches == [1, 1, 1, 1] and answers[4.0] == 8.0
+
+
+def test_batches_that_are_faster_are_shared():
+    together, network = Together(), Network()
+    together._seconds = {False: 100.0, True: 1.0}
+    answers_of_a_queue(together, network, 1.0, [2.0, 3.0, 4.0])
+    assert network.batches == [1, 3]
 
 
 def test_batches_that_were_slower_are_tried_again_now_and_then():
-    together, sizes = Together(), []
-    together._seconds = {False: 0.01, True: 0.02}
-    for turn in range(1, 3 * RETRIED + 1):
-        together._turns = turn
-        sizes.append(together._size())
-    assert sizes.count(MOST) == 3 and sizes.count(1) == len(sizes) - 3
+    together, alone, network = Together(), Network(go=True), Network()
+    together._seconds = dict(SLOWER)
+    for _ in range(RETRIED - 2):
+        together(alone, image(0.0))
+    answers_of_a_queue(together, network, 1.0, [2.0, 3.0, 4.0])
+    assert network.batches == [1, 3]
 
 
 def test_one_network_does_not_wait_for_another():

@@ -19,6 +19,7 @@ from resnet_hub.hub.card import render_card
 from resnet_hub.interop import convert
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.models.build import build_network
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,16 +145,26 @@ def test_a_checkpoint_whose_card_cannot_be_made_is_not_begun(tmp_path, monkeypat
     assert not (tmp_path / "net").exists()
 
 
+def test_a_network_that_answers_each_class_by_itself_goes_to_transformers_and_back(tmp_path):
+    ours = drawn("resnet18", num_classes=3)
+    ours.calibration = Calibration(class_thresholds=(0.3, 0.5, 0.9))
+    convert.save(ours, tmp_path / "theirs", "transformers")
+    back = convert.load(str(tmp_path / "theirs"))
+    assert back.calibration == Calibration(class_thresholds=(0.5,) * 3)  # transformers states no thresholds
+    theirs = ResNetForImageClassification.from_pretrained(tmp_path / "theirs").eval()
+    assert theirs.config.problem_type == "multi_label_classification"
+    x = pixels(ours)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            back.calibration.probabilities(back(x)), theirs(x).logits.sigmoid(), rtol=1e-4, atol=1e-5
+        )
+
+
 @pytest.mark.parametrize(
     ("file", "content", "expected"),
     [
         ("config.json", b"[]", "config.json: holds a JSON list"),
         ("config.json", b'{"model_type": "resnet", "depths": null}', "config.json: "),
-        (
-            "config.json",
-            b'{"model_type": "resnet", "problem_type": "multi_label_classification"}',
-            "by itself",
-        ),
         ("model.safetensors", None, "model.safetensors: "),
         ("preprocessor_config.json", b"\xff", "preprocessor_config.json: "),
         ("preprocessor_config.json", b'{"size": 4096}', "preprocessor_config.json: input_size 4096x4096"),

@@ -1,6 +1,7 @@
 """What tests of training share."""
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -9,3 +10,16 @@ def own_caches(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         yield
+
+
+@pytest.fixture
+def usual_kernels(monkeypatch):
+    """The switches of `choose_kernels`, put back afterwards."""
+    cudnn = torch.backends.cudnn
+    before, precision = (cudnn.allow_tf32, cudnn.benchmark), torch.get_float32_matmul_precision()
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # which is put back too
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    yield
+    cudnn.allow_tf32, cudnn.benchmark = before
+    torch.set_float32_matmul_precision(precision)
+    torch.use_deterministic_algorithms(False)

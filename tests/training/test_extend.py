@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -162,6 +163,17 @@ def test_a_run_of_two_processes_is_extended_by_one_with_as_many_micro_batches(da
     two = cifar.parse_arguments(arguments(data, run, 4))
     two.command = "torchrun --nproc-per-node=2 -m training.cifar"
     assert extend.epochs_run(run, two) == 3
+
+
+def test_batch_norms_over_all_processes_need_as_many_as_before(data, run, monkeypatch):
+    flags = ["--sync-batch-norm", "--accumulate", "2"]
+    command = f"torchrun -m training.cifar {shlex.join(arguments(data, run, 2, '--sync-batch-norm'))}"
+    before = record(run) | {"processes": 4, "command": command}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    options = cifar.parse_arguments(arguments(data, run, 3, *flags))
+    options.command = command
+    assert extend.other_arguments(before, options) == ["2 processes, not 4"]
+    assert extend.other_arguments(before | {"processes": 2, "recipe": {"accumulate": 2}}, options) == []
 
 
 def test_a_head_on_features_is_extended_too(data, tmp_path):

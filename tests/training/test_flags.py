@@ -3,6 +3,7 @@ recipe is. Oracles: torchvision's stochastic depth, a registered network, and up
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 from torch import nn
 
 from resnet_hub import create_model, device, from_pretrained
+from resnet_hub.errors import Refusal
 from resnet_hub.geometry.__main__ import main as geometry
 from resnet_hub.models.base import Network
 from resnet_hub.models.flags import own_design
@@ -24,7 +26,7 @@ from training import cifar, evaluate, features, transfer
 from training import data as data_module
 from training.augment import Feed, Views
 from training.cifar import parse_arguments
-from training.command import new_trainer
+from training.command import new_trainer, sized
 from training.data import find_data, find_images, in_memory, whole_image
 from training.optim import Muon, drop_paths, layer_shares, orthogonalise
 from training.plots import curves
@@ -120,9 +122,39 @@ def test_batch_norms_are_not_synchronised_in_one_process():
             new_trainer(nn.Identity(), RECIPES["plain"], None, None, options, torch.device(kind), identity={})
 
 
-def rates(*words: str, decay: float = 1.0):
+def rates(*words: str, decay: float = 1.0, images: int = 100):
     options = transfer.parse_arguments(["--weights", "w", "--data", "d", "--out", "o", *words])
-    return chosen_rates(options, create_model("resnet20_cifar"), 100, decay)
+    return chosen_rates(options, create_model("resnet20_cifar"), images, decay)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("lenet5 --bias-lr 0.1", "--bias-lr 0.1 has no effect here: it acts on batch norms"),
+        (
+            "resnet20_cifar --low-res 32 --low-res-until 1",
+            "--low-res 32 has no effect here: it needs a size below the 32 pixels",
+        ),
+        ("lenet5 --keep best --held-out 0", "--keep best looks at held-out images"),
+    ],
+)
+def test_what_has_no_effect_on_this_network_or_these_images_is_refused(words, why, photos, tmp_path, capsys):
+    model, *flags = words.split()
+    run = ["--recipe", "plain", "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
+    assert cifar.main([model, *run, *flags]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_a_recipe_s_small_images_are_left_out_where_all_are_as_small():
+    small = create_model("resnet20_cifar", input_size=16)
+    assert sized(RECIPES["fast"], small, given()).low_res == 0
+    assert sized(RECIPES["fast"], create_model("resnet20_cifar"), given()) == RECIPES["fast"]
+
+
+def test_features_for_a_head_are_computed_in_the_precision_that_is_asked_for(photos, start, tmp_path):
+    words = ["--weights", str(start), "--data", str(photos), "--mode", "feature", *QUICK]
+    assert transfer.main([*words, "--precision", "bf16", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bfloat16"
 
 
 def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():
@@ -130,6 +162,9 @@ def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():
     assert rates("--mode", "full", "--layer-decay", "1") == rates("--mode", "full")
     with pytest.raises(ValueError, match="--far and --layer-decay both say"):
         rates("--mode", "full", "--far", decay=0.8)
+    with pytest.raises(ValueError, match="--far and --layer-decay both say"):
+        rates("--far", decay=0.8, images=20_000)  # full by itself
+    assert rates("--far", decay=0.8, images=2_000) == ("full", (("", 1.0),))
 
 
 def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_path, capsys):
@@ -186,6 +221,17 @@ def test_set_makes_the_registered_network_of_the_same_structure():
     ours = own_design(model_config("resnet8_cifar"), [("widths", (96, 320, 384))])
     assert replace(ours, name="resnet8_wide_cifar") == model_config("resnet8_wide_cifar")
     assert ours.name == "resnet8_cifar_own"
+
+
+def test_set_to_what_is_there_already_is_the_network_itself():
+    config = model_config("resnet18")
+    assert own_design(config, [("widths", (64, 128, 256, 512)), ("stem_width", 64)]) is config
+
+
+def test_set_of_what_no_layer_reads_is_refused():
+    with pytest.raises(Refusal, match="--set base_width=128 changes nothing in resnet18"):
+        own_design(model_config("resnet18"), [("base_width", 128)])
+    assert own_design(model_config("resnet50"), [("base_width", 128)]).base_width == 128
 
 
 def test_set_reaches_the_commands(photos, tmp_path):

@@ -70,17 +70,6 @@ def pretended_gpu(monkeypatch):
     data._of_channels.cache_clear()
 
 
-@pytest.fixture
-def usual_kernels(monkeypatch):
-    """The switches of `choose_kernels`, put back afterwards."""
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    yield
-    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
-    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark = True, False
-    torch.set_float32_matmul_precision("highest")
-    torch.use_deterministic_algorithms(False)
-
-
 def test_what_cublas_needs_for_the_same_bits_is_set_before_the_first_product(usual_kernels):
     choose_kernels(CUDA, deterministic=False)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -167,7 +156,7 @@ def test_reading_pins_no_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = replace(data.find_images(root / "train", VIEW), workers=0)
     ((images, _),) = found.fetch([torch.arange(2)])
-    assert images.shape == (2, 3, 12, 12)
+    assert images.shape == (2, 3, 12, 12) and not images.is_pinned()
 
 
 def test_crops_of_whole_photos_are_cut_where_the_photos_are(monkeypatch):

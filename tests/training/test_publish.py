@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -306,6 +307,15 @@ def test_other_answers_of_the_same_weights_keep_no_figure(logged_in, run):
     model.push_to_hub(REPO)
     card = logged_in.files(REPO)["README.md"].decode()
     assert "## Results" not in card and "| temperature |" not in card
+
+
+def test_other_preprocessing_of_the_same_weights_keeps_no_figure(logged_in, run):
+    assert command(run) == 0
+    model = from_pretrained(REPO)
+    model.preprocess = replace(model.preprocess, crop_pct=0.5)
+    model.push_to_hub(REPO)
+    card = logged_in.files(REPO)["README.md"].decode()
+    assert "## Results" not in card and "0.8761" not in card
 
 
 def test_the_space_s_files_start_and_serve_the_model(logged_in, run, tmp_path):

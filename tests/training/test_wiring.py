@@ -104,19 +104,6 @@ def test_features_are_computed_in_the_precision_that_is_asked_for():
     torch.testing.assert_close(features, feature_engine(model, CPU)(x), rtol=0.1, atol=0.1)
 
 
-@pytest.fixture
-def usual_kernels(monkeypatch):
-    """The switches of `choose_kernels`, put back afterwards."""
-    cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
-    precision = torch.get_float32_matmul_precision()
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which is put back too
-    yield
-    cudnn.allow_tf32, cudnn.benchmark = before
-    torch.set_float32_matmul_precision(precision)
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_on_cuda_deterministic_alone_does_without_tf32_and_trials(usual_kernels, deterministic):
     choose_kernels(CUDA, deterministic)

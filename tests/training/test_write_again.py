@@ -82,18 +82,44 @@ def test_a_run_is_fitted_again_on_the_images_that_it_held_out(photos, trained, r
     assert after["results"]["top1"] == before["results"]["top1"]
 
 
-@pytest.mark.parametrize("recorded", [True, False])
-def test_other_images_than_the_run_s_are_refused(photos, run, tmp_path, capsys, recorded):
-    """One more file moves the split; an earlier run's record tells only that a held-out file was broken."""
+def one_more(data: Path, facts: dict) -> None:
+    shutil.copy(data / "train" / "dark" / "00.png", data / "train" / "dark" / "zz.png")
+
+
+def one_renamed(data: Path, facts: dict) -> None:
+    (data / "train" / "dark" / "00.png").rename(data / "train" / "dark" / "zz.png")
+
+
+def one_replaced(data: Path, facts: dict) -> None:
+    _, held_out = split_held_out(torch.arange(2).repeat_interleave(EACH), HELD_OUT, seed=0)
+    sorted((data / "train").rglob("*.png"))[int(held_out[0])].write_bytes(b"another image")
+
+
+def an_earlier_record(data: Path, facts: dict) -> None:
+    """It counts the images that could be read, and one could not: the split may have been any of two."""
+    del facts["split"]
+
+
+@pytest.mark.parametrize("changed", [one_more, one_renamed, one_replaced, an_earlier_record])
+def test_images_that_may_have_been_trained_on_are_refused(photos, run, tmp_path, capsys, changed):
     facts = json.loads((run / "run.json").read_text())
-    data = photos
-    if recorded:
-        data = shutil.copytree(photos, tmp_path / "more")
-        shutil.copy(data / "train" / "dark" / "00.png", data / "train" / "dark" / "zz.png")
-    else:
-        del facts["split"]
-        (run / "run.json").write_text(json.dumps(facts | {"held_out_images": HELD_OUT}))
+    assert facts["held_out_images"] == HELD_OUT - 1
+    data = shutil.copytree(photos, tmp_path / "data")
+    changed(data, facts)
+    (run / "run.json").write_text(json.dumps(facts))
     before = (run / "run.json").read_bytes()
     assert write(run, data) == 2
-    assert "no longer holds the images of this run" in capsys.readouterr().err
+    assert "does not hold the images of this run as they were" in capsys.readouterr().err
     assert (run / "run.json").read_bytes() == before
+
+
+def test_an_earlier_record_of_images_that_could_all_be_read_is_enough(photos, run, tmp_path):
+    data = shutil.copytree(photos, tmp_path / "data")
+    (broken,) = [file for file in (data / "train").rglob("*.png") if file.read_bytes() == b"no image"]
+    shutil.copy(next(file for file in broken.parent.glob("*.png") if file != broken), broken)
+    facts = json.loads((run / "run.json").read_text())
+    del facts["split"]
+    (run / "run.json").write_text(json.dumps(facts | {"held_out_images": HELD_OUT}))
+    with recorded_fits() as seen:
+        assert write(run, data) == 0
+    assert len(seen[0]) == HELD_OUT

@@ -1,7 +1,16 @@
 /** The page's pure functions, run by node: `node --test tests/web/`. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { activation, certainty, heat, percent, preferred, sentence, top } from "../../resnet_hub/web/page.js";
+import {
+  activation,
+  certainty,
+  heat,
+  named,
+  percent,
+  preferred,
+  sentence,
+  top,
+} from "../../resnet_hub/web/page.js";
 import { filled, say, TEXT } from "../../resnet_hub/web/text.js";
 
 const model = {
@@ -60,6 +69,9 @@ test("a network that answers each class by itself names all that reach their thr
   assert.equal(says([0.6, 0.7, 0.8], "en"), "This shows: dog, cat.");
   assert.equal(says([0.6, 0.7, 0.8], "ja"), "犬、猫が写っています。");
   assert.equal(says([0.1, 0.1, 0.8], "en"), "Nothing known.");
+  assert.equal(named(several, [0.6, 0.7, 0.8], "en"), "dog, cat");
+  assert.equal(named(several, [0.1, 0.1, 0.8], "en"), "–");
+  assert.equal(named(model, [0.1, 0.1, 0.8], "ja"), "傘");
 });
 
 test("a class activation map is scaled to its largest value, negative ones left out", () => {
