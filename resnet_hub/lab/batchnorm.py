@@ -127,9 +127,9 @@ def spread(
 ) -> Spread:
     """Activations of `depth` conv-(BN)-ReLU layers of 128 channels on random images, freshly initialised.
 
-    He's theory, a standard deviation of 1.41 in every layer on average over draws, is of wide layers and maps
-    without a border: "circular" continues each map at its other side. "zeros" pads as networks do, and on
-    maps of 8x8 costs a share of the variance in every layer.
+    He's theory, a variance of 2 in every layer on average over draws, is of maps without a border: "circular"
+    continues each map at its other side. "zeros" pads as networks do, and on maps of 8x8 costs a share of the
+    variance in every layer. With 128 channels a single draw wanders.
 
     Args:
         depth: 1 to 60.

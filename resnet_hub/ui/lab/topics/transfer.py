@@ -19,10 +19,11 @@ def draw(language: str, values: Values) -> list[Markup]:
         "total": f"{found.total:,}",
         "share": percent(found.trainable / found.total, 2),
     }
+    why = "far" if found.mode == "full" and not values["similar"] else found.mode
     rates = [[stage, number(rate) if rate else word(language, "frozen")] for stage, rate in found.rates]
     return [
         says(language, "transfer", **facts),
-        sentence(say(language, f"lab_transfer_why_{found.mode}")),
+        sentence(say(language, f"lab_transfer_why_{why}")),
         table([word(language, "stage"), word(language, "rate")], rates),
         render("lab/pieces.html", piece="command", text=found.command),
     ]
