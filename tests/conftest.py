@@ -9,17 +9,35 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads would
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from helpers import loopback_hub
+from helpers import ROOT, loopback_hub
 from helpers.browsing import CHROMIUM, pages
 from helpers.images import image
 from helpers.serving import deaf_port, served
+from hypothesis import settings
+
+settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
+settings.load_profile("unhurried")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
-    """With RESNET_HUB_NO_SKIPS a skipped test fails, except one that needs a GPU or the npm registry."""
+    """With RESNET_HUB_NO_SKIPS a skipped test fails, except one that needs the npm registry, or packages
+    installed from it, where there are none."""
     report = yield
-    may_skip = item.get_closest_marker("gpu") or item.get_closest_marker("npm")
+    has = {
+        "npm": "RESNET_HUB_HAS_REGISTRY" in os.environ,
+        "node": (ROOT / "tests/node/node_modules").is_dir(),
+    }
+    return unskipped(report, any(item.get_closest_marker(need) and not has[need] for need in has))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """The same of a file that skips itself."""
+    return unskipped((yield), may_skip=False)
+
+
+def unskipped(report, may_skip: bool):
     if report.skipped and os.environ.get("RESNET_HUB_NO_SKIPS") and not may_skip:
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"

@@ -84,7 +84,8 @@ def names_in(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
         if node.module == "resnet_hub" and alias.name in resnet_hub._HOME_OF:  # resolved on first use
             yield f"resnet_hub.{resnet_hub._HOME_OF[alias.name]}"
         else:
-            yield full if full in MODULES else node.module
+            is_ours = node.module.partition(".")[0] in ("resnet_hub", "training", "app")
+            yield node.module if is_ours and full not in MODULES else full
 
 
 def imports_of(module: str) -> Iterator[Import]:

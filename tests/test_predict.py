@@ -17,6 +17,7 @@ from PIL import Image
 
 from resnet_hub import create_model, engine, predict
 from resnet_hub.models.calibration import Calibration
+from resnet_hub.per_image import Answer, worst_first
 from resnet_hub.predict import classify, main, saliency
 from resnet_hub.preprocess import ImageError
 
@@ -402,3 +403,9 @@ def test_a_stranger_s_labels_reach_neither_the_terminal_nor_an_encoder_as_they_a
     assert main([str(photo), "--model", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert "\x1b" not in printed and printed.encode() and "\ufffd[31mred" in printed
+
+
+def test_the_table_without_true_classes_begins_with_the_least_confident():
+    shares = {"a": 0.9, "b": 0.2, "c": 0.5}
+    answers = [Answer(file, None, "cat", share, None, None) for file, share in shares.items()]
+    assert [each.file for each in worst_first(answers)] == ["b", "c", "a"]

@@ -53,7 +53,7 @@ def test_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel):
         if file.is_file() and "__pycache__" not in file.parts
     }
     assert expected - packed == set()
-    assert {name for name in packed - expected if ".dist-info/" not in name} <= {"app.py"}
+    assert {name for name in packed - expected if ".dist-info/" not in name} == {"app.py"}
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,7 @@ def event_answer(address: str, event: int, data: list) -> list:
 
 
 def test_the_app_runs_from_the_wheel_with_its_studies_and_models(installed, tmp_path):
-    app = shutil.copy(ROOT / "app.py", tmp_path)
-    with served([str(installed), app], tmp_path, cwd=tmp_path) as address:
+    with served([str(installed), "-m", "app"], tmp_path, cwd=tmp_path) as address:
         config = json.load(urlopen(f"{address}config"))
         (panel,) = (c["id"] for c in config["components"] if c["props"].get("elem_id") == "studies")
         events = (d for d in config["dependencies"] if panel in d["outputs"])

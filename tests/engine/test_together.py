@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
-import pytest
 import torch
 
+from resnet_hub import create_model
+from resnet_hub.engine import choose, engine_for
 from resnet_hub.engine.together import RETRIED, Together
 
 
@@ -90,15 +91,19 @@ def test_no_batch_is_larger_than_allowed():
     assert network.batches == [1, 2, 1] and len(answers) == 4
 
 
+class BreaksOnBatches(Network):
+    def __call__(self, pixels):
+        logits = super().__call__(pixels)
+        if len(pixels) > 1:
+            raise ValueError("no")
+        return logits
+
+
 def test_what_goes_wrong_reaches_every_caller_and_the_next_one_is_answered():
-    together, network = Together(), Network(go=True)
-
-    def broken(pixels):
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        together(broken, image(1.0))
-    assert together(network, image(1.0)).item() == 2.0
+    together = Together()
+    answers = answers_of_a_queue(together, BreaksOnBatches(), 1.0, [2.0, 3.0])
+    assert answers[1.0] == 2.0 and all(isinstance(answers[value], ValueError) for value in (2.0, 3.0))
+    assert together(Network(go=True), image(1.0)).item() == 2.0
 
 
 SLOWER = {False: 1.0, True: 100.0}  # seconds an image, alone and in shared batches
@@ -127,10 +132,9 @@ def test_batches_that_were_slower_are_tried_again_now_and_then():
     assert network.batches == [1, 3]
 
 
-def test_one_network_does_not_wait_for_another():
-    heavy, light = Network(), Network(go=True)
-    threads, _ = asked(Together(), heavy, [1.0])
-    assert heavy.entered.wait(20)
-    assert Together()(light, image(3.0)).item() == 6.0
-    heavy.go.set()
-    threads[0].join(20)
+def test_each_network_that_is_served_has_a_queue_of_its_own():
+    models = [create_model("lenet5").eval() for _ in range(2)]
+    for model in models:
+        choose(model, "eager", serving=True)
+    first, second, again = (engine_for(model).run.func for model in (*models, models[0]))
+    assert isinstance(first, Together) and first is again and first is not second

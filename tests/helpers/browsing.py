@@ -12,10 +12,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 PATIENCE = 60_000  # milliseconds; a busy 2-core machine is slow to paint
 
 
-IN_BROWSER = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium"),
-]
+NO_CHROMIUM = "no Chromium here: apt-get install chromium"
+IN_BROWSER = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)]
 
 
 @contextmanager

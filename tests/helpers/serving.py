@@ -22,7 +22,7 @@ def free_port() -> int:
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
         with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port := 20_000 + 500 * worker + next(PORTS) % 500))
+            probe.bind(("127.0.0.1", port := 20_000 + (500 * worker + next(PORTS) % 500) % 12_000))
             return port
 
 

@@ -364,7 +364,7 @@ def newer_text() -> str:
     return with_facts(results=RESULTS | {"top1": 0.9123}, seed=99)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(NOTES, st.data())
 def test_lines_added_anywhere_survive_every_push_and_figures_follow_the_run(text, newer_text, notes, data):
     front, body = split_front_matter(text)

@@ -49,7 +49,7 @@ def damaged(draw) -> dict:
     return values
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(damaged() | st.dictionaries(st.text(max_size=10), JSON, max_size=4))
 def test_a_damaged_configuration_is_read_or_refused(values):
     values = copy.deepcopy(values)

@@ -36,6 +36,7 @@ from tqdm import tqdm
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.errors import Refusal
+from resnet_hub.hub import fetch
 from resnet_hub.hub.client import bounded
 from resnet_hub.hub.fetch import CheckpointError, HubSlow, fetch_card, fetch_checkpoint, without_token
 
@@ -287,13 +288,18 @@ def too_many(seconds: int):
     )
 
 
-@pytest.mark.parametrize("fault", [too_many(1), status(503)])
-def test_the_first_request_is_asked_again_after_the_time_the_hub_asks_for(hub, repo, fault):
+@pytest.mark.parametrize(("fault", "seconds"), [(too_many(7), 7), (status(503), fetch.RETRY_SECONDS[0])])
+def test_the_first_request_is_asked_again_after_the_time_the_hub_asks_for(
+    hub, repo, monkeypatch, fault, seconds
+):
+    waits: list[float] = []
+    monkeypatch.setattr(fetch.time, "sleep", waits.append)
     hub.faults = [once(fault)]
-    assert from_pretrained(REPO).source == REPO
+    assert from_pretrained(REPO).source == REPO and seconds in waits
+    waits.clear()
     hub.faults = [once(fault)]
     tiny(num_classes=3).push_to_hub(REPO, token=TOKEN)
-    assert from_pretrained(REPO).config.num_classes == 3
+    assert seconds in waits and from_pretrained(REPO).config.num_classes == 3
 
 
 def test_a_long_wait_that_the_hub_asks_for_is_said_at_once(hub, repo):

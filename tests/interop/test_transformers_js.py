@@ -31,7 +31,7 @@ console.log(JSON.stringify(answers));
 """
 
 
-@pytest.mark.npm
+@pytest.mark.node
 def test_the_real_package_answers_as_python_does(tmp_path, one_thread):
     if not (MODULES / "@huggingface" / "transformers").is_dir() or not shutil.which("node"):
         pytest.skip(f"needs node and transformers.js: {INSTALL}")

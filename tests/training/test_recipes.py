@@ -66,9 +66,10 @@ def test_flags_override_single_values_of_a_recipe():
     )
 
 
-def test_every_field_has_a_flag_with_help(capsys):
+@pytest.mark.parametrize("command", [cifar, transfer])
+def test_every_field_has_a_flag_with_help(capsys, command):
     with pytest.raises(SystemExit):
-        parse_arguments(["--help"])
+        command.parse_arguments(["--help"])
     said = " ".join(capsys.readouterr().out.split())
     for each in options():
         assert re.search(rf" --{each.name.replace('_', '-')}[ ,]", said) and each.metadata["help"]

@@ -247,13 +247,12 @@ def test_a_second_run_into_the_same_directory_is_one_line(colours, tmp_path, cap
     run = tmp_path / "run"
     process = start(colours, run, "--save-every", "0", "--epochs", "1000")
     wait_for(lambda: (run / "last.ckpt").exists(), process)
-    before = (run / "last.ckpt").stat().st_ino
     for more in ([], ["--resume"]):
         assert cifar.main(arguments(colours, run, *more)) == 2
         assert f"{run} is being written by another training run" in capsys.readouterr().err.splitlines()[-1]
     process.kill()
     process.wait()
-    assert before and cifar.main(arguments(colours, run)) == 2
+    assert cifar.main(arguments(colours, run)) == 2
     assert "holds a run (last.ckpt)" in capsys.readouterr().err
 
 
@@ -275,14 +274,6 @@ def test_a_signal_while_reading_or_measuring_ends_with_a_sentence(
     monkeypatch.setattr(cifar, where, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert cifar.main(arguments(colours, tmp_path / "run", "--epochs", "1")) == 130
     assert f"interrupted; {said}" in capsys.readouterr().err
-
-
-def test_a_signal_while_importing_ends_with_a_sentence(colours, tmp_path):
-    process = start(colours, tmp_path / "run")
-    time.sleep(0.7)  # torch takes longer
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
 
 
 def test_a_file_system_that_becomes_read_only_says_what_is_kept(colours, tmp_path, monkeypatch, capsys):

@@ -495,7 +495,7 @@ def test_temperature_is_the_best_of_a_fine_grid(sharpness):
     assert fitted.interval[0] < fitted.value < fitted.interval[1]
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(
     st.lists(st.lists(st.floats(-0.125, 0.125, width=32), min_size=2, max_size=2), min_size=2, max_size=20)
 )

@@ -22,13 +22,20 @@ from resnet_hub.ui.shared.page import EXAMPLES
 def elsewhere(tmp_path_factory):
     """(address, folder) of `python PATH/app.py`, started in another directory, with its own uploads."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    command = [sys.executable, str(ROOT / "app.py"), "--operations", "--limit", "decode_seconds=2"]
+    command = [
+        sys.executable,
+        str(ROOT / "app.py"),
+        "--operations",
+        "--log-json",
+        "--limit",
+        "decode_seconds=2",
+    ]
     with served(command, folder, cwd=folder) as address:
         yield address, folder
 
 
-def test_an_example_is_answered_wherever_the_app_was_started(elsewhere):
-    address, _ = elsewhere
+def test_an_example_is_answered_wherever_the_app_was_started_and_logged_as_json(elsewhere):
+    address, folder = elsewhere
     config = httpx.get(f"{address}config", timeout=60).json()
     gallery = next(each["id"] for each in config["components"] if each["props"].get("elem_id") == "examples")
     click = next(each for each in config["dependencies"] if [gallery, "click"] in map(list, each["targets"]))
@@ -37,6 +44,8 @@ def test_an_example_is_answered_wherever_the_app_was_started(elsewhere):
     shown = httpx.post(f"{address}gradio_api/run/predict", json=request, timeout=60).json()["data"][0]
     assert shown["path"].endswith(EXAMPLES[0].name)
     assert answer(address, "classify", [shown | PHOTO, "resnet20_cifar10", "en"])["success"]
+    lines = [line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("{")]
+    assert any(json.loads(line)["model"] == "resnet20_cifar10" for line in lines)
 
 
 @pytest.mark.parametrize("name", ["classify", "compare"])
@@ -92,7 +101,7 @@ def test_a_zip_bomb_in_results_is_refused_in_little_memory(elsewhere):
     before = memory(address)
     bomb = zipped({f"cat/{i}.png": bytes(100_000_000) for i in range(10)})
     lying = bomb.replace((100_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
-    for data, said in ((bomb, "60"), (lying, "")):
+    for data, said in ((bomb, "60"), (lying, "damaged")):
         reply = told(address, classify_zip(address, upload(address, "b.zip", data), "resnet20_cifar10"))
         assert said in json.dumps(reply)
     assert memory(address) < before + 100_000_000

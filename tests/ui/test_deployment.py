@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import pytest
 from gradio_client import Client, handle_file
 from helpers import ROOT
+from helpers.browsing import CHROMIUM, NO_CHROMIUM
 from helpers.images import image
 from helpers.serving import served
 
@@ -130,6 +131,8 @@ def test_a_client_classifies_below_a_path(below, tmp_path):
     assert (answer[0] if isinstance(answer, (list, tuple)) else answer)["label"]
 
 
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM)
 def test_a_browser_classifies_below_a_path(below, browser, tmp_path):
     photo = tmp_path / "photo.png"
     image(1, (32, 32)).save(photo)

@@ -168,7 +168,8 @@ def test_uploads_that_arrive_during_a_sweep_do_not_end_it(tmp_path):
 
 
 def test_the_folder_is_this_process_s_own_and_those_of_dead_ones_go(tmp_path, monkeypatch):
-    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # which is put back, whatever is set here
+    monkeypatch.delenv("GRADIO_TEMP_DIR")
     monkeypatch.setattr(uploads.tempfile, "gettempdir", lambda: str(tmp_path))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
@@ -181,7 +182,6 @@ def test_the_folder_is_this_process_s_own_and_those_of_dead_ones_go(tmp_path, mo
     assert folder == parent / str(os.getpid()) and folder.stat().st_mode & 0o77 == 0
     assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
     assert not (parent / str(dead.pid)).exists() and (parent / "1" / "photo.jpg").exists()
-    monkeypatch.delenv("GRADIO_TEMP_DIR")
 
 
 # Limits

@@ -251,7 +251,7 @@ def test_the_form_names_the_limit_of_an_upload(language):
     assert "7 MB" in page.grid_form(Shelf(limits=Limits(upload_bytes=7_000_000)), language)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.dictionaries(st.text(max_size=12), st.binary(max_size=60), max_size=4),
     st.dictionaries(st.integers(0, 599), st.integers(0, 255), max_size=4),

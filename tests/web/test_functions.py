@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers import ROOT
+from helpers.loopback_hub import TOKEN
 
 from resnet_hub.errors import Refusal
 from resnet_hub.onnx_file import OnnxFile
@@ -25,6 +26,18 @@ def test_node_finds_the_page_s_pure_functions_right():
     command = [node(), "--test", "tests/web/page.test.mjs"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stdout
+
+
+def test_push_makes_a_static_space(hub, monkeypatch, tmp_path):
+    def page(source: str, out: Path) -> None:
+        out.mkdir()
+        (out / "index.html").write_text("a page")
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(write, "write_model_page", page)
+    assert write.main(["resnet20_cifar10", str(tmp_path / "page"), "--push", "owner/page"]) == 0
+    assert hub.files("owner/page", "spaces")["index.html"] == b"a page"
+    assert hub.wishes[-1]["sdk"] == "static"
 
 
 def test_the_page_says_what_python_says():
