@@ -5,7 +5,20 @@ and a Space's start-up do not wait for torch.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resnet_hub.config import BaselineConfig, ModelConfig, ResNetConfig
+    from resnet_hub.errors import Refusal
+    from resnet_hub.geometry import trace
+    from resnet_hub.hub.fetch import CheckpointError
+    from resnet_hub.hub.load import from_pretrained
+    from resnet_hub.interop.register_timm import register_timm
+    from resnet_hub.models.base import HubModel, Network
+    from resnet_hub.models.build import create_model
+    from resnet_hub.models.registry import list_models, model_config
+    from resnet_hub.predict import Prediction
+    from resnet_hub.preprocess import ImageError, Preprocess, load_image
 
 __version__ = "0.1.0"
 
@@ -24,6 +37,8 @@ _HOME_OF = {
     "create_model": "models.build",
     "model_config": "models.registry",
     "from_pretrained": "hub.load",
+    "CheckpointError": "hub.fetch",
+    "Refusal": "errors",
     "register_timm": "interop.register_timm",
 }
 __all__ = ["__version__", *_HOME_OF]

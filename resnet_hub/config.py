@@ -69,6 +69,11 @@ class ModelConfig:
         # Idle fields depend on the other overrides: a plain net given a shortcut takes zero_init_residual.
         structure = {k: v for k, v in overrides.items() if k in changeable - {"zero_init_residual"}}
         allowed = changeable - replace(self, **structure).idle_fields()
+        if "pretrained" in overrides:
+            raise Refusal(
+                "create_model makes fresh weights; resnet_hub.from_pretrained loads trained ones, those of "
+                f"timm/{self.name}.a1_in1k for instance"
+            )
         for name in overrides:
             if name not in allowed:
                 others = "".join(f", {k}={v!r}" for k, v in overrides.items() if k != name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -13,6 +15,7 @@ from typing import Any, BinaryIO
 from resnet_hub.errors import Refusal, first_line
 
 Writer = Callable[[BinaryIO], Any]
+UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO}
 NEXT_STEP = "Make room or allow writing, then repeat the command, for a training run with --resume"
 
 
@@ -69,7 +72,7 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         Refusal: when something cannot be written; then there is nothing new at `folder`.
     """
     temporary = folder.with_name(folder.name + ".tmp")
-    with ExitStack() as unfinished, _one_line(folder):
+    with ExitStack() as unfinished, _one_line(folder, is_ours=partial(_is_of_writing, folder=folder)):
         shutil.rmtree(temporary, ignore_errors=True)  # a crash left it
         unfinished.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -81,7 +84,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def _one_line(path: Path, is_ours: Callable[[Any], bool] = lambda error: True) -> Iterator[None]:
+    """Turn what writing raises into a Refusal; other errors of a caller's are not `is_ours`."""
     try:
         yield
     except Refusal:
@@ -90,10 +94,18 @@ def _one_line(path: Path) -> Iterator[None]:
         why = str(error.args[0][0][-1])
         raise Refusal(f"{path} cannot be written ({why}). {NEXT_STEP}") from error
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        if not is_ours(error):
+            raise
         why = getattr(error, "strerror", None) or first_line(error)
         raise Refusal(
             f"{path} cannot be written ({why}); what was saved before is kept. {NEXT_STEP}"
         ) from error
+
+
+def _is_of_writing(error: Exception, folder: Path) -> bool:
+    """Whether the disk or the folder is to blame, and not what was to be written."""
+    is_there = str(getattr(error, "filename", None) or "").startswith(str(folder))
+    return is_there or getattr(error, "errno", None) in UNWRITABLE
 
 
 def _make_folder(folder: Path, unfinished: ExitStack) -> None:

@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath
 
 # Names of files by the format that PIL reads them as; its plugins' own, which a test compares.
 SUFFIXES_OF = {
@@ -42,14 +42,14 @@ KEPT_IN = {"images", "image", "imgs", "img", "photos", "jpeg", "jpg", "png"}  # 
 
 def is_image(name: str | Path) -> bool:
     """Whether a file is named like an image that can be read."""
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    return PurePath(name).suffix.lower() in SUFFIXES
 
 
 def is_no_data(name: str | Path) -> bool:
     """Whether a file, or a folder above it, is hidden or what systems and programs leave beside photos."""
     return any(
         (part.startswith(".") and part not in (".", "..")) or part.endswith("~") or part.lower() in NO_DATA
-        for part in PurePosixPath(name).parts
+        for part in PurePath(name).parts
     )
 
 
@@ -110,7 +110,7 @@ def classes_of(
         names: paths with "/" between folders.
         is_known: whether a folder's name means a class, of a model for instance.
     """
-    above = [PurePosixPath(name).parts[:-1][:MOST_DEEP] for name in names]
+    above = [PurePath(name).parts[:-1][:MOST_DEEP] for name in names]
     inside: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for path in set(above):
         for deep in range(len(path)):
@@ -145,5 +145,5 @@ def counted_by_suffix(files: Iterable[str | Path]) -> dict[str, list[str]]:
     """{suffix: names of the files that have it}, the most frequent first; "" for files without one."""
     by_suffix = defaultdict(list)
     for file in files:
-        by_suffix[PurePosixPath(file).suffix.lower()].append(str(file))
+        by_suffix[PurePath(file).suffix.lower()].append(str(file))
     return dict(sorted(by_suffix.items(), key=lambda pair: (-len(pair[1]), pair[0])))

@@ -382,7 +382,10 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
     add_engine_flags(parser)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.csv and options.json:
+        parser.error("--csv and --json are two forms of the same answers; give one of them")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -391,6 +391,9 @@ def _resize_window(
 def _read(source: str | Path | bytes | BinaryIO, max_bytes: int) -> bytes:
     if isinstance(source, (str, Path)):
         return _read_path(Path(source), max_bytes)
+    if not isinstance(source, bytes) and not hasattr(source, "read"):
+        kinds = "give a path, a PIL image, bytes or an open binary file"
+        raise ImageError(f"A {type(source).__name__} is not read as an image; {kinds}.", "not_an_image")
     data = source if isinstance(source, bytes) else source.read(max_bytes + 1)
     _check_bytes(len(data), max_bytes)
     return data

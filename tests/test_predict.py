@@ -405,6 +405,14 @@ def test_a_stranger_s_labels_reach_neither_the_terminal_nor_an_encoder_as_they_a
     assert "\x1b" not in printed and printed.encode() and "\ufffd[31mred" in printed
 
 
+@pytest.mark.parametrize("odd", [np.zeros((4, 4, 3), np.uint8), 5, None])
+def test_what_is_no_image_is_refused_with_what_is(odd):
+    with pytest.raises(
+        ImageError, match=f"A {type(odd).__name__} is not read as an image; give a path, a PIL image"
+    ):
+        network().predict(odd)
+
+
 def test_the_table_without_true_classes_begins_with_the_least_confident():
     shares = {"a": 0.9, "b": 0.2, "c": 0.5}
     answers = [Answer(file, None, "cat", share, None, None) for file, share in shares.items()]

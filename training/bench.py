@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from resnet_hub import create_model
@@ -50,34 +51,39 @@ def noise_images() -> ImageSet:
     return ImageSet(images, labels, tuple("abcdefghij"), "noise")
 
 
+class UsualImages(Dataset):
+    """Images as the usual script reads them, one by one with PIL."""
+
+    def __init__(self, data: ImageSet) -> None:
+        from torchvision import transforms as T
+
+        self.arrays, self.labels = data.images.permute(0, 2, 3, 1).contiguous().numpy(), data.labels
+        self.augment = T.Compose(
+            [
+                T.RandomCrop(32, padding=4),
+                T.RandomHorizontalFlip(),
+                T.ToTensor(),
+                T.Normalize((0.5,) * 3, (0.25,) * 3),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        from PIL import Image
+
+        return self.augment(Image.fromarray(self.arrays[i])), self.labels[i]
+
+
 def usual(model: str, device: torch.device, compiled: bool) -> Iterator[int]:
     """The usual script; yields the number of images of each step."""
-    from PIL import Image
-    from torch.utils.data import DataLoader, Dataset
-    from torchvision import transforms as T
-
-    data = noise_images()
-    arrays = data.images.permute(0, 2, 3, 1).contiguous().numpy()
-    augment = T.Compose(
-        [
-            T.RandomCrop(32, padding=4),
-            T.RandomHorizontalFlip(),
-            T.ToTensor(),
-            T.Normalize((0.5,) * 3, (0.25,) * 3),
-        ]
-    )
-
-    class Images(Dataset):
-        def __len__(self) -> int:
-            return len(data)
-
-        def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-            return augment(Image.fromarray(arrays[i])), data.labels[i]
+    from torch.utils.data import DataLoader
 
     net = create_model(model, num_classes=10, input_size=32, in_chans=3).to(device)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     net.train()
-    for x, labels in DataLoader(Images(), BATCH, shuffle=True, num_workers=2):
+    for x, labels in DataLoader(UsualImages(noise_images()), BATCH, shuffle=True, num_workers=2):
         x, labels = x.to(device), labels.to(device)
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(net(x), labels)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from resnet_hub.command import program_name, run_command
+from resnet_hub.hub.bounds import check_maps
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.flags import add_override_flags, network_name, overrides_from, own_design
@@ -81,7 +82,9 @@ def build_model(options, train: Images) -> Network:
     if options.drop_rate is not None:
         overrides["drop_rate"] = options.drop_rate
     config = model_config(options.model, num_classes=len(train.classes), **overrides)
-    model = build_network(own_design(config, options.set))
+    config = own_design(config, options.set)
+    check_maps(config, config.input_size)  # what is trained has to load again
+    model = build_network(config)
     model.labels, model.preprocess = train.classes, measured_preprocess(train, crop_mode(options))
     return model
 

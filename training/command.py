@@ -432,7 +432,7 @@ def load_teacher(
     """
     if not options.teacher:
         return None
-    teacher = from_pretrained(options.teacher).to(device, memory_format=torch.channels_last)
+    teacher = from_pretrained(options.teacher).to(device).to(memory_format=torch.channels_last)
     if teacher.labels != classes:
         raise ValueError(
             f"--teacher {options.teacher} answers with {listed(teacher.labels)}, the data "

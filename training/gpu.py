@@ -107,7 +107,7 @@ def evaluation_speed(model: str, options: argparse.Namespace, device: torch.devi
     """Images a second of evaluation in both precisions, and its peak memory in GB (on CUDA)."""
     data = noise(options.images, options.side)
     net = create_model(model, num_classes=10, input_size=options.side, in_chans=3)
-    net = net.to(device, memory_format=torch.channels_last).eval()
+    net = net.to(device).to(memory_format=torch.channels_last).eval()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for dtype in dict.fromkeys((None, pick_precision("auto", device))):

@@ -74,6 +74,8 @@ def _from_archive(file: Path) -> Path:
                 _extract(file, scratch)
         except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise Refusal(f"--data {file}: not a whole archive ({error}); copy it again") from error
+        except RuntimeError as error:  # zipfile's: encrypted, or packed in a way that it does not know
+            raise Refusal(f"--data {file}: {error}; unpack it yourself and give the folder") from error
     return _inside(folder)
 
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from resnet_hub.errors import Refusal
 from training.data import is_download
 from training.hub_data import SCHEME
 
-ROOT = Path(__file__).parents[1]
 FLAVOR, TIMEOUT = "t4-small", "6h"  # `hf jobs hardware` lists the others and what they cost
 IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 CODE, DATA, RUN = "/code", "/data", "/tmp/run"
 OWNER = "YOUR_NAME"
+
+
+def checkout() -> Path:
+    """The folder of the project's sources.
+
+    Raises:
+        Refusal: where the package was installed without them.
+    """
+    root = Path(__file__).parents[1]
+    if not (root / "pyproject.toml").is_file():
+        raise Refusal("the project's sources are sent along; clone its repository and run the command there")
+    return root
 
 
 def job_command(arguments: list[str], data: str, out: Path) -> str:
@@ -23,7 +35,7 @@ def job_command(arguments: list[str], data: str, out: Path) -> str:
         data: its --data; a folder here is sent along.
         out: its --out, after which the repository is named.
     """
-    volumes = {str(ROOT): CODE}
+    volumes = {str(checkout()): CODE}
     there = data
     if not is_download(data) and not data.startswith(SCHEME):
         volumes[str(Path(data).resolve())] = there = DATA

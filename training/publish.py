@@ -33,9 +33,9 @@ from training.command import add_labels_flag, data_source
 from training.data import load_data, with_classes
 from training.evaluate import TOLERANCE, card_differences, measure, summary
 from training.extend import RECORD
+from training.job import checkout
 from training.label_table import LabelTable
 
-ROOT = Path(__file__).parents[1]
 PHOTO_FILE = "photo.onnx"
 NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, RECORD, "history.jsonl", "curves.png")
 BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
@@ -146,14 +146,15 @@ def stage(model, facts: dict, run: Path, repo_id: str, folder: Path) -> None:
 
 def stage_space(repo_id: str, folder: Path) -> None:
     """Write into `folder` the app as a Space that offers `repo_id` and loads nothing else from the Hub."""
+    root = checkout()
     folder.mkdir()
     for name in APP_FILES:
-        if (ROOT / name).is_dir():
+        if (root / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+            shutil.copytree(root / name, folder / name, ignore=ignored)
         else:
-            shutil.copyfile(ROOT / name, folder / name)
-    front, _ = split_front_matter((ROOT / "README.md").read_text(encoding="utf-8"))
+            shutil.copyfile(root / name, folder / name)
+    front, _ = split_front_matter((root / "README.md").read_text(encoding="utf-8"))
     name = repo_id.split("/")[1]
     fields = parse_front_matter(front) | {
         "title": name,
@@ -165,7 +166,7 @@ def stage_space(repo_id: str, folder: Path) -> None:
     body = f"# {name}\n\nThe app of resnet_hub, serving [{repo_id}](https://huggingface.co/{repo_id}).\n"
     text = f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True)}---\n\n{body}"
     (folder / CARD_FILE).write_text(text, encoding="utf-8")
-    requirements = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    requirements = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = [_within(line, ZERO_GPU_VERSIONS) for line in requirements]
     (folder / "requirements.txt").write_text("\n".join(pinned) + "\n", encoding="utf-8")
     flags = ["--model", repo_id, "--models-only-from", repo_id]
@@ -186,7 +187,7 @@ def stage_onnx(model, repo_id: str, folder: Path) -> None:
         save_transformers_js(model, folder, repo_id)
     except Refusal as error:
         print(f"without transformers.js's layout: {error}", file=sys.stderr)
-    export_onnx(model, folder / PHOTO_FILE)
+    export_onnx(model, folder / PHOTO_FILE, repo_id=repo_id)
     check_photo_file(model, folder / PHOTO_FILE)
 
 

@@ -26,6 +26,7 @@ from resnet_hub.engine import add_engine_flags
 from resnet_hub.errors import first_line, listed
 from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
+from resnet_hub.hub.bounds import check_maps
 from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
@@ -180,6 +181,7 @@ def with_new_head(
     """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them; by
     default where these are its classes, in its order."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
+    check_maps(config, config.input_size)  # what is trained has to load again
     model = build_network(config)
     head = model.classifier_name
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}

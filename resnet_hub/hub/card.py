@@ -151,6 +151,8 @@ def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
     for key in ("base_model", "teacher"):
         source = facts.get(key)
         hidden[key] = source if not source or source in shipped_names() or is_public_name(source) else LOCAL
+    if more := facts.get("extended"):
+        hidden["extended"] = [{**each, "command": without_absolute_paths(each["command"])} for each in more]
     return {key: value for key, value in (facts | hidden).items() if key != "results" and value is not None}
 
 
@@ -164,9 +166,10 @@ def data_name(data: str) -> str:
 
 
 def without_absolute_paths(command: str) -> str:
-    """A command with its absolute paths, which may name a person, cut to their last part."""
-    words = shlex.split(command)
-    return shlex.join(re.sub(r"(^|=)(/|~|[A-Za-z]:\\).*?([^/\\]+)[/\\]?$", r"\1\3", word) for word in words)
+    """Commands, one a line, with their absolute paths, which may name a person, cut to their last part."""
+    absolute = re.compile(r"(^|=)(/|~|[A-Za-z]:\\).*?([^/\\]+)[/\\]?$")
+    lines = (shlex.split(line) for line in command.splitlines())
+    return "\n".join(shlex.join(absolute.sub(r"\1\3", word) for word in words) for words in lines)
 
 
 def base_words(base_model: str | None) -> str | None:

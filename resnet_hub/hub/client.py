@@ -17,7 +17,6 @@ from threading import Lock
 from typing import Any
 
 from huggingface_hub import set_client_factory
-from huggingface_hub.utils import _http
 
 from resnet_hub.errors import Refusal
 
@@ -44,7 +43,6 @@ class Bound:
 
 _BOUND: ContextVar[Bound | None] = ContextVar("bound", default=None)
 _INSTALLING = Lock()
-_INSTALLED: list[bool] = []
 
 
 @contextmanager
@@ -69,18 +67,30 @@ def bounded(most: int = MOST_ANSWER, seconds: float | None = None) -> Iterator[N
         _BOUND.reset(before)
 
 
+@dataclass(frozen=True)
+class Hooking:
+    """A factory of clients with the two hooks, around one that huggingface_hub or somebody set."""
+
+    former: Callable[[], Any]
+
+    def __call__(self) -> Any:
+        """A new client."""
+        return hooked(self.former())
+
+
 def install() -> None:
-    """Give huggingface_hub's client the two hooks, once; a factory that somebody set keeps making it."""
+    """Have huggingface_hub's clients hooked, whoever makes them."""
+    from huggingface_hub.utils import _http  # no public name says which factory is set
+
     with _INSTALLING:
-        if not _INSTALLED:
-            former = getattr(_http, "_GLOBAL_CLIENT_FACTORY", _http.default_client_factory)
-            set_client_factory(lambda: hooked(former()))
-            _INSTALLED.append(True)
+        if not isinstance(factory := _http._GLOBAL_CLIENT_FACTORY, Hooking):
+            set_client_factory(Hooking(factory))
 
 
 def hooked(client: Any) -> Any:
     """An httpx client that asks for answers as they are and counts what comes."""
-    httpx = import_module(type(client).__module__.partition(".")[0])  # or httpx2
+    packages = (import_module(each.__module__.partition(".")[0]) for each in type(client).__mro__)
+    httpx = next(package for package in packages if hasattr(package, "SyncByteStream"))  # or httpx2
     counting = stream_class(httpx.SyncByteStream)
 
     def on_request(request: Any) -> None:

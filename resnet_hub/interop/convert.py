@@ -288,6 +288,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.check is None and None in (options.source, options.out, options.to):
         parser.error("SOURCE, OUT and --to LAYOUT are needed, or --check FILE alone")
+    if options.check and (options.out or options.to):
+        parser.error("--check FILE compares and converts nothing; leave OUT and --to out")
     if options.to != "onnx" and (options.normalised or options.precision != "fp32"):
         parser.error("--normalised and --precision are for --to onnx")
     return options

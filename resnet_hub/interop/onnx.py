@@ -42,8 +42,11 @@ MOST_APART = {"fp32": 0.01, "fp16": 0.01, "int8": 0.2}  # of the largest probabi
 # Writing
 
 
-def export_onnx(model: Network, path: Path, precision: str = "fp32") -> None:
+def export_onnx(model: Network, path: Path, precision: str = "fp32", repo_id: str | None = None) -> None:
     """Write a file that takes the photo (see `photo_graph.photo_model`).
+
+    Args:
+        repo_id: the repository of the checkpoint, which the file names as its source.
 
     Raises:
         Refusal: for a network that cannot label images, or an interpolation that ONNX does not have.
@@ -57,7 +60,7 @@ def export_onnx(model: Network, path: Path, precision: str = "fp32") -> None:
     names = (LOGITS, CAM) if has_cam(model) else (LOGITS,)
     network = onnx_program(net, torch.zeros(1, *input_shape(model)), PIXELS, names)
     photo = photo_model(network, model.preprocess, model.calibration)
-    _save(with_small_weights(photo, precision), onnx_metadata(model, precision), path)
+    _save(with_small_weights(photo, precision), onnx_metadata(model, precision, repo_id), path)
 
 
 def export_normalised(model: Network, path: Path, precision: str = "fp32", pixels: str = "pixels") -> None:
@@ -115,7 +118,7 @@ def input_shape(model: Network) -> tuple[int, int, int]:
     return (model.config.in_chans, *model.preprocess.input_size[1:])
 
 
-def onnx_metadata(model: Network, precision: str = "fp32") -> dict[str, str]:
+def onnx_metadata(model: Network, precision: str = "fp32", repo_id: str | None = None) -> dict[str, str]:
     """What the file is: preprocessing in words and as timm's data config, labels, calibration, provenance."""
     return {
         "format": "1",
@@ -127,10 +130,15 @@ def onnx_metadata(model: Network, precision: str = "fp32") -> dict[str, str]:
         "temperature": str(model.calibration.temperature),
         "calibration": json.dumps(asdict(model.calibration)),
         "precision": precision,
-        "source": model.source or "",
+        "source": repo_id or without_folders(model.source or ""),
         "revision": model.revision or "local",
         "licence": licence_of(model),
     }
+
+
+def without_folders(source: str) -> str:
+    """Where weights came from, for others to read: of an absolute path, which may name a person, the end."""
+    return Path(source).name if Path(source).is_absolute() else source
 
 
 def licence_of(model: Network) -> str:

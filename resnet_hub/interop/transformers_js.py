@@ -15,7 +15,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.files import whole_folder
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.card_merge import licence_fields
-from resnet_hub.interop.onnx import export_normalised, licence_of
+from resnet_hub.interop.onnx import export_normalised, licence_of, without_folders
 from resnet_hub.interop.transformers import preprocess_to_transformers
 from resnet_hub.models.base import Network
 from resnet_hub.predict import check_labels_images
@@ -64,7 +64,7 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         licence="".join(f"\n{key}: {value}" for key, value in licence),
         base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
         here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
-        source=repo_id or model.source,
+        source=repo_id or without_folders(model.source or ""),
         commit=f" at `{commit}`" if commit else "",
     )
     with whole_folder(out) as folder:

@@ -81,9 +81,29 @@ class Network(nn.Module):
         """For each map of `features`: `module` it leaves, its channels `num_chs`, its stride `reduction`."""
         raise NotImplementedError
 
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Last feature map (N, C, h, w) -> logits (N, num_classes), or with `pre_logits` what enters the
+        classifier, as in timm."""
+        raise NotImplementedError
+
     def head(self, x: Tensor) -> Tensor:
         """Last feature map (N, C, h, w) -> logits (N, num_classes)."""
-        raise NotImplementedError
+        return self.forward_head(x)
+
+    # What else timm and transformers ask of a network.
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last feature map."""
+        return self.feature_info[-1]["num_chs"]
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(N, in_chans, H, W) -> the last feature map (N, num_features, h, w)."""
+        return self.features(x)[-1]
+
+    def get_classifier(self) -> nn.Module:
+        """The last layer; the identity on a headless network."""
+        return self.get_submodule(self.classifier_name) if self.classifier_name else nn.Identity()
 
     # From here on, methods reach up: `predict` and `hub` are imported when they are called.
 
@@ -133,8 +153,8 @@ class Network(nn.Module):
     ) -> str:
         """Upload the checkpoint to `repo_id` in one commit, creating the repository; returns its address.
 
-        A model card that is already there is merged with the new one (see `hub/card_merge.py`); `half` is
-        that of `save_pretrained`.
+        A model card that is already there is merged with the new one (see `hub/card_merge.py`), and what a
+        training run recorded there of other weights is deleted; `half` is that of `save_pretrained`.
 
         Raises:
             CheckpointError: when the upload fails.

@@ -153,10 +153,13 @@ class Baseline(Network):
         self.check_shape(x)
         return self.head(self.features(x)[-1])
 
-    def head(self, x: Tensor) -> Tensor:
-        """Last feature map (N, C, h, w) -> logits (N, num_classes)."""
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Last feature map (N, C, h, w) -> logits (N, num_classes), or what enters the last layer."""
         x = torch.flatten(self.global_pool(x), 1)  # (N, C * h * w), or (N, C) after global pooling
-        return self.classifier(x) if self.plan.hidden else self.fc(self.dropout(x))
+        if self.plan.hidden:
+            return self.classifier[:-1](x) if pre_logits else self.classifier(x)
+        x = self.dropout(x)
+        return x if pre_logits else self.fc(x)
 
     def check_shape(self, x: Tensor) -> None:
         """Refuse a batch the layers cannot take, with the way out.

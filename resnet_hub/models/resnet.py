@@ -181,11 +181,12 @@ class StagedNet(Network):
             maps.append(x)
         return maps
 
-    def head(self, x: Tensor) -> Tensor:
-        """Last feature map (N, num_features, h, w) -> logits (N, num_classes)."""
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Last feature map (N, num_features, h, w) -> logits (N, num_classes), or what enters `fc`."""
         x = self.global_pool(x)  # (N, num_features, 1, 1)
         x = torch.flatten(x, 1)  # (N, num_features)
-        return self.fc(F.dropout(x, self.head_drop_rate, self.training))
+        x = F.dropout(x, self.head_drop_rate, self.training)
+        return x if pre_logits else self.fc(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_chans, H, W) -> logits (N, num_classes)."""

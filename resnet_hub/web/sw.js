@@ -7,17 +7,19 @@ importScripts("files.js");
 
 /** @type {{ version: string, files: string[] }} */
 const { version, files } = self.pageFiles;
-const name = `resnet_hub ${version}`;
+// Caches belong to a whole host, which may hold other pages like this one.
+const own = `resnet_hub ${self.registration.scope} `;
+const name = own + version;
 
 self.addEventListener("install", (event) => {
-  const kept = caches.open(name).then((cache) => cache.addAll(files));
+  const kept = caches.open(name).then((cache) => cache.addAll(files.map((file) => new Request(file, { cache: "no-cache" }))));
   event.waitUntil(kept.then(() => self.skipWaiting()));
 });
 
 self.addEventListener("activate", (event) => {
   const old = caches
     .keys()
-    .then((keys) => keys.filter((key) => key.startsWith("resnet_hub ") && key !== name));
+    .then((keys) => keys.filter((key) => key.startsWith(own) && key !== name));
   const gone = old.then((keys) => Promise.all(keys.map((key) => caches.delete(key))));
   event.waitUntil(gone.then(() => self.clients.claim()));
 });

@@ -163,7 +163,7 @@ def write_model_page(source: str, out: Path, repo_id: str | None = None) -> None
         model = load(source)
         with TemporaryDirectory() as scratch:
             file = Path(scratch) / "model.onnx"
-            export_onnx(model, file, "fp16")
+            export_onnx(model, file, "fp16", repo_id)
             check_photo_file(model, file)
             write_page(file, out, repo_id)
     except ImportError as error:

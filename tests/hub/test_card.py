@@ -4,6 +4,7 @@ Oracle: huggingface_hub's own card classes."""
 from __future__ import annotations
 
 import copy
+import json
 import shlex
 
 import pytest
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub import figures
-from resnet_hub.hub.card import card_figures, card_results, measured_figures, render_card, run_facts
+from resnet_hub.hub.card import (
+    card_figures,
+    card_results,
+    measured_figures,
+    public_facts,
+    render_card,
+    run_facts,
+)
 from resnet_hub.hub.card_merge import END, merged, split_front_matter
 from resnet_hub.hub.fetch import SHIPPED, shipped_names
 from resnet_hub.hub.figures import Figure
@@ -277,6 +285,16 @@ def test_a_card_names_no_folder_of_the_machine(path):
     }
     text = render_card(trained(), facts, load_from="x/y")
     assert "anna" not in text.replace("C:\\anna", "") and "test images of photos." in text
+
+
+def test_the_commands_of_an_extended_run_stay_apart_and_name_no_folder_either():
+    command = "python -m training.cifar lenet5 --data /home/jane/patients --out /home/jane/runs/x"
+    further = {"from_epoch": 1, "to_epoch": 2, "command": f"{command} --epochs 2 --resume"}
+    public = public_facts(FACTS | {"command": f"{command}\n{further['command']}", "extended": [further]})
+    assert "jane" not in json.dumps(public)
+    short = "python -m training.cifar lenet5 --data patients --out x"
+    assert public["command"] == f"{short}\n{short} --epochs 2 --resume"
+    assert public["extended"] == [further | {"command": f"{short} --epochs 2 --resume"}]
 
 
 def test_data_with_a_slash_in_its_name_keeps_it():

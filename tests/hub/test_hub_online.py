@@ -30,7 +30,8 @@ from helpers.loopback_hub import (
     status,
     with_body,
 )
-from huggingface_hub import HfApi, ModelCard, constants, hf_hub_download
+from huggingface_hub import HfApi, ModelCard, constants, get_session, hf_hub_download, set_client_factory
+from huggingface_hub.utils import _http
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
@@ -415,6 +416,21 @@ def test_a_storage_that_keeps_failing_ends_soon_and_leaves_nothing(hub, repo, sa
     hub.faults = []
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     assert same_answers(from_pretrained(REPO), from_pretrained(saved))
+
+
+def test_answers_to_a_client_of_one_s_own_are_bounded_whenever_it_was_set(hub, repo):
+    class Own(type(get_session())):
+        """As packages that cache or trace requests make them."""
+
+    more = lambda answer: Answer(200, answer.body + bytes(20 << 20), answer.headers)  # noqa: E731
+    former = _http._GLOBAL_CLIENT_FACTORY
+    set_client_factory(Own)
+    try:
+        hub.faults = [on("config.json", more)]
+        assert "config.json: the answer has more than 1,0" in refusal(REPO)
+        assert isinstance(get_session(), Own)
+    finally:
+        set_client_factory(former)
 
 
 def test_other_downloads_of_this_process_are_not_bounded(hub, repo, saved):

@@ -207,6 +207,38 @@ def test_every_network_can_be_built_by_timm(name):
     assert model.config.name == name and model.num_classes == 2
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet20_cifar", "wrn16_4_cifar", "resnet8_cifar", "vgg16", "lenet5"]
+)
+def test_a_network_is_taken_apart_as_timms_are(name):
+    size = 64 if name == "vgg16" else 32
+    model = lively(create_model(name, num_classes=3, input_size=size)).eval()
+    x = torch.randn(2, model.config.in_chans, size, size)
+    last = model.forward_features(x)
+    assert last.shape[1] == model.num_features
+    torch.testing.assert_close(model.forward_head(last), model(x), rtol=0, atol=0)
+    entering = model.forward_head(last, pre_logits=True)
+    torch.testing.assert_close(model.get_classifier()(entering), model(x), rtol=0, atol=0)
+
+
+@torch.no_grad()
+def test_the_parts_are_those_of_timms_network():
+    import timm
+
+    ours, theirs = (
+        lively(create_model("resnet18", num_classes=3)).eval(),
+        timm.create_model("resnet18", num_classes=3),
+    )
+    theirs.load_state_dict(ours.state_dict())
+    x, theirs = torch.randn(1, 3, 96, 96), theirs.eval()
+    assert ours.num_features == theirs.num_features
+    features = ours.forward_features(x)
+    torch.testing.assert_close(features, theirs.forward_features(x), rtol=1e-4, atol=1e-5)
+    entering = (net.forward_head(features, pre_logits=True) for net in (ours, theirs))
+    torch.testing.assert_close(*entering, rtol=1e-5, atol=1e-6)
+
+
 def test_registering_leaves_timms_own_networks_alone():
     import timm
 

@@ -339,14 +339,13 @@ def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys)
     front = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     assert (front["sdk"], front["app_file"], front["models"]) == ("gradio", "space.py", [REPO])
     assert REPO.encode() in files["space.py"] and b"--models-only-from" in files["space.py"]
-    here = Path(publish.ROOT)
     needed = (
         "app.py",
         "resnet_hub/ui/shared/style.css",
         "resnet_hub/hub/card_template.md",
     )
     for name in (*needed, "training/results/stem.json"):
-        assert files[name] == (here / name).read_bytes()
+        assert files[name] == (ROOT / name).read_bytes()
     assert not [name for name in files if "__pycache__" in name or name.startswith("tests")]
     assert not [name for name in files if name.startswith("training/") and name.endswith(".py")]
     assert "/spaces/" in capsys.readouterr().out
@@ -406,7 +405,7 @@ def test_on_zerogpu_functions_ask_for_the_gpu_at_start_up_before_torch_is_import
     env = {**os.environ, "SPACES_ZERO_GPU": "1"}
     ran = subprocess.run(
         [sys.executable, "-c", ON_ZERO_GPU],
-        cwd=publish.ROOT,
+        cwd=ROOT,
         env=env,
         capture_output=True,
         text=True,

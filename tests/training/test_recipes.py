@@ -19,8 +19,9 @@ from torch import nn
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.geometry import totals, trace
+from resnet_hub.hub import card
 from resnet_hub.preprocess import Preprocess
-from training import cifar, data, evaluate, transfer
+from training import cifar, data, evaluate, recipes, transfer
 from training.augment import ONE_BY_ONE, Feed, Views, epoch_order
 from training.cifar import parse_arguments, whiten_stem
 from training.command import load_teacher
@@ -443,3 +444,9 @@ def test_overrides_and_other_sizes_train(folder, tmp_path):
     assert (config.input_size, config.drop_rate) == ((24, 40), 0.1)
     assert list((run / "tensorboard").iterdir())
     assert json.loads((run / "run.json").read_text())["recipe"]["accumulate"] == 2
+
+
+def test_every_augmentation_and_schedule_is_made_and_named_on_the_card():
+    batched = {"crop", "flip", "zoom", "cutout"}  # in `Views`
+    assert {*recipes.AUGMENTATIONS} == {*ONE_BY_ONE} | batched == {*card.AUGMENTATIONS}
+    assert {*recipes.SCHEDULES} == {*SCHEDULES} == {*card.SCHEDULES}

@@ -34,9 +34,7 @@ def test_a_run_is_logged_from_its_first_look_to_its_end(tmp_path, monkeypatch, p
     (tmp_path / f"{package}.py").write_text(RECORDER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, package, raising=False)
-    data = image_folders(
-        tmp_path / "data", {"train": 12, "test": 2}, {"a": noise_image(0, 9), "b": noise_image(90, 99)}
-    )
+    data = image_folders(tmp_path / "data", {"train": 12, "test": 2}, CLASSES)
     words = ["resnet20_cifar", "--data", str(data), "--out", str(tmp_path / "run"), "--recipe", "plain"]
     words += ["--epochs", "2", "--batch-size", "8", "--device", "cpu", "--precision", "fp32", f"--{package}"]
     assert cifar.main(words) == 0
@@ -54,9 +52,7 @@ def test_a_run_is_logged_from_its_first_look_to_its_end(tmp_path, monkeypatch, p
 
 def test_a_package_that_is_not_there_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    data = image_folders(
-        tmp_path / "data", {"train": 12, "test": 2}, {"a": noise_image(0, 9), "b": noise_image(90, 99)}
-    )
+    data = image_folders(tmp_path / "data", {"train": 12, "test": 2}, CLASSES)
     words = [
         "resnet20_cifar",
         "--data",
