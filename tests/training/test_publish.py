@@ -353,7 +353,7 @@ def test_a_space_serves_the_model_and_holds_all_it_needs(logged_in, run, capsys)
     asked = files["requirements.txt"].decode().splitlines()
     assert "torch>=2.8,<2.14" in asked and "torchvision>=0.23,<0.29" in asked
     assert {line for line in asked if not line.startswith("torch")} < {
-        *(here / "requirements.txt").read_text().splitlines()
+        *(ROOT / "requirements.txt").read_text().splitlines()
     }
     assert (logged_in.wishes[-1]["sdk"], logged_in.wishes[-1]["hardware"]) == ("gradio", "zero-a10g")
 
