@@ -12,14 +12,14 @@ const own = `resnet_hub ${self.registration.scope} `;
 const name = own + version;
 
 self.addEventListener("install", (event) => {
-  const kept = caches.open(name).then((cache) => cache.addAll(files.map((file) => new Request(file, { cache: "no-cache" }))));
+  const kept = caches
+    .open(name)
+    .then((cache) => cache.addAll(files.map((file) => new Request(file, { cache: "no-cache" }))));
   event.waitUntil(kept.then(() => self.skipWaiting()));
 });
 
 self.addEventListener("activate", (event) => {
-  const old = caches
-    .keys()
-    .then((keys) => keys.filter((key) => key.startsWith(own) && key !== name));
+  const old = caches.keys().then((keys) => keys.filter((key) => key.startsWith(own) && key !== name));
   const gone = old.then((keys) => Promise.all(keys.map((key) => caches.delete(key))));
   event.waitUntil(gone.then(() => self.clients.claim()));
 });
