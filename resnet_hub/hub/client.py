@@ -6,13 +6,13 @@ of its client is counted while it arrives; outside, the client is as it was.
 
 from __future__ import annotations
 
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib import import_module
 from threading import Lock
 from typing import Any
 
@@ -89,7 +89,9 @@ def install() -> None:
 
 def hooked(client: Any) -> Any:
     """An httpx client that asks for answers as they are and counts what comes."""
-    packages = (import_module(each.__module__.partition(".")[0]) for each in type(client).__mro__)
+    packages: Iterator[Any] = (
+        sys.modules.get(each.__module__.partition(".")[0]) for each in type(client).__mro__
+    )
     httpx = next(package for package in packages if hasattr(package, "SyncByteStream"))  # or httpx2
     counting = stream_class(httpx.SyncByteStream)
 
