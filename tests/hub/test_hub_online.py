@@ -289,7 +289,7 @@ def too_many(seconds: int):
     )
 
 
-@pytest.mark.parametrize(("fault", "seconds"), [(too_many(7), 7), (status(503), fetch.RETRY_SECONDS[0])])
+@pytest.mark.parametrize(("fault", "seconds"), [(too_many(2), 2), (status(503), fetch.RETRY_SECONDS[0])])
 def test_the_first_request_is_asked_again_after_the_time_the_hub_asks_for(
     hub, repo, monkeypatch, fault, seconds
 ):
