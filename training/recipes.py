@@ -332,8 +332,8 @@ RECIPES = {
         muon_lr=0.1,
         keep="last",
         expects="resnet8_cifar --held-out 1000, 49,000 JPEG re-encoded CIFAR-10 images: 90.89 % test top-1 "
-        "(91.48 % with flip test-time augmentation, 91.62 % with flips and shifts), 0.752 PFLOPs, two and a half "
-        "hours in two processes on 2 cores (training/results/frontier.md)",
+        "(91.48 % with flip test-time augmentation, 91.62 % with flips and shifts), 0.752 PFLOPs, 2.5 hours "
+        "in two processes on 2 cores (training/results/frontier.md)",
     ),
     "plain": Recipe(
         epochs=24,
