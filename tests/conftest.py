@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from helpers.browsing import CHROMIUM, pages
 from helpers.images import image
 from helpers.serving import deaf_port, served
 from hypothesis import settings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
 settings.load_profile("unhurried")

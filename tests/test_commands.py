@@ -98,7 +98,6 @@ def test_bad_input_is_one_line_and_status_2(module, monkeypatch, capsys, tmp_pat
 
 ENDING = """
 import os, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 class Ending:
     def find_spec(self, name, path, target=None):
         if name == {name!r}:

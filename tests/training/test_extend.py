@@ -100,7 +100,8 @@ def test_more_epochs_go_on_from_the_end_and_are_recorded(data, finished, extende
     (one,) = after["extended"]
     assert (one["from_epoch"], one["to_epoch"]) == (2, 4) and one["command"].endswith("--resume")
     assert after["command"].splitlines() == [before["command"], one["command"]]
-    assert one["command"] in (extended / "README.md").read_text()
+    on_card = one["command"].replace(str(data), data.name).replace(str(extended), extended.name)
+    assert f"\n{on_card}\n```" in (extended / "README.md").read_text()
     assert not list(extended.glob("last.ckpt*"))
 
 
