@@ -82,6 +82,6 @@ def test_a_reference_that_ships_waits_for_no_stranger_s_download():
 
 def test_a_model_that_a_visitor_named_is_downloaded_anew_as_a_reference_and_waits_its_turn():
     references = References(Shelf(limits=Limits(load_seconds=1)))
-    references.shelf._models.put("somebody/net", None)
+    references.shelf._models.put("somebody/net", tiny())
     with references.turn(["somebody/net"]), pytest.raises(Crowded), references.turn(["somebody/net"]):
         pass
