@@ -26,6 +26,7 @@ from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
 from resnet_hub.models.base import Network
+from resnet_hub.models.flags import parse_size
 from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training import extend, hub_data, multilabel, tracking
 from training.augment import Feed
@@ -332,7 +333,7 @@ def sized(recipe: Recipe, model: Network, options) -> Recipe:
     Raises:
         ValueError: when the smaller images are too small for the network, or not smaller.
     """
-    side = min(model.config.input_size)
+    side = min(parse_size(options.input) if options.input else model.config.input_size)
     if recipe.low_res >= side:
         refuse_idle(options, ("low_res",), f"needs a size below the {side} pixels of all other epochs")
         return replace(recipe, low_res=0, low_res_until=0.0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from resnet_hub.interop.reference import Facts, Reference, facts_of, is_same_network
+from resnet_hub.models.timm_names import WITHOUT_EFFECT
 from resnet_hub.preprocess import Preprocess, load_image
 
 if TYPE_CHECKING:
@@ -187,9 +188,7 @@ def _stages_of(ours: Network, theirs: Reference) -> Callable:
 
 def _layers_of(model: Network) -> dict[str, Any]:
     """What of a configuration decides which layers run."""
-    apart = {"name", "num_classes", "drop_rate", "zero_init_residual"}
-    if not model.fixed_input_size:
-        apart.add("input_size")
+    apart = WITHOUT_EFFECT if model.fixed_input_size else WITHOUT_EFFECT | {"input_size"}
     return {field: value for field, value in asdict(model.config).items() if field not in apart}
 
 

@@ -149,6 +149,7 @@ def test_a_recipe_s_small_images_are_left_out_where_all_are_as_small():
     small = create_model("resnet20_cifar", input_size=16)
     assert sized(RECIPES["fast"], small, given()).low_res == 0
     assert sized(RECIPES["fast"], create_model("resnet20_cifar"), given()) == RECIPES["fast"]
+    assert sized(RECIPES["fast"], small, given("--input", "32")) == RECIPES["fast"]
 
 
 def test_features_for_a_head_are_computed_in_the_precision_that_is_asked_for(photos, start, tmp_path):
