@@ -25,6 +25,7 @@ from resnet_hub.command import INTERRUPTED, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
+from resnet_hub.hub.push import RECORD
 from resnet_hub.models.base import Network
 from resnet_hub.models.flags import parse_size
 from resnet_hub.preprocess import FRAMINGS, Preprocess
@@ -184,10 +185,10 @@ def is_finished(run: Path, options) -> bool:
         TrainingError: when it holds a run and nobody asked to go on with it, or with other arguments.
     """
     options.extends = None
-    found = [*(name for name in (extend.RECORD,) if (run / name).exists()), *held(run)]
+    found = [*(name for name in (RECORD,) if (run / name).exists()), *held(run)]
     if found and not options.resume:
         raise TrainingError(f"{run} holds a run ({found[0]}); give --resume, or another --out")
-    if extend.RECORD in found:
+    if RECORD in found:
         options.extends = extend.epochs_run(run, options)
         if not options.extends or not extend.is_under_way(run):
             drop(run)  # a crash between the two leaves them

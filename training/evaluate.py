@@ -34,6 +34,7 @@ from resnet_hub.hub.card import (
     stated_figures,
 )
 from resnet_hub.hub.fetch import fetch_card
+from resnet_hub.hub.push import RECORD
 from resnet_hub.models.calibration import HALVES, Calibration
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
@@ -208,7 +209,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
-        write_json(run / extend.RECORD, facts)
+        write_json(run / RECORD, facts)
         checkpoint.drop(run)
         print(f"test {summary(results)}; written to {run}")
 
@@ -241,8 +242,8 @@ def write_again(model, options) -> None:
         DataError: when the checkpoint is no run directory of these data.
     """
     run = Path(options.checkpoint)
-    if not (run / extend.RECORD).is_file():
-        raise DataError(f"--write: {run} holds no {extend.RECORD}; give a directory that a trainer wrote")
+    if not (run / RECORD).is_file():
+        raise DataError(f"--write: {run} holds no {RECORD}; give a directory that a trainer wrote")
     facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     held_out = held_out_again(model, facts, options.data)
@@ -256,7 +257,7 @@ def write_again(model, options) -> None:
         print(in_words(options.precision, half))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
-    write_json(run / extend.RECORD, facts)
+    write_json(run / RECORD, facts)
 
 
 def held_out_again(model, facts: dict, data: str | LabelTable) -> Images:
@@ -442,7 +443,7 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
 def _was_trained_on(model, root: Path) -> bool:
     """Whether the run directory that a model is from names this folder as its data."""
     run = Path(str(model.source))
-    if model.revision != "local" or not (run / extend.RECORD).is_file():
+    if model.revision != "local" or not (run / RECORD).is_file():
         return False
     return Path(extend.read_record(run)["data"]).resolve() == root.resolve()
 

@@ -20,12 +20,12 @@ from typing import Any
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import listed
+from resnet_hub.hub.push import RECORD
 from resnet_hub.models.base import Network
 from training import checkpoint
 from training.checkpoint import TrainingError
 from training.recipes import recipe_from
 
-RECORD = "run.json"
 WITHOUT_EFFECT = {  # on what a run becomes
     "out", "resume", "command", "epochs", "save_every", "device", "tensorboard", "trackio", "wandb",
     "accumulate",  # but times the processes

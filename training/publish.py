@@ -27,18 +27,16 @@ from resnet_hub.hub.card import public_facts, render_card
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
 from resnet_hub.hub.load import is_half
-from resnet_hub.hub.push import Space, push_folder
+from resnet_hub.hub.push import BESIDE, RECORD, Space, push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.command import add_labels_flag, data_source
 from training.data import load_data, with_classes
 from training.evaluate import TOLERANCE, card_differences, measure, summary
-from training.extend import RECORD
 from training.job import checkout
 from training.label_table import LabelTable
 
 PHOTO_FILE = "photo.onnx"
 NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, RECORD, "history.jsonl", "curves.png")
-BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # copied as they are
 APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub", "training/results")
 TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
 # What ZeroGPU offers, in November 2026.

@@ -20,9 +20,10 @@ from typing import Any
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.figures import number
+from resnet_hub.hub.push import RECORD
 from resnet_hub.lab.fine_tuning import MODES
 from training import cifar, transfer
-from training.extend import RECORD, read_record
+from training.extend import read_record
 from training.recipes import LIKE_CIFAR10, UNEXPOSED
 from training.record import RESULTS, command_line, write_record
 

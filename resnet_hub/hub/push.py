@@ -27,7 +27,7 @@ from resnet_hub.hub.fetch import (
 from resnet_hub.preprocess import Preprocess
 
 RECORD = "run.json"
-RUN_FILES = {RECORD, "history.jsonl", "curves.png", "confusion.png"}  # beside a trained checkpoint
+BESIDE = ("history.jsonl", "curves.png", "confusion.png")  # what a training run leaves beside its checkpoint
 COMMIT_MESSAGE = "Upload checkpoint"
 
 
@@ -72,7 +72,7 @@ def push_folder(
     """Upload all files of `folder` in one commit, creating the repository.
 
     A model's card is first merged with the one on the Hub, in the folder too. With other weights, the files
-    that an earlier training run recorded there (`RUN_FILES`) are deleted.
+    that an earlier training run recorded there (`RECORD` and `BESIDE`) are deleted.
 
     Args:
         space: what to ask for where a Space is to be created.
@@ -111,7 +111,7 @@ def commit_files(
     """Make the one commit of the changed files on top of `head` and return its id."""
     operations: list = [CommitOperationAdd(name, path) for name, path in changed.items()]
     if WEIGHTS_FILE in changed and RECORD in head.files:  # an earlier run's do not describe these weights
-        stale = head.files.keys() & RUN_FILES - local_files(folder).keys()
+        stale = head.files.keys() & {RECORD, *BESIDE} - local_files(folder).keys()
         operations += [CommitOperationDelete(name) for name in sorted(stale)]
     where = {"parent_commit": head.commit, "repo_type": repo_type}
     try:

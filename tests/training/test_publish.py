@@ -30,7 +30,7 @@ from huggingface_hub import ModelCard
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.card import render_card
-from resnet_hub.hub.push import RUN_FILES
+from resnet_hub.hub.push import BESIDE, RECORD
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.web import runtime
 from training import evaluate, publish
@@ -293,11 +293,15 @@ def test_a_loaded_model_pushed_back_keeps_its_results(logged_in, run):
 
 def test_what_an_earlier_run_recorded_does_not_outlive_its_weights(logged_in, run):
     assert command(run) == 0
-    assert set(logged_in.files(REPO)) >= RUN_FILES
+    assert set(logged_in.files(REPO)) >= {RECORD, *BESIDE}
     logged_in.repo(REPO).commit({"notes.txt": b"a person's"})
     lively(create_model("resnet20_cifar", num_classes=3)).push_to_hub(REPO)
     files = logged_in.files(REPO)
-    assert not RUN_FILES & set(files) and files["notes.txt"] and "0.8761" not in files["README.md"].decode()
+    assert (
+        not {RECORD, *BESIDE} & set(files)
+        and files["notes.txt"]
+        and "0.8761" not in files["README.md"].decode()
+    )
 
 
 def test_other_answers_of_the_same_weights_keep_no_figure(logged_in, run):
