@@ -124,8 +124,9 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers
     )
-    if recipe.whiten and not options.extends:
-        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    whitened = [model] if recipe.whiten and not options.extends else []
+    for net in whitened + ([trainer.judge.net] if recipe.whiten and trainer.judge is not None else []):
+        first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
         whiten_stem(first, trainer.feed)
     total = sum(p.numel() for p in model.parameters())
     facts = {"class_counts": counts, "total_params": total} | outlier_facts(options, outliers)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -33,7 +34,7 @@ from resnet_hub.engine import batch_size
 from resnet_hub.files import write_whole
 from resnet_hub.geometry import counted_flops
 from resnet_hub.preprocess import Preprocess
-from training import checkpoint, metrics
+from training import checkpoint, hard, metrics
 from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
@@ -205,6 +206,8 @@ class Trainer:
         self.loss = Loss(recipe, feed.data.labels, len(feed.data.classes), device)
         if self.loss.is_multi and (teacher is not None or outliers is not None):
             raise ValueError("--teacher and --outliers are for images of one class each")
+        judged = recipe.hard_share < 1
+        self.judge = hard.Judge(recipe, feed, self.loss, seed, device) if judged else None
         self.unread: list[Tensor] = []  # the sums of the last steps, still on the device
         self.history: list[dict] = []
         self.keep = recipe.keep
@@ -230,8 +233,10 @@ class Trainer:
         return own | ({"restart": self.restart} if self.restart else {})
 
     def _flops_an_image(self, side: int) -> float:
+        shape = self._shape(side)
         shown = 1 + self.recipe.outlier_share * (self.outliers is not None)  # for each training image
-        return shown * training_flops(self.net, self._shape(side), self.device, self.teacher)
+        flops = shown * training_flops(self.net, shape, self.device, self.teacher)
+        return flops if self.judge is None else flops + self.judge.flops(shape)
 
     def sides(self) -> list[int]:
         """The images' short side in pixels (or the number of features), epoch by epoch."""
@@ -244,7 +249,7 @@ class Trainer:
         return (channels, *(side * n // min(size) for n in size))
 
     def _steps_an_epoch(self) -> int:
-        return max(len(self.feed.data) // self.recipe.batch_size, 1)
+        return max(len(self.feed.data) // self.recipe.shown, 1)
 
     @property
     def kept(self) -> nn.Module:
@@ -293,7 +298,7 @@ class Trainer:
 
     def train_epoch(self, run: Path, stop: Callable[[], bool] = lambda: False) -> None:
         """The steps of this epoch that are left."""
-        order = epoch_order(len(self.feed.data), self.recipe.batch_size, self.seed, self.epoch)
+        order = epoch_order(len(self.feed.data), self.recipe.shown, self.seed, self.epoch)
         side = self.sides()[self.epoch]
         numbered = micro_batches(order, self.recipe.accumulate, self.step)
         batches = self.feed.batches(self.epoch, numbered, side)
@@ -304,7 +309,7 @@ class Trainer:
         started = saved = time.perf_counter()
         with self._bar(order, side) as bar:
             while self.step < len(order):
-                set_lr_factor(self.optimizers, self._lr_factor(self.step / len(order)))
+                set_lr_factor(self._all_optimizers(), self._lr_factor(self.step / len(order)))
                 self.train_step(batches, others)
                 bar.update(len(order[self.step]))
                 self.step += 1
@@ -322,6 +327,9 @@ class Trainer:
                 if is_asked:
                     raise Stopped
         self.seconds += time.perf_counter() - started
+
+    def _all_optimizers(self) -> list[Optimizer]:
+        return self.optimizers + ([] if self.judge is None else self.judge.optimizers)
 
     def _outlier_batches(self, numbered: list[tuple[int, Tensor]], side: int) -> Iterator[Tensor | None]:
         """For each micro-batch the outliers that go with it; None for each where there are none."""
@@ -346,6 +354,11 @@ class Trainer:
         parts = self.recipe.accumulate
         for part in range(parts):
             x, targets, labels = next(batches)
+            if self.judge is not None:
+                kept = self.judge.hardest(x, targets)
+                x, targets, labels = x[kept], targets[kept], labels[kept]
+                if self.judge.learns_at(self.step):
+                    self.judge.learn(x, targets, parts)
             number = (self.step * world_size() + rank()) * parts + part
             torch.manual_seed(random_key(self.seed, self.epoch, number))  # dropout
             with ExitStack() as stack:
@@ -392,6 +405,8 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
+        if self.judge is not None and self.judge.learns_at(self.step):
+            self.judge.update()
 
     def _bar(self, order: list[Tensor], side: int) -> tqdm:
         sizes = [len(index) for index in order]
@@ -417,7 +432,7 @@ class Trainer:
         loss, correct, images = self._summed_sums().tolist()
         self.checked("loss", loss)
         bar.set_postfix(loss=f"{loss / images:.3f}", acc=f"{correct / images:.1%}", refresh=False)
-        seen = self.epoch * len(self.feed.data) + int(images)
+        seen = self.epoch * len(self.feed.data) + round(images / self.recipe.hard_share)
         self.log("training loss so far this epoch", loss / images, seen)
 
     def checked(self, what: str, value: float) -> float:
@@ -491,6 +506,7 @@ class Trainer:
             "net": self.net.state_dict(),
             "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "judge": None if self.judge is None else self.judge.state(),
             "scaler": self.scaler.state_dict(),
             "amp_dtype": str(self.amp_dtype),
             "epoch": self.epoch,
@@ -545,6 +561,8 @@ class Trainer:
             self.averaged.load_state_dict(state["averaged"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        if self.judge is not None:
+            self.judge.load(state["judge"])
         self._compute_in(AMP_DTYPES[state["amp_dtype"]])  # "auto" may choose another one today
         self.scaler.load_state_dict(state["scaler"])
         self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]

@@ -58,6 +58,10 @@ class Recipe:
     cutmix: float = option(0.0, "alpha of CutMix, arXiv 1905.04899; 0 for none")
     low_res: int = option(0, "short side in pixels during the first part of the run; 0: full size")
     low_res_until: float = option(0.0, "fraction of the epochs trained at --low-res")
+    hard_share: float = option(
+        1.0,
+        "share of the images shown that is learned from, those hardest for a small network beside it",
+    )
     whiten: bool = option(False, "start conv1 from the whitening filters of the training images")
     outlier_weight: float = option(0.5, "weight of the loss on --outliers, arXiv 1812.04606")
     outlier_share: float = option(1.0, "outlier images per training image")
@@ -97,8 +101,15 @@ class Recipe:
             if not is_allowed:
                 allowed = ", ".join(choices) or _bounds_words(each.name)
                 raise ValueError(f"{each.name}={value!r} is not allowed; give {allowed}")
+        if not self.hard_share:
+            raise ValueError("nothing is learned at hard_share=0; give more than 0, 1 for all images")
         if self.optimizer == "muon" and not self.muon_lr:
             raise ValueError("optimizer='muon' needs a muon_lr, 0.05 for instance; with 0 no filter learns")
+
+    @property
+    def shown(self) -> int:
+        """Images shown for a step, of which `hard_share` is learned from."""
+        return round(self.batch_size / self.hard_share)
 
     @property
     def low_res_epochs(self) -> int:
@@ -108,7 +119,7 @@ class Recipe:
 
 AT_LEAST_1 = ("epochs", "batch_size", "accumulate")
 BELOW_1 = ("warmup", "label_smoothing", "ema", "muon_momentum", "drop_path")
-MOST = {"low_res_until": 1, "layer_decay": 1, "crop_padding": 31, "outlier_jpeg": 100}
+MOST = {"low_res_until": 1, "hard_share": 1, "layer_decay": 1, "crop_padding": 31, "outlier_jpeg": 100}
 
 
 def _is_within(name: str, value: float) -> bool:

@@ -14,7 +14,8 @@ SECTIONS = {
         "mode", "rate", "far", "keep_head", "teacher", "drop_rate", "drop_path", "layer_decay", "whiten"
     ),
     "images as they are shown": (
-        "augment", "crop_padding", "mixup", "cutmix", "label_smoothing", "low_res", "low_res_until"
+        "augment", "crop_padding", "mixup", "cutmix", "label_smoothing", "low_res", "low_res_until",
+        "hard_share",
     ),
     "steps": (
         "recipe", "batch_size", "accumulate", "optimizer", "lr", "bias_lr", "muon_lr", "muon_momentum",

@@ -345,8 +345,8 @@ def build_model(options, pretrained: Network, classes: tuple[str, ...]) -> Netwo
 
 
 BELOW_HEAD = (
-    "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "drop_path", "layer_decay",
-    "bias_lr", "muon_lr", "muon_momentum", "outliers", "sync_batch_norm",
+    "augment", "crop_padding", "mixup", "cutmix", "low_res", "low_res_until", "hard_share", "drop_path",
+    "layer_decay", "bias_lr", "muon_lr", "muon_momentum", "outliers", "sync_batch_norm",
 )  # fmt: skip
 
 
@@ -358,9 +358,8 @@ def on_features(options, recipe: Recipe) -> Recipe:
     """
     why = "works on images or on the layers below the head, which learns alone here; give --mode partial"
     refuse_idle(options, BELOW_HEAD, why)
-    return replace(
-        recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, whiten=False, drop_path=0.0, layer_decay=1.0
-    )
+    shown = {"augment": (), "mixup": 0.0, "cutmix": 0.0, "low_res": 0, "hard_share": 1.0}
+    return replace(recipe, whiten=False, drop_path=0.0, layer_decay=1.0, **shown)
 
 
 def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0) -> tuple[str, Rates]:

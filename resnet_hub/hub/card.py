@@ -355,6 +355,9 @@ def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = Fal
         words += f" with label smoothing {recipe['label_smoothing']}"
     for name in ("mixup", "cutmix"):
         words += f", {name} {recipe[name]}" if recipe.get(name) else ""
+    if recipe.get("hard_share", 1) < 1:
+        words += f" on the {percent(recipe['hard_share'], 0)} of the images shown that are hardest for a "
+        words += "small network trained alongside"
     words += f"; moving average of the weights (decay {recipe['ema']} per step)" if recipe.get("ema") else ""
     return words + (f"; stochastic depth {recipe['drop_path']}" if recipe.get("drop_path") else "")
 

@@ -105,7 +105,8 @@ def test_switching_off_what_is_off_is_no_error():
     "words",
     [
         "--augment flip", "--mixup 0.2", "--cutmix 1", "--drop-path 0.1", "--layer-decay 0.8",
-        "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .", "--sync-batch-norm",
+        "--hard-share 0.5", "--bias-lr 0.1", "--optimizer muon --muon-lr 0.1", "--outliers .",
+        "--sync-batch-norm",
     ],
 )  # fmt: skip
 def test_mode_feature_refuses_what_works_on_images_or_layers(words, photos, start, tmp_path, capsys):

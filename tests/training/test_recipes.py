@@ -260,6 +260,7 @@ def dropout_net() -> nn.Module:
 def test_a_run_stopped_mid_epoch_resumes_to_the_same_bits_with_everything_random_switched_on(tmp_path):
     augment = ("crop", "flip", "trivial", "erase", "jitter")
     recipe = replace(STILL, augment=augment, mixup=0.4, cutmix=1.0, optimizer="adamw", lr=1e-3, ema=0.9)
+    recipe = replace(recipe, hard_share=0.5)
     (tmp_path / "a").mkdir()
     through = trainer(recipe, net=dropout_net())
     through.fit(noise(9), tmp_path / "a")
@@ -280,7 +281,7 @@ def test_a_run_stopped_mid_epoch_resumes_to_the_same_bits_with_everything_random
 
 
 def order_of(one: Trainer) -> list[torch.Tensor]:
-    return epoch_order(len(one.feed.data), one.recipe.batch_size, one.seed, 0)
+    return epoch_order(len(one.feed.data), one.recipe.shown, one.seed, 0)
 
 
 # Augmentation
