@@ -88,7 +88,7 @@ STUDIES = {
     ),
     "stem": Study(
         question="What does the ImageNet stem (7x7 stride 2, then pooling) cost at 32x32? It takes a "
-        "fifteenth of the CIFAR stem's multiply-adds, so the last arm trains the CIFAR stem at equal cost: "
+        "fifteenth of the CIFAR stem's multiply-adds, so the last run trains the CIFAR stem at equal cost: "
         "2,000 images for one epoch, a fifteenth of the others' images.",
         arms={
             "CIFAR stem": "resnet18_cifar",

@@ -284,7 +284,7 @@ def test_a_number_out_of_range_is_refused_by_its_label(lab):
     page = lab("transfer")
     set_control(page, "images", 0)
     said = page.locator("#lab-controls [role=alert]")
-    expect(said).to_have_text("Training images in all: 0 is not possible. Use 1 to 10,000,000.")
+    expect(said).to_have_text("Training images in all: 0 is out of range. Use 1 to 10,000,000.")
     expect(said).to_be_visible()
     box = page.locator('#lab-controls [name="images"]')
     assert box.get_attribute("aria-describedby") == said.get_attribute("id")

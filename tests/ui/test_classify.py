@@ -215,7 +215,7 @@ def test_looking_inside_an_answer_loads_nothing_and_names_its_model(default, mon
     answer = shown_of(shown("firm", default).prediction, None, "owner/net", default)
     told = look.fn({"url": "data:image/png;base64," + "A" * 40}, answer, "en").values()
     assert "owner/net" in [each for each in told if isinstance(each, str)]
-    with pytest.raises(Toast, match="only answers"):
+    with pytest.raises(Toast, match="feature maps cannot be read"):
         look.fn({"url": "data:,x"}, replace(answer, config=None), "en")
 
 

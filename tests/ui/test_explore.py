@@ -515,7 +515,7 @@ def test_the_api_s_table_of_the_course(client):
         (("resnet50", "7x7"), "imagenet, cifar, deep"),
         (("resnet50", None, "5000"), "1 to 4096"),
         (("resnet50", None, "32", "1,2,2,0"), "1 to 8"),
-        (("resnet18", None, None, None, None, "1x1"), "would change nothing"),
+        (("resnet18", None, None, None, None, "1x1"), "has no effect on"),
         (("resnet50", None, "32", None, "maybe"), "Choose one of: yes, no"),
         (({"a": 1},), "There is no network"),
         (("resnet50", ["cifar"]), "Choose one of"),

@@ -383,7 +383,7 @@ def test_skipped_files_are_counted_with_each_reason_once(tmp_path):
     model = from_pretrained("resnet20_cifar10")
     grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", files)))
     shown = page.grid("en", grid)
-    assert "4 files were skipped" in shown and "million pixels" in shown
+    assert "Files skipped: 4" in shown and "million pixels" in shown
     assert shown.count("not an image") == 1
 
 
