@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         type=model_list,
         metavar="LIST",
         help="load only these from the Hub, and in Compare the references it suggests (ids separated by "
-        "commas, or a file with one a line); by default visitors may name any public repository",
+        "commas, or a file with one per line); by default visitors may name any public repository",
     )
     add_device_flags(parser, precision=False)
     add_engine_flags(parser)

@@ -108,7 +108,7 @@ class ResNetConfig(ModelConfig):
         strides: stride of each stage's first block.
         shortcut: "projection" (1x1 conv + BN where shapes change), "zeropad" (option A), "none" (plain net);
             the first two are the same for pooled blocks, which add after pooling, where shapes agree.
-        stride_in: which convolution of a bottleneck strides: "3x3" (v1.5) or "1x1" (v1, the paper).
+        stride_in: which convolution of a bottleneck halves the size: "3x3" (v1.5) or "1x1" (v1, the paper).
         zero_init_residual: start every block as the identity (last batch-norm weight 0).
         global_pool: "avg" or "max" over the last feature map.
     """

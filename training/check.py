@@ -1,4 +1,4 @@
-"""`python -m training.check DIR`: what is doubtful about a data set, before anything is trained on it.
+"""`python -m training.check DIR`: find problems in a data set before training on it.
 
 Copies within and across its parts, images a class, sizes and shapes, what a centre crop loses. With
 `--weights`, by the features of a network, the labels and images least like their neighbours too.

@@ -285,7 +285,7 @@ def find_images_to_train(data: str | LabelTable, held_out: int | None, seed: int
         return everything.subset(kept), everything.subset(held)
     if held_out is not None:
         where = parts_of(Path(data))["val"] if isinstance(data, str) else f"the val part of {data.file}"
-        raise DataError(f"--held-out {held_out}: {where} is what is held out")
+        raise DataError(f"--held-out {held_out} has no effect: {where} is the validation set; leave it out")
     if not isinstance(data, str):
         return data.images("train", view), data.images("val", view)
     return find_data(data, "train", view), find_images(parts_of(Path(data))["val"], view)

@@ -171,15 +171,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
         program_name("training.gpu"),
-        description="What training reaches on a GPU, and what holds there.",
+        description="Measure training speed on a GPU, and check what is promised there.",
     )
     usual = ["resnet8_cifar", "resnet20_cifar", "resnet18_cifar"]
     parser.add_argument("models", nargs="*", type=network_name, default=usual, metavar="MODEL")
     parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
     parser.add_argument("--side", type=int, default=32, help="pixels")
-    parser.add_argument("--images", type=int, default=20_000, help="of noise")
-    parser.add_argument("--batch", type=int, default=512, help="images a step")
-    parser.add_argument("--seconds", type=float, default=5, help="for each figure")
+    parser.add_argument("--images", type=int, default=20_000, help="number of noise images")
+    parser.add_argument("--batch", type=int, default=512, help="images per step")
+    parser.add_argument("--seconds", type=float, default=5, help="seconds per measurement")
     parser.add_argument("--compile", action="store_true", help="through torch.compile as well")
     return parser.parse_args(arguments)
 

@@ -38,7 +38,7 @@ class Judge:
 
     def __init__(self, recipe: Recipe, feed: Feed, loss: Loss, seed: int, device: torch.device) -> None:
         if len(feed.data.shape) != 3:
-            raise ValueError("--hard-share judges images, and what learns here is shown features")
+            raise ValueError("--hard-share needs images, and features are trained on here; leave it out")
         channels, *size = feed.data.shape
         shown = {"in_chans": channels, "input_size": tuple(size), "num_classes": len(feed.data.classes)}
         config = replace(model_config(NAME, **shown), widths=WIDTHS)

@@ -29,7 +29,7 @@ FLAGS = ("outlier_weight", "outlier_share", "outliers_except", "outlier_jpeg")
 
 def add_outliers_flag(parser: argparse.ArgumentParser) -> None:
     """`--outliers`; how they are used is said by the recipe's fields."""
-    words = "images of other things: a data set or any folder; the network learns not to know them"
+    words = "images of other things (a data set or any folder), which the network learns to call unfamiliar"
     parser.add_argument("--outliers", type=Path, metavar="DIR", help=words)
 
 

@@ -60,7 +60,7 @@ class Recipe:
     low_res_until: float = option(0.0, "fraction of the epochs trained at --low-res")
     hard_share: float = option(
         1.0,
-        "share of the images shown that is learned from, those hardest for a small network beside it",
+        "share of the images shown that are trained on: those a small companion network finds hardest",
     )
     whiten: bool = option(False, "start conv1 from the whitening filters of the training images")
     outlier_weight: float = option(0.5, "weight of the loss on --outliers, arXiv 1812.04606")
@@ -72,7 +72,7 @@ class Recipe:
     balance: str = option(
         "none", "balance classes of different size: weight the loss, or sample every class equally", BALANCES
     )
-    metric: str = option("auto", "of the held-out images, by which the best epoch is chosen", (*CHOICES,))
+    metric: str = option("auto", "validation metric that chooses the best epoch", (*CHOICES,))
     ema: float = option(0.0, "decay per step of the averaged weights that are evaluated and kept; 0: none")
     ema_warmup: bool = option(False, "start the average with a small decay: (1 + steps) / (10 + steps)")
     keep: str = option(
@@ -83,7 +83,7 @@ class Recipe:
         KEPT,
     )
     drop_path: float = option(
-        0.0, "share of the last block's branches left out (arXiv 1603.09382), earlier less"
+        0.0, "stochastic depth (arXiv 1603.09382): share of the last block's branches left out, earlier less"
     )
     layer_decay: float = option(
         1.0, "factor on the rate for each block further from the classifier; 1 for none"

@@ -10,10 +10,10 @@ SECTIONS = {
         "labels", "train_images", "held_out", "framing", "in_chans", "balance", "outliers", "unknown",
         "data_name",
     ),
-    "what learns": (
+    "what is trained": (
         "mode", "rate", "far", "keep_head", "teacher", "drop_rate", "drop_path", "layer_decay", "whiten"
     ),
-    "images as they are shown": (
+    "augmentation and input": (
         "augment", "crop_padding", "mixup", "cutmix", "label_smoothing", "low_res", "low_res_until",
         "hard_share",
     ),

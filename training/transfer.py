@@ -237,7 +237,7 @@ def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = Tru
         return "feature"
     if rank() == 0:
         why = {
-            "feature": f"with up to {FEW:,} images more parameters than a head's would learn them by heart",
+            "feature": f"with up to {FEW:,} images, training more than the head would overfit",
             "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
             "full": f"more than {SOME:,} images can teach every layer",
         }
@@ -386,7 +386,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     """Fine-tune, then measure on the test part and write the run directory."""
     recipe = recipe_from(options)
     if recipe.whiten:
-        raise ValueError("--whiten starts a stem anew, and a pretrained one is kept; give --no-whiten")
+        raise ValueError("--whiten reinitialises the stem, and fine-tuning keeps it; give --no-whiten")
     pretrained = with_channels(load_weights(options.weights), options.in_chans)
     recipe = sized(recipe, pretrained, options)
     size = parse_size(options.input) if options.input else pretrained.config.input_size

@@ -166,7 +166,7 @@ def data_name(data: str) -> str:
 
 
 def without_absolute_paths(command: str) -> str:
-    """Commands, one a line, with their absolute paths, which may name a person, cut to their last part."""
+    """Commands, one per line, with their absolute paths, which may name a person, cut to their last part."""
     absolute = re.compile(r"(^|=)(/|~|[A-Za-z]:\\).*?([^/\\]+)[/\\]?$")
     lines = (shlex.split(line) for line in command.splitlines())
     return "\n".join(shlex.join(absolute.sub(r"\1\3", word) for word in words) for words in lines)

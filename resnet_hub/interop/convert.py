@@ -176,7 +176,7 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Networ
 
 
 def labels_from(path: Path, config: ModelConfig) -> tuple[str, ...]:
-    """The class names in a file: one a line, or JSON (a list, or {number: name}).
+    """The class names in a file: one per line, or JSON (a list, or {number: name}).
 
     Raises:
         Refusal: where it cannot be read, or is not one distinct name a class.
@@ -275,7 +275,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--to", choices=LAYOUTS)
     parser.add_argument("--model", metavar="NAME", help="the network in a bare weights file, e.g. resnet50")
     parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="class names: a text file of one a line, or JSON"
+        "--labels", type=Path, metavar="FILE", help="class names: a text file with one per line, or JSON"
     )
     precision = "of the weights in an ONNX file (default: fp32); fp16 and int8 are widened when it is loaded"
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help=precision)

@@ -232,8 +232,8 @@ def check_photo_file(model: Network, path: Path) -> str:
         raise Refusal(f"{path}: {said}, more than {MOST_APART[precision]}: do not use this file")
     if found.familiar and precision != "int8":
         raise Refusal(
-            f"{path} calls {found.familiar} of {found.images} images familiar that Python does not, "
-            "or the reverse: do not use this file"
+            f"{path} and Python disagree on whether {found.familiar} of {found.images} images are familiar: "
+            "do not use this file"
         )
     return said
 

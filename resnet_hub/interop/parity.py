@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
+from resnet_hub.errors import listed
 from resnet_hub.geometry import counted_macs, totals, trace
 from resnet_hub.interop.counterpart import (
     LIBRARIES,
@@ -387,7 +388,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="networks (default: all with a counterpart)")
     parser.add_argument("--reference", choices=LIBRARIES, help="one library only (default: both)")
-    sizes = f"at {GRID_SIZES} pixels, of {GRID_COUNTS} photos and images of noise"
+    sizes = f"inputs of {listed(GRID_SIZES)} pixels, batches of {listed(GRID_COUNTS)}, photos and noise"
     parser.add_argument("--grid", action="store_true", help=f"fp32 logits only, {sizes}; takes minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser.parse_args(arguments)

@@ -58,7 +58,9 @@ def add_override_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--strides", metavar="S,S,...", help="one for each stage, e.g. 1,2,2,2")
     group.add_argument("--maxpool", action=argparse.BooleanOptionalAction, help="pooling after the stem")
     group.add_argument("--shortcut", help="projection, zeropad or none")
-    group.add_argument("--stride-in", metavar="3x3|1x1", help="which convolution of a bottleneck strides")
+    group.add_argument(
+        "--stride-in", metavar="3x3|1x1", help="which convolution of a bottleneck has the stride"
+    )
     group.add_argument(
         "--batch-norm",
         action=argparse.BooleanOptionalAction,

@@ -17,7 +17,7 @@ PREFIX = "RESNET_HUB_"
 # Of the library, for every caller of `load_image`; shown with the app's own.
 LIBRARY = {
     "image_pixels": (MAX_PIXELS, "pixels of a baseline JPEG, which can be decoded at half its size"),
-    "decoded_pixels": (MAX_DECODED, "pixels decoded for one image, and of any other format; one such a time"),
+    "decoded_pixels": (MAX_DECODED, "pixels decoded for one image; the limit for every other format"),
     "jpeg_scans": (MAX_SCANS, "scans of a progressive JPEG; each costs as much as decoding the image"),
 }
 
@@ -42,7 +42,7 @@ class Limits:
     )
     uploads_held_bytes: int = limit(2_000_000_000, "bytes of all uploads on the disk; more are refused")
     upload_seconds: int = limit(600, "age at which an uploaded file is deleted")
-    sweep_seconds: int = limit(60, "seconds between two looks for such files")
+    sweep_seconds: int = limit(60, "seconds between two clean-ups of old uploads")
     request_bytes: int = limit(
         16_000_000, "bytes of any other request, an image inside a data: address included", 100_000
     )
@@ -50,14 +50,14 @@ class Limits:
     waiting: int = limit(48, "events waiting in the queue; more are turned away")
     at_once: int = limit(4, "photos classified at once by one model")
     decode_seconds: int = limit(10, "seconds that one image may take to decode")
-    decode_waiting: int = limit(2, "images dear to decode that wait for the one before them")
+    decode_waiting: int = limit(2, "images slow to decode that wait for the one before them")
     load_seconds: int = limit(180, "seconds that downloading a model may take, and waiting for its turn")
     loading: int = limit(2, "models downloaded or read at once")
     loading_waiting: int = limit(6, "visitors waiting for a model to load; more are turned away")
     models: int = limit(4, "models in memory, and as many references")
     models_bytes: int = limit(1_000_000_000, "bytes of the models in memory, and as many of references")
     typed_bytes: int = limit(700_000_000, "bytes of a repository a visitor names; VGG-16 has 554 MB")
-    sessions: int = limit(5000, "visitors whose last answer is kept; who was here longest ago goes first")
+    sessions: int = limit(5000, "visitors whose last answer is kept; the least recent is dropped first")
     sessions_bytes: int = limit(400_000_000, "bytes of all those answers")
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ def read_limits(flags: Iterable[str] = (), environment: Mapping[str, str] = os.e
 
 
 def table(limits: Limits) -> str:
-    """Every limit, one a line: name, value, what it bounds."""
+    """Every limit, one per line: name, value, what it bounds."""
     rows = [(each.name, getattr(limits, each.name), each.metadata["about"]) for each in fields(limits)]
     rows += [(name, value, f"{about} (fixed)") for name, (value, about) in LIBRARY.items()]
     return "\n".join(f"{name:21}{value:>15,}  {about}" for name, value, about in rows)
