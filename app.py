@@ -7,6 +7,7 @@ import argparse
 import os
 import re
 import sys
+from contextlib import suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,11 +45,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--model",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="REPO_OR_DIR",
-        help="also offer this Hub repository, checkpoint directory or ONNX file that takes the photo (in "
-        "Classify and Results); may be repeated",
+        help="also offer these Hub repositories, checkpoint directories or ONNX files that take the photo, "
+        "in Classify and Results",
     )
     parser.add_argument(
         "--models-only-from",
@@ -70,8 +72,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     add_operator_flags(parser)
     options = parser.parse_args(arguments)
     for model in options.model:
-        is_onnx = is_onnx_file(model) and Path(model).is_file()
-        if not is_onnx and not Path(model, "config.json").is_file() and not is_repository_id(model):
+        is_onnx = is_onnx_file(model) and is_file(model)
+        if not is_onnx and not is_file(model, "config.json") and not is_repository_id(model):
             kinds = "no checkpoint directory, no ONNX file and no Hub repository id like owner/name"
             parser.error(f"--model {model}: {kinds}")
     return options
@@ -89,6 +91,13 @@ def add_operator_flags(parser: argparse.ArgumentParser) -> None:
         "--limit", action="append", default=[], metavar="NAME=VALUE", help="change a limit; may be repeated"
     )
     parser.add_argument("--limits", action="store_true", help="print every limit and its value, and exit")
+
+
+def is_file(*parts: str) -> bool:
+    """Whether there is a file of this path, which may be too long for one or not be looked at."""
+    with suppress(OSError):
+        return Path(*parts).is_file()
+    return False
 
 
 def is_repository_id(text: str) -> bool:
@@ -123,12 +132,12 @@ def root_path(text: str) -> str:
 
 
 def model_list(text: str) -> tuple[str, ...]:
-    """Repository ids from "owner/a,owner/b" or from a file with one a line.
+    """Repository ids from "owner/a,owner/b" or from a file with one per line.
 
     Raises:
         argparse.ArgumentTypeError: for the first that is not a repository id.
     """
-    lines = Path(text).read_text(encoding="utf-8").splitlines() if Path(text).is_file() else text.split(",")
+    lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file(text) else text.split(",")
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     wrong = [name for name in ids if not is_repository_id(name)]
     if wrong:

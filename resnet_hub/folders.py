@@ -9,7 +9,11 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePath
+from zipfile import ZipInfo
+
+from resnet_hub.command import printable
 
 # Names of files by the format that PIL reads them as; its plugins' own, which a test compares.
 SUFFIXES_OF = {
@@ -37,6 +41,8 @@ NO_DATA = frozenset(  # what systems and programs leave beside photos, in small 
 )  # fmt: skip
 DATE = re.compile(r"[\d\W_]*\d[\d\W_]*")  # "2023", "2023-05", "01"
 MOST_DEEP = 20  # folders inside each other that are looked at
+NAMES_ARE_UTF_8 = 0x800  # a bit of a zip entry's flags
+JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 KEPT_IN = {"images", "image", "imgs", "img", "photos", "jpeg", "jpg", "png"}  # a class's own sub-folder
 
 
@@ -51,6 +57,28 @@ def is_no_data(name: str | Path) -> bool:
         (part.startswith(".") and part not in (".", "..")) or part.endswith("~") or part.lower() in NO_DATA
         for part in PurePath(name).parts
     )
+
+
+def zip_name(info: ZipInfo) -> str:
+    """A file's path inside a zip, with "/" between folders.
+
+    Where a zip does not say that names are UTF-8, zipfile takes them for code page 437; macOS writes UTF-8
+    all the same, and Japanese Windows Shift-JIS, whose second byte may be a backslash.
+    """
+    name = info.filename
+    if not info.flag_bits & NAMES_ARE_UTF_8 and not name.isascii():
+        with suppress(UnicodeError):
+            name = _decoded(info.orig_filename.encode("cp437"), info.orig_filename)
+    return printable(name.replace("\\", "/"))
+
+
+def _decoded(raw: bytes, otherwise: str) -> str:
+    with suppress(UnicodeDecodeError):
+        return raw.decode("utf-8")
+    with suppress(UnicodeDecodeError):
+        japanese = raw.decode("cp932")
+        return japanese if JAPANESE.search(japanese) else otherwise
+    return otherwise
 
 
 def part_named(name: str) -> str | None:

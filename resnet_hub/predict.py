@@ -425,7 +425,7 @@ def _run(options: argparse.Namespace) -> int:
             "predictions": rows,
             "errors": failed,
         }
-        print(json.dumps(document, ensure_ascii=False, indent=2))
+        print(json.dumps(document, indent=2))  # in ASCII, which keeps file names that are no text
     for path, message in errors:
         print(printable(f"resnet_hub.predict: {path}: {message}"), file=sys.stderr)
     return BAD_INPUT if errors else 0

@@ -315,6 +315,15 @@ def test_command_prints_one_json_document_and_nothing_else(checkpoint, files):
     assert [len(p["top"]) for p in answer["predictions"]] == [3, 3]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 are files on Linux alone")
+def test_a_file_name_that_is_not_text_comes_back_in_json_byte_for_byte(checkpoint, files):
+    name = os.fsencode(files[0]) + b"caf\xe9.png"
+    os.rename(files[0], name)  # noqa: PTH104
+    ran = command(os.fsdecode(name), "--model", checkpoint, "--json")
+    (prediction,) = json.loads(ran.stdout)["predictions"]
+    assert (ran.returncode, os.fsencode(prediction["image"])) == (0, name)
+
+
 def test_json_probabilities_are_the_librarys(checkpoint, files, capsys):
     main([*files, "--model", str(checkpoint), "--json"])
     answer = json.loads(capsys.readouterr().out)

@@ -346,7 +346,7 @@ def check(options: argparse.Namespace) -> None:
     )
     if options.json:
         shown = {name: [rows[i] for i in chosen] for name, chosen in sheets.items()}
-        print(json.dumps(figures | shown | {"out": str(out)}, indent=2, ensure_ascii=False))
+        print(json.dumps(figures | shown | {"out": str(out)}, indent=2))
     else:
         print(printable("\n".join(lines)))
 

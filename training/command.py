@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import INTERRUPTED, run_command
+from resnet_hub.command import INTERRUPTED, printable, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
 from resnet_hub.errors import listed
 from resnet_hub.geometry import trace
@@ -130,7 +130,13 @@ def run_training(
 
 
 def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], options) -> int:
-    """Train as the state of the run directory says; 130 with what is kept when it is interrupted."""
+    """Train as the state of the run directory says; 130 with what is kept when it is interrupted.
+
+    Raises:
+        TrainingError: for a name that is not UTF-8, which no card could hold at the end.
+    """
+    if (command := options.command) != printable(command):
+        raise TrainingError(f"{printable(command)}: a name in it is not text; rename the file or folder")
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out) if rank() == 0 else nullcontext():
         if is_finished(options.out, options):
@@ -190,7 +196,7 @@ def is_finished(run: Path, options) -> bool:
         raise TrainingError(f"{run} holds a run ({found[0]}); give --resume, or another --out")
     if RECORD in found:
         options.extends = extend.epochs_run(run, options)
-        if not options.extends or not extend.is_under_way(run):
+        if rank() == 0 and not extend.is_under_way(run):
             drop(run)  # a crash between the two leaves them
         if rank() == 0 and not options.extends:
             print(f"{run} is finished; nothing to do")
@@ -215,7 +221,7 @@ def find_to_train(options, view: Preprocess):
     """As `load_images_to_train`, not yet read."""
     check_parts(options.data)
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
-        print("".join(f"{line}\n" for line in summary(Path(options.data))), end="")
+        print(printable("".join(f"{line}\n" for line in summary(Path(options.data)))), end="")
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     options.split = split_record(train, held_out)
     weights_kept(recipe_from(options), len(held_out))  # before any is read

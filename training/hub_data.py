@@ -6,6 +6,7 @@ training, streaming and every list of images go on as with any folder.
 
 from __future__ import annotations
 
+import lzma
 import re
 import tarfile
 import zipfile
@@ -21,12 +22,13 @@ from tqdm import tqdm
 
 from resnet_hub.errors import Refusal, first_line, listed
 from resnet_hub.files import whole_folder
-from resnet_hub.folders import is_no_data, part_named, subfolders
+from resnet_hub.folders import is_no_data, part_named, subfolders, zip_name
 from training.distributed import rank
 
 SCHEME = "hf://"
 ADDRESS = re.compile(r"hf://(?:datasets/)?([\w.-]+/[\w.-]+?)(?:@([\w./-]+))?(?:#(\w+))?")
 TARS, ZIPS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2"), (".zip",)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 LABEL_COLUMNS = ("label", "labels", "class", "fine_label", "category")
 UNLABELLED = -1
 MOST_NAME = 100  # characters of a class's folder
@@ -72,7 +74,9 @@ def _from_archive(file: Path) -> Path:
         try:
             with whole_folder(folder) as scratch:
                 _extract(file, scratch)
-        except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        except (*DAMAGED, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:  # the disk's
+                raise
             raise Refusal(f"--data {file}: not a whole archive ({error}); copy it again") from error
         except RuntimeError as error:  # zipfile's: encrypted, or packed in a way that it does not know
             raise Refusal(f"--data {file}: {error}; unpack it yourself and give the folder") from error
@@ -81,8 +85,10 @@ def _from_archive(file: Path) -> Path:
 
 def _extract(file: Path, folder: Path) -> None:
     if file.name.lower().endswith(ZIPS):
-        with zipfile.ZipFile(file) as archive:  # it takes ".." and drive letters out of names
-            archive.extractall(folder)
+        with zipfile.ZipFile(file) as archive:
+            for info in archive.infolist():
+                info.filename = zip_name(info)
+                archive.extract(info, folder)  # which takes ".." and drive letters out of names
         return
     with tarfile.open(file) as archive:
         archive.extractall(folder, filter="data")  # refuses links and names that lead out
@@ -190,5 +196,5 @@ def _as_folder(name: str) -> str:
 def _suffix(image: bytes) -> str:
     try:
         return f".{(Image.open(BytesIO(image)).format or 'png').lower()}"
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         return ".jpg"  # training names and leaves out what it cannot read

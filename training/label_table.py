@@ -145,9 +145,11 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
         raise DataError(f"--labels {file}: {error}; give a CSV file in UTF-8 with file,labels") from error
     first = text.partition("\n")[0]
     delimiter = next((mark for mark in "\t,;" if mark in first), ",")
-    rows = [
-        [cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row
-    ]
+    reader = csv.reader(text.splitlines(), delimiter=delimiter)
+    try:
+        rows = [[cell.strip() for cell in row] for row in reader if row]
+    except csv.Error as error:  # a quote that nothing closes
+        raise DataError(f"{file}, row {reader.line_num}: {error}; look for a stray quotation mark") from error
     if len(rows) < 2 or len(rows[0]) < 2:
         raise DataError(f"{file} is not a table of images; give a header file,labels and a row per image")
     head, *rows = rows

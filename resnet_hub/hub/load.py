@@ -268,7 +268,10 @@ def widened(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, tensor in tensors.items():
         is_count = key.endswith("num_batches_tracked")
         if is_count and tensor.is_floating_point():
-            raise Refusal(f"{key} is of type {tensor.dtype}; it counts batches in whole numbers")
+            raise Refusal(
+                f"{key} is of type {tensor.dtype}; it counts batches in whole numbers, as "
+                "python -m resnet_hub.convert writes it"
+            )
         if not is_count and tensor.dtype not in WIDENED:
             raise Refusal(f"{key} is of type {tensor.dtype}; float32, float16 and bfloat16 are read")
         if not torch.isfinite(tensor).all():

@@ -11,7 +11,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from helpers.training import image_folders, noise_image, same_weights
+from helpers.training import image_folders, noise_image, same_weights, signal_after_each_step
 from safetensors.torch import load_file
 
 from training import cifar, engine, extend, transfer
@@ -87,6 +87,12 @@ def test_other_arguments_on_a_finished_run_are_an_error_that_names_them(data, ru
     assert record(run) == before
 
 
+def test_a_name_that_is_not_text_is_refused_before_anything_is_read(data, tmp_path, capsys):
+    assert train(data, tmp_path / os.fsdecode(b"caf\xe9"), 2) == 2
+    assert "is not text; rename the file or folder" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_another_trainer_on_a_finished_run_is_an_error(data, run, capsys):
     words = ["--weights", "resnet20_cifar10", "--data", str(data), "--out", str(run), "--resume"]
     assert transfer.main(words) == 2
@@ -129,6 +135,16 @@ def test_an_interrupted_extension_ends_in_the_same_bits(data, run, extended, mon
     assert codes[-1] == 0 and 130 in codes
     assert same_weights(*(load_file(each / "model.safetensors") for each in (run, extended)))
     assert len(record(run)["extended"]) == 1 and len(history(run)) == 4
+
+
+def test_the_first_command_leaves_an_interrupted_extension_alone(data, run, extended, monkeypatch, capsys):
+    with signal_after_each_step():
+        assert train(data, run, 4, "--resume") == 130
+    before = (run / "last.ckpt").read_bytes()
+    assert train(data, run, 2, "--resume") == 0
+    assert "nothing to do" in capsys.readouterr().out and (run / "last.ckpt").read_bytes() == before
+    assert train(data, run, 4, "--resume") == 0
+    assert same_weights(*(load_file(each / "model.safetensors") for each in (run, extended)))
 
 
 def test_an_extended_run_is_finished_and_can_be_extended_again(data, extended, tmp_path, capsys):

@@ -106,15 +106,16 @@ def test_a_run_names_the_data_set_and_no_folder_of_this_machine(hub, tmp_path):
     assert dataset_id(f"hf://{REPO}@v1") == REPO and dataset_id("photos") is None
 
 
-@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip", "windows.zip"])
 def test_an_archive_of_class_folders_is_read_below_what_wraps_it(hub, tmp_path, kind):
     classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
     image_folders(tmp_path / "photos", {"train": 3, "test": 2}, classes)
     file = tmp_path / f"photos.{kind}"
-    if kind == "zip":
+    if kind.endswith("zip"):
         with zipfile.ZipFile(file, "w") as archive:
             for image in (tmp_path / "photos").rglob("*.png"):
-                archive.write(image, f"download/{image.relative_to(tmp_path)}")
+                name = f"download/{image.relative_to(tmp_path)}"
+                archive.write(image, name.replace("/", "\\") if "windows" in kind else name)
     else:
         with tarfile.open(file, "w:gz" if kind.endswith("gz") else "w") as archive:
             archive.add(tmp_path / "photos", "download/photos")
@@ -127,7 +128,14 @@ def test_an_archive_that_leads_out_or_is_cut_writes_nothing(hub, tmp_path):
     with tarfile.open(tmp_path / "evil.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("../../outside.png"))
     (tmp_path / "cut.tar.gz").write_bytes(b"\x1f\x8b\x08 and no more")
-    for name in ("evil.tar", "cut.tar.gz", "missing.tar"):
+    damaged = ["damaged.tar.bz2", "damaged.tar.xz"]
+    for name in damaged:
+        with tarfile.open(tmp_path / name, f"w:{name[-3:].strip('.')}") as archive:
+            archive.add(__file__, "cat/1.png")
+        whole = bytearray((tmp_path / name).read_bytes())
+        whole[len(whole) // 2] ^= 0xFF
+        (tmp_path / name).write_bytes(whole)
+    for name in ("evil.tar", "cut.tar.gz", "missing.tar", *damaged):
         with pytest.raises(Refusal):
             local_folder(str(tmp_path / name))
     cache = tmp_path / "resnet_hub_data"

@@ -114,6 +114,15 @@ def test_the_list_is_a_file_or_text(given, tmp_path):
     assert parse_arguments(["--models-only-from", text]).models_only_from == ("owner/a", "owner/b")
 
 
+def test_several_models_follow_one_flag_or_many(capsys):
+    from app import parse_arguments
+
+    assert parse_arguments(["--model", "a/b", "c/d", "--model", "e/f"]).model == ["a/b", "c/d", "e/f"]
+    with pytest.raises(SystemExit):
+        parse_arguments(["--model", "x" * 300])
+    assert "no checkpoint directory" in capsys.readouterr().err
+
+
 def test_a_list_with_a_bad_name_ends_with_one_line_and_2():
     command = [sys.executable, "app.py", "--models-only-from", "owner/a,/etc"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

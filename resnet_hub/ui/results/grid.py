@@ -6,12 +6,10 @@ bounded before a byte is read.
 
 from __future__ import annotations
 
-import re
 import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from statistics import fmean
@@ -21,7 +19,7 @@ from PIL import Image
 
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
-from resnet_hub.folders import classes_of, is_no_data
+from resnet_hub.folders import classes_of, is_no_data, zip_name
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import Prediction, classify, classify_crops
 from resnet_hub.preprocess import ImageError, load_image
@@ -34,8 +32,7 @@ MOST_ENTRIES = 1000  # of a zip, with folders and what file managers hide in it
 ENTRY = b"PK\x01\x02"  # what each begins with in a zip's directory
 THUMBNAIL = 72  # pixels
 AT_ONCE = 2  # photos in memory at their full size
-ENCRYPTED, UTF_8 = 0x1, 0x800  # bits of a zip entry's flags
-JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
+ENCRYPTED = 0x1  # a bit of a zip entry's flags
 BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError)
 
 
@@ -99,7 +96,7 @@ def from_zip(path: str | Path) -> list[Item]:
         if (entries := Path(path).read_bytes().count(ENTRY)) > MOST_ENTRIES:
             raise refusal("grid_too_many", seen=entries, most=MOST_ENTRIES)
         with zipfile.ZipFile(path) as archive:
-            named = [(name_of(info), info) for info in archive.infolist() if not info.is_dir()]
+            named = [(zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
             named = [(name, info) for name, info in named if not is_no_data(name)]
             check(len(named), sum(info.file_size for _, info in named))
             if any(info.flag_bits & ENCRYPTED for _, info in named):
@@ -114,28 +111,6 @@ def from_zip(path: str | Path) -> list[Item]:
         raise
     except BAD_ZIP as error:
         raise refusal("grid_bad_zip") from error
-
-
-def name_of(info: zipfile.ZipInfo) -> str:
-    """A file's path inside a zip, with "/" between folders.
-
-    Where a zip does not say that names are UTF-8, zipfile takes them for code page 437; macOS writes UTF-8
-    all the same, and Japanese Windows Shift-JIS, whose second byte may be a backslash.
-    """
-    name = info.filename
-    if not info.flag_bits & UTF_8 and not name.isascii():
-        with suppress(UnicodeError):
-            name = _decoded(info.orig_filename.encode("cp437"), info.orig_filename)
-    return printable(name.replace("\\", "/"))
-
-
-def _decoded(raw: bytes, otherwise: str) -> str:
-    with suppress(UnicodeDecodeError):
-        return raw.decode("utf-8")
-    with suppress(UnicodeDecodeError):
-        japanese = raw.decode("cp932")
-        return japanese if JAPANESE.search(japanese) else otherwise
-    return otherwise
 
 
 def zipped_item(archive: zipfile.ZipFile, true: str, name: str, info: zipfile.ZipInfo) -> Item:
