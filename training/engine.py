@@ -134,18 +134,24 @@ def one_value_explained(images: int) -> Iterator[None]:
         ) from error
 
 
-def micro_batches(order: list[Tensor], accumulate: int, first: int = 0) -> list[tuple[int, Tensor]]:
+def micro_batches(
+    order: list[Tensor], accumulate: int, first: int = 0, learned: int | None = None
+) -> list[tuple[int, Tensor]]:
     """(number, positions) of this process's share of each step from `first` on.
 
     A step's batch is cut into `accumulate` parts for every process, numbered alike however many there are.
+
+    Args:
+        learned: how many of a step's images are learned from; None for all.
 
     Raises:
         ValueError: when a step has fewer images than parts.
     """
     parts = accumulate * world_size()
-    if len(order[0]) < parts:
+    images = len(order[0]) if learned is None else learned
+    if images < parts:
         raise ValueError(
-            f"a step of {len(order[0])} images cannot be cut into {parts} micro-batches; lower --accumulate"
+            f"a step of {images} images cannot be cut into {parts} micro-batches; lower --accumulate"
             + " or the number of processes" * (world_size() > 1)
         )
     mine = range(rank() * accumulate, (rank() + 1) * accumulate)
@@ -207,7 +213,7 @@ class Trainer:
         if self.loss.is_multi and (teacher is not None or outliers is not None):
             raise ValueError("--teacher and --outliers are for images of one class each")
         judged = recipe.hard_share < 1
-        self.judge = hard.Judge(recipe, feed, self.loss, seed, device) if judged else None
+        self.judge = hard.Judge(recipe, feed, seed, device) if judged else None
         self.unread: list[Tensor] = []  # the sums of the last steps, still on the device
         self.history: list[dict] = []
         self.keep = recipe.keep
@@ -300,7 +306,8 @@ class Trainer:
         """The steps of this epoch that are left."""
         order = epoch_order(len(self.feed.data), self.recipe.shown, self.seed, self.epoch)
         side = self.sides()[self.epoch]
-        numbered = micro_batches(order, self.recipe.accumulate, self.step)
+        learned = round(len(order[0]) * self.recipe.hard_share)
+        numbered = micro_batches(order, self.recipe.accumulate, self.step, learned)
         batches = self.feed.batches(self.epoch, numbered, side)
         others = self._outlier_batches(numbered, side)
         self.net.train()
@@ -335,7 +342,7 @@ class Trainer:
         """For each micro-batch the outliers that go with it; None for each where there are none."""
         if self.outliers is None:
             return repeat(None)
-        count, share = len(self.outliers.data), self.recipe.outlier_share
+        count, share = len(self.outliers.data), self.recipe.outlier_share * self.recipe.hard_share
         drawn = exposure.positions(count, share, self.seed, self.epoch, numbered)
         return (x for x, _, _ in self.outliers.batches(self.epoch, drawn, side))
 
@@ -357,8 +364,9 @@ class Trainer:
             if self.judge is not None:
                 kept = self.judge.hardest(x, targets)
                 x, targets, labels = x[kept], targets[kept], labels[kept]
-                if self.judge.learns_at(self.step):
-                    self.judge.learn(x, targets, parts)
+                if self._judge_learns():
+                    with one_value_explained(len(x)):
+                        self.judge.learn(x, targets, parts)
             number = (self.step * world_size() + rank()) * parts + part
             torch.manual_seed(random_key(self.seed, self.epoch, number))  # dropout
             with ExitStack() as stack:
@@ -405,8 +413,11 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
-        if self.judge is not None and self.judge.learns_at(self.step):
+        if self.judge is not None and self._judge_learns():
             self.judge.update()
+
+    def _judge_learns(self) -> bool:
+        return (self.epoch * self._steps_an_epoch() + self.step) % hard.STEPS_BETWEEN == 0
 
     def _bar(self, order: list[Tensor], side: int) -> tqdm:
         sizes = [len(index) for index in order]
@@ -432,8 +443,7 @@ class Trainer:
         loss, correct, images = self._summed_sums().tolist()
         self.checked("loss", loss)
         bar.set_postfix(loss=f"{loss / images:.3f}", acc=f"{correct / images:.1%}", refresh=False)
-        seen = self.epoch * len(self.feed.data) + round(images / self.recipe.hard_share)
-        self.log("training loss so far this epoch", loss / images, seen)
+        self.log("training loss so far this epoch", loss / images, self.epoch * len(self.feed.data) + bar.n)
 
     def checked(self, what: str, value: float) -> float:
         """`value`, unless it is no number any more; then training stops before anything is written."""
@@ -527,7 +537,9 @@ class Trainer:
         self.sums = total if rank() == 0 else torch.zeros_like(total)
         if rank() == 0:
             self.checked("loss", total[0].item())
-            numbers = [v.sum() for v in self.net.state_dict().values() if v.is_floating_point()]
+            nets = [self.net] if self.judge is None else [self.net, self.judge.net]
+            values = chain.from_iterable(net.state_dict().values() for net in nets)
+            numbers = [v.sum() for v in values if v.is_floating_point()]
             self.checked("sum of the weights", sum(numbers).item())
             lines = "".join(json.dumps(line) + "\n" for line in self.history)
             # First: what a crash between the two leaves out of last.ckpt is run and written again.

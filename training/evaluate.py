@@ -198,7 +198,9 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
-        curves(trainer.history, bool(trainer.recipe.augment)).savefig(run / "curves.png", dpi=110)
+        words = ["augmented"] * bool(trainer.recipe.augment)
+        words += ["hardest images"] * (trainer.recipe.hard_share < 1)
+        curves(trainer.history, ", ".join(words)).savefig(run / "curves.png", dpi=110)
         if "confusion" in results:
             confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
         for name, shown in some.items():

@@ -27,22 +27,16 @@ class Loss:
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Targets are labels (N,), or shares (N, C)."""
-        if self.weights is None and not self.is_multi:
-            return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
-        # torch would divide by the sum of the batch's weights, and micro-batches would not add up to a batch.
-        return self.each(logits, targets).mean()
-
-    def each(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss of each image (N,)."""
         if self.is_multi:
             smooth = targets * (1 - self.smoothing) + self.smoothing / 2
-            losses = F.binary_cross_entropy_with_logits(
-                logits, smooth, pos_weight=self.weights, reduction="none"
-            )
-            return losses.mean(1)
-        return F.cross_entropy(
+            return F.binary_cross_entropy_with_logits(logits, smooth, pos_weight=self.weights)
+        if self.weights is None:
+            return F.cross_entropy(logits, targets, label_smoothing=self.smoothing)
+        # torch would divide by the sum of the batch's weights, and micro-batches would not add up to a batch.
+        each = F.cross_entropy(
             logits, targets, self.weights, reduction="none", label_smoothing=self.smoothing
         )
+        return each.mean()
 
     def right(self, logits: Tensor, labels: Tensor) -> Tensor:
         """How many images are answered rightly; an image of several classes counts by the share of them."""

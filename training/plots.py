@@ -14,22 +14,22 @@ BLUE, ORANGE = "#0072B2", "#D55E00"
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
-def curves(history: list[dict], augmented: bool = True) -> Figure:
+def curves(history: list[dict], shown: str = "augmented") -> Figure:
     """Training and validation loss and accuracy by epoch, from the lines of `history.jsonl`.
 
     Args:
-        augmented: the training images were changed, which the legend says.
+        shown: what the legend says of the training images.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, what, unit in zip(
         figure.subplots(1, 2), ("loss", "acc"), ("nats", "fraction correct"), strict=True
     ):
         epochs = [line["epoch"] for line in history]
-        shown = {
-            "train": (BLUE, "training, augmented" if augmented else "training"),
+        parts = {
+            "train": (BLUE, f"training, {shown}" if shown else "training"),
             "val": (ORANGE, "validation"),
         }
-        for part, (colour, label) in shown.items():
+        for part, (colour, label) in parts.items():
             if f"{part}_{what}" in history[0]:
                 axes.plot(epochs, [line[f"{part}_{what}"] for line in history], color=colour, label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -101,8 +101,10 @@ class Recipe:
             if not is_allowed:
                 allowed = ", ".join(choices) or _bounds_words(each.name)
                 raise ValueError(f"{each.name}={value!r} is not allowed; give {allowed}")
-        if not self.hard_share:
-            raise ValueError("nothing is learned at hard_share=0; give more than 0, 1 for all images")
+        if self.hard_share < 1 and (self.mixup or self.cutmix):
+            raise ValueError(
+                "hard_share chooses images, and mixup and cutmix blend them; give one or the other"
+            )
         if self.optimizer == "muon" and not self.muon_lr:
             raise ValueError("optimizer='muon' needs a muon_lr, 0.05 for instance; with 0 no filter learns")
 
@@ -118,6 +120,7 @@ class Recipe:
 
 
 AT_LEAST_1 = ("epochs", "batch_size", "accumulate")
+LEAST = {"hard_share": 0.1}
 BELOW_1 = ("warmup", "label_smoothing", "ema", "muon_momentum", "drop_path")
 MOST = {"low_res_until": 1, "hard_share": 1, "layer_decay": 1, "crop_padding": 31, "outlier_jpeg": 100}
 
@@ -125,14 +128,16 @@ MOST = {"low_res_until": 1, "hard_share": 1, "layer_decay": 1, "crop_padding": 3
 def _is_within(name: str, value: float) -> bool:
     if name in BELOW_1:
         return 0 <= value < 1
-    least = 1 if name in AT_LEAST_1 else 0
+    least = 1 if name in AT_LEAST_1 else LEAST.get(name, 0)
     return least <= value <= MOST.get(name, sys.float_info.max)
 
 
 def _bounds_words(name: str) -> str:
     if name in AT_LEAST_1:
         return "1 or more"
-    return "0 to less than 1" if name in BELOW_1 else f"0 to {MOST[name]}" if name in MOST else "0 or more"
+    if name in BELOW_1:
+        return "0 to less than 1"
+    return f"{LEAST.get(name, 0)} to {MOST[name]}" if name in MOST else "0 or more"
 
 
 # (flags, when they do something, what they need); checked on what the command line gives alone
@@ -146,6 +151,11 @@ NEEDS: tuple[tuple[tuple[str, ...], Callable[[Recipe], Any], str], ...] = (
         "more than half an epoch at --low-res; raise --low-res-until or --epochs",
     ),
     (("crop_padding",), lambda r: "crop" in r.augment, "crop in --augment"),
+    (
+        ("hard_share",),
+        lambda r: r.shown > r.batch_size or r.hard_share == 1,
+        "a --batch-size for which more images are shown than are learned from",
+    ),
     (("ema_warmup",), lambda r: r.ema or r.keep == "ema", "--ema or --keep ema"),
     (
         ("metric",),
@@ -153,6 +163,9 @@ NEEDS: tuple[tuple[tuple[str, ...], Callable[[Recipe], Any], str], ...] = (
         "--keep best or --patience, which choose by it",
     ),
 )
+
+
+OFF = {"hard_share": 1, "layer_decay": 1}
 
 
 def options() -> list:
@@ -207,14 +220,14 @@ def given_fields(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def refuse_idle(given: argparse.Namespace, names: Iterable[str], why: str) -> None:
-    """Refuse flags that would do nothing; one that switches off (0, none) is no harm.
+    """Refuse flags that would do nothing; one that switches off (0, none, a share of 1) is no harm.
 
     Raises:
         ValueError: naming the flag, its value and `why`.
     """
     for name in names:
         value = getattr(given, name)
-        if value:
+        if value and value != OFF.get(name):
             shown = ",".join(value) if isinstance(value, tuple) else value
             words = flag(name) if value is True else f"{flag(name)} {shown}"
             raise ValueError(f"{words} has no effect here: it {why}")

@@ -88,6 +88,8 @@ def test_every_field_has_a_flag_with_help(capsys, command):
         ({"low_res_until": 55.0}, "low_res_until=55.0 is not allowed; give 0 to 1"),
         ({"crop_padding": 32}, "crop_padding=32 is not allowed; give 0 to 31"),
         ({"optimizer": "muon"}, "needs a muon_lr"),
+        ({"hard_share": 0.0}, "hard_share=0.0 is not allowed; give 0.1 to 1"),
+        ({"hard_share": 0.5, "cutmix": 1.0}, "give one or the other"),
     ],
 )
 def test_values_out_of_range_are_refused(changes, message):
@@ -260,7 +262,6 @@ def dropout_net() -> nn.Module:
 def test_a_run_stopped_mid_epoch_resumes_to_the_same_bits_with_everything_random_switched_on(tmp_path):
     augment = ("crop", "flip", "trivial", "erase", "jitter")
     recipe = replace(STILL, augment=augment, mixup=0.4, cutmix=1.0, optimizer="adamw", lr=1e-3, ema=0.9)
-    recipe = replace(recipe, hard_share=0.5)
     (tmp_path / "a").mkdir()
     through = trainer(recipe, net=dropout_net())
     through.fit(noise(9), tmp_path / "a")
