@@ -248,8 +248,16 @@ def check_counts(train: Images, source) -> None:
 
 
 def read_by(workers: int | None, data: Images) -> Images:
-    """The images, read by so many processes."""
-    return replace(data, workers=workers) if isinstance(data, FolderSet) else data
+    """The images, read by so many processes.
+
+    Raises:
+        ValueError: where they are not files.
+    """
+    if isinstance(data, FolderSet):
+        return replace(data, workers=workers)
+    if workers:
+        raise ValueError(f"--workers {workers} has no effect here: it reads the files of a folder")
+    return data
 
 
 def data_source(data: str, labels: Path | None) -> str | LabelTable:
@@ -334,6 +342,9 @@ def class_counts(train) -> dict[str, int]:
     return by_class
 
 
+LOW_RES = ("low_res", "low_res_until")
+
+
 def sized(recipe: Recipe, model: Network, options) -> Recipe:
     """The recipe without smaller images where the network's are no larger or its head is made for one size.
 
@@ -342,13 +353,14 @@ def sized(recipe: Recipe, model: Network, options) -> Recipe:
     """
     side = min(parse_size(options.input) if options.input else model.config.input_size)
     if recipe.low_res >= side:
-        refuse_idle(options, ("low_res",), f"needs a size below the {side} pixels of all other epochs")
+        refuse_idle(options, LOW_RES, f"needs a size below the {side} pixels of all other epochs")
         return replace(recipe, low_res=0, low_res_until=0.0)
     if not recipe.low_res:
         return recipe
     if not model.fixed_input_size:
         trace(model.config, recipe.low_res)
         return recipe
+    refuse_idle(options, LOW_RES, f"needs a network of any size, and {model.config.name} takes one only")
     if rank() == 0:
         print(f"{model.config.name} takes one size only: all epochs at {model.config.input_size}")
     return replace(recipe, low_res=0, low_res_until=0.0)

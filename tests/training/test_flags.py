@@ -136,6 +136,10 @@ def rates(*words: str, decay: float = 1.0, images: int = 100):
             "resnet20_cifar --low-res 32 --low-res-until 1",
             "--low-res 32 has no effect here: it needs a size below the 32 pixels",
         ),
+        (
+            "lenet5 --low-res 16 --low-res-until 1",
+            "--low-res 16 has no effect here: it needs a network of any",
+        ),
         ("lenet5 --keep best --held-out 0", "--keep best looks at held-out images"),
     ],
 )

@@ -12,7 +12,7 @@ from resnet_hub.lab.fine_tuning import FAR_SHARE
 from resnet_hub.preprocess import Preprocess
 from training import transfer
 from training.cifar import parse_arguments
-from training.command import choose_kernels, find_to_train, new_trainer
+from training.command import choose_kernels, find_to_train, new_trainer, read_by
 from training.data import whole_image
 from training.engine import Trainer
 from training.inference import feature_engine
@@ -73,6 +73,13 @@ def test_workers_read_the_training_and_the_held_out_images(tmp_path):
     for words, workers in ((["--workers", "0"], 0), (["--workers", "3"], 3), ([], None)):
         parts = find_to_train(given(*words, data=str(root)), whole_image((16, 16)))
         assert [part.workers for part in parts] == [workers] * 2
+
+
+def test_workers_where_there_are_no_files_to_read_are_refused():
+    data = noise_set(4)
+    assert read_by(None, data) is data is read_by(0, data)
+    with pytest.raises(ValueError, match="--workers 2 has no effect here"):
+        read_by(2, data)
 
 
 def test_far_goes_one_mode_further_and_teaches_early_layers_as_fast_as_late_ones():
