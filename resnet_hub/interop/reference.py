@@ -56,6 +56,7 @@ class Facts:
         input_size: (height, width) in pixels.
         built_from: of a counterpart, timm's network or the kind of its blocks.
         replaced: of a counterpart, the parts that are not timm's own.
+        revision: of weights of ours, their commit, "shipped" or "local".
     """
 
     name: str
@@ -67,6 +68,7 @@ class Facts:
     input_size: tuple[int, int]
     built_from: str = ""
     replaced: tuple[str, ...] = ()
+    revision: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,6 +276,7 @@ def facts_of(ours: Network, source: str) -> Facts:
         parameters=sum(p.numel() for p in ours.parameters()),
         macs=totals(trace(ours.config, size)).macs,
         input_size=size,
+        revision=ours.revision,
     )
 
 

@@ -246,10 +246,12 @@ class Row:
         ours: (label, probability).
         theirs: the same of each reference, in our labels; None where the label spaces cannot be compared.
             The label is "" where our labels share less than half of the probability.
+        certainty: of our answer, as in `Prediction`.
     """
 
     ours: tuple[str, float]
     theirs: list[tuple[str, float] | None]
+    certainty: str | None = None
 
 
 def many(ours: Network, references: Sequence[Reference], images: Sequence) -> list[Row]:
@@ -267,8 +269,10 @@ def many(ours: Network, references: Sequence[Reference], images: Sequence) -> li
         else [None] * len(photos)  # a headless network
         for each in references
     ]
-    first = [prediction.top[0] for prediction in classify(ours, photos, top_k=1)]
-    return [Row(said, [column[i] for column in columns]) for i, said in enumerate(first)]
+    answers = classify(ours, photos, top_k=1)
+    return [
+        Row(said.top[0], [column[i] for column in columns], said.certainty) for i, said in enumerate(answers)
+    ]
 
 
 def _first_guess(labels: Sequence[str], reference: Reference, found: Prediction) -> tuple[str, float] | None:

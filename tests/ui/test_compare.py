@@ -29,7 +29,7 @@ from resnet_hub.interop import reference, side_by_side
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
 from resnet_hub.lab import family
-from resnet_hub.predict import DEFAULT_MODEL, latency
+from resnet_hub.predict import DEFAULT_MODEL, classify, latency
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
 from resnet_hub.ui.compare import tab as compare
@@ -418,6 +418,9 @@ def test_several_images_are_answered_as_each_alone_and_agreements_counted(hub, o
     many = compare_page.Many(names, rows, [], reference.facts_of(ours, SHIPPED), facts, [], small)
     shown = compare_page.many_page("en", many)
     assert "5 of 5 agree (100.0\N{NO-BREAK SPACE}%)" in shown
+    assert [row.certainty for row in rows] == [each.certainty for each in classify(ours, photos)]
+    mine, *theirs = compare_page.guesses("en", replace(rows[0], certainty="unfamiliar"))
+    assert mine["share"].endswith("% · unfamiliar") and "unfamiliar" not in str(theirs)
     other = sum(row.ours[0] == row.theirs[1][0] for row in rows)
     assert f"timm resnet18: {other} of 5 agree" in shown
 

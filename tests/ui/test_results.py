@@ -13,6 +13,7 @@ import tracemalloc
 import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
@@ -174,7 +175,10 @@ def test_a_class_of_few_images_counts_as_much_as_one_of_many():
     made = [
         Predicted(true, "cat", 0.5, bool(right), image(0), "1.png", right is not None) for true, right in kept
     ]
-    grid = Grid("net", tuple(made), ("zebra",), ())
+    made[0] = replace(made[0], certainty="unfamiliar")
+    grid = Grid("net", tuple(made), ("zebra",), (), "1a2b3c4d5e6f70")
+    shown = page.grid("en", grid)
+    assert shown.count("50 % · unfamiliar<") == 1 and "net, commit 1a2b3c4d5e6f<" in shown
     assert grid.right / len(grid.scored) == 0.6 and grid.balanced_accuracy == (0.75 + 0) / 2
     assert all("37.5\N{NO-BREAK SPACE}%" in page.grid(language, grid) for language in LANGUAGES)
 

@@ -15,7 +15,7 @@ from resnet_hub.statement import named, places, with_article
 from resnet_hub.ui.shared.errors import Toast, explain, refusal
 from resnet_hub.ui.shared.html import alert, render, waiting
 from resnet_hub.ui.shared.images import VIRIDIS, viridis
-from resnet_hub.ui.shared.text import LANGUAGES, TEXT, name_of, percent, say
+from resnet_hub.ui.shared.text import LANGUAGES, name_of, percent, revision, say
 from resnet_hub.ui.shelf import Shelf
 
 if TYPE_CHECKING:
@@ -126,12 +126,6 @@ def odds(share: float) -> dict[str, int]:
     """0.87 as 9 times of 10; 0.97, which is not 10 of 10, as 97 of 100."""
     of = 10 if 0 < round(10 * share) < 10 else 100
     return {"times": round(of * share), "of": of}
-
-
-def revision(language: str, name: str) -> str:
-    """Which weights answered: "built in", "commit 1a2b3c4d5e6f"."""
-    key = f"revision_{name}"
-    return say(language, key) if key in TEXT else say(language, "revision_commit", commit=name[:12])
 
 
 def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:

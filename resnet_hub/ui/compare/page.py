@@ -17,7 +17,7 @@ from resnet_hub.ui.shared.chart import decades
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import download_url, render
 from resnet_hub.ui.shared.images import at_most
-from resnet_hub.ui.shared.text import csv_text, joined, name_of, percent, say, short
+from resnet_hub.ui.shared.text import csv_text, joined, name_of, percent, revision, say, short
 
 TOLERANCE = 1e-5  # fp32, relative to the maximum; `parity.TOLERANCES` without importing torch
 SHOWN_SIDE = 224  # pixels, of the image a network was given
@@ -95,7 +95,8 @@ def origin(language: str, facts: Facts) -> str:
     parts = [say(language, f"compare_part_{part}") for part in facts.replaced]
     if parts:
         built = say(language, "compare_replaced", name=built, parts=say(language, "comma").join(parts))
-    return say(language, f"compare_weights_{facts.weights}", origin=facts.origin, built=built)
+    weights = {"origin": facts.origin, "revision": revision(language, facts.revision or "local")}
+    return say(language, f"compare_weights_{facts.weights}", **weights, built=built)
 
 
 def card(language: str, answer: Answer, verdict: dict[str, str] | None) -> dict[str, Any]:
@@ -228,7 +229,10 @@ def many_csv(many: Many) -> str:
 
 def guesses(language: str, row: Row) -> list[dict[str, str]]:
     """One image's first guesses, ours first; `kind` marks where a reference agrees."""
-    cells = [guess_cell(language, row.ours) | {"kind": ""}]
+    ours = guess_cell(language, row.ours) | {"kind": ""}
+    if row.certainty == "unfamiliar":
+        ours["share"] += f" · {say(language, 'many_unfamiliar')}"
+    cells = [ours]
     for theirs in row.theirs:
         kind = "" if theirs is None else "yes" if theirs[0] == row.ours[0] else "no"
         cells.append(guess_cell(language, theirs) | {"kind": kind})

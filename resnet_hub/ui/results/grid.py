@@ -55,16 +55,20 @@ class Predicted:
     thumbnail: Image.Image
     name: str = ""
     scored: bool = True
+    certainty: str | None = None
 
 
 @dataclass(frozen=True)
 class Grid:
-    """One model's predictions; `unknown`: classes it does not have, `skipped`: why files were not read."""
+    """One model's predictions; `unknown`: classes it does not have, `skipped`: why files were not read,
+    `revision`: of its weights.
+    """
 
     model: str
     predictions: tuple[Predicted, ...]
     unknown: tuple[str, ...]
     skipped: tuple[ImageError | Refusal, ...]
+    revision: str | None = None
 
     @property
     def scored(self) -> list[Predicted]:
@@ -228,16 +232,18 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
         raise refusal("grid_no_classes")
     items = counted_to_classes(items, model.labels)
     trues = {each.true for each in items}
-    unknown = sorted(true for true in trues if not any(known_as(label, true) for label in model.labels))
+    lacking = sorted(true for true in trues if not any(known_as(label, true) for label in model.labels))
     read = list(ahead(lambda item: looked_at(item, model), items, AT_ONCE))
     whole = [(item, found) for item, found in zip(items, read, strict=True) if isinstance(found, Seen)]
     answers = answers_of(model, [found for _, found in whole])
     predictions = []
     for (item, found), answer in zip(whole, answers, strict=True):
-        (label, probability), scored = answer.top[0], item.true not in unknown
+        (label, probability), scored = answer.top[0], item.true not in lacking
         right, file = scored and known_as(label, item.true), PurePosixPath(item.name).name[:80]
-        predictions.append(Predicted(item.true, label, probability, right, found.thumbnail, file, scored))
+        said = (label, probability, right, found.thumbnail, file, scored, answer.certainty)
+        predictions.append(Predicted(item.true, *said))
     predictions.sort(key=lambda each: (not each.scored, each.right))
     seen = {each.true for each in predictions}
     skipped = tuple(found for found in read if not isinstance(found, Seen))
-    return Grid(name, tuple(predictions), tuple(each for each in unknown if each in seen), skipped)
+    unknown = tuple(each for each in lacking if each in seen)
+    return Grid(name, tuple(predictions), unknown, skipped, model.revision)

@@ -16,7 +16,7 @@ from resnet_hub.ui.results.recorded import EXPECTED, Unreadable, finding, is_stu
 from resnet_hub.ui.shared.chart import Line, lines
 from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, figure, notice, render, table
-from resnet_hub.ui.shared.text import csv_text, first_sentence, joined, name_of, percent, say
+from resnet_hub.ui.shared.text import csv_text, first_sentence, joined, name_of, percent, revision, say
 from resnet_hub.ui.shelf import Shelf
 
 MOST_BANDS = 3  # in one chart; more hide each other
@@ -248,6 +248,7 @@ def grid(language: str, found: Grid | None) -> Markup:
         "results/grid.html",
         language=language,
         grid=found,
+        revision=found.revision and revision(language, found.revision),
         total=total,
         share=percent(found.right / total) if total else "",
         balanced=percent(found.balanced_accuracy) if total else "",
@@ -281,6 +282,7 @@ def predictions_csv(found: Grid) -> str:
             "predicted": each.label,
             "probability": f"{each.probability:.6f}",
             "right": ("yes" if each.right else "no") if each.scored else "not scored",
+            "certainty": each.certainty or "",
         }
         for each in found.predictions
     ]

@@ -82,6 +82,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
+def revision(language: str, name: str) -> str:
+    """Which weights answered: "built in", "commit 1a2b3c4d5e6f"."""
+    key = f"revision_{name}"
+    return say(language, key) if key in TEXT else say(language, "revision_commit", commit=name[:12])
+
+
 def short(number: float) -> str:
     """4089184256 -> "4.09 G" """
     for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
