@@ -15,12 +15,14 @@ class Skips:
     Args:
         added, concatenated: channels before the first layer and after each layer.
         added_weights, concatenated_weights: weights of each layer.
+        unet_weights: of U-Net's 3x3 layer (arXiv 1505.04597) that halves the channels after a concatenation.
     """
 
     added: tuple[int, ...]
     concatenated: tuple[int, ...]
     added_weights: tuple[int, ...]
     concatenated_weights: tuple[int, ...]
+    unet_weights: int
 
 
 def compare(channels: int, growth: int, layers: int) -> Skips:
@@ -40,4 +42,5 @@ def compare(channels: int, growth: int, layers: int) -> Skips:
         grown,
         (conv_weights(channels, channels, (3, 3)),) * layers,
         tuple(conv_weights(wide, growth, (3, 3)) for wide in grown[:-1]),
+        conv_weights(2 * channels, channels, (3, 3)),
     )

@@ -390,6 +390,7 @@ def test_joining_by_concatenation_grows_as_real_layers_do():
         x = torch.cat([x, layer(x)], 1)
         assert found.concatenated[i + 1] == x.shape[1]
     assert set(found.added) == {64} and set(found.added_weights) == {64 * 64 * 9}
+    assert found.unet_weights == nn.Conv2d(2 * 64, 64, 3, bias=False).weight.numel()
 
 
 def test_the_timeline_has_the_published_errors_and_counted_sizes():

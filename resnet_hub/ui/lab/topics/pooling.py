@@ -58,6 +58,9 @@ def draw_photo(language: str, photo: np.ndarray, window: dict[str, int], shift: 
     pieces = [row(*shown), says(language, "pooling_photo", colour=mean, ignored=ignored(language, kept))]
     if shift:
         moved = {kind: pooling.shift_test(photo, kind, **window) for kind in KINDS}
+        again = [pixel_figure(moved["max"].moved, word(language, "shifted"))]
+        again += [pixel_figure(pair.after, word(language, kind)) for kind, pair in moved.items()]
+        pieces.insert(1, row(*again))
         pieces.append(after_shift(language, moved))
     return pieces
 
