@@ -71,5 +71,5 @@ def test_the_app_serves_the_file_and_compare_refuses_it_in_one_sentence(photo_fi
         label, *_ = client.predict(handle_file(photo), str(photo_file), api_name="/classify")
         (prediction,) = classify(from_pretrained("resnet20_cifar10"), [photo])
         assert label["label"] == prediction.top[0][0]
-        with pytest.raises(AppError, match="choose the checkpoint"):
+        with pytest.raises(AppError, match="Choose the checkpoint"):
             client.predict(handle_file(photo), str(photo_file), api_name="/compare")

@@ -8,7 +8,6 @@ from the same images.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from resnet_hub.geometry import counted_flops
 from resnet_hub.models.build import build_network
+from resnet_hub.models.flags import own_design
 from resnet_hub.models.registry import model_config
 from training.augment import Feed, random_key, resized
 from training.distributed import summed, world_size
@@ -43,11 +43,15 @@ class Judge:
         sides = [min(size), *[recipe.low_res] * bool(recipe.low_res_epochs)]
         if min(sides) < SMALLEST:
             raise ValueError(f"--hard-share needs images of {SMALLEST} pixels, and some have {min(sides)}")
-        shown = {"in_chans": channels, "num_classes": len(feed.data.classes), "input_size": LARGEST}
+        shown: dict[str, Any] = {
+            "in_chans": channels,
+            "num_classes": len(feed.data.classes),
+            "input_size": LARGEST,
+        }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(random_key(seed, 11))  # alike in all processes
-            net = build_network(replace(model_config(NAME, **shown), widths=WIDTHS))
-        self.net = net.to(device, memory_format=torch.channels_last).train()
+            net = build_network(own_design(model_config(NAME, **shown), [("widths", WIDTHS)]))
+        self.net = net.to(device).to(memory_format=torch.channels_last).train()
         self.recipe = recipe
         self.optimizers = build_optimizers(self.net, recipe)
 

@@ -132,7 +132,7 @@ def test_check_refuses_a_file_with_another_threshold(photo_file, tmp_path, capsy
     constant.CopyFrom(onnx.numpy_helper.from_array(np.float32(1000), threshold))
     onnx.save(other, tmp_path / "other.onnx")
     assert convert.main(["--check", str(tmp_path / "other.onnx")]) == 2
-    assert "familiar that Python does not" in capsys.readouterr().err
+    assert "and Python disagree on whether" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("precision", "share", "size"), [("fp16", 0.01, 0.62), ("int8", 0.1, 0.45)])
