@@ -72,7 +72,8 @@ class Judge:
     def update(self) -> None:
         """Take a step along the gradients of all processes."""
         for parameter in self.net.parameters():
-            summed(parameter.grad).div_(world_size())
+            if parameter.grad is not None:
+                summed(parameter.grad).div_(world_size())
         if self.recipe.clip_norm:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.recipe.clip_norm)
         for optimizer in self.optimizers:
