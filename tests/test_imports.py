@@ -20,7 +20,8 @@ import resnet_hub
 
 # From the bottom up. A room imports from layers below its own, and from itself.
 LAYERS = (
-    {"errors", "command", "folders", "stacks"},
+    {"errors", "command", "stacks"},
+    {"folders"},
     {"config", "preprocess", "device", "files", "statement", "cli"},
     {"decoding", "models", "per_image", "reading"},
     {"onnx_file"},

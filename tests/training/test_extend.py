@@ -137,7 +137,7 @@ def test_an_interrupted_extension_ends_in_the_same_bits(data, run, extended, mon
     assert len(record(run)["extended"]) == 1 and len(history(run)) == 4
 
 
-def test_the_first_command_leaves_an_interrupted_extension_alone(data, run, extended, monkeypatch, capsys):
+def test_the_first_command_leaves_an_interrupted_extension_alone(data, run, extended, capsys):
     with signal_after_each_step():
         assert train(data, run, 4, "--resume") == 130
     before = (run / "last.ckpt").read_bytes()

@@ -145,7 +145,11 @@ def test_a_table_of_one_label_each_is_classes_as_ever(tmp_path):
         ("file,labels\na.png,cat\nz.png,dog\n", "names 1 images that are not below"),
         ("file,labels\na.png,cat,dog\n", "row 2: 3 columns, the first line has 2"),
         ("a.png\nb.png\n", "is not a table of images"),
-        ('file,labels\n"a.png,cat\n' + "b.png,dog\n" * 20_000, "look for a stray quotation mark"),
+        pytest.param(
+            'file,labels\n"a.png,cat\n' + "b.png,dog\n" * 20_000,
+            "look for a stray quotation mark",
+            id="a quote that nothing closes",
+        ),
         ("file,labels,split\na.png,cat,later\n", "'later' is not a part; give train, val or test"),
     ],
 )
