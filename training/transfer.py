@@ -358,8 +358,8 @@ def on_features(options, recipe: Recipe) -> Recipe:
     """
     why = "works on images or on the layers below the head, which learns alone here; give --mode partial"
     refuse_idle(options, BELOW_HEAD, why)
-    shown = {"augment": (), "mixup": 0.0, "cutmix": 0.0, "low_res": 0, "hard_share": 1.0}
-    return replace(recipe, whiten=False, drop_path=0.0, layer_decay=1.0, **shown)
+    recipe = replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, hard_share=1.0)
+    return replace(recipe, whiten=False, drop_path=0.0, layer_decay=1.0)
 
 
 def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0) -> tuple[str, Rates]:
