@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
-from training.data import DataError, Images, ImageSet, normalise, sent
+from training.data import DataError, Images, ImageSet, normalise, random_part, sent
 from training.metrics import balanced_draw
 from training.multilabel import is_multi
 from training.recipes import Recipe
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
 CUTOUT_SHARE = 0.25  # of the side, arXiv 1708.04552
 ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for images of (H, W)
-    "resized_crop": lambda v2, size: v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
+    "resized_crop": lambda v2, size: random_part(size),
     "trivial": lambda v2, size: v2.TrivialAugmentWide(),  # arXiv 2103.10158
     "rand": lambda v2, size: v2.RandAugment(),  # arXiv 1909.13719
     "rotate": lambda v2, size: v2.RandomRotation(15),
@@ -74,11 +74,9 @@ class Views:
         size: tuple[int, int],
         seed: int,
         epoch: int,
-        whole: bool = False,
         device: torch.device = CPU,
     ) -> None:
         self.key, self.device = random_key(seed, epoch), device
-        self.cut = _composed(("resized_crop",), size) if whole else None
         pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
         self.pad = min(pad, min(size) - 1)  # reflecting needs more pixels than the border has
         first_side = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
@@ -90,14 +88,14 @@ class Views:
         has = recipe.augment
         self.window = torch.rand(4, count, generator=draw).to(device) if "zoom" in has else None
         self.hole = torch.rand(2, count, generator=draw).to(device) if "cutout" in has else None
-        self.one_by_one = _composed([n for n in recipe.augment if n != "resized_crop" or not whole], size)
+        self.one_by_one = _composed(recipe.augment, size)
 
-    def __call__(self, images: Tensor | list[Tensor], index: Tensor) -> Tensor:
-        """uint8 (B, C, H, W), or whole photos (C, h, w) of any size, which are cut by chance, and their
-        positions (B,) -> what is shown of them, uint8 (B, C, H, W)"""
-        if self.cut is not None:
-            pairs = zip(images, index.tolist(), strict=True)
-            images = torch.stack([self._drawn(self.cut, image, random_key(i, 7)) for image, i in pairs])
+    def crop_seeds(self, index: Tensor) -> list[int]:
+        """For positions (B,): the seeds of their photos' random crops."""
+        return [random_key(self.key, random_key(i, 7)) for i in index.tolist()]
+
+    def __call__(self, images: Tensor, index: Tensor) -> Tensor:
+        """uint8 (B, C, H, W) and their positions (B,) -> what is shown of them, uint8 (B, C, H, W)"""
         images, at = sent(images, self.device), sent(index, self.device)
         if self.pad:
             images = self._cropped(images, at)
@@ -181,6 +179,9 @@ class Feed:
     ) -> None:
         if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
             data = replace(data, images=data.images.to(device))
+        if data.whole:  # they are cut where they are read
+            left = tuple(name for name in recipe.augment if name != "resized_crop")
+            recipe = replace(recipe, augment=left)
         self.data, self.preprocess, self.recipe = data, preprocess, recipe
         self.seed, self.device = seed, device
         if recipe.balance == "sampler" and is_multi(data.labels):
@@ -215,11 +216,11 @@ class Feed:
         """
         are_images = len(self.data.shape) == 3
         size = self.data.shape[1:]
-        whole = self.data.whole
-        chosen = len(self.data), self.recipe, size, self.seed, epoch, whole, self.device
+        chosen = len(self.data), self.recipe, size, self.seed, epoch, self.device
         views = Views(*chosen) if are_images else None
         drawn = self.drawn(epoch)
-        fetched = self.data.fetch([index if drawn is None else drawn[index] for _, index in numbered])
+        seeds = [views.crop_seeds(places) for _, places in numbered] if views and self.data.whole else None
+        fetched = self.data.fetch([index if drawn is None else drawn[index] for _, index in numbered], seeds)
         for (number, places), (images, index) in zip(numbered, fetched, strict=True):
             # An image that is drawn several times is shown differently each time.
             shown = index if drawn is None else places[torch.isin(drawn[places], index)]

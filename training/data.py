@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -75,8 +76,15 @@ class ImageSet:
         files = tuple(self.files[i] for i in index.tolist()) if self.files else ()
         return replace(self, images=self.images[index], labels=self.labels[index], files=files)
 
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each batch of positions: the images, and the positions of those that could be read."""
+    def fetch(
+        self, batches: Iterable[Tensor], seeds: Iterable[list[int]] | None = None
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """For each batch of positions: the images, and the positions of those that could be read.
+
+        Args:
+            seeds: for each batch of whole photos, the seed of each one's random crop; the photos themselves
+                without. Images that are not whole photos are not cut.
+        """
         for index in batches:
             yield self.images[sent(index, self.images.device)], index
 
@@ -110,10 +118,14 @@ class PhotoSet:
         photos = tuple(self.photos[i] for i in index.tolist())
         return replace(self, photos=photos, labels=self.labels[index])
 
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
-        """As `ImageSet.fetch`, the photos as a list."""
-        for index in batches:
-            yield [self.photos[i] for i in index.tolist()], index
+    def fetch(
+        self, batches: Iterable[Tensor], seeds: Iterable[list[int]] | None = None
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, photos that are not cut as a list."""
+        for index, of_each in zip(batches, repeat(()) if seeds is None else seeds, strict=False):
+            photos = [self.photos[i] for i in index.tolist()]
+            cut = [random_crop(photo, self.view, seed) for photo, seed in zip(photos, of_each, strict=False)]
+            yield (torch.stack(cut) if cut else photos), index
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`."""
@@ -145,51 +157,44 @@ class FolderSet:
     def shape(self) -> tuple[int, ...]:
         return self.view.input_size
 
-    def __getitem__(self, index: int) -> tuple[int, np.ndarray | str]:
-        return index, _read(self.files[index], self.view, self.whole)
+    def __getitem__(self, drawn: tuple[int, int | None]) -> tuple[int, np.ndarray | str]:
+        index, seed = drawn
+        read = _read(self.files[index], self.view, self.whole)
+        if seed is None or isinstance(read, str):
+            return index, read
+        return index, random_crop(_as_tensor(read), self.view, seed).permute(1, 2, 0).numpy()
 
     def subset(self, index: Tensor) -> FolderSet:
         return replace(self, files=tuple(self.files[i] for i in index.tolist()), labels=self.labels[index])
 
-    def fetch(self, batches: Iterable[Tensor]) -> Iterator[tuple[Any, Tensor]]:
-        """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead, a
-        broken file is reported and left out, so that a batch may be empty."""
+    def fetch(
+        self, batches: Iterable[Tensor], seeds: Iterable[list[int]] | None = None
+    ) -> Iterator[tuple[Any, Tensor]]:
+        """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead and
+        cut, a broken file is reported and left out, so that a batch may be empty."""
         from torch.utils.data import DataLoader
 
-        plan = [index.tolist() for index in batches]
+        are_whole = self.whole and seeds is None
+        drawn = zip(batches, repeat(repeat(None)) if seeds is None else seeds, strict=False)
+        plan = [list(zip(index.tolist(), of_each, strict=False)) for index, of_each in drawn]
+        batch_bytes = max(map(len, plan), default=0) * self.bytes_of_each(are_whole)
         workers = max(cores_of_each() - 1, 1) if self.workers is None else self.workers
         loader = DataLoader(
             self,
             batch_sampler=plan,
             num_workers=workers,
-            collate_fn=self._collated,
-            prefetch_factor=self._read_ahead(plan, workers) if workers else None,
+            collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
+            prefetch_factor=_read_ahead(batch_bytes, workers) if workers else None,
         )
         for pixels, index, broken in loader:
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
-            shown = [_as_tensor(image) for image in pixels] if self.whole else torch.from_numpy(pixels)
+            shown = [_as_tensor(image) for image in pixels] if are_whole else torch.from_numpy(pixels)
             yield shown, torch.tensor(index, dtype=torch.long)
 
-    def _read_ahead(self, plan: list[list[int]], workers: int) -> int:
-        """How many batches each worker reads ahead: four, or fewer where they take much memory."""
-        batch = max(map(len, plan), default=0) * self.bytes_of_each
-        return min(max(int(READ_AHEAD_BYTES / max(batch * workers, 1)), 1), 4)
-
-    @property
-    def bytes_of_each(self) -> float:
+    def bytes_of_each(self, are_whole: bool) -> float:
         """What an image takes once it is read; whole photos are half as long again as high, more or less."""
-        return math.prod(self.shape) * (1.5 * WHOLE_SIDE**2 if self.whole else 1)
-
-    def _collated(self, read: list[tuple[int, np.ndarray | str]]) -> tuple[Any, list[int], list[str]]:
-        # No tensors: they would cross through shared memory, of which a container has 64 MB, and numpy's
-        # arrays go through a pipe.
-        index = [i for i, image in read if not isinstance(image, str)]
-        whole = [image for _, image in read if not isinstance(image, str)]
-        broken = [image for _, image in read if isinstance(image, str)]
-        if self.whole:
-            return whole, index, broken
-        return _stacked(whole).numpy() if whole else np.empty((0, *self.shape), np.uint8), index, broken
+        return math.prod(self.shape) * (1.5 * WHOLE_SIDE**2 if are_whole else 1)
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
@@ -198,6 +203,29 @@ class FolderSet:
 
 
 Images = ImageSet | PhotoSet | FolderSet
+Read = list[tuple[int, np.ndarray | str]]  # each file's position, and its image or what is wrong with it
+
+
+def _listed(read: Read) -> tuple[list[np.ndarray], list[int], list[str]]:
+    """Images of any size (h, w, C), their positions, what is wrong with the others.
+
+    Arrays, not tensors: those would cross through shared memory, of which a container has 64 MB, and numpy's
+    go through a pipe.
+    """
+    good = [(i, image) for i, image in read if not isinstance(image, str)]
+    broken = [image for _, image in read if isinstance(image, str)]
+    return [image for _, image in good], [i for i, _ in good], broken
+
+
+def _in_one(read: Read, shape: tuple[int, ...]) -> tuple[np.ndarray, list[int], list[str]]:
+    """As `_listed`, the images of one `shape` (C, H, W) stacked."""
+    images, index, broken = _listed(read)
+    return _stacked(images).numpy() if images else np.empty((0, *shape), np.uint8), index, broken
+
+
+def _read_ahead(batch_bytes: float, workers: int) -> int:
+    """How many batches each worker reads ahead: four, or fewer where they take much memory."""
+    return min(max(int(READ_AHEAD_BYTES / max(batch_bytes * workers, 1)), 1), 4)
 
 
 def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
@@ -336,7 +364,7 @@ def in_memory(data: Images) -> Images:
     """
     if not isinstance(data, FolderSet) or not len(data):
         return data
-    if len(data) * data.bytes_of_each > IN_MEMORY_BYTES:
+    if len(data) * data.bytes_of_each(data.whole) > IN_MEMORY_BYTES:
         return data
     if data.whole:
         photos, index = read_once(lambda: _read_whole(data))
@@ -415,6 +443,20 @@ def _whole(image: Image.Image, view: Preprocess) -> Image.Image:
     size = [max(round(side * scale), 1) for side in image.size]
     how = Image.Resampling[view.interpolation.upper()]
     return image.convert("L" if channels == 1 else "RGB").resize(size, how)
+
+
+def random_part(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+    """torchvision's random part of an image (C, h, w) at (H, W), drawn from torch's generator."""
+    from torchvision.transforms import v2
+
+    return v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True)
+
+
+def random_crop(photo: Tensor, view: Preprocess, seed: int) -> Tensor:
+    """(C, h, w) -> a random part of it (C, H, W), which depends on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return random_part(view.input_size[1:])(photo)
 
 
 def _as_tensor(image: np.ndarray) -> Tensor:

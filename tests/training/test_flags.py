@@ -14,6 +14,7 @@ import torch
 from helpers.training import image_folders, noise_image, noise_set
 from PIL import Image
 from torch import nn
+from torchvision.transforms import v2
 
 from resnet_hub import create_model, device, from_pretrained
 from resnet_hub.errors import Refusal
@@ -24,7 +25,7 @@ from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess, load_image
 from training import cifar, evaluate, features, transfer
 from training import data as data_module
-from training.augment import Feed, Views
+from training.augment import Feed
 from training.cifar import parse_arguments
 from training.command import new_trainer, sized
 from training.data import find_data, find_images, in_memory, whole_image
@@ -388,10 +389,28 @@ def test_random_crops_see_the_ends_of_long_photos(wide_photos, most, monkeypatch
 
 def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
     data = in_memory(replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0))
-    views = Views(6, Recipe(epochs=1, augment=("resized_crop", "jitter")), (16, 16), 3, 1, whole=True)
-    (everything, _), (some, index) = (next(data.fetch([i])) for i in (torch.arange(6), torch.tensor([4, 1])))
-    assert torch.equal(views(some, index), views(everything, torch.arange(6))[index])
+    feed = Feed(data, data.view, Recipe(epochs=1, augment=("resized_crop", "jitter")), 3, CPU)
+    index = torch.tensor([4, 1])
+    (everything, *_), (some, *_) = (next(feed.batches(1, [(0, i)], 16)) for i in (torch.arange(6), index))
+    assert torch.equal(some, everything[index])
     assert data.photos[0].shape == (3, 24, 72)  # 1.5 times 16 high
+
+
+def test_workers_cut_the_crops_of_whole_photos_and_cut_the_same_ones(wide_photos, monkeypatch):
+    """Streamed by a worker, in its own process, and in memory; a broken photo is left out of the batch."""
+    (next(wide_photos.rglob("*.png")).parent / "zz.png").write_bytes(b"no image")
+    found = replace(find_images(wide_photos, whole_image((16, 16))), whole=True)
+    held = in_memory(replace(found, workers=0))
+    kept = torch.tensor([i for i, file in enumerate(found.files) if file.name != "zz.png"])
+    seeds = [[10 + i for i in range(len(found))]]
+    for workers in (0, 1):
+        ((crops, index),) = replace(found, workers=workers).fetch([torch.arange(len(found))], seeds)
+        assert index.tolist() == kept.tolist() and len(index) == len(found) - 1
+        ((expected, _),) = held.fetch([torch.arange(len(held))], [(kept + 10).tolist()])
+        assert crops.shape == (len(held), 3, 16, 16) and torch.equal(crops, expected)
+    torch.manual_seed(10)
+    theirs = v2.RandomResizedCrop((16, 16), scale=(0.35, 1.0), antialias=True)(held.photos[0])
+    assert torch.equal(crops[0], theirs)
 
 
 @pytest.mark.parametrize(

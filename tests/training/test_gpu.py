@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from resnet_hub.preprocess import Preprocess
-from training import augment, bench, data, engine, gpu, scale
+from training import bench, data, engine, gpu, scale
 from training.augment import Feed
 from training.command import choose_kernels
 from training.distributed import process_group
@@ -165,7 +165,7 @@ def test_crops_of_whole_photos_are_cut_where_the_photos_are(monkeypatch):
         return photo[:, :12, :12]
 
     cut_on: list[str] = []
-    monkeypatch.setitem(augment.ONE_BY_ONE, "resized_crop", lambda v2, size: cut)
+    monkeypatch.setattr(data, "random_part", lambda size: cut)
     photos = tuple(torch.zeros(3, 12 + i, 20, dtype=torch.uint8) for i in range(4))
     held = data.PhotoSet(photos, torch.arange(4), tuple("abcd"), "noise", VIEW)
     recipe = Recipe(epochs=1, batch_size=4, augment=("resized_crop", "flip"))

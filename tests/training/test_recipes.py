@@ -357,7 +357,9 @@ def test_whitening_keeps_the_filters_beyond_the_number_of_directions():
 def test_whitening_reads_as_many_pixels_of_large_images_as_of_small_ones(side, images, monkeypatch):
     feed, conv, read = Feed(noise(40, side), SAME, STILL, 0, CPU), nn.Conv2d(3, 8, 3), []
     fetch = ImageSet.fetch
-    monkeypatch.setattr(ImageSet, "fetch", lambda data, wanted: read.extend(*wanted) or fetch(data, wanted))
+    monkeypatch.setattr(
+        ImageSet, "fetch", lambda data, wanted, seeds: read.extend(*wanted) or fetch(data, wanted)
+    )
     whiten_stem(conv, feed, pixels=10 * 32 * 32)
     assert len(read) == images
 
