@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resnet_hub.hub.load import from_pretrained
     from resnet_hub.interop.register_timm import register_timm
     from resnet_hub.models.base import HubModel, Network
-    from resnet_hub.models.build import create_model
+    from resnet_hub.models.build import build_network, create_model
     from resnet_hub.models.registry import list_models, model_config
     from resnet_hub.predict import Prediction
     from resnet_hub.preprocess import ImageError, Preprocess, load_image
@@ -35,6 +35,7 @@ _HOME_OF = {
     "HubModel": "models.base",
     "list_models": "models.registry",
     "create_model": "models.build",
+    "build_network": "models.build",
     "model_config": "models.registry",
     "from_pretrained": "hub.load",
     "CheckpointError": "hub.fetch",

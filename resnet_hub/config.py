@@ -75,6 +75,11 @@ class ModelConfig:
                 f"timm/{self.name}.a1_in1k for instance"
             )
         for name in overrides:
+            if name in self.fixed_fields():
+                raise Refusal(
+                    f"{self.name}: {name} is part of what the name stands for; "
+                    f"build_network({type(self).__name__}(name=..., {name}=..., ...)) makes one of your own"
+                )
             if name not in allowed:
                 others = "".join(f", {k}={v!r}" for k, v in overrides.items() if k != name)
                 raise Refusal(

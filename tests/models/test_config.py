@@ -88,9 +88,6 @@ def test_an_unknown_name_gets_the_nearest_known_one(wrong, meant):
         ("vgg16", {"stem": "cifar"}),
         ("alexnet", {"strides": (1, 2, 2, 2)}),
         ("cifar10net", {"shortcut": "none"}),
-        ("resnet18", {"depths": (1, 1, 1, 1)}),
-        ("resnet50", {"block": "basic"}),
-        ("vgg16", {"kind": "alexnet"}),
         ("resnet18", {"stems": "cifar"}),
     ],
 )
@@ -98,6 +95,22 @@ def test_an_override_without_effect_is_refused_and_the_useful_ones_listed(name, 
     text = message(model_config, name, **override)
     (field,) = override
     assert name in text and field in text and "input_size" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("resnet18", {"depths": (1, 1, 1, 1)}),
+        ("resnet50", {"block": "basic"}),
+        ("vgg16", {"kind": "alexnet"}),
+    ],
+)
+def test_what_a_name_stands_for_is_not_overridden_but_built_under_another_name(name, override):
+    text = message(model_config, name, **override)
+    (field,) = override
+    config = type(model_config(name))
+    assert name in text and f"build_network({config.__name__}(name=..., {field}=..., ...))" in text
+    assert getattr(config(name="mine", **override), field) == override[field]
 
 
 def test_zero_init_needs_a_shortcut():
