@@ -285,6 +285,14 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
     return find_images(root if root.is_dir() else root / part, view, part)
 
 
+def val_for_test(data: str | LabelTable) -> bool:
+    """Whether the val part of a folder is its test part, for want of another."""
+    if not isinstance(data, str) or is_download(data):
+        return False
+    parts = parts_of(Path(data))
+    return is_tiny_imagenet(Path(data)) or ("val" in parts and "test" not in parts)
+
+
 def is_download(data: str) -> bool:
     """Whether a data set of torchvision's is meant; a folder of that name here comes first, which is said."""
     is_here = data in DOWNLOADS and Path(data).is_dir()

@@ -56,6 +56,7 @@ from training.data import (
     is_folder,
     load_data,
     split_record,
+    val_for_test,
     with_classes,
 )
 from training.distributed import rank, world_size
@@ -292,6 +293,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
+        "test_part": "val" if val_for_test(options.data) else "test",
         "split": options.split,
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
@@ -414,7 +416,9 @@ def figure_lines(results: dict, tta: bool) -> list[str]:
     for what, one in results["unfamiliar"].items():
         share, low, high = one["flagged"]
         flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
-        right = f"on an even mix {one['right_unflagged']:.1%} of the answers without a warning are right"
+        right = (
+            f"in an even mix with test images, {one['right_unflagged']:.1%} of the other answers are right"
+        )
         lines.append(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
     return lines
 

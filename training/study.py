@@ -294,7 +294,8 @@ def unknown_table(rows: list[dict]) -> list[str]:
         return []
     lines = [
         "",
-        "| | images of | called unfamiliar | AUROC | accuracy of unflagged answers, even mix |",
+        "| | images of | called unfamiliar | AUROC | in an even mix with test images, accuracy on those not "
+        "called unfamiliar |",
         "|---|---|---|---|---|",
     ]
     for row in rows:

@@ -416,7 +416,11 @@ def is_for_research(run: dict[str, Any]) -> bool:
 
 def _limits(model, run: dict | None) -> str:
     is_one_answer = model.labels and not model.calibration.class_thresholds
-    lines = ["It always answers with one of its classes, whatever the image shows."] if is_one_answer else []
+    lines = (
+        ["It always answers with one of its classes, even if the image shows none of them."]
+        if is_one_answer
+        else []
+    )
     if run:
         lines.append("It was not tested for any decision about people, safety or health.")
     if run and is_for_research(run):

@@ -105,7 +105,7 @@ FIGURES = (
     Figure("flagged", "called unfamiliar", UNFAMILIAR),
     Figure("auroc", "AUROC", UNFAMILIAR, form="{:.3f}".format, tolerance=1e-3),
     Figure("firm", "answered firmly", UNFAMILIAR),
-    Figure("right_unflagged", "accuracy of unflagged answers, even mix", UNFAMILIAR),
+    Figure("right_unflagged", "in the mix, accuracy on images not called unfamiliar", UNFAMILIAR),
 )
 METRICS = {figure.key: figure.metric for figure in FIGURES if figure.metric}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shlex
 
 import pytest
@@ -241,6 +242,15 @@ def test_a_shipped_card_is_what_its_facts_and_configuration_make(name):
     text = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
     facts = run_facts(text)
     assert facts and render_card(from_pretrained(name), facts, load_from=name) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "end"), [("test", "Noise."), ("val", "Noise, its val part."), (None, "Noise.")]
+)
+def test_a_card_says_where_the_val_part_stood_for_the_test(part, end):
+    facts = FACTS | {"data": "Noise", "results": RESULTS} | ({"test_part": part} if part else {})
+    (line,) = re.findall("(?m)^Measured once.*$", render_card(trained(), facts, load_from="x/y"))
+    assert line.endswith(f"test images of {end}")
 
 
 def test_a_figure_is_added_in_one_place(monkeypatch):

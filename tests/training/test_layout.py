@@ -17,7 +17,15 @@ from PIL import Image
 from training import cifar, evaluate, transfer
 from training import command as run_command
 from training import data as data_module
-from training.data import check_parts, find_data, in_memory, load_data, split_held_out, whole_image
+from training.data import (
+    check_parts,
+    find_data,
+    in_memory,
+    load_data,
+    split_held_out,
+    val_for_test,
+    whole_image,
+)
 from training.layout import DataError, left_out_words
 
 VIEW = whole_image((8, 8))
@@ -43,6 +51,16 @@ def refusal(root: Path) -> str:
         check_parts(str(root))
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [(("train", "val"), True), (("train", "val", "test"), False), (("train", "test"), False), ((), False)],
+)
+def test_it_is_known_whether_the_val_part_stands_for_the_test(tmp_path, parts, said):
+    for name in parts or ("",):
+        folder(tmp_path / name, 2)
+    assert val_for_test(str(tmp_path)) is said
 
 
 @pytest.mark.parametrize(

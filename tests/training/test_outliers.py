@@ -24,7 +24,7 @@ from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
 from training import cifar, outliers, tiny_imagenet, transfer
 from training.augment import Views
-from training.data import find_data, whole_image
+from training.data import find_data, val_for_test, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -211,6 +211,7 @@ def miniature(tmp_path) -> Path:
 
 
 def test_tiny_imagenet_is_read_with_readable_names(miniature):
+    assert val_for_test(str(miniature))
     view = whole_image((64, 64))
     classes = ("Egyptian cat", "crane (n1)", "crane (n2)")
     train, test = (find_data(str(miniature), part, view) for part in ("train", "test"))
