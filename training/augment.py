@@ -179,14 +179,11 @@ class Feed:
     ) -> None:
         if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
             data = replace(data, images=data.images.to(device))
-        if data.whole:  # they are cut where they are read
-            left = tuple(name for name in recipe.augment if name != "resized_crop")
-            recipe = replace(recipe, augment=left)
         self.data, self.preprocess, self.recipe = data, preprocess, recipe
         self.seed, self.device = seed, device
         if recipe.balance == "sampler" and is_multi(data.labels):
             raise ValueError("--balance sampler needs images of one class each; give --balance weights")
-        colours = [name for name in ("trivial", "jitter") if name in recipe.augment]
+        colours = [name for name in ("trivial", "rand", "jitter") if name in recipe.augment]
         if colours and len(data.shape) == 3 and data.shape[0] not in (1, 3):
             raise ValueError(
                 f"--augment {','.join(colours)} changes colours, and there are {data.shape[0]} channels"
@@ -199,6 +196,12 @@ class Feed:
             return None
         key = random_key(self.seed, epoch, 7)
         return balanced_draw(self.data.labels, len(self.data.classes), key)
+
+    def _views(self, epoch: int) -> Views:
+        """What an epoch shows; whole photos are cut where they are read, not here."""
+        left = tuple(n for n in self.recipe.augment if not (self.data.whole and n == "resized_crop"))
+        recipe = replace(self.recipe, augment=left)
+        return Views(len(self.data), recipe, self.data.shape[1:], self.seed, epoch, self.device)
 
     def batches(
         self, epoch: int, numbered: list[tuple[int, Tensor]], side: int
@@ -215,9 +218,7 @@ class Feed:
             DataError: when none of a micro-batch can be read.
         """
         are_images = len(self.data.shape) == 3
-        size = self.data.shape[1:]
-        chosen = len(self.data), self.recipe, size, self.seed, epoch, self.device
-        views = Views(*chosen) if are_images else None
+        views = self._views(epoch) if are_images else None
         drawn = self.drawn(epoch)
         seeds = [views.crop_seeds(places) for _, places in numbered] if views and self.data.whole else None
         fetched = self.data.fetch([index if drawn is None else drawn[index] for _, index in numbered], seeds)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from resnet_hub.models.calibration import UNDECIDED, Calibration
+from resnet_hub.models.calibration import FOLDS, UNDECIDED, Calibration
 from training.data import Images
 from training.engine import predict_logits
 from training.multilabel import class_thresholds, is_multi
@@ -18,7 +18,6 @@ from training.unknown import Z
 
 TEMPERATURE_SPREAD = 0.5  # of log T, before any image was seen
 HOTTEST = 20.0  # its inverse is the coldest
-FOLDS = 5
 FAMILIAR_SHARE = 0.95  # share of images like the held-out ones that the energy threshold calls familiar
 FEWEST_FOR_THRESHOLD = math.ceil(1 / (1 - FAMILIAR_SHARE) - 1 - 1e-9)  # held-out images
 FIRM_RIGHT = 0.9  # share of firm answers to the validation images that is right

@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.print_job:
         given = sys.argv[1:] if arguments is None else arguments
         words = [word for word in given if word != "--print-job"]
-        return run_command("training.cifar", lambda: print(job_command(words, options.data, options.out)))
+        return run_command("training.cifar", lambda: print(job_command(words, options)))
     return run_training("training.cifar", train, options, arguments)
 
 

@@ -53,7 +53,7 @@ from training.layout import parts_of
 from training.optim import BatchNorm, drop_paths, layer_shares
 from training.outliers import add_outliers_flag
 from training.recipes import Recipe, add_recipe_flags, recipe_from, refuse_idle
-from training.unknown import add_unknown_flag
+from training.unknown import add_unknown_flag, check_unknown
 
 
 def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
@@ -232,6 +232,7 @@ def find_to_train(options, view: Preprocess):
             f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
             f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
         )
+    check_unknown(options.unknown)
     train = some_of(train, options.train_images, options.seed)
     return tuple(read_by(options.workers, data) for data in (train, held_out))
 

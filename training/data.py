@@ -286,8 +286,10 @@ def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
 
 
 def val_for_test(data: str | LabelTable) -> bool:
-    """Whether the val part of a folder is its test part, for want of another."""
-    if not isinstance(data, str) or is_download(data):
+    """Whether the val part of a folder or table is its test part, for want of another."""
+    if not isinstance(data, str):
+        return data.val_for_test
+    if is_download(data):
         return False
     parts = parts_of(Path(data))
     return is_tiny_imagenet(Path(data)) or ("val" in parts and "test" not in parts)
@@ -558,7 +560,8 @@ def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
     values = torch.arange(256, dtype=torch.double) / 255
     mean = (counts @ values) / counts.sum(1)
-    std = ((counts @ values**2) / counts.sum(1) - mean**2).sqrt()
+    std = ((counts @ values**2) / counts.sum(1) - mean**2).clamp(min=0).sqrt()
+    std[std < 1e-4] = 1.0  # of a channel that is the same everywhere, an alpha channel for instance
     return Preprocess(
         input_size=data.shape,
         crop_pct=1.0,

@@ -240,8 +240,9 @@ class Trainer:
 
     def _flops_an_image(self, side: int) -> float:
         shape = self._shape(side)
-        shown = 1 + self.recipe.outlier_share * (self.outliers is not None)  # for each training image
-        flops = shown * training_flops(self.net, shape, self.device, self.teacher)
+        flops = training_flops(self.net, shape, self.device, self.teacher)
+        if self.outliers is not None:
+            flops += self.recipe.outlier_share * training_flops(self.net, shape, self.device)
         return flops if self.judge is None else flops + self.judge.flops(shape)
 
     def sides(self) -> list[int]:

@@ -35,6 +35,7 @@ from resnet_hub.hub.card import (
 )
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.hub.push import RECORD
+from resnet_hub.hub.save import halved
 from resnet_hub.models.calibration import HALVES, Calibration
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
@@ -67,7 +68,7 @@ from training.label_table import LabelTable
 from training.layout import parts_of
 from training.recipes import flag
 from training.record import made_with
-from training.unknown import UnknownSet, add_unknown_flag, answers, interval, measure_unknown
+from training.unknown import UnknownSet, add_unknown_flag, answers, check_unknown, interval, measure_unknown
 
 TOLERANCE = 2e-4  # two of 10,000 images may fall either way between two processors
 
@@ -250,6 +251,9 @@ def write_again(model, options) -> None:
     facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     held_out = held_out_again(model, facts, options.data)
+    facts["test_part"] = "val" if val_for_test(options.data) else "test"
+    if options.half:  # what is stored is what is measured
+        model.load_state_dict(halved(model.state_dict()))
     choose(model, options.engine, "fp32")
     test, answered, facts["results"], facts["calibration"] = calibrate_and_measure(model, held_out, options)
     facts["half"] = {}
@@ -362,6 +366,7 @@ def check_flags(options: argparse.Namespace) -> None:
     if given := [flag(name) for name in idle if getattr(options, name)]:
         raise DataError(f"{', '.join(given)} {why}")
     check_csv(options.csv)
+    check_unknown(options.unknown)
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -438,9 +443,9 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
         return with_classes(test, model.labels, several), f"the test part of {data}"
     root = Path(data)
     everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
-    if not part_named(root.name) and (
-        len(left) == stated_figures(card).get("images") or _was_trained_on(model, root)
-    ):
+    stated = stated_figures(card).get("images", 0)
+    are_those = 0 < stated <= len(left) and len(in_memory(left)) == stated  # the card counts what can be read
+    if not part_named(root.name) and (are_those or _was_trained_on(model, root)):
         which = f"those of the {len(everything):,} in {data} that training left for the test"
         return with_classes(in_memory(left), model.labels, several), which
     return with_classes(in_memory(everything), model.labels, several), f"all of {data}"

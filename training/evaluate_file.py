@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -15,7 +16,9 @@ from tqdm import tqdm
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.stacks import visible
-from training.data import DataError, Images, ImageSet, find_data, with_classes
+from training.command import data_source
+from training.data import DataError, Images, ImageSet, find_data, is_download, with_classes
+from training.layout import parts_of
 
 
 def photos(test: Images) -> Iterator[tuple[Image.Image, int]]:
@@ -54,6 +57,12 @@ def measure_file(file: OnnxFile, test: Images) -> dict:
     return results
 
 
+def _which(data: str) -> str:
+    if is_download(data) or parts_of(Path(data)):
+        return f"the test part of {data}"
+    return f"one in seven of {data}, those that training leaves for the test"
+
+
 def evaluate_file(options: argparse.Namespace) -> int:
     """Measure and print.
 
@@ -63,7 +72,9 @@ def evaluate_file(options: argparse.Namespace) -> int:
     file = OnnxFile(options.checkpoint)
     if file.calibration.class_thresholds:
         raise DataError(f"{file.source} answers for each class by itself; measure its checkpoint instead")
-    test = with_classes(find_data(options.data, "test", file.preprocess), file.labels)
+    data = data_source(options.data, None)
+    test = with_classes(find_data(data, "test", file.preprocess), file.labels)
+    print(f"measured {len(test):,} images: {_which(data)}", file=sys.stderr)
     about = {"precision": file.facts.get("precision", ""), "bytes": file.size}
     results = about | measure_file(file, test)
     if options.json:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from pathlib import Path
 
-from resnet_hub.errors import Refusal
+from resnet_hub.errors import Refusal, listed
 from training.data import is_download
 from training.hub_data import SCHEME
+from training.recipes import flag
 
 FLAVOR, TIMEOUT = "t4-small", "6h"  # `hf jobs hardware` lists the others and what they cost
 IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
@@ -27,14 +29,22 @@ def checkout() -> Path:
     return root
 
 
-def job_command(arguments: list[str], data: str, out: Path) -> str:
+def job_command(arguments: list[str], options: argparse.Namespace) -> str:
     """The command to paste into a shell, one line.
 
     Args:
         arguments: those of `training.cifar`, without --print-job.
-        data: its --data; a folder here is sent along.
-        out: its --out, after which the repository is named.
+        options: the same, parsed; a folder that --data names is sent along, and the repository is named after
+            --out.
+
+    Raises:
+        Refusal: for other files of this machine, which the job would not find.
     """
+    data, out = options.data, options.out
+    if here := [
+        flag(name) for name in ("labels", "outliers", "unknown", "teacher") if _is_here(options, name)
+    ]:
+        raise Refusal(f"--print-job sends --data along, and not {listed(here)}; leave it out, or train here")
     volumes = {str(checkout()): CODE}
     there = data
     if not is_download(data) and not data.startswith(SCHEME):
@@ -48,6 +58,11 @@ def job_command(arguments: list[str], data: str, out: Path) -> str:
     flags = [f"--volume={here}:{where}" for here, where in volumes.items()]
     head = ["hf", "jobs", "run", "--flavor", FLAVOR, "--timeout", TIMEOUT, "--secrets", "HF_TOKEN", *flags]
     return shlex.join([*head, IMAGE, "bash", "-c", " && ".join(steps)])
+
+
+def _is_here(options: argparse.Namespace, name: str) -> bool:
+    value = getattr(options, name)
+    return Path(value).exists() if name == "teacher" and value else bool(value)
 
 
 def _replaced(arguments: list[str], values: dict[str, str]) -> list[str]:

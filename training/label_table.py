@@ -26,6 +26,7 @@ from training.layout import TEST_ONE_IN, DataError, name_sum
 
 PART_COLUMNS = ("split", "part", "subset", "set")
 FLAGS = {"0", "1", "0.0", "1.0", "true", "false"}
+LIKE_FLAGS = FLAGS | {"-1", "-1.0", "", "yes", "no"}
 TRUE = {"1", "1.0", "true"}
 JOINTS = (";", "|")
 
@@ -62,12 +63,17 @@ class LabelTable:
         """Whether the table names a validation set beside a test part."""
         return {"val", "test"} <= set(self.parts.values())
 
+    @property
+    def val_for_test(self) -> bool:
+        """Whether the validation set that the table names is the test part."""
+        return "val" in self.parts.values() and not self.has_validation
+
     def part_of(self, file: Path) -> str:
         """The part an image is in: "val" is the test part where no other is named."""
         if not self.parts:
             return "train" if name_sum(self.root, file) % TEST_ONE_IN else "test"
         part = self.parts[file]
-        return "test" if part == "val" and not self.has_validation else part
+        return "test" if part == "val" and self.val_for_test else part
 
     def images(self, part: str, view: Preprocess) -> FolderSet:
         """The images of a part, found but not yet read.
@@ -121,7 +127,9 @@ def read_table(file: Path, root: Path) -> LabelTable:
     columns = [i for i in range(1, len(head)) if i != part_column]
     if not columns:
         raise DataError(f"{file} has the columns {listed(head)}; expected file,labels (and maybe split)")
-    labels_in = _by_column(head, columns) if _are_flags(rows, columns) else _in_a_cell(rows, columns[0])
+    labels_in = (
+        _by_column(head, columns) if _are_flags(file, head, rows, columns) else _in_a_cell(rows, columns[0])
+    )
     labels: dict[Path, tuple[str, ...]] = {}
     parts: dict[Path, str] = {}
     absent = []
@@ -158,8 +166,22 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def _are_flags(rows: list[list[str]], columns: list[int]) -> bool:
-    return len(columns) > 1 and all(row[i].lower() in FLAGS for row in rows for i in columns)
+def _are_flags(file: Path, head: list[str], rows: list[list[str]], columns: list[int]) -> bool:
+    """Whether each column is a class.
+
+    Raises:
+        DataError: where they seem to be, and one of them holds something else than 0 and 1.
+    """
+    others = [(n, i) for n, row in enumerate(rows, 2) for i in columns if row[i].lower() not in FLAGS]
+    if len(columns) == 1 or not others:
+        return len(columns) > 1
+    if all(row[columns[0]].lower() in LIKE_FLAGS for row in rows):
+        n, i = others[0]
+        raise DataError(
+            f"{file}, row {n}: {head[i]} holds {rows[n - 2][i]!r}; give 0 or 1 in the column of each class, "
+            "and leave out columns that are none"
+        )
+    return False
 
 
 def _by_column(head: list[str], columns: list[int]) -> Callable[[list[str]], list[str]]:

@@ -375,7 +375,7 @@ def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0)
     mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
     if options.far and options.mode in ("feature", "partial"):
         raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
-    if options.far and layer_decay < 1 and (options.mode or mode_for(images)) == "full":
+    if options.far and layer_decay < 1 and mode == "full":
         raise ValueError("--far and --layer-decay both say how fast --mode full learns; give one of them")
     if layer_decay < 1 and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
@@ -476,6 +476,7 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
         "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
     alone = argparse.Namespace(**vars(options) | {"precision": "fp32"})
+    identity = identity | {"features": cost["precision"]}
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, alone, device, identity=identity, shares=shares
     )

@@ -52,6 +52,20 @@ def add_unknown_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_unknown(sets: Sequence[UnknownSet]) -> None:
+    """Notice before training what would be missed after it.
+
+    Raises:
+        DataError: for two sets of one name, a sub-folder that is not there, or a set without images.
+    """
+    names = [each.what for each in sets]
+    for each in sets:
+        if names.count(each.what) > 1:
+            raise DataError(f"--unknown: two sets are called {each.what!r}; give NAME=DIR with other names")
+        if not each.files():
+            raise DataError(f"--unknown {each.what}: {each.folder} holds no image")
+
+
 def unknown_set(text: str) -> UnknownSet:
     """ "ants=photos:a,b" -> ("ants", photos, ("a", "b")); without a name the folder's.
 

@@ -17,6 +17,7 @@ from resnet_hub.hub import figures
 from resnet_hub.hub.card_merge import block, split_front_matter, stored_facts
 from resnet_hub.hub.fetch import REPO_ID, SHIPPED, shipped_names
 from resnet_hub.hub.figures import METRICS, inline, percent
+from resnet_hub.models.calibration import FOLDS
 from resnet_hub.models.registry import list_models
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 
@@ -370,6 +371,8 @@ def _calibration_words(run: dict[str, Any]) -> str:
     if fitted is None:
         return "The logits are divided by a temperature fitted on the validation set."
     images = f"{fitted['images']:,} validation images"
+    if not fitted.get("temperature") and fitted["images"] < FOLDS:
+        return f"The temperature stays 1: it takes {FOLDS} validation images to fit it."
     if not fitted.get("temperature"):
         return f"The temperature stays 1: no fitted one was better in cross-validation on the {images}."
     low, high = fitted["temperature"]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 TEMPERATURES = (0.01, 100.0)  # (least, most)
 HALVES = ("bf16", "fp16")
 MULTI_LABEL = "multi_label_classification"  # transformers' problem_type of networks with class thresholds
+FOLDS = 5  # of the cross-validation that says whether a temperature helps; fewer images have none
 UNDECIDED = 0.5  # the threshold of a class that none was fitted for
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from resnet_hub import create_model, from_pretrained, predict
 from resnet_hub.preprocess import ImageError, Preprocess
 from training import cifar, transfer
-from training.data import load_data, measured_preprocess, whole_image
+from training.data import ImageSet, load_data, measured_preprocess, whole_image
 from training.transfer import with_channels
 
 QUICK = ["--epochs", "1", "--batch-size", "4", "--held-out", "2", "--device", "cpu", "--precision", "fp32"]
@@ -149,5 +149,18 @@ def test_a_grey_network_is_fine_tuned_from_a_colour_one(tmp_path):
 
 def test_colours_cannot_be_changed_where_there_are_none(stacks, tmp_path, capsys):
     words = ["resnet20_cifar", "--data", str(stacks), "--recipe", "plain", "--in-chans", "5", *QUICK]
-    assert cifar.main([*words, "--augment", "jitter", "--out", str(tmp_path / "run")]) == 2
-    assert "--augment jitter changes colours, and there are 5 channels" in capsys.readouterr().err
+    for change in ("jitter", "rand", "trivial"):
+        assert cifar.main([*words, "--augment", change, "--out", str(tmp_path / "run")]) == 2
+        assert f"--augment {change} changes colours, and there are 5 channels" in capsys.readouterr().err
+
+
+def test_a_channel_that_is_the_same_everywhere_stays_as_it_is(tmp_path):
+    """The alpha channel of opaque images, for instance: its deviation is 0 or, by rounding, below."""
+    images = torch.randint(0, 256, (7, 4, 5, 5), dtype=torch.uint8)
+    images[:, 3], images[:, 2] = 255, 77
+    data = ImageSet(images, torch.zeros(7, dtype=torch.long), ("a",), "made")
+    found = measured_preprocess(data)
+    assert found.std[2:] == (1.0, 1.0) and found.mean[2:] == (round(77 / 255, 4), 1.0)
+    torch.testing.assert_close(
+        torch.tensor(found.std[:2]), images[:, :2].div(255).std((0, 2, 3), False), atol=1e-4, rtol=0
+    )

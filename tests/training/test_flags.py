@@ -171,7 +171,9 @@ def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():
         rates("--mode", "full", "--far", decay=0.8)
     with pytest.raises(ValueError, match="--far and --layer-decay both say"):
         rates("--far", decay=0.8, images=20_000)  # full by itself
-    assert rates("--far", decay=0.8, images=2_000) == ("full", (("", 1.0),))
+    for mode in ((), ("--mode", "auto")):
+        with pytest.raises(ValueError, match="--far and --layer-decay both say"):
+            rates("--far", *mode, decay=0.8, images=2_000)
 
 
 def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_path, capsys):

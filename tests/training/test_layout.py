@@ -27,6 +27,7 @@ from training.data import (
     whole_image,
 )
 from training.layout import DataError, left_out_words
+from training.unknown import check_unknown, unknown_set
 
 VIEW = whole_image((8, 8))
 DRAW = np.random.default_rng(0)
@@ -237,6 +238,33 @@ def test_a_set_without_parts_is_measured_on_what_training_left(tmp_path, capsys)
     code, results, said = measured(tmp_path / "run", data, capsys)
     assert code == 0 and results["images"] == left < 36
     assert "of the 36 in" in said
+
+
+def test_it_is_known_by_its_card_alone_also_where_a_file_is_broken(tmp_path, capsys):
+    data = folder(tmp_path / "d", 12)
+    find_data(str(data), "test", VIEW).files[0].write_bytes(b"no image")
+    words = ["--data", str(data), "--data-name", "shapes", "--out", str(tmp_path / "run"), *QUICK]
+    assert transfer.main(words) == 0
+    code, results, said = measured(tmp_path / "run", data, capsys)
+    assert code == 0 and results["images"] == len(find_data(str(data), "test", VIEW)) - 1
+    assert "that training left for the test" in said
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        (["a/images", "b/images"], "two sets are called 'images'"),
+        (["x=a/images:antz"], "--unknown x: a/images has no folder antz"),
+        (["a/empty"], "--unknown empty: a/empty holds no image"),
+    ],
+)
+def test_unknown_sets_that_cannot_be_measured_are_refused_before_training(tmp_path, monkeypatch, sets, said):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        folder(tmp_path / name, 1, ["images"])
+    (tmp_path / "a" / "empty").mkdir()
+    with pytest.raises(DataError, match=said):
+        check_unknown([unknown_set(text) for text in sets])
 
 
 def test_classes_that_the_model_does_not_have_are_named(trained, tmp_path, capsys):

@@ -19,7 +19,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.hub.load import read_calibration
 from resnet_hub.statement import statement
 from training import cifar, evaluate, multilabel, publish, transfer
-from training.data import DataError, split_held_out, whole_image, with_classes
+from training.data import DataError, split_held_out, val_for_test, whole_image, with_classes
 from training.label_table import read_table
 from training.loss import Loss
 from training.recipes import Recipe
@@ -150,12 +150,25 @@ def test_a_table_of_one_label_each_is_classes_as_ever(tmp_path):
             "look for a stray quotation mark",
             id="a quote that nothing closes",
         ),
+        ("file,cat,dog\na.png,1,-1\nb.png,0,1\n", "row 2: dog holds '-1'; give 0 or 1 in the column of each"),
+        ("file,cat,dog\na.png,,1\nb.png,1,0\n", "row 2: cat holds ''; give 0 or 1"),
         ("file,labels,split\na.png,cat,later\n", "'later' is not a part; give train, val or test"),
     ],
 )
 def test_a_table_that_is_none_is_one_line(tmp_path, text, said):
     with pytest.raises(DataError, match=said):
         table(tmp_path, text)
+
+
+def test_columns_beside_the_labels_are_left_alone(tmp_path):
+    assert table(tmp_path, "file,label,width\na.png,dog,8\nb.png,cat,8\n").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(("parts", "said"), [("train val", True), ("val test", False), ("train test", False)])
+def test_a_table_says_whether_its_validation_set_is_the_test_part(tmp_path, parts, said):
+    rows = "".join(f"{name}.png,cat,{part}\n" for name, part in zip("ab", parts.split(), strict=True))
+    read = table(tmp_path, f"file,label,split\n{rows}")
+    assert read.val_for_test == val_for_test(read) == said
 
 
 def test_a_label_that_nothing_teaches_is_refused_before_training(tmp_path):

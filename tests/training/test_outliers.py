@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
 from training import cifar, outliers, tiny_imagenet, transfer
-from training.augment import Views
-from training.data import find_data, val_for_test, whole_image
+from training.augment import Feed, Views
+from training.data import PhotoSet, find_data, val_for_test, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,6 +113,17 @@ def test_the_loss_on_outliers_is_the_cross_entropy_to_equal_shares():
     logits = torch.randn(9, 5, generator=torch.Generator().manual_seed(0))
     expected = F.cross_entropy(logits, torch.full((9, 5), 1 / 5))
     torch.testing.assert_close(outliers.uniform_cross_entropy(logits), expected)
+
+
+def test_outliers_are_cropped_as_the_whole_photos_beside_them_are():
+    """Those are cut where they are read, and outliers are not whole photos."""
+    photos = tuple(torch.zeros(3, 20, 30, dtype=torch.uint8) for _ in range(4))
+    view = whole_image((12, 12))
+    held = PhotoSet(photos, torch.arange(4), tuple("abcd"), "made", view)
+    recipe = Recipe(epochs=1, batch_size=4, augment=("resized_crop",))
+    feed = outliers.outlier_feed(noise_set(4, 12), Feed(held, view, recipe, 0, torch.device("cpu")))
+    shown = [next(feed.batches(epoch, [(0, torch.arange(4))], 12))[0] for epoch in (0, 1)]
+    assert not torch.equal(*shown)
 
 
 def test_a_run_with_outliers_stopped_and_resumed_ends_in_the_same_bits(

@@ -232,6 +232,15 @@ def test_cost_counts_what_the_teacher_computes():
     assert more == 2 * totals(trace("resnet56_cifar")).macs
 
 
+def test_the_teacher_looks_at_the_training_images_alone_not_at_outliers():
+    teacher, shape = create_model("resnet56_cifar", num_classes=3, input_size=16).eval(), (3, 16, 16)
+    recipe = replace(STILL, outlier_share=0.5)
+    one = trainer(recipe, teacher=teacher, outliers=noise())
+    own = training_flops(one.net, shape, CPU)
+    seen = 2 * totals(trace("resnet56_cifar", input_size=16, num_classes=3)).macs
+    assert one._flops_an_image(16) == pytest.approx(1.5 * own + seen)
+
+
 def test_the_averaged_weights_are_the_ones_kept(tmp_path):
     """Against torch's own recursion: averaged = decay * averaged + (1 - decay) * weights."""
     one = trainer(replace(STILL, ema=0.9), net=Head(16))

@@ -237,6 +237,8 @@ def test_all_images_can_be_trained_on(photos, tmp_path):
 def test_one_image_can_be_held_out(photos, tmp_path):
     facts = trained(photos, tmp_path / "run", "--held-out", "1")
     assert (facts["train_images"], facts["held_out_images"]) == (39, 1)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "The temperature stays 1: it takes 5 validation images to fit it." in card
 
 
 def test_a_card_says_on_how_many_images_the_calibration_was_fitted(photos, tmp_path):

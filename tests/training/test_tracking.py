@@ -86,11 +86,21 @@ def test_the_printed_job_is_one_that_hf_takes(tmp_path, capsys):
 def test_a_folder_called_like_a_download_is_sent_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["lenet5", "--data", "mnist"]
-    assert "--data mnist" in job_command(words, "mnist", Path("x"))
+    options = cifar.parse_arguments([*words, "--out", "x"])
+    assert "--data mnist" in job_command(words, options)
     Path("mnist").mkdir()
-    assert f"{tmp_path / 'mnist'}:/data" in job_command(words, "mnist", Path("x"))
+    assert f"{tmp_path / 'mnist'}:/data" in job_command(words, options)
+
+
+@pytest.mark.parametrize("flag", ["--outliers", "--unknown", "--teacher"])
+def test_a_job_that_would_lack_a_folder_is_refused(tmp_path, capsys, flag):
+    words = ["resnet20_cifar", "--data", "cifar10", "--out", "x", flag, str(tmp_path), "--print-job"]
+    assert cifar.main(words) == 2
+    assert f"--print-job sends --data along, and not {flag}" in capsys.readouterr().err
+    assert cifar.main([*words[:5], "--teacher", "resnet20_cifar10", "--print-job"]) == 0
 
 
 def test_data_that_is_on_the_hub_is_not_sent_along():
-    command = job_command(["resnet20_cifar", "--data=hf://a/b", "--out=x"], "hf://a/b", Path("x"))
+    words = ["resnet20_cifar", "--data=hf://a/b", "--out=x"]
+    command = job_command(words, cifar.parse_arguments(words))
     assert "--data=hf://a/b --out=/tmp/run" in command and ":/data" not in command

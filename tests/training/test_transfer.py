@@ -229,14 +229,17 @@ def test_cached_features_are_what_the_head_sees(photos, pretrained):
         torch.testing.assert_close(model.fc(features), model(x), rtol=1e-4, atol=1e-5)
 
 
-def test_feature_mode_resumes_too(photos, pretrained, runs, tmp_path, monkeypatch):
+def test_feature_mode_resumes_too(photos, pretrained, runs, tmp_path, monkeypatch, capsys):
     def power_cut(*anything):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(transfer, "finish_run", power_cut)
         assert fine_tune(pretrained, photos, tmp_path / "run", "--mode", "feature") == 130
-    assert fine_tune(pretrained, photos, tmp_path / "run", "--mode", "feature", "--resume") == 0
+    words = ["--mode", "feature", "--resume"]
+    assert fine_tune(pretrained, photos, tmp_path / "run", *words, "--precision", "bf16") == 2
+    assert "another features: float32, now bfloat16" in capsys.readouterr().err
+    assert fine_tune(pretrained, photos, tmp_path / "run", *words) == 0
     ends = [load_file(d / "model.safetensors")["fc.weight"] for d in (tmp_path / "run", runs["feature"])]
     assert torch.equal(*ends)
 
