@@ -185,6 +185,7 @@ def classify_crops(
     """As `classify`, for images that `model.preprocess.load` returned; `of`: how many the whole job has."""
     if not seen:
         return []
+    check_is_float32(model)
     with evaluation(model):
         engine, batch = engine_for(model, max(of, len(seen))), batch_size(shape_of(model), BATCH)
         return [
@@ -230,6 +231,17 @@ def check_has_classes(model: Network | Reference | OnnxFile) -> None:
         )
 
 
+def check_is_float32(model: Network | Reference) -> None:
+    """Raises ValueError for a network whose weights are stored in another precision."""
+    import torch
+
+    if (dtype := next(model.parameters()).dtype) != torch.float32:
+        raise Refusal(
+            f"the weights are {str(dtype).removeprefix('torch.')}; call model.float(), and for answers in "
+            "half precision resnet_hub.engine.choose(model, precision='bf16')"
+        )
+
+
 def check_labels_images(model: Network | OnnxFile) -> None:
     """Refuse one of our networks that cannot label images.
 
@@ -258,6 +270,11 @@ def _classify_batch(
     pixels = torch.stack([model.preprocess.normalise(crop) for crop in seen])
     started = time.perf_counter()
     logits = engine(pixels.to(device)).cpu()  # (N, num_classes)
+    if logits.shape[1] != len(model.labels):
+        raise Refusal(
+            f"the network gives {logits.shape[1]} numbers for an image and has {len(model.labels)} labels; "
+            "set model.labels to the names of its classes"
+        )
     seconds = (time.perf_counter() - started) / len(seen)
     probabilities = model.calibration.probabilities(logits)
     best = probabilities.topk(min(top_k, len(model.labels)))

@@ -7,6 +7,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -48,10 +50,15 @@ def ahead(
 def crops(sources: Iterable, preprocess: Preprocess) -> Iterator[Crop | ImageError]:
     """What `Preprocess.load` makes of each file, or why it cannot, read ahead."""
 
+    turns: dict[int, Lock] = {}
+
     def read(source: Any) -> Crop | ImageError:
-        try:
-            return preprocess.load(source)
-        except ImageError as error:
-            return error
+        # PIL reads a file when its pixels are first asked for, which two threads must not do at a time.
+        is_lazy = isinstance(source, Image.Image)
+        with turns.setdefault(id(source), Lock()) if is_lazy else nullcontext():
+            try:
+                return preprocess.load(source)
+            except ImageError as error:
+                return error
 
     return ahead(read, sources)

@@ -50,6 +50,42 @@ def timm_logits(model, image: Image.Image) -> torch.Tensor:
 # Probabilities
 
 
+def test_nothing_on_the_way_to_an_answer_is_of_a_type_that_mps_lacks(monkeypatch):
+    def no_float64(tensor: torch.Tensor) -> torch.Tensor:
+        raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+
+    monkeypatch.setattr(torch.Tensor, "double", no_float64)
+    model = network()
+    assert [len(model.predict([photo()] * count)) for count in (1, 1, 10)] == [1, 1, 10]
+
+
+@pytest.mark.parametrize("change", [lambda m: m.half(), lambda m: m.bfloat16(), lambda m: m.double()])
+def test_weights_of_another_type_are_refused_with_the_way_out(change):
+    model = change(network())
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=rf"the weights are {dtype}; call model\.float\(\)"):
+        model.predict(photo())
+    assert len(model.float().predict(photo())[0]) == 5
+
+
+def test_a_head_that_has_no_labels_yet_is_refused():
+    model = network()
+    model.fc = torch.nn.Linear(64, 20)
+    with pytest.raises(
+        ValueError, match=r"gives 20 numbers for an image and has 10 labels; set model\.labels"
+    ):
+        model.predict(photo())
+
+
+def test_one_image_that_is_not_read_yet_may_be_given_many_times(tmp_path):
+    photo(width=900, height=700).save(tmp_path / "a.jpg")
+    model = network()
+    (expected,) = model.predict(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as lazy:
+        answers = model.predict([lazy] * 24)
+    assert all(dict(answer) == pytest.approx(dict(expected), abs=1e-6) for answer in answers)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_probabilities_are_the_tempered_softmax_on_timms_transform(temperature):
     model = network()

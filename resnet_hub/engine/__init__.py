@@ -5,7 +5,9 @@
 
 A network starts as it is. A faster engine is prepared once the images seen, or known to come, are worth it:
 the fastest by measurement whose answers agree. Whoever changes a network's weights, layers or hooks gets its
-new answers: what was prepared before is dropped.
+new answers: what was prepared before is dropped. A change that torch does not count, through `.data` or
+numpy, is noticed where it meets one of a few values of each tensor, and one of a layer's attributes
+(`stride`, `eps`) is not: call `choose(model)` after those.
 
 The answers to one image, alone or in any batch and on any fp32 engine, agree to `TOLERANCE` of the largest
 logit. On CUDA "fp32" is what torch makes of it: convolutions in TF32 unless `torch.backends.cudnn` says
@@ -225,8 +227,9 @@ class _Kept:
             return plain
         now, found = self._now, parts(net)
         # Nobody changes a model that is served, and looking takes a visitor's time.
-        if now.weights is None or not (self._serving or now.weights.are_still(found)):
-            self._now = now = _Now(Weights(found))
+        are_same = self._serving or (now.weights is not None and now.weights.are_still(found))
+        if now.weights is None or now.shape != shape or not are_same:
+            self._now = now = _Now(Weights(found), shape)
         # What listens to a layer expects it to run, and in training mode a network answers otherwise.
         if found.has_hooks or found.is_training:
             return plain
@@ -265,10 +268,10 @@ def _nothing(pixels: Tensor) -> Tensor:
 
 
 class _Now:
-    """What is known of a network while its weights stay as they are."""
+    """What is known of a network while its weights and the (C, H, W) of its images stay as they are."""
 
-    def __init__(self, weights: Weights | None) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights | None, shape: tuple[int, ...] = ()) -> None:
+        self.weights, self.shape = weights, shape
         self.engine: Engine | None = None
         self.best = Engine("eager", "fp32", _nothing)
         self.calls = self.images = 0

@@ -45,7 +45,7 @@ class Weights:
 
     def _sampled(self) -> Tensor:
         with torch.no_grad():
-            return torch.cat(self._views).double() if self._views else torch.empty(0)
+            return torch.cat(self._views) if self._views else torch.empty(0)
 
 
 def parts(net: nn.Module) -> Parts:

@@ -12,8 +12,10 @@ from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import totals, trace
 from resnet_hub.models.base import Network
+from resnet_hub.models.plans import InputTooSmall
 
 MOST_HEADER = 4 << 20  # bytes of a safetensors file; ResNet-152 has 110 kB
+WIDENED = {torch.float32, torch.float16, torch.bfloat16}  # all exact in float32
 SIDE = 64  # of the largest image that a loaded network has to answer
 
 
@@ -78,6 +80,15 @@ def check_count(found: int, wanted: int) -> None:
         raise Refusal(f"it holds {found:,} tensors, and the network has {wanted:,}")
 
 
+def _side_that_fits(config: ModelConfig) -> int:
+    """`SIDE`, or the least side of which all the network's maps keep something."""
+    try:
+        trace(config, SIDE)
+    except InputTooSmall as error:
+        return error.facts["least"]
+    return SIDE
+
+
 @torch.no_grad()
 def check_answers(model: Network, bounds: Bounds = OWN) -> None:
     """Refuse a network in eval mode whose answer to a grey image, black to white, is no number or takes long.
@@ -89,7 +100,8 @@ def check_answers(model: Network, bounds: Bounds = OWN) -> None:
     preprocess = model.preprocess
     height, width = preprocess.input_size[1:]
     if bounds.seconds is None and not model.fixed_input_size:
-        height, width = min(height, SIDE), min(width, SIDE)
+        side = _side_that_fits(model.config)
+        height, width = min(height, side), min(width, side)
     grey = torch.linspace(0, 1, width).expand(channels, height, width)
     if len(preprocess.mean) == channels:
         mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (preprocess.mean, preprocess.std))

@@ -14,7 +14,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.hub import figures
-from resnet_hub.hub.card_merge import block, split_front_matter, stored_facts
+from resnet_hub.hub.card_merge import RESEARCH, block, split_front_matter, stored_facts
 from resnet_hub.hub.fetch import REPO_ID, SHIPPED, shipped_names
 from resnet_hub.hub.figures import METRICS, inline, percent
 from resnet_hub.models.calibration import FOLDS
@@ -266,7 +266,7 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
 def _licence(run: dict | None, base: str) -> dict[str, str]:
     """Front matter: weights from elsewhere have the licence of their owner, which is not known here."""
     if run and is_for_research(run):
-        return {"license": "other", "license_name": "imagenet-research", "license_link": IMAGENET_TERMS}
+        return {"license": "other", "license_name": RESEARCH, "license_link": IMAGENET_TERMS}
     return {"license": "mit"} if not base or base in shipped_names() else {}
 
 

@@ -35,6 +35,7 @@ WORDS = "Limits and intended use"  # a section without facts: a person's version
 OPENING_AND_USE = ("", "Use")  # facts, but no figures: a person's version stays while ours is as it was
 # What our cards put into these lists; for other weights it is written anew where it holds.
 GENERATED = {"tags": {"timm", "transformers"}, "datasets": {"cifar10"}, "metrics": {"accuracy"}}
+RESEARCH = "imagenet-research"
 KEPT = ("license", "license_name", "license_link")  # a person's choice, not ours
 FREE_LICENCES = ("mit", "apache-2.0", "bsd-3-clause")  # that the Hub knows by these names
 
@@ -148,15 +149,23 @@ def _merged_front_matter(remote: str, new: str, same_weights: bool) -> str:
     """YAML front matter: the new fields, a person's further fields, a person's licence and list entries."""
     theirs, ours = parse_front_matter(remote), parse_front_matter(new)
     generated = set() if same_weights else {"model-index", "base_model", "base_model_relation"}
-    added = {k: v for k, v in theirs.items() if k not in generated | ours.keys() and v is not None}
+    known = generated | ours.keys() | set(KEPT)
+    added = {k: v for k, v in theirs.items() if k not in known and v is not None}
     fields = ours | added
-    fields |= {key: theirs[key] for key in KEPT if theirs.get(key)}
+    if same_weights or not (_is_generated(theirs) and ours.get("license")):
+        kept = {key: theirs[key] for key in KEPT if theirs.get(key)}
+        fields = {key: value for key, value in fields.items() if key not in KEPT or not kept} | kept
     for key, stale in GENERATED.items():
         if isinstance(theirs.get(key), list):
             stays = [entry for entry in map(str, theirs[key]) if same_weights or entry not in stale]
             fields[key] = list(dict.fromkeys([*ours.get(key, []), *stays]))
     fields = {key: value for key, value in fields.items() if value != []}
     return f"---\n{yaml.safe_dump(fields, sort_keys=False, allow_unicode=True, width=10**6)}---\n"
+
+
+def _is_generated(fields: dict[str, Any]) -> bool:
+    """Whether a licence is one that our cards state by themselves."""
+    return fields.get("license") == "mit" or fields.get("license_name") == RESEARCH
 
 
 def parse_front_matter(front: str) -> dict[str, Any]:

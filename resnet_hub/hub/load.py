@@ -21,7 +21,7 @@ from resnet_hub.command import printable
 from resnet_hub.config import ModelConfig, config_from_dict
 from resnet_hub.errors import Refusal, first_line, listed
 from resnet_hub.geometry import totals, trace
-from resnet_hub.hub.bounds import OWN, Bounds, check_answers, check_count, check_header, check_maps
+from resnet_hub.hub.bounds import OWN, WIDENED, Bounds, check_answers, check_count, check_header, check_maps
 from resnet_hub.hub.fetch import (
     CONFIG_FILE,
     MOST_BYTES,
@@ -46,7 +46,6 @@ DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError)  # a secon
 MOST_DETECTIONS = 100  # of other things that a calibration states
 MOST_NAME = 256  # characters of a label, or of what was detected; a folder's name has 255 at most
 MOST_SAID = 20_000  # characters of one message
-WIDENED = {torch.float32, torch.float16, torch.bfloat16}  # all exact in float32
 MOST_NAMED = 2000  # keys in one message; ResNet-152 has 932
 TIMM_TRAINING_ARGS = {"zero_init_last", "drop_rate", "drop_path_rate", "drop_block_rate"}
 

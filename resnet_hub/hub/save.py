@@ -14,10 +14,12 @@ from torch import Tensor
 
 from resnet_hub.errors import Refusal, listed
 from resnet_hub.files import write_together
+from resnet_hub.hub.bounds import WIDENED
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.base import Network
+from resnet_hub.models.build import build_network
 from resnet_hub.models.calibration import MULTI_LABEL
 from resnet_hub.models.timm_names import architecture
 
@@ -29,10 +31,12 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
         half: store the weights of convolutions and linear layers as float16, see `halved`.
 
     Raises:
-        Refusal: for NaN or infinity, and weights that float16 cannot hold; nothing is written then.
+        Refusal: for NaN or infinity, weights that float16 cannot hold, and what `from_pretrained` would
+            refuse; nothing is written then.
     """
+    check_is_loadable(model)
     text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
-    card = card or render_card(model, load_from=directory.name, half=half)
+    card = card or render_card(model, load_from=directory.resolve().name, half=half)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise Refusal(f"{listed(broken, 3)} of {directory} would hold NaN or infinity; nothing is written")
@@ -44,6 +48,33 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
             directory / CARD_FILE: lambda file: file.write(card.encode()),
         }
     )
+
+
+def check_is_loadable(model: Network) -> None:
+    """Refuse a network that was changed since it was built, and no longer is what its configuration says.
+
+    Raises:
+        Refusal: for labels that are not one distinct name a class, tensors of other shapes, and weights of
+            another type than float32, float16 and bfloat16.
+    """
+    classes = model.config.num_classes
+    if len(model.labels) != classes or len(set(model.labels)) != classes:
+        raise Refusal(
+            f"{len(model.labels)} labels, {len(set(model.labels))} of them distinct, for {classes} classes; "
+            "give model.labels one name for each"
+        )
+    with torch.device("meta"):
+        wanted = {key: tuple(value.shape) for key, value in build_network(model.config).state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    if changed := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+        shown = [f"{key} is {found.get(key)}, expected {wanted.get(key)}" for key in changed]
+        raise Refusal(
+            f"{model.config.name} is not what its configuration says: {listed(shown, 3, '; ')}; change "
+            "model.config with it, e.g. dataclasses.replace(model.config, num_classes=3)"
+        )
+    for key, value in model.state_dict().items():
+        if value.is_floating_point() and value.dtype not in WIDENED:
+            raise Refusal(f"{key} is {value.dtype}, which from_pretrained does not read; call model.float()")
 
 
 def halved(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:

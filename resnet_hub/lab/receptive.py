@@ -90,7 +90,7 @@ def gradient_weights(model: Network, crop: Image.Image, stage: int, row: int, co
         pixels.requires_grad_()
         out = model.features(pixels)[stage][0, :, row, column].sum()
         (gradient,) = torch.autograd.grad(out, pixels)
-    magnitude = gradient[0].norm(dim=0).double().cpu().numpy()
+    magnitude = gradient[0].norm(dim=0).cpu().double().numpy()
     return magnitude / max(magnitude.sum(), 1e-30)
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -210,6 +211,20 @@ def test_a_changed_network_gives_its_new_answers(change):
         now = engine_for(model, 2 * FEW)(pixels)
         assert difference(model(pixels), now) < TOLERANCE
         assert difference(before, now) > 100 * TOLERANCE
+
+
+def test_images_of_another_size_are_prepared_for_anew(monkeypatch, photo):
+    """OpenVINO and ONNX Runtime fix the size, and what is fastest depends on it."""
+    made = []
+    monkeypatch.setattr(
+        engine, "prepare", lambda net, shape, *_: made.append(shape) or Engine("fused", "fp32", net)
+    )
+    model = network()
+    classify(model, [photo] * FEW)
+    model.preprocess = replace(model.preprocess, input_size=(3, 48, 48))
+    classify(model, [photo] * FEW)
+    classify(model, [photo] * FEW)
+    assert made == [(3, 32, 32), (3, 48, 48)]
 
 
 def test_whoever_listens_to_a_layer_hears_it(photo):

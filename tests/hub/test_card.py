@@ -455,6 +455,18 @@ def test_front_matter_added_by_hand_survives(text):
     assert fields["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.9123
 
 
+def test_a_licence_that_cards_state_by_themselves_does_not_outlive_its_weights(text):
+    new = with_facts(data="Tiny ImageNet")
+    for_research = {k: v for k, v in front_matter(new).items() if k.startswith("license")}
+    assert for_research["license_name"] == "imagenet-research"
+    assert for_research.items() <= front_matter(merged(text, new)).items()
+    back = front_matter(merged(new, text))
+    assert back["license"] == "mit" and "license_name" not in back
+    theirs = altered(text, "license: mit\n", "license: apache-2.0\n")
+    kept = front_matter(merged(theirs, new))
+    assert kept["license"] == "apache-2.0" and not {"license_name", "license_link"} & kept.keys()
+
+
 def test_facts_in_a_rewritten_section_are_not_kept_for_other_ones(text):
     """The opening and "Use" hold the classes and sizes of what was published before."""
     theirs = text.replace("Input: 32x32 pixels", "Just give it 32x32 pixels")

@@ -20,6 +20,7 @@ import torch
 from helpers.checkpoints import Bomb, images, lively, logits, photo, refusal, tiny
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.errors import Refusal
@@ -304,6 +305,42 @@ def test_missing_unexpected_and_misshapen_weights_are_all_named(saved):
         "conv1.weight is (16, 1, 3, 3), expected (16, 3, 3, 3)",
     ):
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda m: setattr(m, "fc", nn.Linear(64, 3)), r"fc\.bias is \(3,\), expected \(10,\).*fc\.weight"),
+        (lambda m: setattr(m, "labels", ("a", "b")), "2 labels, 2 of them distinct, for 10 classes"),
+        (lambda m: setattr(m, "labels", ("a",) * 10), "10 labels, 1 of them distinct"),
+        (lambda m: m.double(), r"is torch\.float64.*call model\.float"),
+    ],
+)
+def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, change, said):
+    model = create_model("resnet20_cifar")
+    change(model)
+    with pytest.raises(ValueError, match=said):
+        model.save_pretrained(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_new_head_is_saved_with_a_configuration_and_labels_that_fit(tmp_path):
+    model = create_model("resnet20_cifar")
+    model.fc, model.labels = nn.Linear(64, 3), ("a", "b", "c")
+    model.config = replace(model.config, num_classes=3)
+    model.save_pretrained(tmp_path)
+    assert torch.equal(from_pretrained(tmp_path).fc.weight, model.fc.weight)
+
+
+def test_a_network_whose_maps_vanish_in_small_images_is_loaded(tmp_path):
+    create_model("resnet8_cifar", strides=(8, 8, 2), input_size=128).save_pretrained(tmp_path)
+    assert from_pretrained(tmp_path).config.strides == (8, 8, 2)
+
+
+def test_a_card_saved_here_is_named_after_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    create_model("resnet20_cifar").save_pretrained(".")
+    assert f'from_pretrained("{tmp_path.name}")' in (tmp_path / "README.md").read_text()
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
