@@ -12,11 +12,14 @@ import argparse
 import json
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from resnet_hub.command import program_name, run_command
+from resnet_hub.config import ModelConfig
 from resnet_hub.geometry import Totals, times, totals, trace
 from resnet_hub.lab.bounds import one_of
 from resnet_hub.models.registry import list_models, model_config
@@ -79,18 +82,30 @@ def guide() -> list[Choice]:
     shipped = shipped_accuracies()
     found = []
     for name in list_models():
-        total, input_size = size(name), model_config(name).input_size
-        accuracies: list[tuple[float | None, str, str]] = [*shipped.get(name, [])]
+        accuracies: list[Stated] = [*shipped.get(name, [])]
         if name in PUBLISHED:
             top1, source = PUBLISHED[name]
-            accuracies.append((top1, "published", source))
-        for accuracy in accuracies or [(None, "", "")]:
-            found.append(Choice(name, input_size, total.params, total.macs, *accuracy, USE[name]["en"]))
+            accuracies.append(Stated(model_config(name), top1, "published", source))
+        for config, *accuracy in accuracies or [Stated(model_config(name))]:
+            total = totals(trace(config))
+            found.append(
+                Choice(name, config.input_size, total.params, total.macs, *accuracy, USE[name]["en"])
+            )
     return found
 
 
-def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
-    """(top-1 in percent, "measured", source) of the shipped checkpoints' cards, by network."""
+class Stated(NamedTuple):
+    """A top-1 accuracy in percent, and the network that reached it: a checkpoint's may have other classes and
+    another input size than its name's."""
+
+    config: ModelConfig
+    top1: float | None = None
+    kind: str = ""
+    source: str = ""
+
+
+def shipped_accuracies() -> dict[str, list[Stated]]:
+    """What the shipped checkpoints' cards state, by network."""
     from huggingface_hub import ModelCard
 
     from resnet_hub.hub.card import METRICS
@@ -98,12 +113,18 @@ def shipped_accuracies() -> dict[str, list[tuple[float, str, str]]]:
 
     found: dict[str, list] = {}
     for folder in (SHIPPED / name for name in shipped_names()):
-        name = shipped_config(folder.name).name
+        config = shipped_config(folder.name)
         for stated in ModelCard.load(folder / "README.md").data.eval_results or []:
             if stated.metric_name == METRICS["top1"][1]:
                 source = f"card of {folder.name}, {stated.dataset_name}"
-                found.setdefault(name, []).append((100 * stated.metric_value, "measured", source))
+                of_network = found.setdefault(config.name, [])
+                of_network.append(Stated(config, 100 * stated.metric_value, "measured", source))
     return found
+
+
+def measured_of(row: Choice, seconds: Mapping[str, float]) -> float | None:
+    """What one image takes in a network of the guide; None at another input size than was measured."""
+    return seconds.get(row.name) if row.input_size == model_config(row.name).input_size else None
 
 
 def measure(name: str, device: str = "auto", least: int = 3) -> float:
@@ -143,7 +164,8 @@ def table(rows: list[Choice], seconds: dict[str, float]) -> str:
     lines = [["network", "input", "parameters", "MACs", "top-1", "source", "latency", "use"]]
     for row in rows:
         accuracy = "" if row.accuracy is None else f"{row.accuracy:.2f} %"
-        time = f"{1000 * seconds[row.name]:.1f} ms" if row.name in seconds else ""
+        known = measured_of(row, seconds)
+        time = "" if known is None else f"{1000 * known:.1f} ms"
         counts = [times(row.input_size), f"{row.parameters:,}", f"{row.macs:,}"]
         lines.append([row.name, *counts, accuracy, row.source, time, row.use])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -172,7 +194,7 @@ def print_guide(options: argparse.Namespace) -> None:
         print(f"measuring {name}", file=sys.stderr)
         seconds[name] = measure(name)
     if options.json:
-        documents = [asdict(row) | {"latency_seconds": seconds.get(row.name)} for row in rows]
+        documents = [asdict(row) | {"latency_seconds": measured_of(row, seconds)} for row in rows]
         print(json.dumps(documents, indent=2))
     else:
         print(table(rows, seconds))

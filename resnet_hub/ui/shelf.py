@@ -123,6 +123,11 @@ class Recent(Generic[Key, Value]):
             self.put(key, value)
             return value
 
+    def peek(self, key: Key, otherwise: Value) -> Value:
+        """The value of a key, or another where it has none."""
+        with self._lock:
+            return self._values.get(key, otherwise)
+
     def _touch(self, key: Key) -> Value:
         with self._lock:
             self._values.move_to_end(key)

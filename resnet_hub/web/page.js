@@ -202,8 +202,8 @@ class Page {
     /** @type {Language} */
     this.language = remembered() ?? preferred(navigator.languages);
     this.status = "loading";
-    /** @type {{ code: string, name: string } | null} */
-    this.problem = null;
+    /** @type {{ code: string, name: string }[]} */
+    this.problems = [];
     /** @type {{ name: string | null, answer: Answer }[]} */
     this.shown = [];
     this.chosen = 0; // the class whose map is shown
@@ -255,10 +255,9 @@ class Page {
   /** Show status, problem and answers. */
   render() {
     find("status").textContent = this.status ? this.say(this.status) : "";
-    find("problem").hidden = !this.problem;
-    find("problem").textContent = this.problem
-      ? this.say(this.problem.code, { name: this.problem.name })
-      : "";
+    find("problem").hidden = !this.problems.length;
+    const sentences = this.problems.map(({ code, name }) => this.say(code, { name }));
+    find("problem").textContent = [...new Set(sentences)].join(" ");
     find("answer").hidden = this.shown.length !== 1 && !this.stream;
     find("several").hidden = this.shown.length < 2;
     if (this.shown.length === 1) this.renderOne(this.shown[0]);
@@ -327,7 +326,7 @@ class Page {
   /** @param {unknown} error @param {string} name */
   fail(error, name = "") {
     const code = error instanceof Error && error.message in TEXT ? error.message : "no_session";
-    this.problem = { code, name };
+    this.problems.push({ code, name });
     this.status = "";
     this.render();
   }
@@ -340,7 +339,7 @@ class Page {
     this.stopCamera();
     const turn = ++this.turn;
     this.shown = [];
-    this.problem = null;
+    this.problems = [];
     this.status = "computing";
     this.render();
     for (const file of files) {
@@ -353,6 +352,8 @@ class Page {
       } catch (error) {
         if (turn !== this.turn) return;
         this.fail(error, file.name);
+        this.status = "computing"; // the others
+        this.render();
       }
     }
     this.status = "";
@@ -361,7 +362,7 @@ class Page {
 
   /** Answer the camera's frames until it is stopped. */
   async startCamera() {
-    this.problem = null;
+    this.problems = [];
     const turn = ++this.turn;
     let stream;
     try {

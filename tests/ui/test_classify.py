@@ -24,7 +24,7 @@ from resnet_hub.statement import SENTENCES, statement, with_article
 from resnet_hub.ui.classify.many import IF_ANY, Answered, csv_row, many_photos, row, table
 from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, odds, panel
 from resnet_hub.ui.classify.page import statement as said
-from resnet_hub.ui.classify.tab import Tab, shown_of
+from resnet_hub.ui.classify.tab import Tab, build, shown_of
 from resnet_hub.ui.recorder import Recorder
 from resnet_hub.ui.shared.errors import Toast, refuse
 from resnet_hub.ui.shared.page import EXAMPLES, FOLDER, MOST_PHOTOS, Page
@@ -235,7 +235,7 @@ class Many:
 
     def answers(self, files: list, model: str) -> tuple:
         (event,) = [each for each in self.events if each.name == "on_files"]
-        return event.fn(files, model, "en", progress=lambda *args, **more: None)
+        return event.fn(files, model, "en", SimpleNamespace(), progress=lambda *args, **more: None)
 
 
 def test_another_model_without_files_waits_in_no_queue():
@@ -253,6 +253,38 @@ def test_files_removed_while_they_are_answered_leave_no_table():
     (last,) = [each for each in many.events if each.trigger_after == asking._id]
     assert last.fn([]) == last.fn(None) == ("", None) and last.fn([{"path": "x"}]) == (gr.skip(), gr.skip())
     assert last.outputs == asking.outputs and last.inputs == asking.inputs[:1]
+
+
+def test_a_panel_follows_the_language_and_stays_where_its_state_was_forgotten():
+    many = Many()
+    (switch,) = [each for each in many.events if each.name == "on_language"]
+    visitor, found = SimpleNamespace(session_hash="a"), failure(OSError())
+    assert str(switch.fn("ja", found, "<p>an answer</p>", visitor)) == str(table("ja", found))
+    assert switch.fn("en", None, "<p>an answer</p>", visitor) == gr.skip()
+    assert switch.fn("en", None, "", visitor) == ""
+
+
+def test_an_answer_is_in_the_language_that_a_visitor_switched_to_meanwhile():
+    many = Many()
+    (switch,) = [each for each in many.events if each.name == "on_language"]
+    (event,) = [each for each in many.events if each.name == "on_files"]
+    too_many = [{"path": "x"}] * (MOST_PHOTOS + 1), DEFAULT_MODEL, "en"
+    switch.fn("ja", None, "", SimpleNamespace(session_hash="a"))
+    for session, language in (("a", "ja"), ("b", "en"), (None, "en")):
+        shown, _ = event.fn(*too_many, SimpleNamespace(session_hash=session), progress=None)
+        assert say(language, "photos_most", most=MOST_PHOTOS) in shown
+
+
+def test_a_photo_that_never_reached_us_is_said_to_wait_in_the_photo_s_place(monkeypatch):
+    """Too many wait: Gradio tells the page alone, after whatever an earlier photo left."""
+    with gr.Blocks() as demo:
+        page = Page(Shelf(), gr.Radio(["en", "ja"], value="en"), Recorder())
+        build(page, gr.Tab())
+    (failed,) = [each for each in demo.fns.values() if each.name == "on_failure"]
+    for left in (None, ("a.jpg", DEFAULT_MODEL, "")):
+        monkeypatch.setattr("resnet_hub.ui.classify.tab.taken", lambda latest, request, left=left: left)
+        label, shown, why = failed.fn("ja", SimpleNamespace(session_hash="a"))
+        assert label is None and say("ja", "queue_full") in shown and why["en"] == say("en", "queue_full")
 
 
 def test_images_with_several_classes_or_none_name_them_all():

@@ -22,6 +22,8 @@ from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 import resnet_hub
+from resnet_hub import from_pretrained, model_config
+from resnet_hub.geometry import counted_flops
 from resnet_hub.hub import fetch
 from resnet_hub.hub.card import card_results
 from resnet_hub.hub.fetch import CheckpointError, HubUnreachable
@@ -486,7 +488,21 @@ def test_a_measured_accuracy_names_the_data_of_its_card(tmp_path, monkeypatch):
     data = ModelCardData(model_name="net", eval_results=[result])
     (folder / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n")
     monkeypatch.setattr(fetch, "SHIPPED", tmp_path / "weights")
-    assert family.shipped_accuracies() == {"resnet18": [(50.0, "measured", "card of net, Cats")]}
+    stated = (model_config("resnet18"), 50.0, "measured", "card of net, Cats")
+    assert family.shipped_accuracies() == {"resnet18": [stated]}
+
+
+def test_an_accuracy_stands_beside_the_size_and_cost_of_the_network_that_reached_it():
+    """The shipped ants and bees are seen at 96x96, by two outputs; its speed there was not measured."""
+    model = from_pretrained("resnet18_ants_bees")
+    (own,) = [row for row in family.guide() if "resnet18_ants_bees" in row.source]
+    parameters = sum(each.numel() for each in model.parameters())
+    assert (own.input_size, own.parameters) == (model.preprocess.input_size[1:], parameters)
+    with torch.inference_mode():
+        assert 2 * own.macs == counted_flops(lambda: model(torch.zeros(1, 3, 96, 96)))
+    assert family.measured_of(own, {own.name: 1.0}) is None
+    (other,) = [row for row in family.guide() if "resnet18_tiny_imagenet" in row.source]
+    assert family.measured_of(other, {other.name: 1.0}) == 1.0
 
 
 def test_the_guide_names_the_data_of_each_accuracy():

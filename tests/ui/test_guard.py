@@ -21,6 +21,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.ui.limits import Limits, read_limits, table
 from resnet_hub.ui.shared import uploads
 from resnet_hub.ui.shared.guard import MOST_ADDRESSES, Guard, Rate
+from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shared.uploads import Uploads
 from resnet_hub.ui.shelf import Crowded, Recent, Turns
 
@@ -72,7 +73,10 @@ def test_a_body_above_the_limit_is_refused_whether_or_not_it_says_its_length(pat
     for parts, headers in (([b""], {"content_length": str(most + 1)}), ([bytes(60_000)] * 4, {})):
         status, _, body, read = asked(parts, path, accept_language="ja", **headers)
         assert status == 413 and len(read) <= most
-        assert "大きすぎます" in json.loads(body)["detail"] == json.loads(body)["error"]
+        if path.endswith("upload"):  # Gradio's clients show what comes with it as it is
+            assert body.decode().startswith("送信データが大きすぎます")
+        else:
+            assert "大きすぎます" in json.loads(body)["detail"] == json.loads(body)["error"]
 
 
 @settings(max_examples=20)
@@ -91,7 +95,7 @@ def test_a_full_queue_is_said_in_the_visitor_s_language():
 
 def test_no_more_is_uploaded_than_the_disk_may_hold():
     status, _, body, read = asked([b"x"], "/gradio_api/upload", held=3 * 10**9)
-    assert status == 503 and not read and "ten minutes" in json.loads(body)["detail"]
+    assert status == 503 and not read and body.decode() == say("en", "uploads_full")
 
 
 def test_one_address_uploads_only_so_often_in_a_minute():
@@ -110,7 +114,7 @@ def test_who_uploads_too_often_is_told_in_their_language(monkeypatch):
     monkeypatch.setattr(Rate, "allows", lambda self, address: address != "::9")
     assert asked([b"x"], "/gradio_api/upload")[0] == 200
     status, _, body, read = asked([b"x"], "/gradio_api/upload", client=("::9", 1), accept_language="ja")
-    assert status == 429 and not read and "1\N{NO-BREAK SPACE}分間" in json.loads(body)["detail"]
+    assert status == 429 and not read and body.decode() == say("ja", "uploads_too_often")
     assert asked([b"x"], client=("::9", 1))[0] == 200  # no upload
 
 

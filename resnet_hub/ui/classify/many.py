@@ -58,7 +58,7 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
         with refusing(language), page.shelf.grids:
             return look(given, source)
 
-    def on_files(files: Any, model: Any, language: str, progress=gr.Progress()):  # noqa: B008
+    def on_files(files: Any, model: Any, language: str, request: gr.Request, progress=gr.Progress()):  # noqa: B008
         language = known_language(language)
         found: list[Answered] | Failure | None = None
         try:
@@ -66,7 +66,7 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
                 found = answers(given, named(model), language, progress)
         except Toast as error:
             found = failure(error)
-        return table(language, found), found
+        return table(page.spoken(language, request), found), found
 
     shown = [panel, state]
     emptied = gr.on(
@@ -87,7 +87,7 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
     asked.success(
         lambda files: (gr.skip(), gr.skip()) if files else ("", None), files, shown, preprocess=False, **QUIET
     )
-    page.language.change(table, [page.language, state], panel, **QUIET)
+    page.follow(table, state, panel)
 
 
 def answered(model: Any, file: dict) -> Answered:

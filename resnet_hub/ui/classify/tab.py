@@ -19,7 +19,7 @@ from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
 from resnet_hub.ui.classify.page import Failure, Shown, failure, model_info, panel, statement
-from resnet_hub.ui.shared.errors import Toast, refusing
+from resnet_hub.ui.shared.errors import Toast, refusal, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
@@ -119,8 +119,7 @@ def build(page: Page, tab: gr.Tab) -> Tab:
     parts = lay_out(page)
     found = Tab(page.shelf, parts)
     wire_photo(page, parts, found.known)
-    shown = [page.language, parts.outcome]
-    page.language.change(panel, shown, parts.panel, **QUIET)
+    page.follow(panel, parts.outcome, parts.panel)
     for control in (parts.model, parts.beside):
         control.change(
             None, [parts.model, parts.beside], None, js=ADDRESS % page.shelf.first, api_visibility="private"
@@ -172,8 +171,10 @@ def wire_photo(page: Page, parts: Parts, known: Callable[[Any, str], Shown | Non
 
     def on_failure(language: str, request: gr.Request) -> tuple:
         """Replace the answer to an earlier photo by what went wrong."""
-        why = taken(latest, request)
-        return None, panel(language, why), why
+        left = taken(latest, request)
+        # What never reached us, because too many wait, leaves what an earlier event left, or nothing.
+        why = left if isinstance(left, dict) else failure(refusal("queue_full"))
+        return None, panel(page.spoken(language, request), why), why
 
     outputs = [parts.label, parts.panel, parts.outcome]
     answered = gr.on(
@@ -254,7 +255,7 @@ def classifier(
             shown = replace(shown, beside=answer_or_failure(ask, second))
         if photo and not isinstance(shown.beside, dict):
             latest.put(request.session_hash, asked)  # type: ignore[union-attr]
-        return dict(shown.prediction.top), panel(language, shown), shown
+        return dict(shown.prediction.top), panel(page.spoken(language, request), shown), shown
 
     return on_classify
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from resnet_hub.lab.family import USE, Choice, guide
+from resnet_hub.lab.family import USE, Choice, guide, measured_of
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import known_language, name_of, say, short
 
@@ -26,7 +26,7 @@ choices = cache(guide)
 def family_page(language: str, measured: Mapping[str, float]) -> str:
     """Every network of the guide, with the latencies (seconds) measured so far."""
     heads = [(name, say(language, key), is_number) for name, (key, is_number) in COLUMNS.items()]
-    rows = [row(language, choice, measured.get(choice.name)) for choice in choices()]
+    rows = [row(language, choice, measured_of(choice, measured)) for choice in choices()]
     return render("compare/family.html", heads=heads, rows=rows)
 
 

@@ -50,6 +50,9 @@ SORT = Path(__file__).with_name("sort.js")
 ADDRESS = """(model, reference) => address.say("compare", { model, reference: reference.join(",") })"""
 
 
+STALE = """() => document.querySelector("#compare-panel [data-stale]")?.classList.add("stale")"""
+
+
 @dataclass(frozen=True)
 class Tab:
     """What `app.py` needs of the tab."""
@@ -84,7 +87,8 @@ def build(given: Page, tab: gr.Tab) -> Tab:
         family_guide(given, tab)
     offer_all_of_timm(given, tab, asked)
     chosen = [asked.model, asked.reference]
-    gr.on([each.input for each in chosen], None, chosen, None, js=ADDRESS, api_visibility="private")
+    # Names that are typed, or all removed, are no `input`.
+    gr.on([each.change for each in chosen], None, chosen, None, js=ADDRESS, api_visibility="private")
     return Tab(asked)
 
 
@@ -175,7 +179,7 @@ def reference_names(reference: str | list[str] | None, language: str) -> list[st
         gr.Error: for more than MOST_REFERENCES.
     """
     names = reference if isinstance(reference, list) else [reference] if reference else []
-    names = list(dict.fromkeys(named(name) for name in names[: MOST_REFERENCES + 1]))
+    names = list(dict.fromkeys(named(name) for name in names[: MOST_REFERENCES + 1] if name))
     if len(names) > MOST_REFERENCES:
         raise refuse(language, "reference_most", most=MOST_REFERENCES)
     return names
@@ -217,7 +221,9 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         show_progress_on=[panel],
         **together(given),
     )
-    language.change(page, [language, state], panel, **QUIET)
+    given.follow(page, state, panel)
+    changed = [each.change for each in (asked.photo, asked.model, asked.reference)]
+    gr.on(changed, None, None, None, js=STALE, api_visibility="private")
     measurement(given, references, panel, state)
 
 
@@ -234,6 +240,7 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
         model=DEFAULT_MODEL,
         reference=COUNTERPART,
         language="en",
+        request: gr.Request | None = None,
         progress=PROGRESS,
     ):
         """Compare what two or more networks say about one photo.
@@ -259,7 +266,7 @@ def comparison(given: Page, references: References) -> Callable[..., tuple]:
             with references.comparing:
                 ours, besides = look(uploaded(image), model, keys)
         compared = timed(Compared(ours, besides, missing, [(None, model, None), *keys]), references)
-        return document(compared), page(language, compared), compared
+        return document(compared), page(given.spoken(language, request), compared), compared
 
     return on_compare
 
@@ -274,7 +281,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
         model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
         return latency(model, model.preprocess.input_size)
 
-    def on_measure(compared: Compared | None, language: str, progress=PROGRESS):
+    def on_measure(compared: Compared | None, language: str, request: gr.Request, progress=PROGRESS):
         if compared is None:
             raise refuse(language, "compare_first")
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
@@ -285,7 +292,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
                 except ValueError as error:  # no longer in memory, and no longer available
                     raise refuse(language, "model_failed", model=key[1] or key[0], why=error) from error
         compared = timed(compared, references)
-        return page(language, compared), compared
+        return page(given.spoken(language, request), compared), compared
 
     slowly = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
     button.click(on_measure, [state, given.language], [panel, state], **slowly)
@@ -315,7 +322,9 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
     def look(files: list[dict], source: str, keys: list[tuple]) -> tuple[list, list, list, list]:
         return first_guesses(shelf.get(source), [references.get(key) for key in keys], files)
 
-    def on_many(files: list | None, model: str, reference, language: str, progress=PROGRESS):
+    def on_many(
+        files: list | None, model: str, reference, language: str, request: gr.Request, progress=PROGRESS
+    ):
         language, model = known_language(language), named(model)
         sent = sent_photos(files, language)
         if not sent:
@@ -328,12 +337,12 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
                 facts = [references.get(key).facts for key in keys]
                 readable, rows, broken, images = look(sent, model, keys)
         many = Many(readable, rows, broken, ours, facts, missing, images)
-        return many_page(language, many), many
+        return many_page(given.spoken(language, request), many), many
 
     chosen = [upload, asked.model, asked.reference, language]
     shown = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
     button.click(on_many, chosen, [panel, state], preprocess=False, **shown)
-    language.change(many_page, [language, state], panel, **QUIET)
+    given.follow(many_page, state, panel)
 
 
 def first_guesses(

@@ -47,7 +47,7 @@ from resnet_hub.ui.shared.page import (
     sent,
     uploaded,
 )
-from resnet_hub.ui.shared.text import known_language, say
+from resnet_hub.ui.shared.text import LANGUAGES, known_language, say
 from resnet_hub.ui.shelf import on_gpu
 
 PRESETS = ["32", "64", "96", "224", "384"]
@@ -390,7 +390,7 @@ def build(given: Page, tab: gr.Tab) -> Tab:
     for name in START:
         wire_advice(parts, name, given.language)
     wire_run(parts, given)
-    wire_language(parts, given.language)
+    wire_language(parts, given)
     gr.api(explore, api_name="explore")
     return Tab(lambda query, language: arrive(parts, query, language), parts.filled, parts)
 
@@ -455,7 +455,7 @@ def wire_run(parts: Parts, given: Page) -> None:
     def go(design: Design, photo: str | bytes, source: str) -> Run:
         return run(given.shelf, design, photo, source)
 
-    def on_run(values: Values) -> Updates:
+    def on_run(values: Values, request: gr.Request) -> Updates:
         language, photo = known_language(values[given.language]), values[parts.photo]
         if photo is None:
             raise refuse(language, "run_no_image")
@@ -464,7 +464,7 @@ def wire_run(parts: Parts, given: Page) -> None:
                 name: too_costly(name, side) or go(side, uploaded(photo), values[parts.source])
                 for name, side in asked(parts, values).items()
             }
-        return {parts.maps: maps(language, done), parts.outcomes: done}
+        return {parts.maps: maps(given.spoken(language, request), done), parts.outcomes: done}
 
     ran = parts.run.click(
         on_run,
@@ -479,15 +479,21 @@ def wire_run(parts: Parts, given: Page) -> None:
     mark_after(parts, parts.photo.change)
 
 
-def wire_language(parts: Parts, language: gr.Radio) -> None:
+def wire_language(parts: Parts, given: Page) -> None:
     """The same designs and maps in another language."""
+    language = given.language
 
-    def on_language(values: Values) -> Updates:
+    waiting = {str(maps(code, None)) for code in LANGUAGES}
+
+    def on_language(values: Values, request: gr.Request) -> Updates:
         chosen, refused = values[language], values[parts.refused]
+        given.switched.put(request.session_hash or "", chosen)
         sides = asked(parts, values) | on_page(values[parts.query])
         shown = fill(parts, page(chosen, sides, refused), refused)
+        if values[parts.outcomes] is None and values[parts.maps] not in waiting:
+            return shown  # forgotten after an hour: what is on the page stays
         return shown | {parts.maps: maps(chosen, values[parts.outcomes])}
 
-    inputs = {language, parts.query, parts.refused, parts.outcomes, *parts.all_controls}
+    inputs = {language, parts.query, parts.refused, parts.outcomes, parts.maps, *parts.all_controls}
     shown = language.change(on_language, inputs, [*parts.shown, parts.maps], **QUIET)
     mark_after(parts, shown.then)

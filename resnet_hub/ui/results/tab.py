@@ -64,8 +64,14 @@ def build(page: Page, tab: gr.Tab) -> None:
         asked = dict(request.query_params).get("study", "")
         return [gr.skip()] * len(panels) if seen else everything(language, found, asked)
 
-    def on_language(language: str, found: Grid | None, seen: bool, study: str) -> list:
-        return everything(language, found, study) if seen else [gr.skip()] * len(panels)
+    def on_language(
+        language: str, found: Grid | None, seen: bool, study: str, kept: str, request: gr.Request
+    ) -> list:
+        page.switched.put(request.session_hash or "", language)
+        if not seen and not kept:  # the tab was never opened; `seen` alone is forgotten after an hour
+            return [gr.skip()] * len(panels)
+        told = everything(language, found, study)
+        return told if seen else [*told[:2], gr.skip(), *told[3:]]
 
     def on_study(event: gr.EventData, language: str) -> tuple[str, str]:
         study = str(sent(event).get("study"))
@@ -79,10 +85,10 @@ def build(page: Page, tab: gr.Tab) -> None:
             if answered.get(request.session_hash, lambda: turn) > turn:  # a later run was quicker
                 return gr.skip(), gr.skip()
             answered.put(request.session_hash, turn)
-        return show_grid(language, done), done
+        return show_grid(page.spoken(language, request), done), done
 
     tab.select(on_select, given, panels, **EVENT)
-    language.change(on_language, [*given, chosen], panels, **EVENT)
+    language.change(on_language, [*given, chosen, form], panels, **EVENT)
     # The script puts one question after another; "once" could still drop one that follows an answer at once.
     asked = shown.click(on_study, language, [shown, chosen], trigger_mode="multiple", **QUIET)
     for ended in (asked.success, asked.failure):

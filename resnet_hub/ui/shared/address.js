@@ -44,16 +44,17 @@
   let { tab: current, query: first } = read();
   kept[current] = first;
 
+  // Each entry of the history would else keep the language of its time.
+  let chosen = new URLSearchParams(location.search).get("lang");
+
   const write = (push) => {
-    const query = new URLSearchParams(location.search);
     const all = new URLSearchParams({ tab: current });
-    if (query.has("lang")) all.set("lang", query.get("lang"));
+    if (chosen) all.set("lang", chosen);
     (kept[current] ?? []).forEach((value, name) => all.set(name, value));
     tell("?" + all, push);
   };
   const tell = (query, push) => {
-    if (query === location.search) return;
-    history[push ? "pushState" : "replaceState"](history.state, "", query);
+    if (query !== location.search) history[push ? "pushState" : "replaceState"](history.state, "", query);
     // A Space's page shows the app in a frame, and this is how the frame asks for its address to change:
     // https://huggingface.co/docs/hub/spaces-handle-url-parameters
     if (window.parent !== window) window.parent.postMessage({ queryString: query }, "https://huggingface.co");
@@ -70,7 +71,7 @@
       if (tab === current) write(push);
     },
     language(code) {
-      page.lang = code;
+      page.lang = chosen = code;
       const query = new URLSearchParams(location.search);
       if (query.get("lang") === code) return;
       query.set("lang", code);
@@ -94,6 +95,6 @@
     current = tab;
     button(tab)?.click();
     if (!dispatchEvent(new CustomEvent("address", { cancelable: true, detail: { tab, query } }))) kept[tab] = query;
-    else write(false); // no one goes back inside this tab: the address follows what it shows
+    write(false); // where no one goes back inside a tab, the address follows what it shows
   });
 })();

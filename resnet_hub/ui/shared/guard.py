@@ -140,13 +140,18 @@ class Reply:
         await self._send(message)
 
     async def refuse(self, status: int, key: str, **facts: Any) -> None:
-        """A sentence as JSON, under both names that Gradio's clients look for."""
+        """A sentence as JSON, under both names that Gradio's clients look for.
+
+        Of an upload that was refused they show the body as it is, so there it is the sentence alone.
+        """
         if self.started:
             return
         self.started = True
         sentence = say(self.language, key, **facts)
-        body = json.dumps({"detail": sentence, "error": sentence}).encode()
-        kind = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        is_upload = self.path.endswith("/upload")
+        body = (sentence if is_upload else json.dumps({"detail": sentence, "error": sentence})).encode()
+        type_ = b"text/plain; charset=utf-8" if is_upload else b"application/json"
+        kind = [(b"content-type", type_), (b"content-length", str(len(body)).encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": [*kind, *HEADERS]})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -25,6 +25,7 @@ from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.shared.errors import refuse
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import LANGUAGES, say
+from resnet_hub.ui.shelf import Recent
 
 if TYPE_CHECKING:
     from resnet_hub.ui.recorder import Recorder
@@ -34,6 +35,7 @@ FOLDER = Path(__file__).parents[2] / "examples"
 EXAMPLES = [FOLDER / f"{name}.jpg" for name in tomllib.loads((FOLDER / "examples.toml").read_text("utf-8"))]
 THUMBNAIL = 112  # pixels
 MOST_PHOTOS = 64  # at once
+LATEST = 1000  # visitors whose language is remembered
 EXPLORED = {"elem_classes": "explored", "apply_default_css": False}  # the style sheet's, not Gradio's prose
 PANEL = EXPLORED | {"elem_classes": "explored lab"}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", "queue": False}  # no progress bar, no API
@@ -65,6 +67,7 @@ class Page:
         shelf: the models on offer.
         language: the switch; its value is "en" or "ja".
         recorder: counts answers and failures for who runs the page.
+        switched: the language that visitors switched to, by session.
     """
 
     shelf: Shelf
@@ -72,6 +75,7 @@ class Page:
     recorder: Recorder
     translated: list[tuple[Any, dict[str, Text]]] = field(default_factory=list)
     at_first: list[tuple[Any, dict[str, Text]]] = field(default_factory=list)
+    switched: Recent[str, str] = field(default_factory=lambda: Recent(LATEST))
 
     def text(self, component: Any, **texts: Text) -> Any:
         """Show texts on a component: in English now, in the visitor's language from then on; returns it.
@@ -90,6 +94,22 @@ class Page:
         for name, text in texts.items():
             setattr(component, name, in_language("en", text))
         return component
+
+    def follow(self, render: Callable[[str, Any], Any], state: gr.State, panel: gr.HTML) -> None:
+        """Keep a panel in the visitor's language: it shows `render(language, value of state)`."""
+        empty = {str(render(language, None)) for language in LANGUAGES}
+
+        def on_language(language: str, value: Any, shown: str, request: gr.Request) -> Any:
+            self.switched.put(request.session_hash or "", language)
+            # After an hour a visitor's values are forgotten; what is on the page stays.
+            return gr.skip() if value is None and shown not in empty else render(language, value)
+
+        self.language.change(on_language, [self.language, state, panel], panel, **QUIET)
+
+    def spoken(self, language: str, request: gr.Request | None) -> str:
+        """The language of an answer: the one it was asked in, unless the visitor has switched since."""
+        session = getattr(request, "session_hash", None)
+        return self.switched.peek(session, language) if session else language
 
     def translations(self, language: str) -> list[dict]:
         """The update of each registered component, in order of registration."""
