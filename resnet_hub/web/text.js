@@ -12,7 +12,7 @@ export const TEXT = {
     "計算はすべてこの端末で行います。写真が外に送られることはありません。",
   ],
   choose: ["Choose photos", "写真を選ぶ"],
-  drop: ["or drop them here, or paste one", "ここにドロップ、または貼り付けもできます"],
+  drop: ["or drop them here, or paste one", "ここへのドロップや貼り付けもできます"],
   camera_start: ["Live camera", "カメラで連続判定"],
   camera_stop: ["Stop the camera", "カメラを止める"],
   map: ["Show which area supports the answer", "判断の根拠になった場所を表示"],
@@ -25,12 +25,12 @@ export const TEXT = {
   no: ["no", "いいえ"],
   not_measured: ["not measured", "未測定"],
   seen: ["Network input: {width}×{height} pixels", "ネットワークに入力された画像：{width}×{height} 画素"],
-  loading: ["Loading the network …", "ネットワークを読み込んでいます…"],
+  loading: ["Loading the network …", "モデルを読み込んでいます…"],
   ready: ["Ready.", "準備完了。"],
   offline: ["Ready. It also works offline from now on.", "準備完了。今後はオフラインでも使えます。"],
   computing: ["Computing …", "計算中…"],
   from_camera: ["Camera", "カメラ"],
-  details: ["Inference time: {milliseconds} ms", "ネットワークの計算時間 {milliseconds} ミリ秒"],
+  details: ["Inference time: {milliseconds} ms", "推論時間：{milliseconds} ミリ秒"],
   rate: ["{rate} answers per second", "毎秒 {rate} 回判定"],
   about: [
     "Model: {made_from}, revision {revision}. Licence of the weights: {licence}.",
@@ -55,15 +55,15 @@ export const TEXT = {
   ],
   no_model: [
     "The network could not be downloaded. Check the connection and reload the page.",
-    "ネットワークを取得できませんでした。接続を確認して、ページを再読み込みしてください。",
+    "モデルをダウンロードできませんでした。接続を確認して、ページを再読み込みしてください。",
   ],
   damaged: [
     "The model file is damaged. Reload the page; if that does not help, its owner has to upload it again.",
-    "ネットワークのファイルが壊れています。ページを再読み込みしてください。直らない場合は、公開者による再アップロードが必要です。",
+    "モデルのファイルが壊れています。ページを再読み込みしてください。直らない場合は、公開者による再アップロードが必要です。",
   ],
   no_session: [
     "The network could not be started in this browser. Reload the page, or try another browser.",
-    "このブラウザではネットワークを起動できませんでした。再読み込みするか、別のブラウザで試してください。",
+    "このブラウザではモデルを起動できませんでした。再読み込みするか、別のブラウザで試してください。",
   ],
   no_camera: [
     "There is no camera that this page can use. Choose a photo instead.",
