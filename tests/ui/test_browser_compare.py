@@ -94,6 +94,23 @@ def test_a_typed_reference_that_cannot_be_had_leaves_the_rest_standing(comparer,
     )
 
 
+def test_an_old_comparison_says_so_and_typed_names_reach_the_address(comparer, photo):
+    page = comparer()
+    compare(page, photo)
+    old = page.locator("#compare-panel .stale")
+    expect(old).to_have_count(0)
+    field = page.locator("#compare-reference input")
+    field.fill("resnet8_cifar10")
+    field.press("Enter")
+    page.wait_for_url(re.compile(r"reference=counterpart%2Cresnet8_cifar10"))
+    expect(old).to_have_count(1)
+    page.locator("#compare-go").click()
+    expect(page.locator("#compare-panel .answer")).to_have_count(3)
+    expect(old).to_have_count(0)
+    page.locator("#compare-examples button").nth(1).click()
+    expect(old).to_have_count(1)
+
+
 def test_two_visitors_at_once_keep_their_own_comparison(comparer, app_folder, photo):
     pages = {"resnet18_64px": comparer(), "wrn16_4_cifar": comparer()}
     box = pages["wrn16_4_cifar"].locator("#compare-model input")

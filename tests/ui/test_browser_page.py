@@ -204,6 +204,18 @@ def test_tabs_topics_and_studies_have_addresses_to_go_back_to_and_to_reload(open
     expect(page.locator("#panel .verdict")).to_be_visible()
 
 
+def test_the_language_of_the_page_stays_in_its_address_on_the_way_back(open_page):
+    page = open_page("?tab=classify")
+    open_tab(page, "en", "tab_lab", "#lab-image figure")
+    page.get_by_label("日本語").check()
+    page.wait_for_url(re.compile(r"lang=ja"))
+    page.go_back()
+    expect(page.locator("#panel")).to_be_visible()
+    page.wait_for_url(re.compile(r"tab=classify.*lang=ja"))
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("lang", "ja")
+
+
 @pytest.mark.parametrize(
     ("query", "shown"),
     [

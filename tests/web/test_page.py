@@ -216,9 +216,10 @@ def test_a_dropped_or_pasted_photo_is_answered(visit, how):
 def test_several_photos_become_a_table_and_a_broken_file_a_sentence(visit):
     page = visit()
     broken = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no image"}
-    page.set_input_files("#file", [photo(1, "a.png"), broken, photo(2, "b.png")])
+    page.set_input_files("#file", [photo(1, "a.png"), broken, broken | {"name": "b.txt"}, photo(2, "b.png")])
     expect(page.locator("#rows tr")).to_have_count(2)
-    expect(page.locator("#problem")).to_contain_text("“notes.txt” is not an image")
+    for name in ("notes.txt", "b.txt"):
+        expect(page.locator("#problem")).to_contain_text(f"“{name}” is not an image")
     expect(page.locator("#rows tr").nth(1)).to_contain_text("b.png")
 
 
