@@ -385,6 +385,12 @@ def test_a_missing_or_broken_upload_is_reported(open_page, tmp_path):
     page.locator('#grid-form [name="zip"]').set_input_files(str(tmp_path / "a.zip"))
     page.locator("#grid-form [data-run]").click()
     expect(page.get_by_text("not a zip file").first).to_be_visible()
+    with (tmp_path / "large.zip").open("wb") as file:
+        file.truncate(31 << 20)
+    page.locator('#grid-form [name="zip"]').set_input_files(str(tmp_path / "large.zip"))
+    page.locator("#grid-form [data-run]").click()
+    said = say("en", "image_file_too_large", max_bytes=30)
+    expect(page.get_by_text(said).first).to_be_visible()
 
 
 def test_of_two_studies_chosen_quickly_the_last_one_is_shown_and_in_the_address(open_page):

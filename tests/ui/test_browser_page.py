@@ -147,6 +147,18 @@ def test_a_file_too_large_is_refused_in_a_sentence_and_photo_and_answer_stay(
         expect(page.locator("#panel .verdict")).to_be_visible()
 
 
+@pytest.mark.parametrize(("tab", "section"), [("classify", "#many"), ("compare", "#compare-many")])
+def test_of_several_files_too_a_large_one_is_refused_in_a_sentence(open_page, ready, tmp_path, tab, section):
+    page, large = open_page(f"?tab={tab}"), tmp_path / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate(31 << 20)
+    page.locator(f"{section} button").first.click()
+    page.locator(f"{section} input[type=file]").first.set_input_files([str(EXAMPLES[0]), str(large)])
+    said = say("en", "image_file_too_large", max_bytes=30)
+    expect(page.locator(".toast-body")).to_contain_text(said)
+    expect(page.locator(f"{section} table")).to_have_count(0)
+
+
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_damaged_photo_is_refused_where_the_answer_would_be_and_nowhere_else(
     open_page, ready, tmp_path, language

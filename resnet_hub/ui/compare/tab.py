@@ -312,7 +312,9 @@ def several_photos(given: Page, references: References, asked: Inputs) -> None:
     shelf, language = given.shelf, given.language
     section = gr.Accordion(open=False, elem_id="compare-many")
     with given.text(section, label="compare_many"):
-        upload = gr.File(height=160, file_count="multiple", file_types=["image"])
+        upload = gr.File(
+            height=160, file_count="multiple", file_types=["image"], elem_id="compare-many-files"
+        )
         given.text(upload, label="compare_files")
         button = given.text(gr.Button(elem_id="compare-many-go"), value="compare_many_go")
         panel = gr.HTML("", elem_id="compare-many-panel", **EXPLORED)

@@ -11,7 +11,9 @@ element.addEventListener("click", async (event) => {
   const words = button.textContent;
   [button.disabled, button.textContent] = [true, button.dataset.uploading];
   try {
-    if (zip) trigger("click", { model, zip: (await upload(zip)).path });
+    const most = window.gradio_config?.max_file_size ?? Infinity;
+    if ([zip, ...files].some((file) => file?.size > most)) trigger("click", { model, large: true });
+    else if (zip) trigger("click", { model, zip: (await upload(zip)).path });
     else if (files.length > Number(form.dataset.most)) trigger("click", { model, count: files.length });
     else {
       const sent = [];
