@@ -75,7 +75,7 @@ class ModelConfig:
                 f"timm/{self.name}.a1_in1k for instance"
             )
         for name in overrides:
-            if name in self.fixed_fields():
+            if name in self.fixed_fields() - {"name"}:
                 raise Refusal(
                     f"{self.name}: {name} is part of what the name stands for; "
                     f"build_network({type(self).__name__}(name=..., {name}=..., ...)) makes one of your own"

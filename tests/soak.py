@@ -295,7 +295,8 @@ def hostilely(address: str, kind: str, figures: Figures) -> None:
 def status_of(kind: str, reply: httpx.Response, figures: Figures) -> None:
     """A refusal that says why is none of the server's failures."""
     with suppress(ValueError, httpx.ResponseNotRead):
-        if reply.status_code in (413, 422, 503) and reply.json().get("detail"):
+        is_text = reply.headers.get("content-type", "").startswith("text/plain")
+        if reply.status_code in (413, 422, 503) and (reply.text if is_text else reply.json().get("detail")):
             return figures.note(kind, "busy")
     return figures.note(
         kind, "5xx" if reply.status_code >= 500 else f"status {reply.status_code}", reply.text

@@ -174,6 +174,8 @@ class FolderSet:
         cut, a broken file is reported and left out, so that a batch may be empty."""
         from torch.utils.data import DataLoader
 
+        if seeds is not None:
+            random_part(self.shape[1:])  # imported here, once, and not by every worker
         are_whole = self.whole and seeds is None
         drawn = zip(batches, repeat(repeat(None)) if seeds is None else seeds, strict=False)
         plan = [list(zip(index.tolist(), of_each, strict=False)) for index, of_each in drawn]

@@ -421,9 +421,7 @@ def figure_lines(results: dict, tta: bool) -> list[str]:
     for what, one in results["unfamiliar"].items():
         share, low, high = one["flagged"]
         flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
-        right = (
-            f"in an even mix with test images, {one['right_unflagged']:.1%} of the other answers are right"
-        )
+        right = f"in an even mix with test images, {one['right_unflagged']:.1%} of the others are answered rightly"
         lines.append(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
     return lines
 
@@ -443,8 +441,9 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
         return with_classes(test, model.labels, several), f"the test part of {data}"
     root = Path(data)
     everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
-    stated = stated_figures(card).get("images", 0)
-    are_those = 0 < stated <= len(left) and len(in_memory(left)) == stated  # the card counts what can be read
+    stated = stated_figures(card).get("images")
+    # The card counts what can be read.
+    are_those = isinstance(stated, int) and len(left) >= stated == len(in_memory(left))
     if not part_named(root.name) and (are_those or _was_trained_on(model, root)):
         which = f"those of the {len(everything):,} in {data} that training left for the test"
         return with_classes(in_memory(left), model.labels, several), which

@@ -175,7 +175,7 @@ def _are_flags(file: Path, head: list[str], rows: list[list[str]], columns: list
     others = [(n, i) for n, row in enumerate(rows, 2) for i in columns if row[i].lower() not in FLAGS]
     if len(columns) == 1 or not others:
         return len(columns) > 1
-    if all(row[columns[0]].lower() in LIKE_FLAGS for row in rows):
+    if sum(all(row[i].lower() in LIKE_FLAGS for row in rows) for i in columns) > 1:
         n, i = others[0]
         raise DataError(
             f"{file}, row {n}: {head[i]} holds {rows[n - 2][i]!r}; give 0 or 1 in the column of each class, "

@@ -476,7 +476,7 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
         "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
     alone = argparse.Namespace(**vars(options) | {"precision": "fp32"})
-    identity = identity | {"features": cost["precision"]}
+    identity = identity | {"precision of the features": cost["precision"]}
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, alone, device, identity=identity, shares=shares
     )

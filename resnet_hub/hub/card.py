@@ -259,7 +259,7 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
         fields.model_name = run["name"]
         fields.datasets = ["cifar10"] if is_cifar else [run["hub_dataset"]] if "hub_dataset" in run else None
         fields.metrics = ["accuracy" if "top1" in stated else "mean_average_precision"]
-        fields.eval_results = _eval_results(run["data"], stated, "cifar10" if is_cifar else "imagefolder")
+        fields.eval_results = _eval_results(run, stated, "cifar10" if is_cifar else "imagefolder")
     return fields
 
 
@@ -270,8 +270,9 @@ def _licence(run: dict | None, base: str) -> dict[str, str]:
     return {"license": "mit"} if not base or base in shipped_names() else {}
 
 
-def _eval_results(data: str, stated: dict[str, Any], kind: str) -> list[EvalResult]:
-    test = {"dataset_type": kind, "dataset_name": data, "dataset_split": "test"}
+def _eval_results(run: dict[str, Any], stated: dict[str, Any], kind: str) -> list[EvalResult]:
+    split = run.get("test_part", "test")
+    test = {"dataset_type": kind, "dataset_name": run["data"], "dataset_split": split}
     return [
         EvalResult(
             "image-classification",

@@ -152,9 +152,9 @@ def _merged_front_matter(remote: str, new: str, same_weights: bool) -> str:
     known = generated | ours.keys() | set(KEPT)
     added = {k: v for k, v in theirs.items() if k not in known and v is not None}
     fields = ours | added
-    if same_weights or not (_is_generated(theirs) and ours.get("license")):
+    if same_weights or not _is_generated(theirs):
         kept = {key: theirs[key] for key in KEPT if theirs.get(key)}
-        fields = {key: value for key, value in fields.items() if key not in KEPT or not kept} | kept
+        fields = {k: v for k, v in fields.items() if not kept or k not in KEPT or k in kept} | kept
     for key, stale in GENERATED.items():
         if isinstance(theirs.get(key), list):
             stays = [entry for entry in map(str, theirs[key]) if same_weights or entry not in stale]

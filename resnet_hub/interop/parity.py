@@ -161,8 +161,9 @@ def difference(ours: Tensor, theirs: Tensor) -> tuple[float, float]:
     """(largest absolute difference, the same over the largest absolute value of `theirs`)."""
     if ours.shape != theirs.shape:
         return math.inf, math.inf
-    absolute = (ours.double() - theirs.double()).abs().max().item()
-    scale = theirs.double().abs().max().item()
+    ours, theirs = ours.cpu().double(), theirs.cpu().double()  # MPS has no float64
+    absolute = (ours - theirs).abs().max().item()
+    scale = theirs.abs().max().item()
     return absolute, absolute / scale if scale else absolute
 
 

@@ -137,7 +137,8 @@ class Network(nn.Module):
                 widened to float32 on loading.
 
         Raises:
-            Refusal: with `half`, for weights that float16 cannot hold.
+            Refusal: for what `from_pretrained` would refuse, a head that does not fit `config` for instance;
+                with `half`, for weights that float16 cannot hold.
         """
         from resnet_hub.hub.save import save_checkpoint
 
@@ -158,7 +159,7 @@ class Network(nn.Module):
 
         Raises:
             CheckpointError: when the upload fails.
-            Refusal: with `half`, for weights that float16 cannot hold.
+            Refusal: as `save_pretrained`.
         """
         from resnet_hub.hub.save import push_checkpoint
 

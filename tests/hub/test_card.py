@@ -465,6 +465,7 @@ def test_a_licence_that_cards_state_by_themselves_does_not_outlive_its_weights(t
     theirs = altered(text, "license: mit\n", "license: apache-2.0\n")
     kept = front_matter(merged(theirs, new))
     assert kept["license"] == "apache-2.0" and not {"license_name", "license_link"} & kept.keys()
+    assert merged(theirs, text, same_weights=True) == theirs  # not even moved: else it is one more commit
 
 
 def test_facts_in_a_rewritten_section_are_not_kept_for_other_ones(text):

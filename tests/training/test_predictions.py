@@ -16,7 +16,7 @@ from PIL import Image
 
 from resnet_hub import from_pretrained, predict
 from training import cifar, evaluate, transfer
-from training.data import find_data, read_images, whole_image
+from training.data import _in_one, find_data, read_images, whole_image
 
 COLUMNS = ["file", "true", "predicted", "share", "loss", "familiar"]
 QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "20", "--device", "cpu", "--precision", "fp32"]
@@ -159,7 +159,7 @@ def test_batches_of_a_stream_cross_no_shared_memory(photos):
     from multiprocessing.reduction import ForkingPickler  # to which torch adds tensors in shared memory
 
     found = find_data(str(photos), "train", whole_image((64, 64)))
-    message = ForkingPickler.dumps(found._collated([found[i] for i in range(8)]))
+    message = ForkingPickler.dumps(_in_one([found[i, None] for i in range(8)], found.shape))
     assert len(message) > 8 * 3 * 64 * 64
     (pixels, index), *_ = found.fetch([torch.arange(3)])
     assert pixels.shape == (3, 3, 64, 64) and pixels.dtype == torch.uint8 and index.tolist() == [0, 1, 2]

@@ -10,6 +10,7 @@ import resnet_hub
 from resnet_hub.predict import DEFAULT_MODEL, classify
 from resnet_hub.ui.compare.tab import second_shipped
 from resnet_hub.ui.shared.page import EXAMPLES
+from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shelf import Shelf
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -e .[dev]")
@@ -97,7 +98,7 @@ def test_a_typed_reference_that_cannot_be_had_leaves_the_rest_standing(comparer,
 def test_an_old_comparison_says_so_and_typed_names_reach_the_address(comparer, photo):
     page = comparer()
     compare(page, photo)
-    old = page.locator("#compare-panel .stale")
+    old = page.locator("#compare-panel[data-is-stale]")
     expect(old).to_have_count(0)
     field = page.locator("#compare-reference input")
     field.fill("resnet8_cifar10")
@@ -109,6 +110,12 @@ def test_an_old_comparison_says_so_and_typed_names_reach_the_address(comparer, p
     expect(old).to_have_count(0)
     page.locator("#compare-examples button").nth(1).click()
     expect(old).to_have_count(1)
+    page.get_by_label("日本語").check()
+    expect(page.locator("#compare-panel")).to_contain_text("パラメータ")
+    said = page.locator("#compare-panel [data-stale]").evaluate(
+        "each => getComputedStyle(each, '::before').content"
+    )
+    assert said.strip('"') == say("ja", "compare_stale")
 
 
 def test_two_visitors_at_once_keep_their_own_comparison(comparer, app_folder, photo):

@@ -8,6 +8,7 @@ import random
 import re
 import xml.etree.ElementTree as ET
 from itertools import pairwise
+from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -305,7 +306,8 @@ class Visitor:
 
     def answer(self, component, event: str, values: dict, data: dict | None = None) -> dict:
         (found,) = [fn for fn in self.demo.fns.values() if (component._id, event) in fn.targets]
-        more = [gr.EventData(component, data)] if "event" in inspect.signature(found.fn).parameters else []
+        given = {"event": gr.EventData(component, data), "request": SimpleNamespace(session_hash=None)}
+        more = [given[name] for name in inspect.signature(found.fn).parameters if name in given]
         return found.fn({each: values[each] for each in found.inputs}, *more)
 
     def apply(self, updates: dict) -> None:

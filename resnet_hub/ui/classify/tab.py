@@ -245,14 +245,14 @@ def classifier(
             return gr.skip(), gr.skip(), gr.skip()
         try:
             shown = (known(image, source) if looks else None) or ask(source)
+            if second:
+                shown = replace(shown, beside=answer_or_failure(ask, second))
         except Exception as error:
             why = failure(error)
             if looks and isinstance(error, Toast):  # it stands where the answer would
                 return None, panel(language, why), why
             latest.put(request.session_hash, why)  # type: ignore[union-attr]
             raise
-        if second:
-            shown = replace(shown, beside=answer_or_failure(ask, second))
         if photo and not isinstance(shown.beside, dict):
             latest.put(request.session_hash, asked)  # type: ignore[union-attr]
         return dict(shown.prediction.top), panel(page.spoken(language, request), shown), shown

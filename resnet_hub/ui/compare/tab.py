@@ -50,7 +50,7 @@ SORT = Path(__file__).with_name("sort.js")
 ADDRESS = """(model, reference) => address.say("compare", { model, reference: reference.join(",") })"""
 
 
-STALE = """() => document.querySelector("#compare-panel [data-stale]")?.classList.add("stale")"""
+STALE = """() => document.getElementById("compare-panel").toggleAttribute("data-is-stale", %s)"""
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
     panel = gr.HTML(elem_id="compare-panel", **EXPLORED)
     given.begin(panel, value=lambda language: page(language, None))
     state, facts = gr.State(None), gr.JSON(visible=False)
-    asked.go.click(
+    compared = asked.go.click(
         comparison(given, references),
         [asked.photo, asked.model, asked.reference, language],
         [facts, panel, state],
@@ -221,9 +221,10 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         show_progress_on=[panel],
         **together(given),
     )
+    compared.success(None, None, None, js=STALE % "false", api_visibility="private")
     given.follow(page, state, panel)
     changed = [each.change for each in (asked.photo, asked.model, asked.reference)]
-    gr.on(changed, None, None, None, js=STALE, api_visibility="private")
+    gr.on(changed, None, None, None, js=STALE % "true", api_visibility="private")
     measurement(given, references, panel, state)
 
 

@@ -490,7 +490,7 @@ def wire_language(parts: Parts, given: Page) -> None:
         given.switched.put(request.session_hash or "", chosen)
         sides = asked(parts, values) | on_page(values[parts.query])
         shown = fill(parts, page(chosen, sides, refused), refused)
-        if values[parts.outcomes] is None and values[parts.maps] not in waiting:
+        if values[parts.outcomes] is None and str(values[parts.maps]) not in waiting:
             return shown  # forgotten after an hour: what is on the page stays
         return shown | {parts.maps: maps(chosen, values[parts.outcomes])}
 

@@ -148,7 +148,7 @@ class Reply:
             return
         self.started = True
         sentence = say(self.language, key, **facts)
-        is_upload = self.path.endswith("/upload")
+        is_upload = self.path.endswith(UPLOADS)
         body = (sentence if is_upload else json.dumps({"detail": sentence, "error": sentence})).encode()
         type_ = b"text/plain; charset=utf-8" if is_upload else b"application/json"
         kind = [(b"content-type", type_), (b"content-length", str(len(body)).encode())]

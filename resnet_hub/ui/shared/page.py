@@ -102,7 +102,7 @@ class Page:
         def on_language(language: str, value: Any, shown: str, request: gr.Request) -> Any:
             self.switched.put(request.session_hash or "", language)
             # After an hour a visitor's values are forgotten; what is on the page stays.
-            return gr.skip() if value is None and shown not in empty else render(language, value)
+            return gr.skip() if value is None and str(shown) not in empty else render(language, value)
 
         self.language.change(on_language, [self.language, state, panel], panel, **QUIET)
 
