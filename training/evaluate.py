@@ -421,7 +421,8 @@ def figure_lines(results: dict, tta: bool) -> list[str]:
     for what, one in results["unfamiliar"].items():
         share, low, high = one["flagged"]
         flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
-        right = f"in an even mix with test images, {one['right_unflagged']:.1%} of the others are answered rightly"
+        share = one["right_unflagged"]
+        right = f"in an even mix with test images, {share:.1%} of the others are answered rightly"
         lines.append(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
     return lines
 
