@@ -104,6 +104,8 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for each in entries:
             if each.is_dir():
+                if is_no_data(each.name) and not os.access(each.path, os.R_OK | os.X_OK):
+                    continue  # lost+found, for instance
                 yield from _walk(each.path, above | {here})
             elif each.is_file():
                 yield each.path
@@ -120,7 +122,7 @@ def holds_image(folder: Path) -> bool:
 
 
 def _images(folder: Path) -> Iterator[str]:
-    top = len(str(folder)) + 1
+    top = len(os.path.join(folder, ""))  # noqa: PTH118 (a drive's root ends in its separator)
     walked = _walk(str(folder), frozenset())
     return (file for file in walked if is_image(file) and not is_no_data(file[top:]))
 

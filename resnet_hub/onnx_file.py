@@ -83,6 +83,11 @@ class OnnxFile:
         pixels = np.ascontiguousarray(image.convert("RGB"), np.uint8)
         return dict(zip(self.outputs, self.session.run(None, {"image": pixels}), strict=True))
 
+    @property
+    def has_maps(self) -> bool:
+        """Whether it answers with class activation maps too."""
+        return "cam" in self.outputs
+
     def activation_map(self, seen: Image.Image, class_index: int) -> np.ndarray:
         """Where the network's last feature map speaks for a class.
 
@@ -95,7 +100,7 @@ class OnnxFile:
         Raises:
             Refusal: for a network without class activation maps.
         """
-        if "cam" not in self.outputs:
+        if not self.has_maps:
             raise Refusal(
                 f"{self.source} has no class activation maps; its network does not average its maps"
             )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
@@ -12,6 +13,8 @@ from helpers.serving import served
 from resnet_hub import from_pretrained
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import classify, main, saliency
+from resnet_hub.ui.classify.tab import Tab
+from resnet_hub.ui.shelf import Shelf
 from training import evaluate
 
 WITHOUT_TORCH = """
@@ -60,6 +63,17 @@ def test_evaluate_measures_the_file_on_the_photos_as_they_are(photo_file, tmp_pa
     assert (results["images"], results["precision"]) == (10, "fp32")
     assert results["top1"] == pytest.approx(sum(right) / 10)
     assert results["called_unfamiliar"] == pytest.approx(sum(bool(each.unfamiliar) for each in answers) / 10)
+
+
+@pytest.mark.parametrize("has_maps", [True, False])
+def test_the_page_opens_with_the_file_s_answer_and_stays_up(photo_file, monkeypatch, has_maps):
+    if not has_maps:
+        monkeypatch.setattr(OnnxFile, "has_maps", False)
+    shelf = Shelf([str(photo_file)])
+    tab = Tab(shelf, SimpleNamespace())
+    tab.prepare()
+    assert shelf.first == str(photo_file) and (tab.first[""].heat is not None) == has_maps
+    assert shelf.card(shelf.first) is None
 
 
 def test_the_app_serves_the_file_and_compare_refuses_it_in_one_sentence(photo_file, photo, tmp_path):

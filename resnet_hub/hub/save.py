@@ -21,6 +21,7 @@ from resnet_hub.hub.push import push_folder
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
 from resnet_hub.models.calibration import MULTI_LABEL
+from resnet_hub.models.initialise import SkipRandomFill
 from resnet_hub.models.timm_names import architecture
 
 
@@ -63,7 +64,7 @@ def check_is_loadable(model: Network) -> None:
             f"{len(model.labels)} labels, {len(set(model.labels))} of them distinct, for {classes} classes; "
             "give model.labels one name for each"
         )
-    with torch.device("meta"):
+    with SkipRandomFill():
         wanted = {key: tuple(value.shape) for key, value in build_network(model.config).state_dict().items()}
     found = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     if changed := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):

@@ -153,8 +153,9 @@ def licence_of(model: Network) -> str:
 def preprocess_words(preprocess: Preprocess) -> str:
     """The preprocessing in one sentence, for readers who have only the ONNX file."""
     channels, height, width = preprocess.input_size
+    kind = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
     return (
-        f"upright {'RGB' if channels == 3 else 'grey'}: {preprocess.crop_words()}, as PIL does; "
+        f"upright {kind}: {preprocess.crop_words()}, as PIL does; "
         f"divide by 255, subtract {list(preprocess.mean)}, divide by {list(preprocess.std)}; "
         f"float32, channels first: (N, {channels}, {height}, {width})"
     )

@@ -54,6 +54,11 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
     """
     check_labels_images(model)
     _check_has_one_answer(model)
+    if model.config.in_chans != 3:
+        raise Refusal(
+            f"{model.config.name} takes {model.config.in_chans} channels, and transformers.js makes RGB of "
+            "every image; use --to onnx"
+        )
     documents = {
         "config.json": _config(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),

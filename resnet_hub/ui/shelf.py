@@ -287,6 +287,8 @@ class Shelf:
         """
         if source in self.shipped:
             return fetch_card(source)
+        if is_onnx_file(source):
+            return None
         model = dict(self.in_memory())[source]
         commit = commit_of(model.revision)
         with self._cache(source) as cache, bounded(seconds=CARD_SECONDS):

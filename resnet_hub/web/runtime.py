@@ -7,6 +7,7 @@ import hashlib
 import os
 import tarfile
 from functools import partial
+from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -60,7 +61,7 @@ def download(address: str) -> bytes:
     try:
         with urlopen(address, timeout=SECONDS) as answer:
             return answer.read()
-    except (URLError, OSError) as error:
+    except (URLError, OSError, HTTPException) as error:
         why = getattr(error, "reason", error)
         raise Refusal(
             f"{address} cannot be downloaded ({why}). The page needs it once: connect to the network and "

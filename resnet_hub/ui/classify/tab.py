@@ -15,6 +15,7 @@ import gradio as gr
 import numpy as np
 
 from resnet_hub.engine import FEW, engine_for
+from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
@@ -78,9 +79,9 @@ class Tab:
         source = self.shelf.first
         model = self.shelf.get(source)
         prediction = classify(model, [EXAMPLES[0]], top_k=5)[0]
-        heat = saliency(model, prediction.seen, prediction.class_indices[0])
-        self.first[""] = shown_of(prediction, heat, source, model)
-        engine_for(model, FEW)  # else the first visitor's photo waits for the race
+        self.first[""] = shown_of(prediction, heat_of(model, prediction), source, model)
+        if not isinstance(model, OnnxFile):
+            engine_for(model, FEW)  # else the first visitor's photo waits for the race
 
     def known(self, image: Any, source: str) -> Shown | None:
         """The first answer where it is asked for again: Gradio does so when a page is built."""
@@ -281,10 +282,16 @@ def runner(shelf: Shelf) -> Callable[..., tuple[Prediction, np.ndarray | None]]:
     def infer(photo: str | bytes, source: str, looks: bool) -> tuple[Prediction, np.ndarray | None]:
         model = shelf.get(source)
         prediction = classify(model, [photo], top_k=5)[0]
-        heat = saliency(model, prediction.seen, prediction.class_indices[0]) if looks else None
-        return prediction, heat
+        return prediction, heat_of(model, prediction) if looks else None
 
     return infer
+
+
+def heat_of(model: Any, prediction: Prediction) -> np.ndarray | None:
+    """Where the network looked for its best guess; None of an ONNX file that does not say so."""
+    if isinstance(model, OnnxFile) and not model.has_maps:
+        return None
+    return saliency(model, prediction.seen, prediction.class_indices[0])
 
 
 def answer(
@@ -296,7 +303,7 @@ def answer(
         Toast: when the model cannot be loaded or the image cannot be read.
     """
     shelf, recorder, started = page.shelf, page.recorder, time.perf_counter()
-    with recorder.failures(source if shelf.allows(source) else ""):
+    with recorder.failures(source if source in shelf.offered else ""):
         model = load(shelf, source, language, progress)
     with recorder.failures(source, model.revision), refusing(language), shelf.computing(source):
         prediction, heat = infer(uploaded(image), source, looks)

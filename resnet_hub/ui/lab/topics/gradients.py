@@ -46,14 +46,17 @@ def plus_one(language: str, depth: int, settings: dict[str, Any]) -> list[Markup
     found = gradients.plus_one(depth, **settings)
     parts = {"through_shortcut": found.shortcut, "through_branch": found.branch}
     norms = {word(language, key): values for key, values in parts.items()}
+    most = max(map(abs, found.cosines))
     facts = {
-        "most": number(max(map(abs, found.cosines))),
+        "most": number(most),
         "longer": sum(whole > part for whole, part in zip(found.whole, found.shortcut, strict=True)),
         "blocks": len(found.cosines),
     }
-    return [line_chart(language, ("plus_one_axis", "block_axis"), norms), says(language, "plus_one", **facts)]
+    key = "plus_one" if most < UPRIGHT else "plus_one_aligned"
+    return [line_chart(language, ("plus_one_axis", "block_axis"), norms), says(language, key, **facts)]
 
 
+UPRIGHT = 0.2  # cosine, up to which two gradients are called nearly at right angles
 TOPICS = {
     "gradients": Topic(
         (
