@@ -74,7 +74,7 @@ def evaluate_file(options: argparse.Namespace) -> int:
         raise DataError(f"{file.source} answers for each class by itself; measure its checkpoint instead")
     data = data_source(options.data, None)
     test = with_classes(find_data(data, "test", file.preprocess), file.labels)
-    print(f"measuring {len(test):,} images: {_which(data)}", file=sys.stderr)
+    print(f"measuring {len(test):,} images: {_which(str(data))}", file=sys.stderr)
     about = {"precision": file.facts.get("precision", ""), "bytes": file.size}
     results = about | measure_file(file, test)
     if options.json:

@@ -86,11 +86,10 @@ def guide() -> list[Choice]:
         if name in PUBLISHED:
             top1, source = PUBLISHED[name]
             accuracies.append(Stated(model_config(name), top1, "published", source))
-        for config, *accuracy in accuracies or [Stated(model_config(name))]:
-            total = totals(trace(config))
-            found.append(
-                Choice(name, config.input_size, total.params, total.macs, *accuracy, USE[name]["en"])
-            )
+        for config, top1, kind, source in accuracies or [Stated(model_config(name))]:
+            counts = totals(trace(config))
+            own = config.input_size, counts.params, counts.macs
+            found.append(Choice(name, *own, top1, kind, source, USE[name]["en"]))
     return found
 
 
