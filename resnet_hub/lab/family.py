@@ -84,8 +84,8 @@ def guide() -> list[Choice]:
     for name in list_models():
         accuracies: list[Stated] = [*shipped.get(name, [])]
         if name in PUBLISHED:
-            top1, source = PUBLISHED[name]
-            accuracies.append(Stated(model_config(name), top1, "published", source))
+            published, source = PUBLISHED[name]
+            accuracies.append(Stated(model_config(name), published, "published", source))
         for config, top1, kind, source in accuracies or [Stated(model_config(name))]:
             counts = totals(trace(config))
             own = config.input_size, counts.params, counts.macs
