@@ -17,6 +17,8 @@ from helpers.serving import deaf_port, served
 from hypothesis import settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and one of nohup's that
 
 settings.register_profile("unhurried", deadline=None)  # a busy machine is no fault
 settings.load_profile("unhurried")
