@@ -2,6 +2,12 @@
 (() => {
   const page = document.documentElement;
 
+  // The page's language as it was sent, or switched to; Gradio names the browser's own in its place.
+  let spoken = page.lang;
+  new MutationObserver(() => {
+    if (page.lang !== spoken) page.lang = spoken;
+  }).observe(page, { attributes: true, attributeFilter: ["lang"] });
+
   // Shown at once when nothing has moved for a while: parts that come one by one would push each other about.
   // The tab of the address is selected before, as a visitor would, since some are filled by that event only.
   // Gradio first selects the leftmost one: until the visitor has arrived, no selection is the visitor's.
@@ -71,7 +77,7 @@
       if (tab === current) write(push);
     },
     language(code) {
-      page.lang = chosen = code;
+      page.lang = spoken = chosen = code;
       const query = new URLSearchParams(location.search);
       if (query.get("lang") === code) return;
       query.set("lang", code);
