@@ -251,7 +251,7 @@ def write_again(model, options) -> None:
     facts = extend.read_record(run)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     held_out = held_out_again(model, facts, options.data)
-    facts["test_part"] = "val" if val_for_test(options.data) else "test"
+    facts["test_part"] = part_measured(options.data)
     if options.half:  # what is stored is what is measured
         model.load_state_dict(halved(model.state_dict()))
     choose(model, options.engine, "fp32")
@@ -265,6 +265,11 @@ def write_again(model, options) -> None:
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_json(run / RECORD, facts)
+
+
+def part_measured(data: str | LabelTable) -> str:
+    """What cards call the part that a network is measured on: "val" where it stands for the test part."""
+    return "val" if val_for_test(data) else "test"
 
 
 def held_out_again(model, facts: dict, data: str | LabelTable) -> Images:
@@ -297,7 +302,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "hub_dataset": options.hub_dataset,
         "train_images": len(train),
         "held_out_images": len(held_out),
-        "test_part": "val" if val_for_test(options.data) else "test",
+        "test_part": part_measured(options.data),
         "split": options.split,
         "familiar_share": FAMILIAR_SHARE,
         "firm_target": FIRM_RIGHT,
@@ -441,11 +446,12 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
         test = load_data(data, "test", model.preprocess)
         return with_classes(test, model.labels, several), f"the test part of {data}"
     root = Path(data)
-    everything, left = (find_images(root, model.preprocess, part) for part in ("", "test"))
+    everything = find_images(root, model.preprocess)
+    left: Images = find_images(root, model.preprocess, "test")
     stated = stated_figures(card).get("images")
-    # The card counts what can be read.
-    are_those = isinstance(stated, int) and len(left) >= stated == len(in_memory(left))
-    if not part_named(root.name) and (are_those or _was_trained_on(model, root)):
+    if isinstance(stated, int) and len(left) >= stated:  # the card counts what can be read
+        left = in_memory(left)
+    if not part_named(root.name) and (len(left) == stated or _was_trained_on(model, root)):
         which = f"those of the {len(everything):,} in {data} that training left for the test"
         return with_classes(in_memory(left), model.labels, several), which
     return with_classes(in_memory(everything), model.labels, several), f"all of {data}"
