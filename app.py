@@ -331,6 +331,7 @@ def serve(options: argparse.Namespace) -> None:
         from resnet_hub.ui.limits import read_limits
         from resnet_hub.ui.memory import bound_heaps, resident
         from resnet_hub.ui.recorder import Recorder, json_line, metrics
+        from resnet_hub.ui.shared.remote import Remote
         from resnet_hub.ui.shared.uploads import Uploads, own_folder
         from resnet_hub.ui.shelf import Shelf
 
@@ -344,6 +345,7 @@ def serve(options: argparse.Namespace) -> None:
         log = {"log": json_line} if options.log_json else {}
         recorder, ready = Recorder(options.operations_dir, **log), Event()
         demo = build_app(shelf, options.operations, recorder)
+        demo.remote = Remote(uploads, limits.upload_bytes, limits.uploads_held_bytes)
         watch(uploads, demo)
         probes: dict[str, Any] = {"is_ready": ready.is_set}
         if options.operations:

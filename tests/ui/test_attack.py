@@ -16,6 +16,7 @@ from helpers.images import scan_bomb
 from helpers.serving import free_port, served
 
 from resnet_hub.ui.shared.page import EXAMPLES
+from resnet_hub.ui.shared.text import say
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,14 @@ def test_values_of_wrong_types_are_refused_without_traceback_or_folder(elsewhere
             and str(folder) not in json.dumps(reply)
             and str(ROOT) not in json.dumps(reply)
         )
+    assert "Traceback" not in (folder / "log.txt").read_text()
+
+
+def test_a_photo_inside_the_network_is_not_fetched(elsewhere):
+    address, folder = elsewhere
+    reply = answer(address, "classify", [{"path": f"{address}config"} | PHOTO, None, "en"])
+    assert say("en", "address_not_fetched") in json.dumps(reply, ensure_ascii=False)
+    assert httpx.get(f"{address}gradio_api/file={address}config").status_code == 404
     assert "Traceback" not in (folder / "log.txt").read_text()
 
 

@@ -11,16 +11,19 @@ import gradio as gr
 from resnet_hub.command import printable
 from resnet_hub.ui.shared.arrival import Arrival
 from resnet_hub.ui.shared.errors import refusal, refuse
+from resnet_hub.ui.shared.remote import NotFetched, Remote
 
 
 class Blocks(gr.Blocks):
     """Sends each visitor a page of their own, and refuses what does not fit an event's inputs in one
     sentence, logged as one line without traceback.
 
-    `arrival`, once set, makes the page that a request is answered with out of the one that was built.
+    `arrival`, once set, makes the page that a request is answered with out of the one that was built;
+    `remote` fetches the files that a payload names by an address, which without it are refused.
     """
 
     arrival: Arrival
+    remote: Remote | None = None
 
     @property
     def config(self) -> Any:
@@ -34,7 +37,16 @@ class Blocks(gr.Blocks):
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **options: Any) -> Any:
         # A program may leave out the last inputs, as one does that was written before there were so many.
         left_out = [getattr(block, "value", None) for block in block_fn.inputs[len(inputs) :] if inputs]
-        return await fitting(super().preprocess_data(block_fn, [*inputs, *left_out], *args, **options))
+        given = await self._on_disk([*inputs, *left_out])
+        return await fitting(super().preprocess_data(block_fn, given, *args, **options))
+
+    async def _on_disk(self, inputs: list[Any]) -> list[Any]:
+        """The inputs, their files on this disk."""
+        try:
+            return await (self.remote or Remote()).fetched(inputs)
+        except NotFetched as error:
+            print(printable(f"app.py: refused an address: {error}"), file=sys.stderr)
+            raise refuse("en", refusal("address_not_fetched")) from error
 
     def get_api_info(self, *args: Any, **options: Any) -> Any:
         """Gradio's description of the API, where the first input is the question and has no default."""

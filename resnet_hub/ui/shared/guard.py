@@ -6,6 +6,7 @@ Pure ASGI, so that nothing is read twice and streams stay streams.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -47,6 +48,8 @@ HEADERS = [
 UPLOADS = ("/upload", "/upload/")
 # Gradio's, unused by this page: both write what a stranger sends to the disk.
 CLOSED = ("/gradio_api/deep_link", "/gradio_api/process_recording")
+# Of Gradio's addresses those that send other hosts' files on, as if they were this page's.
+ELSEWHERE = re.compile("/file[=/]https?:", re.IGNORECASE)
 MOST_ADDRESSES = 100_000
 STRUCTURE = (b",", b":", b"[", b"{")
 
@@ -71,7 +74,7 @@ class Guard:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         reply = Reply(scope, send)
-        if scope["path"].endswith(CLOSED):
+        if scope["path"].endswith(CLOSED) or ELSEWHERE.search(scope["path"]):
             return await reply.refuse(404, "not_offered_here")
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return await self.app(scope, receive, reply.send)
@@ -86,7 +89,7 @@ class Guard:
             if declared(scope) > most:
                 raise TooMuch
             if is_upload:
-                receive = counted(receive, most)
+                receive = self.held(counted(receive, most))
             else:
                 receive = replayed(await whole(receive, most, self.limits.request_items), receive)
             await self.app(scope, receive, reply.send)
@@ -94,6 +97,17 @@ class Guard:
             await reply.refuse(413, key, **facts)
         except ClientDisconnect:  # nobody is left to answer, and nothing is wrong here
             return
+
+    def held(self, receive: Receive) -> Receive:
+        """`receive` whose bytes count as held until the next sweep measures them."""
+
+        async def receive_() -> Message:
+            message = await receive()
+            if self.uploads:
+                self.uploads.held += len(message.get("body", b""))
+            return message
+
+        return receive_
 
 
 class Rate:
