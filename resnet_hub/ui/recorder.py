@@ -289,7 +289,8 @@ def percentile_of(classes: list[tuple[int, int]], share: float) -> float | None:
 def json_line(event: dict[str, Any]) -> None:
     """One event as a line of JSON on stdout."""
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    print(json.dumps({"time": moment} | event), flush=True)
+    with suppress(OSError):  # a full disk behind it stops the log, not the page
+        print(json.dumps({"time": moment} | event), flush=True)
 
 
 def percentile(ordered: list[float], share: float) -> float | None:

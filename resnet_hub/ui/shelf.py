@@ -41,6 +41,7 @@ IMAGENET_MEGABYTES = {"timm/resnet18.a1_in1k": 47, "timm/resnet34.a1_in1k": 87, 
 CARD_SECONDS = 20
 OWN = "own"  # instead of a timm name: one of our models
 MOST_COMPUTING = 100  # models whose turns are remembered
+MOST_WAITING = 2  # photos for a model that a visitor brought, beside those at once
 DEFAULT_LIMITS = Limits()
 
 Key = TypeVar("Key", bound=Hashable)
@@ -56,11 +57,17 @@ class TooLarge(Refusal):
         super().__init__(message, "model_too_large", **facts)
 
 
-class Crowded(Refusal):
-    """Too many visitors wait for models to load."""
+CROWDED = {
+    "loading_full": "too many models are being loaded; try again in a minute",
+    "model_busy": "this model is busy with others' photos; try again in a minute",
+}
 
-    def __init__(self) -> None:
-        super().__init__("too many models are being loaded; try again in a minute", "loading_full")
+
+class Crowded(Refusal):
+    """Too many visitors wait, for reasons by their code in `CROWDED`."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(CROWDED[code], code)
 
 
 class Turns:
@@ -70,21 +77,22 @@ class Turns:
         at_once: how many work.
         waiting: how many wait for one of these.
         seconds: how long they wait.
+        code: why others are turned away.
     """
 
-    def __init__(self, at_once: int, waiting: int, seconds: float) -> None:
+    def __init__(self, at_once: int, waiting: int, seconds: float, code: str = "loading_full") -> None:
         self._working = BoundedSemaphore(at_once)
         self._inside = BoundedSemaphore(at_once + waiting)
-        self._seconds = seconds
+        self._seconds, self._code = seconds, code
 
     @contextmanager
     def take(self) -> Iterator[None]:
         """Raises Crowded, at once where too many wait, or where the turn does not come in time."""
         if not self._inside.acquire(blocking=False):
-            raise Crowded
+            raise Crowded(self._code)
         try:
             if not self._working.acquire(timeout=self._seconds):
-                raise Crowded
+                raise Crowded(self._code)
             try:
                 yield
             finally:
@@ -184,11 +192,12 @@ class Shelf:
         self.takes_any = only is None
         from_hub = IMAGENET_MEGABYTES if only is None else only
         self.shipped = shipped_names()
-        self.offered = list(dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped, *from_hub]))
+        self.owners = dict.fromkeys([DEFAULT_MODEL, *added, *self.shipped])
+        self.offered = list(dict.fromkeys([*self.owners, *from_hub]))
         # Who offers an ONNX file may want no torch in memory before somebody chooses a network that needs it.
         self.first = next(filter(is_onnx_file, self.offered), DEFAULT_MODEL)
         self.device = device
-        self._computing: Recent[str, BoundedSemaphore] = Recent(MOST_COMPUTING)
+        self._computing: Recent[str, Turns] = Recent(MOST_COMPUTING)
         self._turns = Turns(limits.loading, limits.loading_waiting, limits.load_seconds)
         self.grids = BoundedSemaphore(1)  # many photos, one visitor after the other
         self._models: Recent[str, Any] = Recent(limits.models, limits.models_bytes, size_of)
@@ -246,10 +255,16 @@ class Shelf:
             raise KeyError(source)
         return self._models.get(source, lambda: self._load(source, tqdm_class, announce))
 
-    def computing(self, source: str) -> BoundedSemaphore:
+    def computing(self, source: str) -> AbstractContextManager[None]:
         """To be held while a photo is classified; each model has its own, so that a heavy one holds up nobody
-        else's."""
-        return self._computing.get(source, lambda: BoundedSemaphore(self.limits.at_once))
+        else's. For one that the owner did not put there few may wait: they take places from everybody.
+
+        Raises:
+            Crowded: where too many wait already, or the turn does not come in time.
+        """
+        waiting = self.places if source in self.owners else MOST_WAITING
+        bounds = (self.limits.at_once, waiting, self.limits.load_seconds, "model_busy")
+        return self._computing.get(source, lambda: Turns(*bounds)).take()
 
     def turn(self, source: str) -> AbstractContextManager[None]:
         """To be held while a model is asked for: a slow download must not hold up who needs none.

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 from helpers import ROOT
@@ -18,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resnet_hub.errors import Refusal
+from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.ui.limits import Limits, read_limits, table
 from resnet_hub.ui.shared import uploads
 from resnet_hub.ui.shared.guard import MOST_ADDRESSES, Guard, Rate
 from resnet_hub.ui.shared.text import say
 from resnet_hub.ui.shared.uploads import Uploads
-from resnet_hub.ui.shelf import Crowded, Recent, Turns
+from resnet_hub.ui.shelf import Crowded, Recent, Shelf, Turns
 
 SMALL = Limits(request_bytes=100_000, request_items=1000, upload_request_bytes=200_000)
 
@@ -96,6 +97,29 @@ def test_a_full_queue_is_said_in_the_visitor_s_language():
 def test_no_more_is_uploaded_than_the_disk_may_hold():
     status, _, body, read = asked([b"x"], "/gradio_api/upload", held=3 * 10**9)
     assert status == 503 and not read and body.decode() == say("en", "uploads_full")
+
+
+def test_bytes_of_uploads_count_before_the_next_sweep(tmp_path):
+    uploads = Uploads(tmp_path, 600, 60)
+    waiting = [{"type": "http.request", "body": bytes(700), "more_body": False}]
+
+    async def receive():
+        return waiting.pop()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, Guard(None, SMALL, uploads).held(receive)()).result()
+    assert uploads.held == 700
+    uploads.sweep()
+    assert uploads.held == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/gradio_api/file=https://a.org/x.png", "/file/http://a.org/x", "/r/gradio_api/file=HTTP://a.org/x"],
+)
+def test_no_file_of_another_host_is_sent_on(path):
+    status, _, body, read = asked([b""], path)
+    assert status == 404 and not read and b"from gradio" not in body
 
 
 def test_one_address_uploads_only_so_often_in_a_minute():
@@ -188,6 +212,17 @@ def test_the_folder_is_this_process_s_own_and_those_of_dead_ones_go(tmp_path, mo
     assert not (parent / str(dead.pid)).exists() and (parent / "1" / "photo.jpg").exists()
 
 
+def test_a_folder_that_the_owner_names_is_shared_and_its_other_files_stay(tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "asked"))
+    (tmp_path / "asked").mkdir()
+    (tmp_path / "asked" / "thesis.pdf").touch()
+    own = Uploads(uploads.own_folder(), 0, 60)
+    assert own.folder.is_relative_to(tmp_path / "asked") and os.environ["GRADIO_TEMP_DIR"] == str(own.folder)
+    (own.folder / "photo.jpg").touch()
+    own.clear()
+    assert (tmp_path / "asked" / "thesis.pdf").exists() and not own.folder.exists()
+
+
 # Limits
 
 
@@ -225,6 +260,31 @@ def test_models_are_bounded_by_their_bytes():
     kept.put("d", 10)
     kept.put("e", 90)
     assert [key for key, _ in kept.items()] == ["d", "e"]
+
+
+def test_a_slow_model_of_a_visitor_s_takes_half_of_the_places_and_no_more():
+    shelf = Shelf(limits=Limits())
+    with ExitStack() as held:
+        slow = threading.Thread(
+            target=lambda: [held.enter_context(shelf.computing("who/ever")) for _ in range(4)]
+        )
+        slow.start()
+        slow.join()
+        waiting = [
+            threading.Thread(target=lambda: shelf.computing("who/ever").__enter__(), daemon=True)
+            for _ in range(2)
+        ]
+        for each in waiting:
+            each.start()
+        turns = shelf._computing.peek("who/ever", None)
+        until = time.monotonic() + 10
+        while turns._inside._value and time.monotonic() < until:
+            time.sleep(0.01)
+        with pytest.raises(Crowded) as error, shelf.computing("who/ever"):
+            pass
+        assert error.value.code == "model_busy" and say("ja", "model_busy") != say("en", "model_busy")
+        with shelf.computing(DEFAULT_MODEL):  # nobody else waits
+            pass
 
 
 def test_loading_keeps_few_places_and_turns_the_rest_away():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.operations import by_day, parts, report
-from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, metrics, percentile
+from resnet_hub.ui.recorder import KEPT, MOST_MODELS, Recorder, json_line, metrics, percentile
 from resnet_hub.ui.shared.errors import Toast, refusal, refuse
 
 
@@ -55,6 +56,15 @@ def test_failures_are_counted_and_raised():
         raise KeyError("x")
     assert dataclasses.astuple(recorder.lines()[0])[:3] == ("net", "r2", 1)
     assert "100.0 %" in report("en", recorder) and "<script>" not in report("en", recorder)
+
+
+def test_a_full_disk_behind_the_log_costs_no_answer(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    Recorder(log=json_line).answered("net", "r1", 0.1, flagged=False)
 
 
 def test_each_days_counts_are_kept_across_restarts(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 
@@ -51,6 +52,21 @@ def test_large_values_drop_the_oldest_and_never_the_last_one(page):
     kept["visitor 4"][page[1]] = bytes(3_000_000)
     kept.delete_all_expired_state()
     assert list(kept.session_data) == ["visitor 4"] == list(kept.time_last_used)
+
+
+def test_answers_that_nobody_reads_are_dropped(page, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("resnet_hub.ui.shared.sessions.time.monotonic", lambda: clock[0])
+    kept, queues = sessions(page), {name: asyncio.Queue() for name in ("reads", "never")}
+    monkeypatch.setattr(page[0]._queue, "pending_messages_per_session", queues)
+    for clock[0] in (0.0, 200.0, 301.0):
+        queues["reads"].put_nowait("answer")
+        queues["never"].put_nowait("answer")
+        kept.delete_all_expired_state()
+        assert queues["reads"].qsize() == 1
+        assert queues["reads"].get_nowait() == "answer"
+        kept.delete_all_expired_state()
+    assert list(queues) == ["reads"]  # who asks for the others is told that there is no such session
 
 
 def test_who_does_nothing_for_long_is_forgotten(page):

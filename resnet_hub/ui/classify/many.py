@@ -51,7 +51,8 @@ def many_photos(page: Page, model: gr.Dropdown) -> None:
 
     @on_gpu
     def look(given: list[dict], source: str) -> list[Answered]:
-        return [answered(page.shelf.get(source), file) for file in given]
+        model = page.shelf.get(source)
+        return [answered(model, file) for file in given]
 
     def answers(given: list[dict], source: str, language: str, progress: Callable) -> list[Answered]:
         load(page.shelf, source, language, progress)

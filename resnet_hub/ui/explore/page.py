@@ -277,9 +277,8 @@ def change_text(language: str, config: ModelConfig, advice: Advice) -> str:
 
 def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
     """What the ImageNet stem cost on small images in the recorded study; "" in any other case."""
-    is_that_case = (
-        advice.code == "last_map_small" and config.stem == "imagenet" and max(config.input_size) <= 32
-    )
+    is_that_stem = config.stem == "imagenet" and config.has_maxpool
+    is_that_case = advice.code == "last_map_small" and is_that_stem and config.input_size == (32, 32)
     study = recorded.readable("stem") if is_that_case else None
     if study is None:
         return ""

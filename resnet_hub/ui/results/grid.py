@@ -239,7 +239,8 @@ def predict(model, name: str, items: Sequence[Item]) -> Grid:
     predictions = []
     for (item, found), answer in zip(whole, answers, strict=True):
         (label, probability), scored = answer.top[0], item.true not in lacking
-        right, file = scored and known_as(label, item.true), PurePosixPath(item.name).name[:80]
+        is_right = label == item.true if item.true in model.labels else known_as(label, item.true)
+        right, file = scored and is_right, PurePosixPath(item.name).name[:80]
         said = (label, probability, right, found.thumbnail, file, scored, answer.certainty)
         predictions.append(Predicted(item.true, *said))
     predictions.sort(key=lambda each: (not each.scored, each.right))

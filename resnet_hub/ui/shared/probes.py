@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,5 +28,6 @@ class Probes:
             ready = self.is_ready()
             answer = PlainTextResponse("ok\n" if ready else "loading\n", 200 if ready else 503)
         elif scope["type"] == "http" and scope["path"] == "/metrics" and self.metrics is not None:
-            answer = PlainTextResponse(self.metrics(), media_type="text/plain; version=0.0.4")
+            text = await run_in_threadpool(self.metrics)  # it may wait for the disk
+            answer = PlainTextResponse(text, media_type="text/plain; version=0.0.4")
         await answer(scope, receive, send)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import time
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 
 KEPT = 3600  # seconds that a visitor who does nothing is remembered; Gradio keeps a closed page's as long
+UNREAD = 300  # seconds for which answers wait to be read
 DEEPEST = 6  # of a value that is weighed
 POINTER, OBJECT, COMPONENT = 8, 50, 4000  # bytes
 
@@ -73,6 +75,7 @@ class Sessions(StateHolder):
         self.most, self.most_bytes, self.seconds = most, most_bytes, seconds
         self._bytes: dict[str, int] = {}
         self._touched: set[str] = set()
+        self._unread: dict[str, float] = {}  # since when
 
     def set_blocks(self, blocks: Any) -> None:
         super().set_blocks(blocks)
@@ -92,6 +95,7 @@ class Sessions(StateHolder):
     def delete_all_expired_state(self) -> None:
         """Called every second by Gradio: forget what is too old or too much."""
         super().delete_all_expired_state()
+        self._drop_unread()
         with self.lock:
             touched, self._touched = self._touched, set()
             for name in touched & self.session_data.keys():
@@ -102,6 +106,18 @@ class Sessions(StateHolder):
                 name, _ = self.session_data.popitem(last=False)
                 self.time_last_used.pop(name, None)
                 self._bytes.pop(name, None)
+
+    def _drop_unread(self) -> None:
+        """Forget answers that nobody reads; Gradio bounds the number of queues, not what they hold. Who asks
+        for them later is told that the session is not found."""
+        queue, now = self.blocks._queue, time.monotonic()
+        waiting = [name for name, each in queue.pending_messages_per_session.items() if not each.empty()]
+        self._unread = {name: self._unread.get(name, now) for name in waiting}
+        working = {each.session_hash for each in queue.event_ids_to_events.values() if each.alive}
+        for name, since in self._unread.items():
+            if now - since > UNREAD and name not in working:
+                queue.pending_messages_per_session.pop(name, None)
+                queue.pending_event_ids_session.pop(name, None)
 
     def held(self) -> int:
         """Bytes of all values, at the last look."""

@@ -7,6 +7,7 @@ off nor what an earlier run left. This one goes by the files that are there.
 from __future__ import annotations
 
 import atexit
+import errno
 import math
 import os
 import shutil
@@ -22,35 +23,29 @@ from resnet_hub.errors import Refusal
 
 
 def own_folder() -> Path:
-    """A folder for the uploads of this process, which only this user can read.
-
-    `GRADIO_TEMP_DIR` where that is set; otherwise one in the system's temporary folder, where those of dead
-    processes are removed.
+    """A folder for the uploads of this process alone, which only this user can read: in `GRADIO_TEMP_DIR` if
+    that is set, else in the system's temporary folder. Those of dead processes are removed.
 
     Raises:
         Refusal: when `GRADIO_TEMP_DIR` cannot be written.
     """
-    if asked := os.environ.get("GRADIO_TEMP_DIR"):
-        try:
-            Path(asked).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=asked):
-                return Path(asked)
-        except OSError as error:
-            raise Refusal(
-                f"GRADIO_TEMP_DIR {asked} cannot be written ({error.strerror}); name another folder"
-            ) from error
+    asked = os.environ.get("GRADIO_TEMP_DIR")
     user = os.getuid() if hasattr(os, "getuid") else 0
-    parent = Path(tempfile.gettempdir(), f"resnet_hub-{user}")
+    parent = Path(asked or tempfile.gettempdir(), f"resnet_hub-{user}")
     try:
+        parent.parent.mkdir(parents=True, exist_ok=True)
         parent.mkdir(mode=0o700, exist_ok=True)
         if parent.is_symlink() or parent.stat().st_uid != user:
-            raise PermissionError
+            raise PermissionError(errno.EPERM, "its folder there is another user's")
         for left in parent.iterdir():
             if left.name.isdecimal() and not is_running(int(left.name)):
                 shutil.rmtree(left, ignore_errors=True)
         folder = parent / str(os.getpid())
         folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError:  # another user's, or not writable
+    except OSError as error:  # another user's, or not writable
+        if asked:
+            why = f"cannot be written ({error.strerror}); name another folder"
+            raise Refusal(f"GRADIO_TEMP_DIR {asked} {why}") from error
         folder = Path(tempfile.mkdtemp(prefix="resnet_hub-"))
     os.environ["GRADIO_TEMP_DIR"] = str(folder)
     return folder
@@ -77,7 +72,7 @@ class Uploads:
 
     def __init__(self, folder: Path, seconds: float, every: float) -> None:
         self.folder, self.seconds, self.every = folder, seconds, every
-        self.held = 0  # bytes, at the last sweep
+        self.held = 0  # bytes, at the last sweep and received since
         self.kept: Callable[[], Iterable[str]] = lambda: ()  # what is no visitor's: the examples' copies
 
     def sweep(self, until: float | None = None) -> list[str]:

@@ -108,5 +108,5 @@ TOPICS = {
         ),
         draw_modes,
     ),
-    "bias": Topic((Slider(name="bias", value=3.0, least=-10, most=10, step=0.5),), draw_bias),
+    "bias": Topic((Slider(name="bias", value=3.0, least=-3, most=3, step=0.5),), draw_bias),
 }

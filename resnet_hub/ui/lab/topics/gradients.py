@@ -23,8 +23,9 @@ def draw(language: str, values: Values) -> list[Markup]:
         key: gradients.gradient_flow(values["depth"], at=values["at"], **kind, **settings)
         for key, kind in kinds.items()
     }
+    key = "gradients_weights" if values["at"] == "weights" else "gradients"
     return [
-        *flow_pieces(language, flows, "gradients", values["at"]),
+        *flow_pieces(language, flows, key, values["at"]),
         *plus_one(language, values["depth"], settings),
     ]
 

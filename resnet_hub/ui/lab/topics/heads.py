@@ -20,10 +20,11 @@ def draw(language: str, values: Values) -> list[Markup]:
         [word(language, key), *(f"{error:.2f}" for error in getattr(errors, key))]
         for key in ("flat", "spike")
     ]
+    key, times = ("heads" if values["side"] > 1 else "heads_same"), f"{found.flat / found.pooled:.0f}"
     columns = ["", word(language, "global_average"), word(language, "global_max")]
     return [
         bar_chart(language, "head_axis", counts),
-        says(language, "heads", times=f"{found.flat / found.pooled:.0f}"),
+        says(language, key, times=times),
         table(columns, rows),
         says(language, "heads_errors", noise=f"{values['noise']:g}"),
     ]

@@ -35,10 +35,11 @@ def draw(language: str, values: Values) -> list[Markup]:
         "places": found.drops.size,
         "most": f"{100 * found.drops.max():.0f}",
     }
+    key = "looking" if found.drops.max() >= 0.005 else "looking_none"
     filters = figure(pixels(sheet(occlusion.first_filters(model))), word(language, "filters"))
     heading = render("lab/pieces.html", piece="heading", text=word(language, "filters_title"))
     return [
-        row(*maps), says(language, "looking", **facts), row(*stages, size="small"),
+        row(*maps), says(language, key, **facts), row(*stages, size="small"),
         says(language, "looking_cams"), heading, row(filters),
     ]  # fmt: skip
 
@@ -56,7 +57,7 @@ TOPICS = {
     "looking": Topic(
         (
             Choice(name="network", value=DEFAULT, options=TRAINED),
-            Slider(name="patch", value=25, least=10, most=60, step=5),
+            Slider(name="patch", value=25, least=15, most=60, step=5),
             Upload(name="photo", value=""),
         ),
         draw,

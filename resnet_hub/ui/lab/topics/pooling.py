@@ -6,7 +6,7 @@ from PIL import Image
 
 from resnet_hub.lab import pooling
 from resnet_hub.ui.lab.form import Choice, Grid, Slider, Switch, Upload, Values
-from resnet_hub.ui.lab.pieces import Topic, map_figure, pixels, row, says, word
+from resnet_hub.ui.lab.pieces import Topic, map_figure, pixels, row, says, sentence, word
 from resnet_hub.ui.lab.trained import photo
 from resnet_hub.ui.shared.errors import refusal
 from resnet_hub.ui.shared.html import figure
@@ -41,7 +41,8 @@ def draw_grid(language: str, grid: np.ndarray, window: dict[str, int], shift: bo
     again = [map_figure(language, "shifted", moved["max"].moved, digits=0)]
     for kind, pair in moved.items():
         again.append(map_figure(language, kind, pair.after, marked=pair.before != pair.after, side=110))
-    return [row(*maps, size="small"), row(*again, size="small"), text, after_shift(language, moved)]
+    changed = [after_shift(language, moved), sentence(say(language, "lab_pooling_marked"))]
+    return [row(*maps, size="small"), row(*again, size="small"), text, *changed]
 
 
 def draw_photo(language: str, photo: np.ndarray, window: dict[str, int], shift: bool) -> list[Markup]:

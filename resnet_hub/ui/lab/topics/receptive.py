@@ -41,7 +41,7 @@ def draw(language: str, values: Values) -> list[Markup]:
         "width": size[1],
         "formal": found.formal,
         "inner": found.inner_side,
-        "area": percent(min(found.inner_side**2 / found.formal**2, 1), 0),
+        "area": percent(area(found.inner) / area(found.box), 0),
         "image": found.weights.shape[0],
     }
     pieces = [
@@ -53,6 +53,12 @@ def draw(language: str, values: Values) -> list[Markup]:
     ]
     kind = "trained" if name in TRAINED else "random"
     return [row(*pieces), says(language, "receptive", **facts), says(language, f"receptive_{kind}")]
+
+
+def area(box: receptive.Box) -> int:
+    """Of (top, left, bottom, right), in pixels."""
+    top, left, bottom, right = box
+    return (bottom - top) * (right - left)
 
 
 def boxed(address: str, size: tuple[int, ...], boxes, on_top: str, title: str) -> Markup:

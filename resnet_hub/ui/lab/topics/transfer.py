@@ -19,7 +19,9 @@ def draw(language: str, values: Values) -> list[Markup]:
         "total": f"{found.total:,}",
         "share": percent(found.trainable / found.total, 2),
     }
-    why = "far" if found.mode == "full" and not values["similar"] else found.mode
+    why = found.mode
+    if not values["similar"]:
+        why = {"partial": "partial_far", "full": "far"}.get(why, why)
     rates = [[stage, number(rate) if rate else word(language, "frozen")] for stage, rate in found.rates]
     return [
         says(language, "transfer", **facts),
