@@ -62,8 +62,8 @@ STUDIES = {
     "outliers": Study(
         question="What does learning from images of other things (outlier exposure, arXiv 1812.04606) "
         "cost in accuracy, and how many images of things that neither network was shown does the network "
-        "then flag, at 5 % false alarms? The runs are short; the shipped networks were trained for longer "
-        "and flag more.",
+        "then flag, at 5 % false alarms? The runs are short; the shipped networks trained with outliers "
+        "were trained for longer and flag more.",
         arms={
             "without outliers": "resnet20_cifar",
             "with outliers": f"resnet20_cifar --outliers {OUTLIERS} --outlier-jpeg 75 --outliers-except "

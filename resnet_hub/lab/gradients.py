@@ -105,7 +105,8 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
         gradients = [g.flatten() for g in torch.autograd.grad(loss, [*inputs, *sums])]
     wholes, shortcuts = gradients[: len(inputs)], gradients[len(inputs) :]
     branches = [whole - part for whole, part in zip(wholes, shortcuts, strict=True)]
-    cosines = (torch.cosine_similarity(*pair, dim=0).item() for pair in zip(shortcuts, branches, strict=True))
+    pairs = [[part / part.norm() for part in pair] for pair in zip(shortcuts, branches, strict=True)]
+    cosines = (torch.dot(*pair).item() for pair in pairs)
     norms = (tuple(part.norm().item() for part in parts) for parts in (shortcuts, branches, wholes))
     return PlusOne(*norms, tuple(cosines))
 

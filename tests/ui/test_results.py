@@ -403,6 +403,15 @@ def test_a_folder_s_name_matches_a_label_or_its_synonym():
     assert not known_as("cat", "caterpillar")
 
 
+def test_a_folder_named_exactly_like_a_label_means_no_other(tmp_path):
+    model = from_pretrained("resnet20_cifar10")
+    model.labels = ("Cat", *model.labels[1:])  # besides its "cat"
+    files = {f"{name}/{i}.png": png(i) for name in ("Cat", "cat", "CAT") for i in range(3)}
+    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", files)))
+    for each in grid.predictions:
+        assert each.right == (each.label == each.true if each.true != "CAT" else each.label.lower() == "cat")
+
+
 def test_entries_that_are_hidden_count_too_and_before_they_are_listed(tmp_path, monkeypatch):
     files = {f".{i}": b"" for i in range(1100)} | {"cat/1.png": png(0)}
     path = zipped(tmp_path / "a.zip", files)
