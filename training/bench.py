@@ -134,7 +134,7 @@ VARIANTS: dict[str, Callable[..., Iterator[int]]] = {
 
 
 class Times(NamedTuple):
-    """Seconds: on the clock, of this process and its workers on all processors, of all programs on them."""
+    """Seconds: on the clock; of this process and its workers; of all programs on its processors."""
 
     clock: float
     own: float
@@ -155,10 +155,14 @@ def processor_seconds(process: multiprocessing.process.BaseProcess) -> float:
 
 
 def machine_seconds() -> float:
-    """What all programs have used of the processors so far; 0 where the system does not say."""
+    """What all programs have used so far of the processors that this one may use; 0 where the system does not
+    say."""
     with suppress(OSError):
-        user, nice, system, _, _, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().split()[1:9])
-        return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+        lines = map(str.split, Path("/proc/stat").read_text().splitlines())
+        ours = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        used = [[*map(int, numbers)] for name, *numbers in lines if name in ours]
+        ticks = sum(user + nice + system + irq + soft for user, nice, system, _, _, irq, soft, *_ in used)
+        return ticks / os.sysconf("SC_CLK_TCK")
     return 0.0
 
 

@@ -293,7 +293,8 @@ def as_csv(rows: list[dict[str, Any]]) -> bytes:
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(program_name("training.check"), description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path, metavar="DIR", help="a data set as the trainers take it")
+    words = "a folder with train/ and test/ or val/, or of class folders"
+    parser.add_argument("data", type=Path, metavar="DIR", help=words)
     parser.add_argument(
         "--weights",
         metavar="SRC",
@@ -321,12 +322,10 @@ def check(options: argparse.Namespace) -> None:
     root = options.data
     out = options.out or root.resolve().with_name(f"{root.resolve().name}-check")
     images, figures, rows = findings(root)
+    figures["refused"] = why_refused(root, images)
     lines = report(root, figures)
-    try:
-        if not is_tiny_imagenet(root):
-            check_layout(root)
-    except DataError as error:
-        lines.append(f"training would refuse it: {error}")
+    if figures["refused"]:
+        lines.append(f"training would refuse it: {figures['refused']}")
     sheets: dict[str, list[int]] = {}
     if options.weights and len(rows) > 1:
         doubt = doubted(options, images, rows)
@@ -349,6 +348,22 @@ def check(options: argparse.Namespace) -> None:
         print(json.dumps(figures | shown | {"out": str(out)}, indent=2))
     else:
         print(printable("\n".join(lines)))
+
+
+def why_refused(root: Path, images: Labelled) -> str | None:
+    """What training would say to the data set at its start, if anything.
+
+    Args:
+        images: those that can be read.
+    """
+    try:
+        if not is_tiny_imagenet(root):
+            check_layout(root)
+    except DataError as error:
+        return str(error)
+    gone = set(_pairs(labelled(root))) - set(_pairs(images))
+    untaught = sorted(name for name, part in gone if part == "train")
+    return f"no training image of {listed(untaught)} can be read" if untaught else None
 
 
 def _suspicious_line(rows: list[dict[str, Any]], chosen: list[int]) -> str:

@@ -30,7 +30,7 @@ from training.command import (
     run_training,
     sized,
 )
-from training.data import DOWNLOADS, Images, measured_preprocess, usual_shape, whole_image
+from training.data import DATA, Images, measured_preprocess, usual_shape, whole_image
 from training.evaluate import finish_run
 from training.extend import take_weights
 from training.job import job_command
@@ -62,7 +62,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--data",
         required=True,
-        help=f"{', '.join(DOWNLOADS)}, a folder with train/ and test/, or one of class folders",
+        help=DATA,
     )
     add_run_flags(parser, recipe="fast")
     add_override_flags(parser)

@@ -84,7 +84,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         type=int,
         metavar="N",
         help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
-        "one page per channel (default: 3, or as --weights has it)",
+        "one page per channel (default: those of --weights or of the downloaded set, else 3)",
     )
     parser.add_argument("--data-name", help="name of the data set on the card (default: its path)")
     add_outliers_flag(parser)
@@ -98,7 +98,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         help="processes that read files (default: cores minus one)",
     )
     parser.add_argument(
-        "--deterministic", action="store_true", help="bit-identical results on CUDA, with slower kernels"
+        "--deterministic", action="store_true", help="bit-identical results on CUDA too, with slower kernels"
     )
     parser.add_argument("--save-every", type=float, default=60, help="seconds between checkpoints")
     parser.add_argument("--tensorboard", action="store_true", help="log to RUN/tensorboard")
@@ -137,12 +137,23 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
     """
     if (command := options.command) != printable(command):
         raise TrainingError(f"{printable(command)}: a name in it is not text; rename the file or folder")
+    if options.labels is None and is_class_below(options.data, options.out):
+        raise TrainingError(
+            f"--out {options.out} lies in --data {options.data}, where its folder would be taken for a "
+            "class; name one beside it"
+        )
     options.out.mkdir(parents=True, exist_ok=True)
     with locked(options.out) if rank() == 0 else nullcontext():
         if is_finished(options.out, options):
             return 0
         keep_freed_memory()
         return train_and_say(train, options)
+
+
+def is_class_below(data: str, out: Path) -> bool:
+    """Whether a run directory would be one of the class folders of `data`, or lie in one."""
+    root = Path(data)
+    return root.is_dir() and out.resolve().is_relative_to(root.resolve()) and not parts_of(root)
 
 
 def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], options) -> int:
@@ -222,6 +233,8 @@ def find_to_train(options, view: Preprocess):
     check_parts(options.data)
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
         print(printable("".join(f"{line}\n" for line in summary(Path(options.data)))), end="")
+    if rank() == 0 and isinstance(options.data, LabelTable) and (words := options.data.summary()):
+        print(printable(words))
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     options.split = split_record(train, held_out)
     weights_kept(recipe_from(options), len(held_out))  # before any is read
@@ -232,7 +245,8 @@ def find_to_train(options, view: Preprocess):
             f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
             f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
         )
-    check_unknown(options.unknown)
+    parts = [train, held_out, find_data(options.data, "test", view)] if options.unknown else []
+    check_unknown(options.unknown, [file for part in parts for file in part.files])
     train = some_of(train, options.train_images, options.seed)
     return tuple(read_by(options.workers, data) for data in (train, held_out))
 
@@ -423,7 +437,7 @@ def new_trainer(
     if recipe.layer_decay < 1:
         decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
         shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
-    chosen = ("precision", "teacher", "sync_batch_norm", "framing")
+    chosen = ("precision", "deterministic", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
         net,

@@ -44,6 +44,10 @@ DOWNLOADS = {  # what torchvision downloads: its class, what cards call it, (cha
     "mnist": ("MNIST", "MNIST", (1, 28, 28)),
     "fashion-mnist": ("FashionMNIST", "Fashion-MNIST", (1, 28, 28)),
 }
+DATA = (  # what --data takes
+    f"{', '.join(DOWNLOADS)}; a folder with train/ and test/ or val/, or of class folders; a .tar or .zip "
+    "file of one; hf://OWNER/NAME[@REVISION][#LABEL_COLUMN]"
+)
 WHOLE_SIDE = 1.5  # short side of a whole photo over that of the crops, which are small parts of it
 
 
@@ -196,7 +200,7 @@ class FolderSet:
 
     def bytes_of_each(self, are_whole: bool) -> float:
         """What an image takes once it is read; whole photos are half as long again as high, more or less."""
-        return math.prod(self.shape) * (1.5 * WHOLE_SIDE**2 if are_whole else 1)
+        return self.shape[0] * 1.5 * _whole_side(self.view) ** 2 if are_whole else math.prod(self.shape)
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
@@ -512,10 +516,11 @@ def split_held_out(labels: Tensor, held_out: int | None, seed: int) -> tuple[Ten
     """(training, held-out) indices; the held-out part takes each class in proportion.
 
     Args:
-        held_out: how many, 0 for none; None means a tenth, 5,000 at most.
+        held_out: how many, 0 for none; None means a tenth, 5,000 at most, and none where no class has two.
     """
     if held_out is None:
-        held_out = min(max(len(labels) // 10, 1), 5000)
+        can_spare = len(labels) > 0 and torch.bincount(strata(labels)).max() > 1
+        held_out = min(max(len(labels) // 10, 1), 5000) if can_spare else 0
     if not 0 <= held_out < len(labels):
         raise DataError(f"cannot hold out {held_out} of {len(labels)} images; give 0 to {len(labels) - 1}")
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))

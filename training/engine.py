@@ -47,6 +47,7 @@ from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
 AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float16)}
+NOT_RECORDED = {"deterministic": False, "engine": "auto"}  # of a run, in checkpoints of earlier versions
 STEPS_BETWEEN_LOOKS = 10  # at the loss: each look waits for a GPU
 AVERAGED_SHARE = 0.2  # of a run, over which `--keep ema` averages where the recipe has no decay
 EVAL_BATCH, EVAL_PIXELS = 250, 1 << 20  # images, and pixels of one channel, evaluated at once
@@ -561,7 +562,7 @@ class Trainer:
         """
         path, state = checkpoint.read(run)
         for key, value in self.identity.items():
-            then = state.get(key)
+            then = state.get(key, NOT_RECORDED.get(key))
             if key == "recipe" and then:  # a field that is newer than the file had its default
                 then = asdict(Recipe(epochs=1)) | then
             if then != value:

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,13 @@ from resnet_hub.models.calibration import HALVES, Calibration
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
 from training import checkpoint, extend, metrics, multilabel, predictions
-from training.calibrate import FAMILIAR_SHARE, FIRM_RIGHT, calibrate, calibration_error
+from training.calibrate import (
+    FAMILIAR_SHARE,
+    FEWEST_FOR_THRESHOLD,
+    FIRM_RIGHT,
+    calibrate,
+    calibration_error,
+)
 from training.command import (
     add_eval_batch_flag,
     add_labels_flag,
@@ -234,7 +241,12 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     several = bool(model.calibration.class_thresholds)
     test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
     answered = predict_each(model, test, model.preprocess, batch_size=batch_size)
-    results = measure(model, test, False, options.unknown, answered, batch_size)
+    unknown = options.unknown
+    if unknown and not several and model.calibration.energy_threshold is None:  # broken files were left out
+        few = f"{fitted['images']} validation images could be read, too few for a threshold"
+        print(f"--unknown: not measured; {few} ({FEWEST_FOR_THRESHOLD} or more)", file=sys.stderr)
+        unknown = ()
+    results = measure(model, test, False, unknown, answered, batch_size)
     model.calibration = measured_calibration(model, results)
     return test, answered, results, fitted
 
@@ -326,8 +338,8 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(program_name("training.evaluate"), description=__doc__.split("\n")[0])
-    of_file = "an ONNX file that takes the photo is measured on the photos as they are"
-    parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=of_file)
+    what = "shipped checkpoint, Hub repository or run directory; or an ONNX file that takes the photo"
+    parser.add_argument("checkpoint", metavar="REPO_OR_DIR", help=what)
     words = f"{', '.join(DOWNLOADS)}, a data set with a test part, or a folder of classes"
     parser.add_argument("--data", required=True, help=words)
     add_labels_flag(parser)
@@ -451,18 +463,27 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
     stated = stated_figures(card).get("images")
     if isinstance(stated, int) and len(left) >= stated:  # the card counts what can be read
         left = in_memory(left)
-    if not part_named(root.name) and (len(left) == stated or _was_trained_on(model, root)):
+    if not part_named(root.name) and _was_trained_on(model, root, len(left) == stated):
         which = f"those of the {len(everything):,} in {data} that training left for the test"
         return with_classes(in_memory(left), model.labels, several), which
     return with_classes(in_memory(everything), model.labels, several), f"all of {data}"
 
 
-def _was_trained_on(model, root: Path) -> bool:
-    """Whether the run directory that a model is from names this folder as its data."""
+def _was_trained_on(model, root: Path, is_as_many: bool) -> bool:
+    """Whether the images that a model was trained on are those of this folder: its run directory names it, or
+    recorded the same split; without a record, whether as many are left for the test as its card states."""
     run = Path(str(model.source))
     if model.revision != "local" or not (run / RECORD).is_file():
-        return False
-    return Path(extend.read_record(run)["data"]).resolve() == root.resolve()
+        return is_as_many
+    record = extend.read_record(run)
+    if Path(record["data"]).resolve() == root.resolve():
+        return True
+    if "split" not in record:
+        return is_as_many
+    with suppress(DataError):  # too few to hold out as many
+        parts = find_images_to_train(str(root), record["split"][1], record["seed"], model.preprocess)
+        return split_record(*parts) == record["split"]
+    return False
 
 
 def model_card(model) -> str:

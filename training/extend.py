@@ -123,9 +123,23 @@ def is_under_way(run: Path) -> bool:
 
 
 def take_weights(model: Network, options: argparse.Namespace) -> None:
-    """Give a network the weights that the run to go on from keeps."""
-    if options.extends:
-        model.load_state_dict(from_pretrained(options.out).state_dict())
+    """Give a network the weights that the run to go on from keeps.
+
+    Raises:
+        TrainingError: when the images are no longer those it was trained on.
+    """
+    if not options.extends:
+        return
+    kept = from_pretrained(options.out)
+    before = read_record(options.out).get("split", [])  # earlier versions recorded less of it
+    then, now = (kept.labels, before), (model.labels, options.split[: len(before)])
+    if then != now:
+        said, says = (f"{listed(classes, 5)}; split {split}" for classes, split in (then, now))
+        raise TrainingError(
+            f"{options.out} was trained on other images ({said}; now {says}); put them back, or fine-tune "
+            f"it: training.transfer --weights {options.out} with another --out"
+        )
+    model.load_state_dict(kept.state_dict())
 
 
 def history_of(run: Path, epochs: int) -> list[dict[str, Any]]:

@@ -92,9 +92,10 @@ def image_keys(data: Images) -> tuple[list[bytes], Tensor]:
 
 def network_key(model: Network, device: torch.device, how: str) -> str:
     """A digest of all that features depend on beside the image: network but classifier, preprocessing, torch,
-    the kind of device, and `how`: engine and precision."""
+    the kind of device and of its kernels, and `how`: engine and precision."""
     config = {name: value for name, value in model.config.to_dict().items() if name not in OF_HEAD}
-    made_by = (config, model.preprocess, torch.__version__, device.type, how)
+    kernels = torch.are_deterministic_algorithms_enabled()  # on CUDA without TF32
+    made_by = (config, model.preprocess, torch.__version__, device.type, kernels, how)
     seen = hashlib.sha256(repr(made_by).encode())
     for name, value in model.state_dict().items():
         if not name.startswith(f"{model.classifier_name}."):

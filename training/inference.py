@@ -45,10 +45,10 @@ def folded(net: nn.Module) -> Engine:
 
 def headless(model: Network) -> nn.Module:
     """A copy of the network that returns what would enter its classifier: (N, C, H, W) -> (N, F)."""
-    body = copy.deepcopy(model).eval()
+    body = copy.deepcopy(model)
     assert model.classifier_name is not None, "a network to be fine-tuned has a classifier"
     body.set_submodule(model.classifier_name, nn.Identity())
-    return body
+    return body.eval()
 
 
 @torch.no_grad()

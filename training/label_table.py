@@ -9,8 +9,10 @@ network learns to answer for each class by itself.
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -107,13 +109,27 @@ class LabelTable:
             raise DataError(f"{self.file} has {len(self.classes)} label; a network tells two or more apart")
         for part in ("train", "test"):
             files = [file for file in self.labels if self.part_of(file) == part]
+            if not files:
+                raise DataError(f"{self.file} names no image of the {part} part; {self._more_parts()}")
             seen = Counter(label for file in files for label in self.labels[file])
             missing = [name for name in self.classes if not seen[name]]
             if missing and (part == "train" or not self.is_multi):
                 raise DataError(
-                    f"{self.file}: no image of the {part} part has label {listed(missing)}; add some, or "
-                    "name the parts in a column 'split'"
+                    f"{self.file}: no image of the {part} part has label {listed(missing)}; "
+                    f"{self._more_parts()}"
                 )
+
+    def _more_parts(self) -> str:
+        return "add some" if self.parts else "add some, or name the parts in a column 'split'"
+
+    def summary(self) -> str:
+        """How its images are labelled, where that is not one label each."""
+        others = [file for file, labels in self.labels.items() if len(labels) != 1]
+        if not others:
+            return ""
+        named = listed((str(file.relative_to(self.root)) for file in others), 3)
+        of_all = f"{len(others):,} of {len(self.labels):,} images"
+        return f"each class is answered by itself: {of_all} have no label or several ({named})"
 
 
 def read_table(file: Path, root: Path) -> LabelTable:
@@ -155,7 +171,7 @@ def _rows(file: Path) -> tuple[list[str], list[list[str]]]:
     delimiter = next((mark for mark in "\t,;" if mark in first), ",")
     reader = csv.reader(text.splitlines(), delimiter=delimiter)
     try:
-        rows = [[cell.strip() for cell in row] for row in reader if row]
+        rows = [[cell.strip() for cell in row] for row in reader if any(map(str.strip, row))]
     except csv.Error as error:  # a quote that nothing closes
         raise DataError(f"{file}, row {reader.line_num}: {error}; look for a stray quotation mark") from error
     if len(rows) < 2 or len(rows[0]) < 2:
@@ -199,11 +215,13 @@ def _in_a_cell(rows: list[list[str]], column: int) -> Callable[[list[str]], list
 
 
 def _image(root: Path, name: str) -> Path | None:
-    """The file a row names, with or without its suffix."""
-    if (root / name).is_file():
-        return root / name
-    named = (root / f"{name}{suffix}" for suffix in sorted(SUFFIXES))
-    return next((file for file in named if file.is_file()), None)
+    """The file below `root` that a row names: with or without its suffix, by its whole path or the one from
+    `root` on, in either Unicode form of its accents."""
+    with suppress(ValueError):
+        name = str(Path(name).relative_to(root.resolve()))
+    forms = dict.fromkeys([name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))])
+    named = (root / f"{each}{suffix}" for each in forms for suffix in ("", *sorted(SUFFIXES)))
+    return next((file for file in named if file.is_file() and file.is_relative_to(root)), None)
 
 
 def _part(file: Path, name: str) -> str:

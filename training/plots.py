@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import cycle
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette, distinct also to colour-blind readers (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE = "#0072B2", "#D55E00"
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Class names may be Japanese; matplotlib's own font has no such letters.
+JAPANESE = ("Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", "Meiryo", "IPAexGothic")
+matplotlib.rcParams["font.family"] = ["DejaVu Sans", *sorted({*JAPANESE} & {*get_font_names()})]
 
 
 def curves(history: list[dict], shown: str = "augmented") -> Figure:
@@ -46,8 +51,8 @@ def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
     axes = figure.subplots()
     most = max(map(max, matrix))
     axes.imshow(matrix, cmap="cividis")
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     for i, row in enumerate(matrix) if len(classes) <= 20 else ():
         for j, count in enumerate(row):
@@ -73,9 +78,9 @@ def prediction_grid(
     for axes, image, label, answer in zip(grid.flat, images, true, predicted, strict=False):
         axes.imshow(image, cmap="grey", vmin=0, vmax=255)
         if label == answer:
-            axes.set_title(label, fontsize=8)
+            axes.set_title(label, fontsize=8, parse_math=False)
         else:
-            axes.set_title(f"✗ {answer}\n({label})", fontsize=8, color=ORANGE)
+            axes.set_title(f"✗ {answer}\n({label})", fontsize=8, color=ORANGE, parse_math=False)
             axes.set_axis_on()
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():

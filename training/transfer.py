@@ -45,6 +45,7 @@ from training.command import (
     sized,
 )
 from training.data import (
+    DATA,
     DataError,
     FolderSet,
     Images,
@@ -79,7 +80,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="timm/<model>, torchvision/<WeightsName> (e.g. torchvision/ResNet50_Weights.IMAGENET1K_V2), "
         "a Hub repository or a directory",
     )
-    parser.add_argument("--data", required=True, help="a folder with train/ and test/ or val/, or of classes")
+    parser.add_argument("--data", required=True, help=DATA)
     parser.add_argument(
         "--mode",
         choices=[*MODES, "auto"],
@@ -476,7 +477,7 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
         "precision": str(dtype or torch.float32).removeprefix("torch."),  # of nearly all the work
     }
     alone = argparse.Namespace(**vars(options) | {"precision": "fp32"})
-    identity = identity | {"precision of the features": cost["precision"]}
+    identity = identity | {"engine": options.engine, "precision of the features": cost["precision"]}
     trainer = new_trainer(
         net, recipe, shown, model.preprocess, alone, device, identity=identity, shares=shares
     )

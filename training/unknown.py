@@ -52,18 +52,27 @@ def add_unknown_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_unknown(sets: Sequence[UnknownSet]) -> None:
+def check_unknown(sets: Sequence[UnknownSet], known: Sequence[Path] = ()) -> None:
     """Notice before training what would be missed after it.
 
+    Args:
+        known: files that are trained or measured on.
+
     Raises:
-        DataError: for two sets of one name, a sub-folder that is not there, or a set without images.
+        DataError: for two sets of one name, a sub-folder that is not there, a set without images, or one with
+            some that are known.
     """
-    names = [each.what for each in sets]
+    names, learned = [each.what for each in sets], {file.resolve() for file in known}
     for each in sets:
         if names.count(each.what) > 1:
             raise DataError(f"--unknown: two sets are called {each.what!r}; give NAME=DIR with other names")
-        if not each.files():
+        if not (files := each.files()):
             raise DataError(f"--unknown {each.what}: {each.folder} holds no image")
+        if shared := [file for file in files if file.resolve() in learned]:
+            raise DataError(
+                f"--unknown {each.what}: {len(shared):,} of its {len(files):,} images belong to --data "
+                f"({shared[0]}); give images of things that it does not show"
+            )
 
 
 def unknown_set(text: str) -> UnknownSet:

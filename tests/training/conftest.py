@@ -12,6 +12,12 @@ def own_caches(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def own_draws():
+    """What a test draws does not depend on those before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def usual_kernels(monkeypatch):
     """The switches of `choose_kernels`, put back afterwards."""

@@ -106,6 +106,13 @@ def test_a_set_that_training_refuses_is_looked_at_and_it_says_so(data, capsys):
     assert "training would refuse it: " in capsys.readouterr().out
 
 
+def test_a_class_of_which_nothing_can_be_read_is_said_also_as_json(data, capsys):
+    assert found(data, capsys)["refused"] is None
+    for file in (data / "train" / "b").iterdir():
+        file.write_bytes(b"no")
+    assert found(data, capsys)["refused"] == "no training image of b can be read"
+
+
 def test_a_file_that_cannot_be_read_is_named(data, capsys):
     (data / "train/a/bad.png").write_bytes(b"no")
     assert "bad.png" in found(data, capsys)["unreadable"][0]

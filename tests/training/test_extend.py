@@ -29,7 +29,9 @@ def data(tmp_path_factory) -> Path:
 
 
 def arguments(data: Path, run: Path, epochs: int, *more: str) -> list[str]:
-    return ["resnet8_cifar", "--data", str(data), "--out", str(run), *FAST, "--epochs", str(epochs), *more]
+    thin = ["--set", "widths=8,16,16", "--set", "stem_width=8"]
+    words = ["resnet8_cifar", *thin, "--data", str(data), "--out", str(run), *FAST, "--epochs", str(epochs)]
+    return [*words, *more]
 
 
 def train(data: Path, run: Path, epochs: int, *more: str) -> int:
@@ -85,6 +87,28 @@ def test_other_arguments_on_a_finished_run_are_an_error_that_names_them(data, ru
     (line,) = capsys.readouterr().err.splitlines()
     assert all(name in line for name in named), line
     assert record(run) == before
+
+
+@pytest.mark.parametrize("change", ["a class more", "an image more", "a class renamed"])
+def test_other_images_on_a_finished_run_are_refused_and_nothing_is_lost(
+    data, finished, tmp_path, capsys, change
+):
+    """A class more would not fit the classifier; a new split would hold out images that were learned."""
+    photos, run = shutil.copytree(data, tmp_path / "data"), shutil.copytree(finished, tmp_path / "run")
+    facts = record(run) | {"command": record(run)["command"].replace(str(data), str(photos))}
+    (run / "run.json").write_text(json.dumps(facts))
+    for part in ("train", "test"):
+        bright = photos / part / "bright"
+        if change == "a class more":
+            shutil.copytree(bright, photos / part / "grey")
+        elif change == "an image more":
+            shutil.copy(next(bright.iterdir()), bright / "0.png")
+        else:
+            bright.rename(photos / part / "zebra")
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    assert train(photos, run, 4, "--resume") == 2
+    assert "was trained on other images" in capsys.readouterr().err.splitlines()[-1]
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
 def test_a_name_that_is_not_text_is_refused_before_anything_is_read(data, tmp_path, capsys):

@@ -164,6 +164,15 @@ def test_features_for_a_head_are_computed_in_the_precision_that_is_asked_for(pho
     assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bfloat16"
 
 
+def test_features_for_a_head_are_computed_by_the_engine_that_is_asked_for(photos, start, tmp_path):
+    found = []
+    for engine in ("eager", "fused"):
+        words = ["--weights", str(start), "--data", str(photos), "--mode", "feature", *QUICK]
+        assert transfer.main([*words, "--engine", engine, "--out", str(tmp_path / engine)]) == 0
+        found.append(from_pretrained(tmp_path / engine).fc.weight)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
 def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():
     assert rates("--mode", "full", decay=0.8) == ("full", (("", 1.0),))
     assert rates("--mode", "full", "--layer-decay", "1") == rates("--mode", "full")
@@ -389,6 +398,15 @@ def test_random_crops_see_the_ends_of_long_photos(wide_photos, most, monkeypatch
     assert not red[False].any() and red[True].float().mean() > 0.5
 
 
+def test_whole_photos_are_counted_by_the_size_they_are_kept_at(wide_photos):
+    """Their short side is 1.5 times the network's long one."""
+    data = replace(find_images(wide_photos, whole_image((8, 128))), whole=True, workers=0)
+    held = in_memory(replace(data, view=whole_image((8, 24))))
+    assert held.photos[0].shape == (3, 36, 108)  # 1.5 times 24 high
+    assert data.bytes_of_each(are_whole=True) == 3 * 192 * 288
+    assert data.bytes_of_each(are_whole=False) == 3 * 8 * 128
+
+
 def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
     data = in_memory(replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0))
     feed = Feed(data, data.view, Recipe(epochs=1, augment=("resized_crop", "jitter")), 3, CPU)
@@ -467,6 +485,15 @@ def test_features_are_computed_once_for_every_image_and_network(start, tmp_path,
     features.stored_features(model, data, CPU, counted(model, asked))
     features.stored_features(model, data, CPU, counted(model, asked), "eager None")
     assert asked == [10, 1, 10, 10]  # another network, another engine
+
+
+def test_features_of_other_kernels_are_not_taken(start, tmp_path, monkeypatch, usual_kernels):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    model, asked, data = from_pretrained(start), [], noise_set(5, 32, classes=3)
+    for deterministic in (False, True, False):
+        torch.use_deterministic_algorithms(deterministic)
+        features.stored_features(model, data, CPU, counted(model, asked))
+    assert asked == [5, 5]
 
 
 def test_a_damaged_store_of_features_is_made_anew(start, tmp_path, monkeypatch):

@@ -140,4 +140,4 @@ def test_an_archive_that_leads_out_or_is_cut_writes_nothing(hub, tmp_path):
             local_folder(str(tmp_path / name))
     cache = tmp_path / "resnet_hub_data"
     assert not (tmp_path / "outside.png").exists() and not (tmp_path.parent / "outside.png").exists()
-    assert not cache.exists() or not [each for each in cache.iterdir() if each.name[:3] in ("evi", "cut")]
+    assert not cache.exists() or not [*cache.iterdir()]

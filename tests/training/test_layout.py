@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.training import noise_image
+from matplotlib.font_manager import get_font_names
 from PIL import Image
 
 from training import cifar, evaluate, transfer
@@ -248,6 +249,46 @@ def test_it_is_known_by_its_card_alone_also_where_a_file_is_broken(tmp_path, cap
     code, results, said = measured(tmp_path / "run", data, capsys)
     assert code == 0 and results["images"] == len(find_data(str(data), "test", VIEW)) - 1
     assert "that training left for the test" in said
+
+
+def test_new_images_of_which_as_many_would_be_left_are_all_measured(tmp_path, capsys):
+    data, other = folder(tmp_path / "d", 5), folder(tmp_path / "other", 5)
+    assert transfer.main(["--data", str(data), "--out", str(tmp_path / "run"), *QUICK]) == 0
+    assert len(find_data(str(data), "test", VIEW)) == len(find_data(str(other), "test", VIEW))
+    code, results, said = measured(tmp_path / "run", other, capsys)
+    assert code == 0 and results["images"] == 15 and "all of" in said
+
+
+def test_images_that_are_learned_are_no_unknown_ones(tmp_path, capsys):
+    data = folder(tmp_path / "d", 30)
+    words = ["--data", str(data), "--held-out", "20", "--out", str(tmp_path / "run"), *QUICK]
+    assert transfer.main([*words, "--unknown", str(data / "circle")]) == 2
+    assert "30 of its 30 images belong to --data" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_run_directory_among_the_classes_is_refused_and_not_made(tmp_path, capsys, monkeypatch):
+    data = folder(tmp_path / "d", 5)
+    monkeypatch.chdir(data)
+    assert transfer.main(["--data", ".", "--out", "run", *QUICK]) == 2
+    assert "where its folder would be taken for a class" in capsys.readouterr().err
+    assert sorted(each.name for each in data.iterdir()) == ["circle", "line", "square"]
+
+
+def test_two_images_a_class_are_enough(tmp_path, capsys):
+    """One to learn from and one to measure on; none to hold out."""
+    data = folder(tmp_path / "d", 2)
+    assert transfer.main(["--data", str(data), "--out", str(tmp_path / "run"), *QUICK]) == 0
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (facts["train_images"], facts["held_out_images"], facts["results"]["images"]) == (3, 0, 3)
+
+
+def test_class_names_that_look_like_formulas_and_japanese_ones_end_in_pictures(tmp_path, recwarn):
+    data = folder(tmp_path / "d", 6, ["$5_$10", "蟻"])
+    assert transfer.main(["--data", str(data), "--out", str(tmp_path / "run"), *QUICK]) == 0
+    assert (tmp_path / "run" / "top_losses.png").stat().st_size > 1000
+    if "Noto Sans CJK JP" in get_font_names():
+        assert not [each for each in recwarn if "Glyph" in str(each.message)]
 
 
 @pytest.mark.parametrize(

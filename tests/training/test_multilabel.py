@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,36 @@ def test_a_label_that_nothing_teaches_is_refused_before_training(tmp_path):
     read = table(tmp_path, "file,labels,split\na.png,cat,train\nb.png,cat,train\nc.png,dog,test\n")
     with pytest.raises(DataError, match="no image of the train part has label dog"):
         read.check()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,labels,split\na.png,cat;dog,train\nb.png,dog,train\n", "no image of the test part; add some"),
+        ("file,labels\nsix.png,cat;dog\n", "or name the parts in a column 'split'"),
+    ],
+)
+def test_a_table_without_test_images_is_refused_before_training(tmp_path, text, said):
+    with pytest.raises(DataError, match=said):
+        table(tmp_path, text, "a.png b.png six.png").check()
+
+
+def test_the_start_says_which_rows_make_every_class_a_question_of_its_own(tmp_path):
+    one = table(tmp_path, "file,label\na.png,cat\nb.png,dog\nc.png,\n")
+    assert one.summary() == (
+        "each class is answered by itself: 1 of 3 images have no label or several (c.png)"
+    )
+    assert table(tmp_path, "file,label\na.png,cat\nb.png,dog\n").summary() == ""
+
+
+def test_rows_name_images_as_spreadsheets_and_other_systems_write_them(tmp_path):
+    """Empty rows at the end, whole paths, and accents in the other Unicode form."""
+    composed, decomposed = (unicodedata.normalize(form, "が.png") for form in ("NFC", "NFD"))
+    rows = f"file;labels\n{tmp_path.resolve()}/a.png;cat\nb;dog\n{composed};dog\n;\n;\n"
+    read = table(tmp_path, rows, f"a.png b.png {decomposed}")
+    assert sorted(file.name for file in read.labels) == sorted(["a.png", "b.png", decomposed])
+    with pytest.raises(DataError, match="not below"):
+        table(tmp_path, f"file,labels\n{__file__},cat\nb.png,dog\n")
 
 
 def test_one_answer_cannot_be_measured_on_images_with_several(photos):

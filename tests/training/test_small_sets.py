@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from training.calibrate import (
     fit_temperature,
     useful_temperature,
 )
-from training.data import split_held_out
+from training.command import find_images_to_train
+from training.data import split_held_out, whole_image
 from training.engine import Trainer, eval_batch, predict_logits, weights_kept
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
@@ -81,6 +83,17 @@ def test_kept_weights_are_those_of_the_chosen_epoch(tmp_path):
     accuracies = [line["val_acc"] for line in best.history]
     assert accuracies[best.kept_epoch - 1] == max(accuracies)
     assert torch.equal(best.net.fc.weight, weights[best.kept_epoch - 1])
+
+
+def test_among_epochs_of_equal_accuracy_the_least_loss_is_kept_and_of_equal_losses_the_first():
+    """24 held-out images give many ties."""
+    recipe = replace(STILL, keep="best")
+    one = Trainer(Head(12), recipe, Feed(noise_set(24, classes=3), SAME, recipe, 0, CPU), seed=0, device=CPU)
+    one.best = {"epoch": 1, "val_acc": 0.75, "val_loss": 0.6}
+    for accuracy, loss, is_better in (
+        (0.75, 0.5, True), (0.75, 0.6, False), (0.75, 0.7, False), (0.8, 0.9, True), (0.7, 0.1, False)
+    ):  # fmt: skip
+        assert one._is_better({"epoch": 2, "val_acc": accuracy, "val_loss": loss}) == is_better
 
 
 def moving_average(weights, decay):
@@ -180,6 +193,21 @@ def test_a_temperature_that_helps_is_taken_also_from_few_images():
     assert torch.stack(gains).mean() > 0.3 and torch.stack(gains).min() > -0.01
 
 
+def test_a_temperature_that_helps_only_the_images_it_was_fitted_on_is_left_at_1():
+    """The last of the five images of each fold contradicts the others: what is fitted to four parts fails on
+    the fifth, and fitted to all of them it would be 1.2."""
+    logits = torch.tensor([[2.0, 0.0]] * 10)
+    labels = torch.tensor([0, 0, 0, 0, 1] * 2)
+    gains = []
+    for part in range(5):
+        here = torch.arange(10) % 5 == part
+        value = fit_temperature(logits[~here], labels[~here]).value
+        before, after = (F.cross_entropy(logits[here] / t, labels[here], reduction="sum") for t in (1, value))
+        gains.append((before - after).item())
+    assert sum(gains) < 0 and fit_temperature(logits, labels).value != pytest.approx(1, abs=0.01)
+    assert useful_temperature(logits, labels) == (1.0, None)
+
+
 def test_threshold_keeps_its_share_of_false_alarms_whatever_the_number_of_images():
     """Mean share of fresh images below it, over 400 draws; the quantile itself gave 11 % from 24 images."""
     draw = torch.Generator().manual_seed(0)
@@ -258,6 +286,17 @@ def test_unknown_images_with_too_few_held_out_ones_are_refused_before_training(p
     assert "10 held-out images are too few for; give --held-out 19 or more" in capsys.readouterr().err
 
 
+def test_a_broken_held_out_image_too_many_costs_the_measure_of_unknown_images_not_the_run(
+    photos, tmp_path, capsys
+):
+    data = Path(shutil.copytree(photos, tmp_path / "photos"))
+    _, held_out = find_images_to_train(str(data), 19, 0, whole_image((16, 16)))
+    held_out.files[0].write_bytes(b"broken, and as long as before".ljust(held_out.files[0].stat().st_size))
+    facts = trained(data, tmp_path / "run", "--held-out", "19", "--unknown", str(photos / "test" / "dark"))
+    assert facts["calibration"]["images"] < FEWEST_FOR_THRESHOLD
+    assert "validation images could be read, too few for a threshold (19 or more)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("classes", "is_given"), [(5, False), (6, True)])
 def test_top5_of_few_classes_is_no_result(classes, is_given):
     model = create_model("resnet20_cifar", input_size=16, num_classes=classes).eval()
@@ -307,7 +346,8 @@ def shown_at_once() -> Iterator[list[int]]:
 
 
 def test_no_part_of_a_run_evaluates_more_images_than_eval_batch(photos, tmp_path, shown_at_once):
-    few = ["--eval-batch", "3", "--unknown", str(photos / "test" / "dark")]
+    others = image_folders(tmp_path / "others", {"any": 4}, {"grey": noise_image(100, 150)})
+    few = ["--eval-batch", "3", "--unknown", str(others)]
     trained(photos, tmp_path / "run", "--held-out", "20", *few)
     assert max(shown_at_once) == 3
     shown_at_once.clear()

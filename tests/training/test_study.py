@@ -203,6 +203,16 @@ def test_benchmark_counts_processor_seconds_and_what_others_took(monkeypatch, ca
     assert said == "resnet20_cifar: the machine was not quiet, other programs took 60% of it\n"
 
 
+def test_benchmark_counts_other_programs_on_its_own_processors_alone(monkeypatch):
+    """user nice system idle iowait irq softirq steal, of which all but idle, iowait and steal are use."""
+    lines = ["cpu  999 9 9 9 9 9 9 9 0 0", "cpu0 100 20 30 5 5 4 6 7 0 0", "cpu1 900 0 0 0 0 0 0 0 0 0"]
+    lines += ["cpu10 40 0 0 0 0 0 0 0 0 0", "intr 12 3"]
+    monkeypatch.setattr(Path, "read_text", lambda self: "\n".join(lines))
+    monkeypatch.setattr(bench.os, "sched_getaffinity", lambda process: {0, 10}, raising=False)
+    monkeypatch.setattr(bench.os, "sysconf", lambda name: 100)
+    assert bench.machine_seconds() == (160 + 40) / 100
+
+
 def test_benchmark_sees_the_processor_time_of_its_workers():
     from multiprocessing import Event, Process
 
