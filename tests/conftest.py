@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one worker a core: more threads would
 
 import pytest
 from helpers import ROOT, loopback_hub
-from helpers.browsing import CHROMIUM, pages
+from helpers.browsing import CHROMIUM, PATIENCE, pages
 from helpers.images import image
 from helpers.serving import deaf_port, served
 from hypothesis import settings
@@ -87,8 +87,9 @@ def app_url(app_folder):
 
 @pytest.fixture(scope="session")
 def browser():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     flags.append("--disable-dev-shm-usage")  # a container's 64 MB of shared memory crash a page now and then
     with sync_playwright() as driver:
@@ -131,12 +132,15 @@ def hub(monkeypatch, tmp_path):
     """An empty Hub on loopback that huggingface_hub talks to, with a cache of its own and no token."""
     from huggingface_hub import constants
 
+    from resnet_hub.hub import fetch
+
     hub = loopback_hub.LoopbackHub()
     server = loopback_hub.serve(hub)
     loopback_hub.point_client_to(hub.endpoint, monkeypatch)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(fetch, "RETRY_SECONDS", (0.01, 0.01))
     yield hub
     server.shutdown()
     server.server_close()

@@ -32,8 +32,8 @@ def test_a_shipped_checkpoint_is_what_its_card_and_the_readmes_say(name):
     assert stated["temperature"] == model.calibration.temperature
     assert stated["energy_threshold"] == model.calibration.energy_threshold
     cats = {"cat", "tabby", "Egyptian cat"} & {*model.labels}
-    if name != "plain20_cifar10":  # it is right about four of five, and takes this cat for a dog
-        assert model.predict(CAT)[0][0][0] in (cats or model.labels)
+    if cats and name != "plain20_cifar10":  # it is right about four of five, and takes this cat for a dog
+        assert model.predict(CAT)[0][0][0] in cats
     assert model.revision == "shipped"
     parameters = sum(p.numel() for p in model.parameters())
     for text in READMES.values():

@@ -77,10 +77,18 @@ def test_no_batch_norm_after_a_convolution_is_left(size):
     assert any(isinstance(each, Convolution) for each in folded.modules()) == (size is not None)
 
 
+@pytest.fixture
+def two_threads():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 @torch.no_grad()
-def test_no_weights_are_slowly_rearranged_while_it_answers(monkeypatch, capfd):
+def test_no_weights_are_slowly_rearranged_while_it_answers(two_threads, monkeypatch, capfd):
+    """On one thread, a single image and several have one layout."""
     monkeypatch.setattr(backends, "seconds", lambda runs, pixels: [0.0, 1.0])  # oneDNN's are the faster ones
-    torch.set_num_threads(2)  # on one, a single image and several have one layout
     model = resnet_hub.from_pretrained("resnet18_tiny_imagenet")
     run = backends.build("fused", model, shape_of(model), "fp32")
     for count in (1, 2):

@@ -21,7 +21,6 @@ def pages(context, app_url: str):
     """Yields open(query, address=..., **context options) -> a loaded page; closes all of them in the end."""
     from playwright.sync_api import expect
 
-    expect.set_options(timeout=PATIENCE)
     opened = []
 
     def open_(query: str = "", address: str = app_url, **options):

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import time
 
 import httpx
 import pytest
@@ -41,9 +42,11 @@ def first():
 @pytest.fixture
 def ready(app_url):
     """Once the default model has answered."""
-    while httpx.get(f"{app_url}healthz").status_code != 200:
-        pass
-    return app_url
+    for _ in range(600):
+        if httpx.get(f"{app_url}healthz").status_code == 200:
+            return app_url
+        time.sleep(0.2)
+    raise TimeoutError("the default model has not answered after two minutes")
 
 
 # What comes first
