@@ -65,7 +65,9 @@ def memory(ours: Path, image: Path, events: int) -> dict[str, dict[str, Any]]:
         "after the start": {"MB": started},
         "every event of the API, five times": {"MB": first, "ratio": first / started, "over": "the start"},
         f"{LARGEST} of the largest images": {"MB": large, "ratio": large / first, "over": "before them"},
-        f"{events} mixed events, {CLIENTS} clients": {"MB": last, "ratio": last / first, "over": "the first"},
+        f"{events:,} mixed events, {CLIENTS} clients": (
+            {"MB": last, "ratio": last / first, "over": "the first"}
+        ),
     }
 
 

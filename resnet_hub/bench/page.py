@@ -190,7 +190,8 @@ def rates(ours: Path, empty: Path, image: Path, clients: tuple[int, ...], second
         for count in clients:
             mine, blank = (partial(rate, app.address, image, count) for app in (our_app, empty_app))
             medians = rounds({"ours": mine, "empty": blank}, seconds)
-            found[f"{count} clients"] = medians | {"ratio": medians["ours"] / medians["empty"]}
+            ratio = {"ratio": medians["ours"] / medians["empty"]}
+            found[f"{count} client{'s' * (count > 1)}"] = medians | ratio
     return found
 
 
