@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -257,3 +258,11 @@ def test_scale_is_arithmetic_on_the_measured_rates():
     assert f"| 1 | {images / 86_400:,.0f} |" in text
     parameters = sum(p.numel() for p in create_model("resnet18").parameters())
     assert f"{4 * parameters / 1e6:,.0f} MB of gradients" in text
+
+
+def test_each_record_says_what_the_findings_say():
+    findings = tomllib.loads(study.FINDINGS.read_text(encoding="utf-8"))
+    assert findings
+    for name, found in findings.items():
+        text = (study.RESULTS / f"{name}.md").read_text(encoding="utf-8")
+        assert found["shows"]["en"] in text and found["cannot"]["en"] in text, name
