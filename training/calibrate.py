@@ -14,7 +14,7 @@ from resnet_hub.models.calibration import FOLDS, UNDECIDED, Calibration
 from training.data import Images
 from training.engine import predict_logits
 from training.multilabel import class_thresholds, is_multi
-from training.unknown import Z
+from training.unknown import Z, interval
 
 TEMPERATURE_SPREAD = 0.5  # of log T, before any image was seen
 HOTTEST = 20.0  # its inverse is the coldest
@@ -119,8 +119,9 @@ def calibrate(model, held_out: Images, batch_size: int | None = None) -> tuple[C
     """Temperature and thresholds from held-out images alone, and what a card says of the fit.
 
     Returns:
-        The calibration, without what the images are too few for; their number, the temperature's interval and
-        the false alarms to expect.
+        The calibration, without what the images are too few for; their number, the temperature's interval,
+        the false alarms to expect, how many answers are firm and which share of them is right; of images with
+        several labels the fewest and most that show a class.
     """
     several = is_multi(held_out.labels)
     if not len(held_out):
@@ -131,15 +132,22 @@ def calibrate(model, held_out: Images, batch_size: int | None = None) -> tuple[C
         fit = useful_temperature(logits, labels, binary_cross_entropy)
         shares = (logits / fit.value).sigmoid()
         calibration = Calibration(round(fit.value, 4), class_thresholds=class_thresholds(shares, labels))
-        return calibration, {"images": len(labels), "temperature": fit.interval}
+        shown = labels.sum(0)
+        range_shown = [int(shown.min()), int(shown.max())]
+        return calibration, {"images": len(labels), "temperature": fit.interval, "shown": range_shown}
     temperature, energy = useful_temperature(logits, labels), logits.logsumexp(1)
     found = energy_threshold(energy)
-    said = {"images": len(labels), "temperature": temperature.interval, "false_alarms": found and found[1]}
+    said: dict[str, Any] = {"images": len(labels), "temperature": temperature.interval}
+    said["false_alarms"] = found and found[1]
     fitted: dict[str, Any] = {"temperature": round(temperature.value, 4)}
     if found is not None:
         familiar = energy >= (threshold := round(found[0], 4))
         share, predicted = (logits / fitted["temperature"]).softmax(1).max(1)
-        firm = firm_threshold(share[familiar], (predicted == labels)[familiar])
+        right = predicted == labels
+        firm = firm_threshold(share[familiar], right[familiar])
+        is_firm = familiar & (share >= (2 if firm is None else firm))
+        if is_firm.any():
+            said["firm"] = [int(is_firm.sum()), *interval(right[is_firm])]
         fitted |= {"energy_threshold": threshold, "firm_threshold": firm}
     return Calibration(**fitted), said
 

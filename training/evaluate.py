@@ -191,7 +191,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         model: the whole network, of which the trainer may have trained a part.
         more: facts to add to `run.json`.
     """
-    from training.plots import confusion, curves, prediction_grid
+    from training.plots import curves
 
     run: Path = options.out
     test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
@@ -201,22 +201,12 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         facts["images"] = ["curves.png"]
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     facts["seconds"] += facts.get("feature_seconds", 0.0)
-    some = {
-        "predictions": predictions.picture(model, test, answered, predictions.spread(answered)),
-        "top_losses": predictions.picture(model, test, answered, predictions.worst(model, answered)),
-    }
     if rank() == 0:
         model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
         words = ["augmented"] * bool(trainer.recipe.augment)
         words += ["hardest images"] * (trainer.recipe.hard_share < 1)
         curves(trainer.history, ", ".join(words)).savefig(run / "curves.png", dpi=110)
-        if "confusion" in results:
-            confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
-        for name, shown in some.items():
-            prediction_grid(*shown).savefig(run / f"{name}.png", dpi=110)
-        write_csv(
-            run / "predictions.csv", predictions.answers(model, test, answered, Path(str(options.data)))
-        )
+        write_answers(run, model, test, answered, results, options.data)
         for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
             with file.open("rb") as written:
                 os.fsync(written.fileno())
@@ -276,6 +266,7 @@ def write_again(model, options) -> None:
         print(in_words(options.precision, half))
     card = render_card(model, facts, load_from=run.name, half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
+    write_answers(run, model, test, answered, facts["results"], options.data)
     write_json(run / RECORD, facts)
 
 
@@ -300,6 +291,23 @@ def held_out_again(model, facts: dict, data: str | LabelTable) -> Images:
             "have been trained on; give the data as they were"
         )
     return in_memory(with_classes(found[1], model.labels, bool(model.calibration.class_thresholds)))
+
+
+def write_answers(
+    run: Path, model, test: Images, answered: Answered, results: dict, data: str | LabelTable
+) -> None:
+    """The pictures and the table of what a network answered to the test images."""
+    from training.plots import confusion, prediction_grid
+
+    if "confusion" in results:
+        confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+    for name, chosen in (
+        ("predictions", predictions.spread(answered)), ("top_losses", predictions.worst(model, answered))
+    ):  # fmt: skip
+        prediction_grid(*predictions.picture(model, test, answered, chosen)).savefig(
+            run / f"{name}.png", dpi=110
+        )
+    write_csv(run / "predictions.csv", predictions.answers(model, test, answered, Path(str(data))))
 
 
 def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dict:
@@ -393,10 +401,12 @@ def evaluate(options: argparse.Namespace) -> int:
         check_runs_file(options.engine, options.precision)
         return evaluate_file(options)
     options.data = data_source(options.data, options.labels)
-    model = from_pretrained(options.checkpoint).to(pick_device(options.device))
-    if options.write:
-        write_again(model, options)
+    if options.write:  # a run directory, also where a shipped checkpoint has its name
+        write_again(
+            from_pretrained(Path(options.checkpoint).resolve()).to(pick_device(options.device)), options
+        )
         return 0
+    model = from_pretrained(options.checkpoint).to(pick_device(options.device))
     choose(model, options.engine, options.precision)
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)

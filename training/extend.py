@@ -130,7 +130,7 @@ def take_weights(model: Network, options: argparse.Namespace) -> None:
     """
     if not options.extends:
         return
-    kept = from_pretrained(options.out)
+    kept = from_pretrained(options.out.resolve())  # not a shipped one of that name
     before = read_record(options.out).get("split", [])  # earlier versions recorded less of it
     then, now = (kept.labels, before), (model.labels, options.split[: len(before)])
     if then != now:

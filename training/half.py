@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from resnet_hub.engine import HALF_SHARE, choose
+from resnet_hub.engine import HALF_SHARE, choose, engine_for
 from resnet_hub.errors import Refusal
 from training.calibrate import calibration_error
 from training.data import Images
@@ -71,12 +71,18 @@ def measure_half(
         plain: what the model answers in float32.
 
     Raises:
-        Refusal: for a network that answers for each class by itself, which has no top-1.
+        Refusal: for a network that answers for each class by itself, which has no top-1, and where no engine
+            answers in that precision.
     """
     if model.calibration.class_thresholds:
         why = "compares top-1 answers, and images of several labels have none; leave it out"
         raise Refusal(f"--write --precision {precision} {why}")
     choose(model, engine, precision)
+    if (chosen := engine_for(model, len(test))).precision != precision:
+        raise Refusal(
+            f"--precision {precision}: {chosen} would answer, since no engine here agrees in {precision} on "
+            "so few images, or at all; name one with --engine"
+        )
     half = predict_each(model, test, model.preprocess, batch_size=batch_size)
     figures = against_fp32(model, plain, half)
     kept = (precision,) if is_kept(figures) else ()

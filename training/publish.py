@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,8 +25,15 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.files import whole_folder
 from resnet_hub.hub.card import public_facts, render_card
-from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
-from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, REPO_ID, WEIGHTS_FILE
+from resnet_hub.hub.card_merge import merged, parse_front_matter, split_front_matter
+from resnet_hub.hub.fetch import (
+    CARD_FILE,
+    CONFIG_FILE,
+    REPO_ID,
+    WEIGHTS_FILE,
+    CheckpointError,
+    fetch_card,
+)
 from resnet_hub.hub.load import is_half
 from resnet_hub.hub.push import BESIDE, RECORD, Space, push_folder
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
@@ -101,7 +109,7 @@ def read_run(run: Path):
         facts["results"]["images"], facts["command"], facts["data"]
     except (ValueError, KeyError, TypeError) as error:
         raise PublishError(f"{run / RECORD} does not hold a run's facts ({error}); train it again") from error
-    return from_pretrained(run), facts
+    return from_pretrained(run.resolve()), facts  # not a shipped one of that name
 
 
 def check_figures(model, facts: dict, run: Path, data: str | LabelTable | None) -> None:
@@ -270,6 +278,8 @@ def publish(options: argparse.Namespace) -> None:
         staged = Path(place) / "model"
         stage(model, facts, options.run, options.repo_id, staged)
         print(listing(staged, f"{options.repo_id}, one commit"))
+        if options.onnx or options.space == "static":  # they state the licence that a person chose there
+            merge_with_hub(options.repo_id, staged / CARD_FILE)
         more = stage_more(options, staged, Path(place))
         for what, folder in more.items():
             name = f"{options.repo_id}-ONNX" if what == "onnx" else f"Space {options.repo_id}"
@@ -282,6 +292,13 @@ def publish(options: argparse.Namespace) -> None:
                 keep(folder, kept.with_name(f"{kept.name}-{what}"))
             return
         upload(model, options, staged, more)
+
+
+def merge_with_hub(repo_id: str, card: Path) -> None:
+    """Put into the staged card what a person wrote on the Hub's, where there is one that can be read."""
+    with suppress(CheckpointError):
+        if remote := fetch_card(repo_id):
+            card.write_text(merged(remote, card.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def keep(staged: Path, folder: Path) -> None:

@@ -137,6 +137,8 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
         "calibration_words": _calibration_words(run),
         "alarm_words": _alarm_words(run.get("calibration") or {}),
+        "firm_words": _firm_words(run.get("calibration") or {}),
+        "shown_words": _shown_words(run.get("calibration") or {}),
     }
 
 
@@ -257,15 +259,16 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
     if run:
         is_cifar = re.search(r"cifar-?10(?!\d)", run["data"], re.IGNORECASE) is not None
         fields.model_name = run["name"]
-        fields.datasets = ["cifar10"] if is_cifar else [run["hub_dataset"]] if "hub_dataset" in run else None
+        known = run.get("hub_dataset") or ("cifar10" if is_cifar else None)
+        fields.datasets = [known] if known else None
         fields.metrics = ["accuracy" if "top1" in stated else "mean_average_precision"]
-        fields.eval_results = _eval_results(run, stated, "cifar10" if is_cifar else "imagefolder")
+        fields.eval_results = _eval_results(run, stated, known or "imagefolder")
     return fields
 
 
 def _licence(run: dict | None, base: str) -> dict[str, str]:
     """Front matter: weights from elsewhere have the licence of their owner, which is not known here."""
-    if run and is_for_research(run):
+    if is_for_research(run or {"base_model": base, "data": ""}):
         return {"license": "other", "license_name": RESEARCH, "license_link": IMAGENET_TERMS}
     return {"license": "mit"} if not base or base in shipped_names() else {}
 
@@ -391,6 +394,22 @@ def _alarm_words(fitted: dict[str, Any]) -> str:
     return f"; estimated from {images}, {share} of new images like them fall below it ({low} to {high})"
 
 
+def _firm_words(fitted: dict[str, Any]) -> str:
+    if not fitted.get("firm"):
+        return ""
+    count, *shares = fitted["firm"]
+    share, low, high = (percent(each, 1) for each in shares)
+    firmly = f"{count:,} are answered firmly, {share} of them rightly; 95 % interval {low} to {high}"
+    return f" (fitted on {fitted['images']:,} images, of which {firmly})"
+
+
+def _shown_words(fitted: dict[str, Any]) -> str:
+    if not fitted.get("shown"):
+        return ""
+    fewest, most = fitted["shown"]
+    return f" ({fitted['images']:,} images, of which from {fewest:,} to {most:,} show a class)"
+
+
 def _seconds_words(run: dict[str, Any]) -> str:
     seconds, features = run["seconds"], run.get("feature_seconds", 0.0)
     words = f"{seconds:,.0f} seconds" if seconds >= 10 else f"{seconds:.1f} seconds"
@@ -427,7 +446,7 @@ def _limits(model, run: dict | None) -> str:
     )
     if run:
         lines.append("It was not tested for any decision about people, safety or health.")
-    if run and is_for_research(run):
+    if is_for_research(run or {"base_model": model.source, "data": ""}):
         lines.append(
             "It was trained on images of ImageNet, whose terms allow research and teaching but no commercial "
             "use."

@@ -178,7 +178,7 @@ def parse_front_matter(front: str) -> dict[str, Any]:
 
 
 def split_front_matter(card: str) -> tuple[str, str]:
-    """(front matter with its `---` lines, the rest)"""
+    """(front matter with its `---` lines, the rest); blank lines may stand before it, as on the Hub."""
     card = card.replace("\r\n", "\n")
-    found = re.match(r"---\n.*?\n---[ ]*\n", card, re.DOTALL)
-    return (found.group(), card[found.end() :]) if found else ("", card)
+    found = re.match(r"\s*(---\n.*?\n---)[ ]*(\n|\Z)", card, re.DOTALL)
+    return (f"{found[1]}\n", card[found.end() :]) if found else ("", card)

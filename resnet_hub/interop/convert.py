@@ -137,7 +137,9 @@ def _from_file(path: Path, name: str | None, notes: list[str]) -> Network:
     if (stem := state.get(names[0])) is not None and stem.ndim == 4 and stem.shape[1] != config.in_chans:
         overrides["in_chans"] = stem.shape[1]
         notes.append(f"for images of {stem.shape[1]} channels")
-    return filled(model_config(name, **overrides), state, str(path))
+    model = filled(model_config(name, **overrides), state, str(path))
+    model.source, model.revision = str(path), "local"  # not this project's, so neither is the licence
+    return model
 
 
 def _read_tensors(path: Path, notes: list[str]) -> dict[str, Tensor]:

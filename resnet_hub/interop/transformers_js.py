@@ -14,7 +14,7 @@ from typing import Any
 from resnet_hub.errors import Refusal
 from resnet_hub.files import whole_folder
 from resnet_hub.hub import commit_of
-from resnet_hub.hub.card_merge import licence_fields
+from resnet_hub.hub.card_merge import block, licence_fields, split_front_matter
 from resnet_hub.interop.onnx import export_normalised, licence_of, without_folders
 from resnet_hub.interop.transformers import preprocess_to_transformers
 from resnet_hub.models.base import Network
@@ -77,7 +77,8 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         for name, values in documents.items():
             text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
             (folder / name).write_text(text, encoding="utf-8")
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        front, body = split_front_matter(card)
+        (folder / "README.md").write_text(f"{front}\n{block(body, {})}", encoding="utf-8")
         for precision, name in ONNX_FILES.items():
             export_normalised(model, folder / name, precision, pixels="pixel_values")
 

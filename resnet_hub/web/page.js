@@ -20,6 +20,8 @@ import { filled, LANGUAGES, say, TEXT } from "./text.js";
  * @property {number[] | null} class_thresholds where an image may show several classes or none: one a class
  * @property {Record<string, Both>} sentences by kind of answer
  * @property {{ most: number, least_share: number }} named which classes a guess names
+ *
+ * @typedef {{ name: string | null, answer: Answer, small: HTMLCanvasElement | null }} Shown `small`: in the table
  */
 
 /**
@@ -148,6 +150,8 @@ export function preferred(languages) {
 // The page
 
 const TOP = 5;
+const SMALL = 96; // pixels of a photo's side in the table
+const BETWEEN_WORDS = 2000; // milliseconds between two of the camera's answers that a screen reader is told
 const CAMERA = { facingMode: "environment", width: { ideal: 640 }, height: { ideal: 480 } };
 
 /** @param {string} id @returns {any} */
@@ -204,9 +208,11 @@ class Page {
     this.status = "loading";
     /** @type {{ code: string, name: string }[]} */
     this.problems = [];
-    /** @type {{ name: string | null, answer: Answer }[]} */
+    /** @type {Shown[]} */
     this.shown = [];
     this.chosen = 0; // the class whose map is shown
+    this.picked = false; // whether the visitor chose it
+    this.told = 0; // when a screen reader was last told something
     /** @type {MediaStream | null} */
     this.stream = null;
     this.rate = 0;
@@ -224,14 +230,7 @@ class Page {
 
   /** Write every text in the page's language. */
   translate() {
-    document.documentElement.lang = this.language;
-    for (const element of document.querySelectorAll("[data-text]")) {
-      element.textContent = this.say(/** @type {HTMLElement} */ (element).dataset.text ?? "");
-    }
-    for (const button of document.querySelectorAll("[data-language]")) {
-      const { language } = /** @type {HTMLElement} */ (button).dataset;
-      button.setAttribute("aria-pressed", String(language === this.language));
-    }
+    write(this.language);
     find("camera").textContent = this.say(this.stream ? "camera_stop" : "camera_start");
     this.describe();
     this.render();
@@ -257,14 +256,27 @@ class Page {
     find("status").textContent = this.status ? this.say(this.status) : "";
     find("problem").hidden = !this.problems.length;
     const sentences = this.problems.map(({ code, name }) => this.say(code, { name }));
-    find("problem").textContent = [...new Set(sentences)].join(" ");
+    put("problem", [...new Set(sentences)].join(" "));
     find("answer").hidden = this.shown.length !== 1 && !this.stream;
     find("several").hidden = this.shown.length < 2;
     if (this.shown.length === 1) this.renderOne(this.shown[0]);
     else find("rows").replaceChildren(...this.shown.map((each) => this.row(each)));
+    this.tell();
   }
 
-  /** @param {{ name: string | null, answer: Answer }} shown */
+  /** Say the answer, or how many there are, to who does not see it. */
+  tell() {
+    if (!this.shown.length) return put("said", "");
+    if (this.status === "computing") return;
+    const now = performance.now();
+    if (this.stream && now - this.told < BETWEEN_WORDS) return;
+    this.told = now;
+    const [{ answer }] = this.shown;
+    const count = this.shown.length;
+    put("said", count > 1 ? this.say("answered", { count }) : sentence(this.model, answer, this.language));
+  }
+
+  /** @param {Shown} shown */
   renderOne({ name, answer }) {
     const { labels } = this.model;
     const [height, width] = answer.seen.shape;
@@ -301,11 +313,9 @@ class Page {
     });
   }
 
-  /** @param {{ name: string | null, answer: Answer }} shown */
-  row({ name, answer }) {
+  /** @param {Shown} shown */
+  row({ name, answer, small }) {
     const [best] = top(answer.probabilities, 1);
-    const small = document.createElement("canvas");
-    draw(small, answer.photo);
     const familiar = answer.familiar === null ? "not_measured" : answer.familiar ? "yes" : "no";
     const cells = [
       small,
@@ -338,16 +348,14 @@ class Page {
   async take(files) {
     this.stopCamera();
     const turn = ++this.turn;
-    this.shown = [];
     this.problems = [];
     this.status = "computing";
     this.render();
     for (const file of files) {
       try {
         const answer = await this.network.ask(file);
-        if (turn !== this.turn) return;
-        this.shown.push({ name: file.name, answer });
-        [{ index: this.chosen }] = top(answer.probabilities, 1);
+        if (turn !== this.turn) return answer.photo.close();
+        this.add(file.name, answer);
         this.render();
       } catch (error) {
         if (turn !== this.turn) return;
@@ -358,6 +366,23 @@ class Page {
     }
     this.status = "";
     this.render();
+  }
+
+  /**
+   * Of many photos little is kept: the table shows them small, and without their maps.
+   * @param {string} name
+   * @param {Answer} answer
+   */
+  add(name, answer) {
+    const small = document.createElement("canvas");
+    draw(small, answer.photo, SMALL);
+    this.shown.push({ name, answer, small });
+    [{ index: this.chosen }] = top(answer.probabilities, 1);
+    if (this.shown.length < 2) return;
+    for (const each of this.shown) {
+      each.answer.photo.close();
+      each.answer.cam = null;
+    }
   }
 
   /** Answer the camera's frames until it is stopped. */
@@ -375,15 +400,25 @@ class Page {
     }
     if (turn !== this.turn) return stop(stream); // another choice was made while the browser asked
     this.stream = stream;
-    this.shown = [];
+    this.forget();
     const video = find("video");
-    video.srcObject = this.stream;
+    video.srcObject = stream;
     video.hidden = false;
     find("photo").hidden = true;
     this.status = "";
     this.translate();
-    await video.play();
-    await this.watch(video, this.stream);
+    const lost = () => {
+      if (this.stream !== stream) return; // another choice was made meanwhile
+      this.stopCamera();
+      this.fail(new Error("no_camera"));
+    };
+    for (const track of stream.getTracks()) track.addEventListener("ended", lost); // unplugged, or no longer allowed
+    try {
+      await video.play();
+    } catch {
+      return lost();
+    }
+    await this.watch(video, stream);
   }
 
   /** @param {HTMLVideoElement} video @param {MediaStream} stream */
@@ -391,12 +426,13 @@ class Page {
     for (let last = performance.now(); this.stream === stream; ) {
       try {
         const answer = await this.network.ask(await createImageBitmap(video));
+        answer.photo.close(); // the video shows it
         if (this.stream !== stream) return;
         const now = performance.now();
         this.rate = this.rate ? 0.8 * this.rate + 200 / (now - last) : 1000 / (now - last);
         last = now;
-        this.shown = [{ name: null, answer }];
-        [{ index: this.chosen }] = top(answer.probabilities, 1);
+        this.shown = [{ name: null, answer, small: null }];
+        if (!this.picked) [{ index: this.chosen }] = top(answer.probabilities, 1);
         this.render();
         await new Promise(requestAnimationFrame);
       } catch (error) {
@@ -413,8 +449,15 @@ class Page {
     this.rate = 0;
     find("video").hidden = true;
     find("photo").hidden = false;
-    this.shown = [];
+    this.forget();
     this.translate();
+  }
+
+  /** Let go of the answers. */
+  forget() {
+    for (const { answer } of this.shown) answer.photo.close();
+    this.shown = [];
+    this.picked = false;
   }
 
   /** @param {Language} language */
@@ -451,11 +494,36 @@ function bar() {
   return item;
 }
 
-/** @param {HTMLCanvasElement} canvas @param {ImageBitmap} image */
-function draw(canvas, image) {
-  canvas.width = image.width;
-  canvas.height = image.height;
-  canvas.getContext("2d")?.drawImage(image, 0, 0);
+/**
+ * @param {HTMLCanvasElement} canvas
+ * @param {ImageBitmap} image
+ * @param {number} most pixels a side
+ */
+function draw(canvas, image, most = Infinity) {
+  const scale = Math.min(1, most / Math.max(image.width, image.height));
+  [canvas.width, canvas.height] = [image.width, image.height].map((side) =>
+    Math.max(1, Math.round(side * scale)),
+  );
+  canvas.getContext("2d")?.drawImage(image, 0, 0, canvas.width, canvas.height);
+}
+
+/** Write a text where it is another one: what is written is read out. @param {string} id @param {string} text */
+function put(id, text) {
+  if (find(id).textContent !== text) find(id).textContent = text;
+}
+
+/** Write the texts that say nothing of a model. @param {Language} language */
+function write(language) {
+  document.documentElement.lang = language;
+  for (const element of document.querySelectorAll("[data-text]")) {
+    element.textContent = say(/** @type {HTMLElement} */ (element).dataset.text ?? "", language);
+  }
+  for (const button of document.querySelectorAll("[data-language]")) {
+    button.setAttribute(
+      "aria-pressed",
+      String(/** @type {HTMLElement} */ (button).dataset.language === language),
+    );
+  }
 }
 
 /** @param {HTMLCanvasElement} canvas @param {Answer} answer @param {number | null} index the class whose map lies over it */
@@ -504,12 +572,30 @@ function wire(page) {
     const button = target.closest("button");
     if (!button || find("map-switch").hidden) return;
     page.chosen = Number(button.dataset.index);
+    page.picked = true;
     find("map").checked = true;
     page.render();
   });
+  onLanguage((language) => page.speak(language));
+}
+
+/** @param {(language: Language) => void} speak */
+function onLanguage(speak) {
   for (const button of document.querySelectorAll("[data-language]")) {
-    button.addEventListener("click", () => page.speak(/** @type {any} */ (button).dataset.language));
+    button.addEventListener("click", () => speak(/** @type {any} */ (button).dataset.language));
   }
+}
+
+/** Without a model there is nothing to do but to say so. */
+function giveUp() {
+  const speak = (/** @type {Language} */ language) => {
+    write(language);
+    put("problem", say("no_model", language));
+  };
+  for (const id of ["file", "camera"]) find(id).disabled = true;
+  find("problem").hidden = false;
+  onLanguage(speak);
+  speak(remembered() ?? preferred(navigator.languages));
 }
 
 async function start() {
@@ -517,9 +603,7 @@ async function start() {
   try {
     model = await (await fetch("model.json")).json();
   } catch {
-    find("problem").textContent = say("no_model", remembered() ?? preferred(navigator.languages));
-    find("problem").hidden = false;
-    return;
+    return giveUp();
   }
   const page = new Page(model);
   wire(page);
@@ -538,7 +622,7 @@ async function start() {
 /** Keep the page's files for use offline. @param {Page} page */
 async function keep(page) {
   try {
-    await navigator.serviceWorker.register("sw.js");
+    await navigator.serviceWorker.register("sw.js", { updateViaCache: "none" }); // a new version is seen at once
     await navigator.serviceWorker.ready;
   } catch {
     return; // a browser that keeps nothing, or a page without https

@@ -5,16 +5,19 @@
 /// <reference lib="webworker" />
 importScripts("files.js");
 
-/** @type {{ version: string, files: string[] }} */
+/** @type {{ version: string, files: Record<string, string> }} `files`: name -> hash, as `integrity` takes it */
 const { version, files } = self.pageFiles;
 // Caches belong to a whole host, which may hold other pages like this one.
 const own = `resnet_hub ${self.registration.scope} `;
 const name = own + version;
 
 self.addEventListener("install", (event) => {
-  const kept = caches
-    .open(name)
-    .then((cache) => cache.addAll(files.map((file) => new Request(file, { cache: "no-cache" }))));
+  // Of a host to which half of a new version is uploaded nothing is kept; the next visit tries again. The page's
+  // HTML has no hash, since hosts add to it.
+  const wanted = Object.entries({ "./": undefined, ...files }).map(
+    ([file, integrity]) => new Request(file, { cache: "no-cache", ...(integrity && { integrity }) }),
+  );
+  const kept = caches.open(name).then((cache) => cache.addAll(wanted));
   event.waitUntil(kept.then(() => self.skipWaiting()));
 });
 
@@ -27,6 +30,8 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   if (method !== "GET" || new URL(url).origin !== self.location.origin) return;
-  const kept = caches.open(name).then((cache) => cache.match(event.request, { ignoreSearch: true }));
-  event.respondWith(kept.then((found) => found ?? fetch(event.request)));
+  const asked = new URL(url).pathname.endsWith("/index.html") ? "./" : event.request;
+  const kept = caches.open(name).then((cache) => cache.match(asked, { ignoreSearch: true }));
+  const found = kept.catch(() => undefined); // storage that fails is no worse than none
+  event.respondWith(found.then((answer) => answer ?? fetch(event.request)));
 });

@@ -29,6 +29,7 @@ export const TEXT = {
   ready: ["Ready.", "準備完了。"],
   offline: ["Ready. It also works offline from now on.", "準備完了。今後はオフラインでも使えます。"],
   computing: ["Computing …", "計算中…"],
+  answered: ["{count} photos answered.", "{count} 枚の写真を判定しました。"],
   from_camera: ["Camera", "カメラ"],
   details: ["Inference time: {milliseconds} ms", "推論時間：{milliseconds} ミリ秒"],
   rate: ["{rate} answers per second", "毎秒 {rate} 回判定"],

@@ -86,32 +86,56 @@ function problemOf(error) {
  * @returns {Promise<{ pixels: Uint8Array, width: number, height: number, small: ImageBitmap }>} RGB on white
  */
 async function decode(photo) {
-  const bitmap =
-    photo instanceof ImageBitmap
-      ? photo
-      : await createImageBitmap(photo, {
-          colorSpaceConversion: "none",
-          imageOrientation: "from-image",
-        }).catch((error) => {
-          throw new Problem("not_an_image", error);
-        });
-  const scale = bitmap.width * bitmap.height > MOST_PIXELS ? 0.5 : 1;
+  const bitmap = await opened(photo);
+  try {
+    const first = bitmap.width * bitmap.height > MOST_PIXELS ? 0.5 : 1;
+    for (const scale of [first, first / 2, first / 4]) {
+      const found = drawn(bitmap, scale);
+      if (found) return { ...found, small: await thumbnail(bitmap) };
+    }
+    throw new Problem("too_large");
+  } catch (error) {
+    throw error instanceof Problem ? error : new Problem("too_large", error);
+  } finally {
+    bitmap.close();
+  }
+}
+
+/** @param {Blob | ImageBitmap} photo @returns {Promise<ImageBitmap>} */
+async function opened(photo) {
+  if (photo instanceof ImageBitmap) return photo;
+  try {
+    return await createImageBitmap(photo, {
+      colorSpaceConversion: "none",
+      imageOrientation: "from-image",
+    });
+  } catch (error) {
+    throw new Problem("not_an_image", error);
+  }
+}
+
+/**
+ * @param {ImageBitmap} bitmap
+ * @param {number} scale
+ * @returns {{ pixels: Uint8Array, width: number, height: number } | null} null where the canvas is too large for
+ *   the browser, which Safari on iOS does not say: it draws nothing
+ */
+function drawn(bitmap, scale) {
   const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.floor(side * scale)));
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Problem("too_large");
+  if (!context) return null;
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0, width, height);
-  const small = await thumbnail(bitmap);
-  bitmap.close();
   const { data } = context.getImageData(0, 0, width, height);
+  if (data[3] !== 255) return null; // not even the white below the photo
   const pixels = new Uint8Array(3 * width * height);
   for (let from = 0, to = 0; to < pixels.length; from += 4) {
     pixels[to++] = data[from];
     pixels[to++] = data[from + 1];
     pixels[to++] = data[from + 2];
   }
-  return { pixels, width, height, small };
+  return { pixels, width, height };
 }
 
 /** @param {ImageBitmap} bitmap */
@@ -158,6 +182,7 @@ self.onmessage = async ({ data: { id, photo } }) => {
     const result = await answer(await loaded, photo);
     postMessage({ id, answer: result }, { transfer: [result.photo] });
   } catch (error) {
-    postMessage({ id, problem: error.code ?? "no_session", cause: String(error.cause ?? error) });
+    const problem = error instanceof Problem ? error.code : "no_session";
+    postMessage({ id, problem, cause: String(error.cause ?? error) });
   }
 };

@@ -13,6 +13,7 @@ import hashlib
 import json
 import shutil
 import tomllib
+from base64 import b64encode
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +36,7 @@ PAGE = (
     "index.html", "page.js", "text.js", "worker.js", "style.css", "icon.svg", "manifest.webmanifest", "sw.js",
 )  # fmt: skip
 RUNTIME = "ort"  # folder of onnxruntime-web's files
-NOT_KEPT = {"sw.js", "files.js", "README.md"}  # of the page's files, by the service worker
+NOT_KEPT = {"sw.js", "files.js", "README.md", "index.html"}  # by their names; the page itself is kept as "./"
 TEXTS = Path(resnet_hub.__file__).parent / "ui"
 
 
@@ -112,16 +113,18 @@ def sentences() -> dict[str, dict[str, str]]:
 
 
 def kept_files(folder: Path) -> dict[str, Any]:
-    """The files that the service worker keeps, and a version that changes with any of them."""
+    """The files that the service worker keeps beside the page itself, each with its hash as `integrity` takes
+    it, and a version that changes with any of them."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = [path.relative_to(folder).as_posix() for path in found]
-    digest = hashlib.sha256()
-    for path in found:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return {
-        "version": digest.hexdigest()[:16],
-        "files": ["./", *(name for name in names if name not in NOT_KEPT)],
+    digests = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).digest() for path in found
     }
+    files = {
+        name: f"sha256-{b64encode(digest).decode()}"
+        for name, digest in digests.items()
+        if name not in NOT_KEPT
+    }
+    return {"version": hashlib.sha256(b"".join(digests.values())).hexdigest()[:16], "files": files}
 
 
 def space_card(facts: dict[str, Any], repo_id: str | None) -> str:

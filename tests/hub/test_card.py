@@ -554,6 +554,38 @@ def test_weights_from_elsewhere_are_neither_called_ours_nor_untrained(tmp_path):
     assert str(tmp_path) not in render_card(model, load_from="somebody/net")
 
 
+def test_a_card_says_on_how_many_answers_the_firm_threshold_was_fitted():
+    model, fit = trained(), {"images": 24, "temperature": None, "false_alarms": [0.04, 0.001, 0.14]}
+    model.calibration = Calibration(1.0, 2.0, 0.05, firm_threshold=0.7, firm_share=0.8, firm_right=0.9)
+    facts = FACTS | {"calibration": fit | {"firm": [20, 0.95, 0.764, 0.991]}}
+    words = (
+        "(fitted on 24 images, of which 20 are answered firmly, 95.0 % of them rightly; 95 % interval 76.4 % "
+    )
+    assert f"{words}to 99.1 %)" in render_card(model, facts, load_from="somebody/net")
+
+
+@pytest.mark.parametrize(("name", "licence"), [("resnet20_cifar10", "other"), ("plain20_cifar10", "mit")])
+def test_shipped_weights_that_are_pushed_on_keep_their_licence(name, licence):
+    text = render_card(from_pretrained(name), load_from="somebody/net")
+    assert front_matter(text)["license"] == licence
+    assert ("allow research and teaching" in text) == (licence == "other")
+
+
+def test_a_hub_data_set_is_named_by_its_id_whatever_it_is_called():
+    facts = FACTS | {"data": "me/cifar10-lt", "hub_dataset": "me/cifar10-lt"}
+    fields = front_matter(render_card(trained(), facts, load_from="somebody/net"))
+    assert fields["datasets"] == ["me/cifar10-lt"]
+    (entry,) = fields["model-index"][0]["results"]
+    assert entry["dataset"]["type"] == "me/cifar10-lt"
+
+
+@pytest.mark.parametrize(
+    "remote", ["\n---\nlicense: cc-by-4.0\n---\n# Mine\n", "---\nlicense: cc-by-4.0\n---"]
+)
+def test_front_matter_that_the_hub_s_client_reads_is_read(text, remote):
+    assert ModelCard(remote).data.license == "cc-by-4.0" == front_matter(merged(remote, text))["license"]
+
+
 @pytest.mark.parametrize("remote", ["", "no front matter", "---\n: [\n---\nbroken", "---\r\na: 1\r\n---\r\n"])
 def test_any_remote_card_can_be_merged(text, remote):
     both = merged(remote, text)

@@ -38,7 +38,7 @@ OWN = {
     "v1": ("resnet50", {"num_classes": 3, "stride_in": "1x1"}),
     "wide": ("wrn16_4_cifar", {"num_classes": 3}),
     "lenet-colour": ("lenet5", {"num_classes": 3, "in_chans": 3, "input_size": 32}),
-    "vgg": ("vgg16", {"num_classes": 3, "input_size": 32}),
+    "vgg": ("vgg_cifar", {"num_classes": 3}),
 }
 # The same checkpoints with convolution and linear weights in float16.
 HALF = {f"{name}-half": (STOCK | OWN)[name] for name in ("resnet18", "deep-stem-96", "cifar", "wide", "vgg")}

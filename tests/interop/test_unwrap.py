@@ -42,6 +42,13 @@ def converted(held, tmp_path: Path, *more: str) -> int:
     return convert.main(words)
 
 
+def test_weights_from_a_bare_file_do_not_get_this_project_s_licence(tmp_path):
+    assert converted(STATE, tmp_path) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "license" not in card.split("---")[1] and "loaded from a local checkpoint" in card
+    assert str(tmp_path) not in card
+
+
 OUTSIDE = {key if key.startswith("fc") else f"backbone.{key}": value for key, value in STATE.items()}
 
 

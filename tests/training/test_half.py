@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from helpers.training import noise_set
 
-from resnet_hub import create_model
+from resnet_hub import create_model, from_pretrained
 from resnet_hub.engine import race
 from resnet_hub.errors import Refusal
 from resnet_hub.models.calibration import Calibration
@@ -62,6 +63,15 @@ def test_auto_tries_a_half_precision_only_where_it_was_measured(measured, monkey
 
 def test_a_configuration_that_names_something_else_is_read_without_it():
     assert Calibration.from_dict({"half_precisions": ["bf16", "int1", 5]}).half_precisions == ("bf16",)
+
+
+def test_where_no_engine_answers_in_half_precision_none_is_recorded(monkeypatch):
+    """With "auto" few images, or engines that disagree, leave the network in float32."""
+    model = from_pretrained("resnet20_cifar10")
+    test = noise_set(4, 32, classes=10)
+    plain = predict_each(model, test, model.preprocess)
+    with pytest.raises(Refusal, match="--precision bf16: eager fp32 would answer"):
+        measure_half(model, test, plain, "auto", "bf16")
 
 
 def test_of_several_labels_an_image_no_top_1_is_compared():

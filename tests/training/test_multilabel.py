@@ -233,6 +233,14 @@ def test_a_run_learns_each_label_and_its_card_says_how_well(run, photos):
     assert evaluate.main(words) == 0
 
 
+def test_its_card_says_on_how_many_images_the_thresholds_were_fitted(run):
+    facts = json.loads((run / "run.json").read_text())
+    fewest, most = facts["calibration"]["shown"]
+    assert 0 <= fewest <= most <= facts["held_out_images"]
+    words = f"({facts['held_out_images']} images, of which from {fewest} to {most} show a class)"
+    assert words in (run / "README.md").read_text()
+
+
 def test_predict_says_what_is_present_by_each_class_s_threshold(run, photos, capsys, tmp_path):
     model = from_pretrained(run)
     image = photos / "all" / "03.png"  # red and green

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import torch
 import yaml
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -32,6 +33,7 @@ from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.push import BESIDE, RECORD
 from resnet_hub.models.calibration import Calibration
+from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.web import runtime
 from training import evaluate, publish
 from training.data import load_data, whole_image
@@ -295,6 +297,7 @@ def test_what_an_earlier_run_recorded_does_not_outlive_its_weights(logged_in, ru
     assert command(run) == 0
     assert set(logged_in.files(REPO)) >= {RECORD, *BESIDE}
     logged_in.repo(REPO).commit({"notes.txt": b"a person's"})
+    torch.manual_seed(1)  # other weights than the run's
     lively(create_model("resnet20_cifar", num_classes=3)).push_to_hub(REPO)
     files = logged_in.files(REPO)
     assert (
@@ -392,6 +395,20 @@ def test_a_static_space_and_the_onnx_files_are_published_beside_the_model(logged
     card = yaml.safe_load(files["README.md"].decode().split("---\n")[1])
     assert (card["base_model"], card["base_model_relation"]) == (REPO, "quantized")
     assert {"config.json", "preprocessor_config.json", "onnx/model.onnx", "photo.onnx"} <= files.keys()
+
+
+def test_onnx_files_state_the_licence_that_a_person_chose_and_keep_their_lines(logged_in, run, tmp_path):
+    assert command(run, "--onnx") == 0
+    card = logged_in.files(REPO)["README.md"].replace(b"license: mit", b"license: cc-by-nc-4.0")
+    logged_in.repo(REPO).commit({"README.md": card})
+    beside = logged_in.files(f"{REPO}-ONNX")["README.md"]
+    logged_in.repo(f"{REPO}-ONNX").commit({"README.md": beside + b"\nA person's line.\n"})
+    assert command(run, "--onnx") == 0
+    files = logged_in.files(f"{REPO}-ONNX")
+    text = files["README.md"].decode()
+    assert "license_name: cc-by-nc-4.0" in text and text.endswith("\nA person's line.\n")
+    (tmp_path / "photo.onnx").write_bytes(files["photo.onnx"])
+    assert OnnxFile(tmp_path / "photo.onnx").facts["licence"] == "cc-by-nc-4.0"
 
 
 ON_ZERO_GPU = """

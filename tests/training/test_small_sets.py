@@ -25,6 +25,7 @@ from training.augment import Feed
 from training.calibrate import (
     FEWEST_FOR_THRESHOLD,
     TEMPERATURE_SPREAD,
+    calibrate,
     energy_threshold,
     fit_temperature,
     useful_temperature,
@@ -231,6 +232,22 @@ def test_too_few_images_give_no_threshold():
     assert energy_threshold(torch.randn(FEWEST_FOR_THRESHOLD)) is not None
 
 
+def test_the_firm_threshold_says_how_many_answers_it_was_fitted_on(monkeypatch):
+    """38 of 40 answers are right, and the two wrong ones are the least probable."""
+    logits = torch.stack([torch.linspace(6, 1, 40), torch.zeros(40)], 1)
+    labels = (torch.arange(40) >= 38).long()
+    monkeypatch.setattr("training.calibrate.predict_logits", lambda *a, **k: (logits, labels))
+    model = create_model("resnet20_cifar", num_classes=2)
+    fit, said = calibrate(model, noise_set(40, classes=2))
+    count, share, low, high = said["firm"]
+    top = (logits / fit.temperature).softmax(1)[:, 0]
+    is_firm = (logits.logsumexp(1) >= fit.energy_threshold) & (top >= fit.firm_threshold)
+    assert count == is_firm.sum() and share == pytest.approx((labels[is_firm] == 0).float().mean().item())
+    assert low < share <= high
+    spread = 1.96 * math.sqrt(share * (1 - share) / count + 1.96**2 / (4 * count**2))  # Wilson's
+    assert low == pytest.approx((share + 1.96**2 / (2 * count) - spread) / (1 + 1.96**2 / count), abs=1e-3)
+
+
 # Whole runs
 
 
@@ -278,6 +295,8 @@ def test_a_card_says_on_how_many_images_the_calibration_was_fitted(photos, tmp_p
         f"estimated from 20 images, {share} of new images like them fall below it ({low} to {high})" in card
     )
     assert run_facts(card)["calibration"]["images"] == 20
+    low, high = facts["calibration"]["temperature"] or (None, None)
+    assert (f"(95 % interval {low:.3g} to {high:.3g})" if low else "The temperature stays 1") in card
 
 
 def test_unknown_images_with_too_few_held_out_ones_are_refused_before_training(photos, tmp_path, capsys):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.training import image_folders, noise_image
+from helpers.training import image_folders, noise_image, same_weights
+from PIL import Image
+from safetensors.torch import load_file
 
 from resnet_hub import from_pretrained
 from training import cifar, evaluate
@@ -80,6 +82,24 @@ def test_a_run_is_fitted_again_on_the_images_that_it_held_out(photos, trained, r
     after = json.loads((run / "run.json").read_text())
     assert after["calibration"]["images"] == before["calibration"]["images"]
     assert after["results"]["top1"] == before["results"]["top1"]
+
+
+def test_its_pictures_and_its_table_are_of_the_new_measurement(photos, run):
+    answers = (run / "predictions.csv").read_text()
+    for name in ("predictions.csv", "predictions.png", "top_losses.png", "confusion.png"):
+        (run / name).write_bytes(b"of the old one")
+    assert write(run, photos) == 0
+    assert (run / "predictions.csv").read_text() == answers
+    for name in ("predictions.png", "top_losses.png", "confusion.png"):
+        Image.open(run / name).verify()
+
+
+def test_a_run_that_has_a_shipped_checkpoint_s_name_is_itself(photos, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(trained[0], tmp_path / "resnet20_cifar10")
+    before = load_file(run / "model.safetensors")
+    assert evaluate.main(["resnet20_cifar10", "--data", str(photos), "--write", "--device", "cpu"]) == 0
+    assert same_weights(load_file(run / "model.safetensors"), before)
 
 
 def one_more(data: Path, facts: dict) -> None:

@@ -2,8 +2,10 @@
 
 import base64
 import functools
+import hashlib
 import json
 import re
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +53,15 @@ SECONDS_OF_ANSWERS = """count => new Promise(resolve => {
     counting.observe(document.querySelector("#details"), { childList: true });
 })"""
 JAVASCRIPT = "text/javascript"
+INSTALLED = """async () => {
+  const { installing, waiting, active } = await navigator.serviceWorker.register("sw.js");
+  const worker = installing ?? waiting ?? active;
+  return new Promise(resolve => {
+    const look = () => ["redundant", "activated"].includes(worker.state) && resolve(worker.state);
+    worker.onstatechange = look;
+    look();
+  });
+}"""
 NO_MEMORY = """
 export const env = { wasm: {} };
 export const InferenceSession = {
@@ -289,6 +300,22 @@ def test_the_second_load_works_without_the_host(visit, folder):
     assert page.errors == []
 
 
+def test_nothing_of_a_half_uploaded_version_is_kept(browser, folder, tmp_path):
+    """The list of the new version is there, its labels are not yet."""
+    part = shutil.copytree(folder, tmp_path / "page")
+    facts = (part / "model.json").read_bytes()
+    (part / "model.json").write_bytes(facts.replace(b"airplane", b"aeroplane"))
+    with hosted(part) as address, browser.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator("#status")).to_have_text(READY)
+        assert page.evaluate(INSTALLED) == "redundant"
+        (part / "model.json").write_bytes(facts)
+        page.reload()
+        page.evaluate(CONTROLLED)
+        expect(page.locator("#status")).to_have_text(READY)
+
+
 @pytest.mark.parametrize(
     ("spoiled", "said"),
     [
@@ -338,6 +365,48 @@ def test_a_network_too_large_for_the_device_is_said(browser, address):
         )
         page.goto(address)
         expect(page.locator("#problem")).to_contain_text("Not enough memory")
+
+
+def test_a_camera_that_is_unplugged_is_said_and_its_last_answer_goes(visit, camera_browser):
+    page = visit(chromium=camera_browser, permissions=["camera"])
+    page.locator("#camera").click()
+    expect(page.locator("#bars li")).to_have_count(5)
+    track = "document.querySelector('video').srcObject.getTracks()[0]"
+    page.evaluate(f"() => {track}.dispatchEvent(new Event('ended'))")
+    expect(page.locator("#problem")).to_contain_text("no camera that this page can use")
+    expect(page.locator("#answer")).to_be_hidden()
+
+
+def test_a_class_chosen_during_the_camera_stays_chosen(visit, camera_browser):
+    page = visit(chromium=camera_browser, permissions=["camera"])
+    page.locator("#camera").click()
+    expect(page.locator("#bars li")).to_have_count(5)
+    page.locator("#bars button").last.click()
+    index = page.locator("#bars button[aria-pressed=true]").get_attribute("data-index")
+    page.wait_for_timeout(500)  # some frames later
+    assert page.locator("#bars button[aria-pressed=true]").get_attribute("data-index") == index
+
+
+def test_a_photo_that_a_canvas_cannot_hold_is_answered_smaller(browser, address):
+    """As in Safari on iOS, above so many pixels a canvas stays empty and says nothing."""
+    with browser.new_context(service_workers="block") as context:
+        page = context.new_page()
+        page.route("**/worker.js", with_small_canvases)
+        page.goto(address)
+        large = {"name": "large.png", "mimeType": "image/png", "buffer": stored(scene(5, (800, 600)), "PNG")}
+        page.set_input_files("#file", large)
+        expect(page.locator("#bars li")).to_have_count(5)
+        expect(page.locator("#sentence")).not_to_be_empty()
+
+
+def with_small_canvases(route) -> None:
+    """The worker in a browser whose canvases hold a quarter of a million pixels."""
+    small = (
+        "const real = OffscreenCanvasRenderingContext2D.prototype.getImageData;"
+        "OffscreenCanvasRenderingContext2D.prototype.getImageData = function (x, y, w, h) {"
+        "  return w * h > 250000 ? new ImageData(w, h) : real.call(this, x, y, w, h); };"
+    )
+    route.fulfill(body=route.fetch().text() + small, content_type=JAVASCRIPT)
 
 
 def test_a_photo_chosen_during_the_camera_ends_it(visit, camera_browser):
@@ -412,5 +481,7 @@ def test_the_page_itself_is_small_and_names_its_files(folder):
     own = [folder / name for name in (*PAGE, "model.json", "files.js", "README.md")]
     assert sum(path.stat().st_size for path in own) < 100_000
     kept = json.loads((folder / "files.js").read_text().split(" = ", 1)[1].rstrip(";\n"))
-    assert {"./", "page.js", "model.onnx", "ort/ort-wasm-simd-threaded.wasm"} <= set(kept["files"])
-    assert all((folder / name).exists() for name in kept["files"])
+    assert {"page.js", "model.onnx", "ort/ort-wasm-simd-threaded.wasm"} <= set(kept["files"])
+    for name, integrity in kept["files"].items():
+        digest = hashlib.sha256((folder / name).read_bytes()).digest()
+        assert integrity == f"sha256-{base64.b64encode(digest).decode()}"

@@ -64,6 +64,10 @@ element.addEventListener("input", (event) => {
 element.addEventListener("change", async (event) => {
   if (!("upload" in event.target.dataset) || !event.target.files.length) return;
   const form = event.target.closest("form");
+  if (event.target.files[0].size > (window.gradio_config?.max_file_size ?? Infinity)) {
+    event.target.value = "";
+    return ask("input", { topic: form.dataset.topic, values: values(form), large: true });
+  }
   const { path } = await upload(event.target.files[0]);
   event.target.parentElement.querySelector("[type=hidden]").value = path;
   report(form);
