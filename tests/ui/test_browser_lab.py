@@ -393,6 +393,18 @@ def test_a_missing_or_broken_upload_is_reported(open_page, tmp_path):
     expect(page.get_by_text(said).first).to_be_visible()
 
 
+def test_a_photo_too_large_for_the_lab_is_a_sentence_and_the_drawing_stays(open_page, tmp_path):
+    page = open_page("?tab=lab&topic=looking")
+    drawing = page.locator("#lab-image .says").first
+    expect(drawing).to_be_visible()
+    said = drawing.text_content()
+    with (tmp_path / "large.jpg").open("wb") as file:
+        file.truncate(31 << 20)
+    page.locator("#lab-controls [data-upload]").set_input_files(str(tmp_path / "large.jpg"))
+    expect(page.get_by_text(say("en", "image_file_too_large", max_bytes=30)).first).to_be_visible()
+    assert drawing.text_content() == said
+
+
 def test_of_two_studies_chosen_quickly_the_last_one_is_shown_and_in_the_address(open_page):
     page = open_page()
     open_tab(page, "en", "tab_results", "#studies svg")
