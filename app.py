@@ -255,8 +255,8 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
             raise refuse(language, "model_only_answers", model=outcome.source)
         with refusing(language):
             file = uploaded(photo)
-        path = file if isinstance(file, str) else None
-        updates = explorer.look(outcome.config, outcome.source, path, language)
+            path = file if isinstance(file, str) else None
+            updates = explorer.look(outcome.config, outcome.source, path, language)
         return updates | {tabs: gr.Tabs(selected="explore")}
 
     given = [classifier.photo, classifier.outcome, page.language]

@@ -295,10 +295,13 @@ def publish(options: argparse.Namespace) -> None:
 
 
 def merge_with_hub(repo_id: str, card: Path) -> None:
-    """Put into the staged card what a person wrote on the Hub's, where there is one that can be read."""
+    """Put a person's front matter on the Hub's card, where that can be read, into the staged one; the rest of
+    what they wrote follows when it is pushed."""
     with suppress(CheckpointError):
         if remote := fetch_card(repo_id):
-            card.write_text(merged(remote, card.read_text(encoding="utf-8")), encoding="utf-8")
+            text = card.read_text(encoding="utf-8")
+            front, _ = split_front_matter(merged(remote, text))
+            card.write_text(front + split_front_matter(text)[1], encoding="utf-8")
 
 
 def keep(staged: Path, folder: Path) -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.interop.onnx import export_normalised
+from resnet_hub.interop.onnx import describe, export_normalised, onnx_metadata
 from resnet_hub.models.base import Network
 from resnet_hub.onnx_file import open_session
 from training.command import data_source
@@ -142,6 +142,7 @@ def quantize_and_compare(options: argparse.Namespace) -> dict[str, dict[str, flo
         try:
             export_normalised(model, fp32)
             quantize(fp32, int8, [x for x, _ in batches_of(train, model, CALIBRATED_ON)])
+            describe(int8, onnx_metadata(model, "int8"))
             onnx = {"ONNX fp32": onnx_runner(fp32), "ONNX int8": onnx_runner(int8)}
         except ImportError as error:
             raise Refusal(f"{error}; pip install -e '.[export]'") from error

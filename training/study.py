@@ -140,11 +140,13 @@ STUDIES = {
         budget=SHORT,
     ),
     "distillation": Study(
-        question="With few images, what does learning from a better network add (`--teacher`)? The teacher "
-        "was trained on 45,000 images, these among them.",
+        question="With few images, what does learning from a better network add (`--teacher`)? One teacher "
+        "has the student's size, the other seven times its parameters; both learned from most of these "
+        "images, among 45,000 and 49,000.",
         arms={
             "labels alone": "resnet20_cifar",
-            "labels and teacher": "resnet20_cifar --teacher resnet20_cifar10",
+            "teacher of its size": "resnet20_cifar --teacher resnet20_cifar10",
+            "larger teacher": "resnet20_cifar --teacher resnet8_cifar10",
         },
         common=SHORT_RUN,
         budget=SHORT,

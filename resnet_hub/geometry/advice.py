@@ -6,6 +6,7 @@ Every change is tried before it is proposed. The page makes its sentences from `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -59,8 +60,9 @@ def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, in
         return []
     config = config.override(input_size=input_size)
     found = [(rule, rule.look(rows, config)) for rule in RULES]
+    codes = {rule.code for rule, facts in found if facts is not None}
     return [
-        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config))
+        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config, codes))
         for rule, facts in found
         if facts is not None
     ]
@@ -75,8 +77,10 @@ class Rule:
     changes: Callable[[list[Row], ResNetConfig], Changes]
 
 
-def _repair(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]:
-    """The first change after which the rule finds nothing."""
+def _repair(rule: Rule, rows: list[Row], config: ResNetConfig, codes: set[str]) -> dict[str, Any]:
+    """The first change after which the rule finds nothing, and no other rule what it did not find before; if
+    there is none, the first after which the rule finds nothing."""
+    second: dict[str, Any] = {}
     for change in rule.changes(rows, config):
         try:
             changed = config.override(**change)
@@ -84,8 +88,16 @@ def _repair(rule: Rule, rows: list[Row], config: ResNetConfig) -> dict[str, Any]
         except ValueError:  # a size the configuration does not allow, or strides that leave no map
             continue
         if rule.look(rows_after, changed) is None:
-            return change
-    return {}
+            if not any(_is_new(other, codes, rows_after, changed) for other in RULES):
+                return change
+            second = second or change
+    return second
+
+
+def _is_new(rule: Rule, codes: set[str], rows: list[Row], config: ResNetConfig) -> bool:
+    """Whether a rule speaks of the design, and not by its own nature of every change."""
+    is_of_changes = rule.look is _weights_mean_something_else
+    return rule.code not in codes and not is_of_changes and rule.look(rows, config) is not None
 
 
 def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Facts | None:
@@ -187,13 +199,16 @@ def _less_stride(rows: list[Row], config: ResNetConfig) -> Iterator[dict[str, An
 
 def _more_stride(rows: list[Row], config: ResNetConfig) -> Iterator[dict[str, Any]]:
     yield {"stem": "imagenet", "maxpool": True}
-    side = int(rows[-1].receptive_field / LEAST_FIELD)
-    yield {"input_size": tuple(min(n, side) for n in config.input_size)}
+    side, jump = int(rows[-1].receptive_field / LEAST_FIELD), rows[-1].jump
+    for most in (side, max(side // jump, 1) * jump):
+        yield {"input_size": tuple(min(n, most) for n in config.input_size)}
 
 
 def _nearest_multiple(rows: list[Row], config: ResNetConfig) -> Iterator[dict[str, Any]]:
     jump, most = rows[-1].jump, BOUNDS["input_size"][1]
-    yield {"input_size": tuple(min(max(1, round(n / jump)), most // jump) * jump for n in config.input_size)}
+    for nearest in (round, math.ceil):
+        sides = (min(max(1, nearest(n / jump)), most // jump) * jump for n in config.input_size)
+        yield {"input_size": tuple(sides)}
 
 
 def _published(rows: list[Row], config: ResNetConfig) -> Iterator[dict[str, Any]]:

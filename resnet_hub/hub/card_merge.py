@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from difflib import SequenceMatcher
+from itertools import dropwhile
 from typing import Any, NamedTuple
 
 import yaml
@@ -123,6 +124,10 @@ def _woven(base: list[str], theirs: list[str], ours: list[str]) -> list[str]:
             at = next((place[k] for k in range(i, len(base)) if k in place), len(ours))
             before[at] += theirs[j:j_end]
             replaced |= {place[k] for k in range(i, i_end) if k in place}
+        else:  # figures follow the run; a paragraph that a person wrote below them stays
+            at = next((place[k] for k in range(i_end, len(base)) if k in place), len(ours))
+            below = dropwhile(str.strip, theirs[j + i_end - i : j_end])
+            before[at] += [line for line in below if not line.startswith("|")]
     kept = [[] if k in replaced else [line] for k, line in enumerate(ours)] + [[]]
     return [line for pair in zip(before, kept, strict=True) for lines in pair for line in lines]
 
@@ -152,7 +157,9 @@ def _merged_front_matter(remote: str, new: str, same_weights: bool) -> str:
     known = generated | ours.keys() | set(KEPT)
     added = {k: v for k, v in theirs.items() if k not in known and v is not None}
     fields = ours | added
-    if same_weights or not _is_generated(theirs):
+    # ONNX files have the licence of the model that they were made from.
+    is_made_from_another = ours.get("base_model_relation") == "quantized"
+    if not is_made_from_another and (same_weights or not _is_generated(theirs)):
         kept = {key: theirs[key] for key in KEPT if theirs.get(key)}
         fields = {k: v for k, v in fields.items() if not kept or k not in KEPT or k in kept} | kept
     for key, stale in GENERATED.items():

@@ -25,6 +25,7 @@ from resnet_hub.hub import commit_of
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.models.base import Network
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.models.resnet import StagedNet
 from resnet_hub.onnx_file import PREFIX, OnnxFile
 from resnet_hub.predict import check_labels_images, evaluation
@@ -63,8 +64,17 @@ def export_onnx(model: Network, path: Path, precision: str = "fp32", repo_id: st
     _save(with_small_weights(photo, precision), onnx_metadata(model, precision, repo_id), path)
 
 
-def export_normalised(model: Network, path: Path, precision: str = "fp32", pixels: str = "pixels") -> None:
+def export_normalised(
+    model: Network,
+    path: Path,
+    precision: str = "fp32",
+    pixels: str = "pixels",
+    repo_id: str | None = None,
+) -> None:
     """Write the network alone for batches of any size: `pixels` (N, C, H, W), normalised -> `logits`.
+
+    Args:
+        repo_id: the repository of the checkpoint, which the file names as its source.
 
     Raises:
         ImportError: without the [export] packages.
@@ -72,12 +82,19 @@ def export_normalised(model: Network, path: Path, precision: str = "fp32", pixel
     from resnet_hub.interop.photo_graph import with_small_weights
 
     network = onnx_program(copied_to_cpu(model), torch.zeros(2, *input_shape(model)), pixels, ("logits",))
-    _save(with_small_weights(network, precision), onnx_metadata(model, precision), path)
+    _save(with_small_weights(network, precision), onnx_metadata(model, precision, repo_id), path)
 
 
 def copied_to_cpu(model: Network) -> Network:
     """A copy in eval mode for the exporter, which runs it; the caller's stays as and where it is."""
     return copy.deepcopy(model).cpu().eval()
+
+
+def describe(path: Path, metadata: dict[str, str]) -> None:
+    """Give a file this description and no other."""
+    import onnx
+
+    _save(onnx.load(str(path)), metadata, path)
 
 
 def _save(proto: Any, metadata: dict[str, str], path: Path) -> None:
@@ -119,7 +136,18 @@ def input_shape(model: Network) -> tuple[int, int, int]:
 
 
 def onnx_metadata(model: Network, precision: str = "fp32", repo_id: str | None = None) -> dict[str, str]:
-    """What the file is: preprocessing in words and as timm's data config, labels, calibration, provenance."""
+    """What the file is: preprocessing in words and as timm's data config, labels, calibration, provenance.
+
+    In int8 the thresholds stay, and what was measured with them in fp32 is left out.
+    """
+    calibration = model.calibration
+    if precision == "int8":
+        calibration = Calibration(
+            calibration.temperature,
+            calibration.energy_threshold,
+            firm_threshold=calibration.firm_threshold,
+            class_thresholds=calibration.class_thresholds,
+        )
     return {
         "format": "1",
         "name": model.config.name,
@@ -128,7 +156,7 @@ def onnx_metadata(model: Network, precision: str = "fp32", repo_id: str | None =
         "config": json.dumps(model.config.to_dict()),
         "labels": json.dumps(model.labels, ensure_ascii=False),
         "temperature": str(model.calibration.temperature),
-        "calibration": json.dumps(asdict(model.calibration)),
+        "calibration": json.dumps(asdict(calibration)),
         "precision": precision,
         "source": repo_id or without_folders(model.source or ""),
         "revision": model.revision or "local",

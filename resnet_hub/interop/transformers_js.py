@@ -80,7 +80,7 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         front, body = split_front_matter(card)
         (folder / "README.md").write_text(f"{front}\n{block(body, {})}", encoding="utf-8")
         for precision, name in ONNX_FILES.items():
-            export_normalised(model, folder / name, precision, pixels="pixel_values")
+            export_normalised(model, folder / name, precision, "pixel_values", repo_id)
 
 
 def _check_has_one_answer(model: Network) -> None:

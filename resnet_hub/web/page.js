@@ -388,6 +388,7 @@ class Page {
   /** Answer the camera's frames until it is stopped. */
   async startCamera() {
     this.problems = [];
+    this.render();
     const turn = ++this.turn;
     let stream;
     try {

@@ -12,14 +12,22 @@ const own = `resnet_hub ${self.registration.scope} `;
 const name = own + version;
 
 self.addEventListener("install", (event) => {
-  // Of a host to which half of a new version is uploaded nothing is kept; the next visit tries again. The page's
-  // HTML has no hash, since hosts add to it.
+  // Of a host to which half of a new version is uploaded nothing is kept; the next visit tries again.
   const wanted = Object.entries({ "./": undefined, ...files }).map(
     ([file, integrity]) => new Request(file, { cache: "no-cache", ...(integrity && { integrity }) }),
   );
-  const kept = caches.open(name).then((cache) => cache.addAll(wanted));
-  event.waitUntil(kept.then(() => self.skipWaiting()));
+  event.waitUntil(keep(wanted).then(() => self.skipWaiting()));
 });
+
+/** @param {Request[]} wanted */
+async function keep(wanted) {
+  const cache = await caches.open(name);
+  await cache.addAll(wanted);
+  const page = await (await cache.match("./"))?.text(); // without a hash, since hosts add to it
+  if (page?.includes(version)) return;
+  await caches.delete(name);
+  throw new Error("the page itself is of another version");
+}
 
 self.addEventListener("activate", (event) => {
   const old = caches.keys().then((keys) => keys.filter((key) => key.startsWith(own) && key !== name));
@@ -30,7 +38,8 @@ self.addEventListener("activate", (event) => {
 self.addEventListener("fetch", (event) => {
   const { method, url } = event.request;
   if (method !== "GET" || new URL(url).origin !== self.location.origin) return;
-  const asked = new URL(url).pathname.endsWith("/index.html") ? "./" : event.request;
+  const { pathname } = new URL(url);
+  const asked = pathname === new URL("index.html", self.location.href).pathname ? "./" : event.request;
   const kept = caches.open(name).then((cache) => cache.match(asked, { ignoreSearch: true }));
   const found = kept.catch(() => undefined); // storage that fails is no worse than none
   event.respondWith(found.then((answer) => answer ?? fetch(event.request)));

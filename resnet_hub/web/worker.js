@@ -127,8 +127,8 @@ function drawn(bitmap, scale) {
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0, width, height);
-  const { data } = context.getImageData(0, 0, width, height);
-  if (data[3] !== 255) return null; // not even the white below the photo
+  const data = read(context, width, height);
+  if (data?.[3] !== 255) return null; // not even the white below the photo
   const pixels = new Uint8Array(3 * width * height);
   for (let from = 0, to = 0; to < pixels.length; from += 4) {
     pixels[to++] = data[from];
@@ -136,6 +136,15 @@ function drawn(bitmap, scale) {
     pixels[to++] = data[from + 2];
   }
   return { pixels, width, height };
+}
+
+/** The pixels of a canvas, where there is memory for them. @param {OffscreenCanvasRenderingContext2D} context */
+function read(context, width, height) {
+  try {
+    return context.getImageData(0, 0, width, height).data;
+  } catch {
+    return null;
+  }
 }
 
 /** @param {ImageBitmap} bitmap */

@@ -64,7 +64,11 @@ def write_page(file: Path, out: Path, repo_id: str | None = None) -> None:
         facts = model_facts(onnx, repo_id)
         _write_text(folder / "model.json", json.dumps(facts, ensure_ascii=False))
         _write_text(folder / "README.md", space_card(facts, repo_id))
-        _write_text(folder / "files.js", f"self.pageFiles = {json.dumps(kept_files(folder))};\n")
+        kept = kept_files(folder)
+        _write_text(folder / "files.js", f"self.pageFiles = {json.dumps(kept)};\n")
+        page = (folder / "index.html").read_text(encoding="utf-8")
+        marked = page.replace('name="version" content=""', f'name="version" content="{kept["version"]}"')
+        _write_text(folder / "index.html", marked)
 
 
 def check_is_free(out: Path) -> None:

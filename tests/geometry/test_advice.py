@@ -65,7 +65,21 @@ def test_the_cifar_stem_ruins_large_images():
 
 
 def test_an_image_larger_than_the_field_is_made_smaller():
-    assert advice("resnet18", 1024)["field_far_below"].overrides == {"input_size": (870, 870)}
+    """To the largest multiple of 32 of which the field of 435 is half."""
+    assert advice("resnet18", 1024)["field_far_below"].overrides == {"input_size": (864, 864)}
+
+
+@pytest.mark.parametrize("size", [65, 72, 80, 96, 1024, (32, 384), 200])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet18_cifar", "resnet18_64px"])
+def test_who_follows_an_advice_gets_no_other_one_where_that_can_be_avoided(name, size):
+    """Where a second change of the same kind has no new fault, the first that has one is not proposed."""
+    before = advice(name, size)
+    for code, found in before.items():
+        after = advice(name, **{"input_size": size} | found.overrides)
+        new = set(after) - set(before) - {"weights_mean_something_else"}
+        assert code not in after or not found.overrides
+        if code == "size_rounded":
+            assert not new
 
 
 @pytest.mark.parametrize(

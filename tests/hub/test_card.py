@@ -554,6 +554,14 @@ def test_weights_from_elsewhere_are_neither_called_ours_nor_untrained(tmp_path):
     assert str(tmp_path) not in render_card(model, load_from="somebody/net")
 
 
+def test_a_line_added_below_an_edited_figure_stays_and_the_figure_follows_the_run(text):
+    (line,) = (each for each in text.splitlines() if each.startswith("| top-1 accuracy |"))
+    remote = altered(text, line, "| top-1 accuracy | 99.99 % |\n\nMeasured on my own photos.")
+    both = merged(remote, text)
+    assert line in both and "99.99" not in both and "Measured on my own photos." in both
+    assert merged(both, text) == both
+
+
 def test_a_card_says_on_how_many_answers_the_firm_threshold_was_fitted():
     model, fit = trained(), {"images": 24, "temperature": None, "false_alarms": [0.04, 0.001, 0.14]}
     model.calibration = Calibration(1.0, 2.0, 0.05, firm_threshold=0.7, firm_share=0.8, firm_right=0.9)

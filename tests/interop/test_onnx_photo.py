@@ -12,7 +12,7 @@ from PIL import Image
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.errors import Refusal
 from resnet_hub.interop import convert, photo_graph
-from resnet_hub.interop.onnx import checked_images, photo_differences
+from resnet_hub.interop.onnx import checked_images, onnx_metadata, photo_differences
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import classify, saliency
@@ -133,6 +133,16 @@ def test_check_refuses_a_file_with_another_threshold(photo_file, tmp_path, capsy
     onnx.save(other, tmp_path / "other.onnx")
     assert convert.main(["--check", str(tmp_path / "other.onnx")]) == 2
     assert "and Python disagree on whether" in capsys.readouterr().err
+
+
+def test_a_file_in_int8_keeps_the_thresholds_and_claims_nothing_that_was_measured_in_fp32():
+    model = from_pretrained("resnet20_cifar10")
+    whole, small = (json.loads(onnx_metadata(model, each)["calibration"]) for each in ("fp32", "int8"))
+    same = ("temperature", "energy_threshold", "firm_threshold", "class_thresholds")
+    assert all(small[name] == whole[name] for name in same)
+    assert whole["firm_right"] and whole["detections"]
+    for name in ("firm_right", "firm_share", "firm_unknown", "false_alarms", "detections"):
+        assert not small[name]
 
 
 @pytest.mark.parametrize(("precision", "share", "size"), [("fp16", 0.01, 0.62), ("int8", 0.1, 0.45)])

@@ -400,11 +400,13 @@ def test_a_static_space_and_the_onnx_files_are_published_beside_the_model(logged
 def test_onnx_files_state_the_licence_that_a_person_chose_and_keep_their_lines(logged_in, run, tmp_path):
     assert command(run, "--onnx") == 0
     card = logged_in.files(REPO)["README.md"].replace(b"license: mit", b"license: cc-by-nc-4.0")
+    card = card.replace(b"## Use\n", b"## Use\n\nOnly in spring.\n")
     logged_in.repo(REPO).commit({"README.md": card})
     beside = logged_in.files(f"{REPO}-ONNX")["README.md"]
     logged_in.repo(f"{REPO}-ONNX").commit({"README.md": beside + b"\nA person's line.\n"})
     assert command(run, "--onnx") == 0
     files = logged_in.files(f"{REPO}-ONNX")
+    assert logged_in.files(REPO)["README.md"].count(b"Only in spring.") == 1
     text = files["README.md"].decode()
     assert "license_name: cc-by-nc-4.0" in text and text.endswith("\nA person's line.\n")
     (tmp_path / "photo.onnx").write_bytes(files["photo.onnx"])

@@ -21,8 +21,8 @@ from resnet_hub.hub.fetch import shipped_names
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify
 from resnet_hub.statement import SENTENCES, statement, with_article
-from resnet_hub.ui.classify.many import IF_ANY, Answered, csv_row, many_photos, row, table
-from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, odds, panel
+from resnet_hub.ui.classify.many import IF_ANY, Answered, csv_row, in_short, many_photos, row, table
+from resnet_hub.ui.classify.page import CHIPS, Shown, details, failure, looked_for, odds, panel
 from resnet_hub.ui.classify.page import statement as said
 from resnet_hub.ui.classify.tab import Tab, build, shown_of
 from resnet_hub.ui.recorder import Recorder
@@ -182,6 +182,25 @@ def test_measured_figures_are_said_in_tenths(default):
     assert say("en", "missed", times=2, of=10) in lines  # (300 * 0.1 + 100 * 0.3) of 400
     assert say("en", "false_alarms", times=5, of=100) in lines
     assert odds(0.97) == {"times": 97, "of": 100}
+    assert odds(0.0513) == {"times": 5, "of": 100}  # not "1 of 10"
+    assert odds(0.996) == {"times": 99, "of": 100} and odds(0.001) == {"times": 1, "of": 100}
+    assert odds(0.0)["times"] == 0 and odds(1.0) == {"times": 100, "of": 100}
+
+
+def test_the_map_is_of_what_the_answer_says():
+    def of(present):
+        return Prediction([("dog", 0.6), ("cat", 0.5)], [5, 3], 0, None, None, image(0), 0, present)
+
+    assert looked_for(of(None)) == ("dog", 5)
+    assert looked_for(of(["cat"])) == ("cat", 3)  # the dog's threshold is higher
+    assert looked_for(of([])) is None
+
+
+@pytest.mark.parametrize(("present", "said"), [(["cat"], "cat"), ([], "")])
+def test_a_table_gives_no_probability_of_another_class(present, said):
+    outcome = Prediction([("dog", 0.6), ("cat", 0.5)], [5, 3], 0, None, None, image(0), 0, present)
+    assert csv_row(Answered("a.jpg", outcome))[:3] == ["a.jpg", said, ""]
+    assert in_short("en", outcome)[1] == ""
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -293,9 +312,7 @@ def test_images_with_several_classes_or_none_name_them_all():
             "a.jpg", Prediction([("cat", 0.9), ("dog", 0.8)], [3, 5], 0, None, None, image(0), 0, present)
         )
 
-    assert (
-        row("en", of(["cat", "dog"]))["answer"] == "cat, dog" and row("en", of(["cat"]))["share"] == "90.0 %"
-    )
+    assert row("en", of(["cat", "dog"]))["answer"] == "cat, dog" and row("en", of(["cat"]))["share"] == ""
     assert row("ja", of([]))["answer"] == say("ja", "answer_absent") and row("ja", of([]))["share"] == ""
     assert csv_row(of(["cat", "dog"]))[1] == "cat;dog" and csv_row(of([]))[1] == ""
 

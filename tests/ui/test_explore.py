@@ -95,6 +95,14 @@ def same_network(one, other) -> bool:
     ) == getattr(other, "has_maxpool", None)
 
 
+def test_pooling_is_added_to_a_network_that_was_published_without_it():
+    plain, pooled = designs.read("resnet18_64px"), designs.read("resnet18_64px", maxpool=True)
+    assert (plain.has_maxpool, pooled.has_maxpool) == (False, True)
+    for config in (plain, pooled):
+        assert designs.read_address(designs.address(config)) == config
+    assert "maxpool=True" in designs.python(pooled) and "maxpool" not in designs.python(plain)
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_an_address_brings_back_its_design_and_needs_no_escapes(seed):
     config = any_design(seed)

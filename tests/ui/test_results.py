@@ -418,4 +418,4 @@ def test_entries_that_are_hidden_count_too_and_before_they_are_listed(tmp_path, 
     monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("its directory was read"))
     with pytest.raises(Refusal) as error:
         from_zip(path)
-    assert error.value.code == "grid_too_many"
+    assert error.value.code == "grid_too_many_entries"

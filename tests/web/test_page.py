@@ -297,20 +297,26 @@ def test_the_second_load_works_without_the_host(visit, folder):
     expect(page.locator("#status")).to_have_text(READY)
     page.set_input_files("#file", photo())
     expect(page.locator("#bars li")).to_have_count(5)
+    assert page.locator("#said").text_content() == page.locator("#sentence").text_content() != ""
+    page.goto(f"{address}index.html")  # where an installed page starts
+    expect(page.locator("#status")).to_have_text(READY)
     assert page.errors == []
 
 
-def test_nothing_of_a_half_uploaded_version_is_kept(browser, folder, tmp_path):
-    """The list of the new version is there, its labels are not yet."""
+@pytest.mark.parametrize("late", ["model.json", "index.html"])
+def test_nothing_of_a_half_uploaded_version_is_kept(browser, folder, tmp_path, late):
+    """The list of the new version is there, its labels or the page itself are not yet."""
     part = shutil.copytree(folder, tmp_path / "page")
-    facts = (part / "model.json").read_bytes()
-    (part / "model.json").write_bytes(facts.replace(b"airplane", b"aeroplane"))
+    version = json.loads((part / "files.js").read_text().split(" = ", 1)[1].rstrip(";\n"))["version"]
+    facts = (part / late).read_bytes()
+    (part / late).write_bytes(facts.replace(b"airplane", b"aeroplane").replace(version.encode(), b"0" * 16))
+    assert (part / late).read_bytes() != facts
     with hosted(part) as address, browser.new_context() as context:
         page = context.new_page()
         page.goto(address)
         expect(page.locator("#status")).to_have_text(READY)
         assert page.evaluate(INSTALLED) == "redundant"
-        (part / "model.json").write_bytes(facts)
+        (part / late).write_bytes(facts)
         page.reload()
         page.evaluate(CONTROLLED)
         expect(page.locator("#status")).to_have_text(READY)
@@ -381,10 +387,18 @@ def test_a_class_chosen_during_the_camera_stays_chosen(visit, camera_browser):
     page = visit(chromium=camera_browser, permissions=["camera"])
     page.locator("#camera").click()
     expect(page.locator("#bars li")).to_have_count(5)
-    page.locator("#bars button").last.click()
-    index = page.locator("#bars button[aria-pressed=true]").get_attribute("data-index")
+    chosen = """() => {
+  const button = document.querySelector("#bars li:nth-child(2) button");
+  button.click();
+  return button.dataset.index;
+}"""
+    index = page.evaluate(chosen)
     page.wait_for_timeout(500)  # some frames later
-    assert page.locator("#bars button[aria-pressed=true]").get_attribute("data-index") == index
+    pressed = page.locator("#bars button[aria-pressed=true]")
+    assert [each.get_attribute("data-index") for each in pressed.all()] in (
+        [index],
+        [],
+    )  # or not among the best
 
 
 def test_a_photo_that_a_canvas_cannot_hold_is_answered_smaller(browser, address):
@@ -396,7 +410,8 @@ def test_a_photo_that_a_canvas_cannot_hold_is_answered_smaller(browser, address)
         large = {"name": "large.png", "mimeType": "image/png", "buffer": stored(scene(5, (800, 600)), "PNG")}
         page.set_input_files("#file", large)
         expect(page.locator("#bars li")).to_have_count(5)
-        expect(page.locator("#sentence")).not_to_be_empty()
+        pixels = "document.querySelector('#seen').getContext('2d').getImageData(0, 0, 32, 32).data"
+        assert page.evaluate(f"() => Math.max(...{pixels}.filter((_, i) => i % 4 < 3))") > 100
 
 
 def with_small_canvases(route) -> None:

@@ -129,8 +129,9 @@ def in_short(language: str, prediction: Prediction) -> tuple[str, str]:
     if prediction.certainty == "unfamiliar":
         return say(language, "many_unfamiliar"), ""
     label, share = prediction.top[0]
-    shown = [label] if prediction.present is None else prediction.present
-    return say(language, "comma").join(name_of(language, "class", each) for each in shown), percent(share)
+    if prediction.present is None:
+        return name_of(language, "class", label), percent(share)
+    return say(language, "comma").join(name_of(language, "class", each) for each in prediction.present), ""
 
 
 def as_csv(found: Iterable[Answered]) -> str:
@@ -142,5 +143,5 @@ def csv_row(each: Answered) -> list[str]:
     if isinstance(each.outcome, ImageError):
         return [each.name, "", "", "", str(each.outcome)]
     label, share = each.outcome.top[0]
-    said = label if each.outcome.present is None else JOINT.join(each.outcome.present)
-    return [each.name, said, f"{share:.6f}", each.outcome.certainty or "", ""]
+    said = (label, f"{share:.6f}") if each.outcome.present is None else (JOINT.join(each.outcome.present), "")
+    return [each.name, *said, each.outcome.certainty or "", ""]

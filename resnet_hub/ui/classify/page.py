@@ -85,8 +85,19 @@ def one(language: str, outcome: Shown) -> Markup:
         chips=CHIPS,
         revision=revision(language, outcome.revision),
         heat=None if outcome.heat is None else overlay(seen, outcome.heat),
+        looked=looked_for(outcome.prediction),
         gradient=GRADIENT,
     )
+
+
+def looked_for(prediction: Prediction) -> tuple[str, int] | None:
+    """The class of the heat map, and its number: the best guess, or the most probable of those that an image
+    shows; None where it shows none."""
+    if prediction.present == []:
+        return None
+    name = prediction.present[0] if prediction.present else prediction.top[0][0]
+    guesses = zip(prediction.top, prediction.class_indices, strict=True)
+    return next(((name, i) for (label, _), i in guesses if label == name), None)
 
 
 def statement(language: str, prediction: Prediction) -> str:
@@ -123,9 +134,11 @@ def details(language: str, shown: Shown) -> list[str]:
 
 
 def odds(share: float) -> dict[str, int]:
-    """0.87 as 9 times of 10; 0.97, which is not 10 of 10, as 97 of 100."""
-    of = 10 if 0 < round(10 * share) < 10 else 100
-    return {"times": round(of * share), "of": of}
+    """0.87 as 9 of 10; 0.97 and 0.06, which tenths would distort, as 97 and 6 of 100; never as all or none
+    where that is not so."""
+    of = 10 if 0.1 <= share <= 0.9 else 100
+    times = round(of * share)
+    return {"times": min(max(times, 1), of - 1) if 0 < share < 1 else times, "of": of}
 
 
 def overlay(seen: Image.Image, heat: np.ndarray) -> Image.Image:

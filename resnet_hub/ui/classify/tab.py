@@ -19,7 +19,7 @@ from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import DEFAULT_MODEL, Prediction, classify, saliency
 from resnet_hub.ui.cards import card_below
 from resnet_hub.ui.classify.many import many_photos
-from resnet_hub.ui.classify.page import Failure, Shown, failure, model_info, panel, statement
+from resnet_hub.ui.classify.page import Failure, Shown, failure, looked_for, model_info, panel, statement
 from resnet_hub.ui.shared.errors import Toast, refusal, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import (
@@ -288,10 +288,12 @@ def runner(shelf: Shelf) -> Callable[..., tuple[Prediction, np.ndarray | None]]:
 
 
 def heat_of(model: Any, prediction: Prediction) -> np.ndarray | None:
-    """Where the network looked for its best guess; None of an ONNX file that does not say so."""
+    """Where the network looked for what it found; None where it found nothing, and of an ONNX file that does
+    not say so."""
     if isinstance(model, OnnxFile) and not model.has_maps:
         return None
-    return saliency(model, prediction.seen, prediction.class_indices[0])
+    looked = looked_for(prediction)
+    return None if looked is None else saliency(model, prediction.seen, looked[1])
 
 
 def answer(

@@ -86,7 +86,8 @@ def reason(language: str, missing: Missing) -> str:
 
 def called(language: str, facts: Facts) -> str:
     """How a network is called on the page."""
-    return say(language, f"compare_called_{facts.weights}", name=facts.name)
+    name = facts.origin if facts.weights in ("ours", "copied") else facts.name
+    return say(language, f"compare_called_{facts.weights}", name=name)
 
 
 def origin(language: str, facts: Facts) -> str:
@@ -221,10 +222,19 @@ def many_csv(many: Many) -> str:
     """One line an image: each network's first guess and its probability, in our labels where they map."""
     nets, rows = (many.ours, *many.references), []
     for name, row in zip(many.names, many.rows, strict=True):
-        said = [("", "") if each is None else (each[0], f"{each[1]:.6f}") for each in (row.ours, *row.theirs)]
+        said = [csv_guess(each) for each in (row.ours, *row.theirs)]
         rows.append([name, *(cell for pair in said for cell in pair)])
-    heads = [head for facts in nets for head in (facts.name, f"{facts.name} probability")]
+    names = [called("en", facts) for facts in nets]
+    heads = [head for name in names for head in (name, f"{name} probability")]
     return csv_text(("file", *heads), rows)
+
+
+def csv_guess(guess: tuple[str, float] | None) -> tuple[str, str]:
+    """A first guess and its probability; both empty where there is none."""
+    if guess is None:
+        return "", ""
+    label, share = guess
+    return (label, f"{share:.6f}") if label else ("none of ours", "")
 
 
 def guesses(language: str, row: Row) -> list[dict[str, str]]:

@@ -71,7 +71,8 @@ class Tab:
             return updates
         if query.get("model") in self.asked.shelf.offered:
             updates[self.asked.model] = query["model"]
-        if names := [named(name) for name in query.get("reference", "").split(",") if name]:
+        if "reference" in query:
+            names = [named(name) for name in query["reference"].split(",") if name]
             updates[self.asked.reference] = names[:MOST_REFERENCES]
         return updates
 

@@ -95,11 +95,13 @@ def read(
     }
     _check_count(published, wishes["strides"])
     changes = {k: v for k, v in wishes.items() if v and v != getattr(published, k, None)}
-    if maxpool not in (None, "") and maxpool != _usual_maxpool(published, changes):
-        changes["maxpool"] = maxpool
     for field, value in changes.items():
         _check(published, field, value)
-    return published.override(**changes)
+    design = published.override(**changes)
+    if maxpool in (None, "") or maxpool == getattr(design, "has_maxpool", False):
+        return design
+    _check(published, "maxpool", maxpool)
+    return published.override(**changes, maxpool=maxpool)
 
 
 def read_address(text: str) -> ModelConfig:
@@ -148,8 +150,10 @@ def differences(config: ModelConfig) -> dict[str, Any]:
     published = model_config(config.name)
     fields = [f for f in FIELDS if f not in ("model", "maxpool") and hasattr(config, f)]
     found = {f: getattr(config, f) for f in fields if getattr(config, f) != getattr(published, f)}
-    if isinstance(config, ResNetConfig) and config.has_maxpool != (config.stem != "cifar"):
-        found["maxpool"] = config.has_maxpool
+    if isinstance(config, ResNetConfig):
+        usual: Any = published.override(stem=config.stem)
+        if config.has_maxpool != usual.has_maxpool:
+            found["maxpool"] = config.has_maxpool
     return found
 
 
@@ -196,10 +200,6 @@ def _check_count(published: ModelConfig, strides: tuple[int, ...] | None) -> Non
     if strides and len(strides) != stages:
         seen = ",".join(map(str, strides))
         raise refusal("design_strides_count", seen=seen, network=published.name, count=stages)
-
-
-def _usual_maxpool(published: ModelConfig, changes: dict[str, Any]) -> bool:
-    return changes.get("stem", getattr(published, "stem", "cifar")) != "cifar"
 
 
 def _check(published: ModelConfig, field: str, value: Any) -> None:

@@ -323,7 +323,8 @@ def difference(numbers: Sequence[int], form: Callable[[int], str]) -> tuple[str,
         return None
     first, second = numbers
     sign = "+" if second > first else "−" if second < first else "±"
-    return f"{sign}{form(abs(second - first))}", f"×{second / first:.2f}"
+    times = second / first
+    return f"{sign}{form(abs(second - first))}", f"×{times:.2f}" if times >= 0.1 else f"×{times:.2g}"
 
 
 def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, str]]:

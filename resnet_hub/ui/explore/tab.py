@@ -35,8 +35,8 @@ from resnet_hub.ui.explore.page import (
     other_network,
     page,
 )
-from resnet_hub.ui.explore.run import Run, run, too_costly
-from resnet_hub.ui.shared.errors import refuse, refusing
+from resnet_hub.ui.explore.run import Run, body, run, too_costly
+from resnet_hub.ui.shared.errors import refusal, refuse, refusing
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.page import (
     EXAMPLES,
@@ -377,8 +377,15 @@ class Tab:
     parts: Parts
 
     def look(self, config: ModelConfig, source: str, photo: str | None, language: str) -> Updates:
-        """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then."""
-        found = self.arrive({"a": designs.address(config)}, language)
+        """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then.
+
+        Raises:
+            Refusal: for a network that the tab cannot draw.
+        """
+        address = designs.address(config)
+        if body(designs.read_address(address)) != body(config):
+            raise refusal("inside_other", model=config.name)
+        found = self.arrive({"a": address}, language)
         return found | {self.parts.photo: photo, self.parts.source: source}
 
 

@@ -98,7 +98,7 @@ def from_zip(path: str | Path) -> list[Item]:
     try:
         # Counted before zipfile makes an object of each, hidden ones and folders included.
         if (entries := Path(path).read_bytes().count(ENTRY)) > MOST_ENTRIES:
-            raise refusal("grid_too_many", seen=entries, most=MOST_ENTRIES)
+            raise refusal("grid_too_many_entries", seen=entries, most=MOST_ENTRIES)
         with zipfile.ZipFile(path) as archive:
             named = [(zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
             named = [(name, info) for name, info in named if not is_no_data(name)]

@@ -252,11 +252,18 @@ def grid(language: str, found: Grid | None) -> Markup:
         total=total,
         share=percent(found.right / total) if total else "",
         balanced=percent(found.balanced_accuracy) if total else "",
-        unknown=", ".join(found.unknown[:10]),
+        unknown=some_names(language, found.unknown),
         reasons=joined(language, reasons[:MOST_REASONS]),
         confusion=confusion(language, found),
         csv=download_url("text/csv", predictions_csv(found)),
     )
+
+
+def some_names(language: str, names: Sequence[str], most: int = 10) -> str:
+    """Names with commas between them; of many the first, and how many more there are."""
+    shown = say(language, "comma").join(names[:most])
+    more = len(names) - most
+    return shown if more <= 0 else say(language, "grid_and_more", names=shown, count=more)
 
 
 def confusion(language: str, found: Grid) -> dict[str, Any]:
