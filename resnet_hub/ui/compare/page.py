@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -87,7 +88,8 @@ def reason(language: str, missing: Missing) -> str:
 def called(language: str, facts: Facts) -> str:
     """How a network is called on the page."""
     name = facts.origin if facts.weights in ("ours", "copied") else facts.name
-    return say(language, f"compare_called_{facts.weights}", name=name)
+    shown = Path(name).name if Path(name).is_absolute() else name  # a directory of this machine
+    return say(language, f"compare_called_{facts.weights}", name=shown)
 
 
 def origin(language: str, facts: Facts) -> str:
