@@ -180,6 +180,7 @@ def findings(root: Path) -> tuple[Labelled, dict[str, Any], list[dict[str, Any]]
         "unreadable": broken,
         "exact": _copy_lines(images, exact, "byte for byte", root),
         "near": _copy_lines(images, near, "nearly the same as one", root),
+        "refused": why_refused(root, everything, images),
     }
     return images, figures, _rows(root, images, seen, exact, near)
 
@@ -322,7 +323,6 @@ def check(options: argparse.Namespace) -> None:
     root = options.data
     out = options.out or root.resolve().with_name(f"{root.resolve().name}-check")
     images, figures, rows = findings(root)
-    figures["refused"] = why_refused(root, images)
     lines = report(root, figures)
     if figures["refused"]:
         lines.append(f"training would refuse it: {figures['refused']}")
@@ -350,18 +350,18 @@ def check(options: argparse.Namespace) -> None:
         print(printable("\n".join(lines)))
 
 
-def why_refused(root: Path, images: Labelled) -> str | None:
+def why_refused(root: Path, everything: Labelled, images: Labelled) -> str | None:
     """What training would say to the data set at its start, if anything.
 
     Args:
-        images: those that can be read.
+        images: those of all that can be read.
     """
     try:
         if not is_tiny_imagenet(root):
             check_layout(root)
     except DataError as error:
         return str(error)
-    gone = set(_pairs(labelled(root))) - set(_pairs(images))
+    gone = set(_pairs(everything)) - set(_pairs(images))
     untaught = sorted(name for name, part in gone if part == "train")
     return f"no training image of {listed(untaught)} can be read" if untaught else None
 

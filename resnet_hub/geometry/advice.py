@@ -60,9 +60,10 @@ def advise(rows: list[Row], config: ModelConfig, input_size: int | tuple[int, in
         return []
     config = config.override(input_size=input_size)
     found = [(rule, rule.look(rows, config)) for rule in RULES]
-    codes = {rule.code for rule, facts in found if facts is not None}
+    # What a change may still say: what was said before, and that it is one.
+    known = {"weights_mean_something_else", *(rule.code for rule, facts in found if facts is not None)}
     return [
-        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config, codes))
+        Advice(code=rule.code, facts=facts, overrides=_repair(rule, rows, config, known))
         for rule, facts in found
         if facts is not None
     ]
@@ -77,9 +78,10 @@ class Rule:
     changes: Callable[[list[Row], ResNetConfig], Changes]
 
 
-def _repair(rule: Rule, rows: list[Row], config: ResNetConfig, codes: set[str]) -> dict[str, Any]:
-    """The first change after which the rule finds nothing, and no other rule what it did not find before; if
-    there is none, the first after which the rule finds nothing."""
+def _repair(rule: Rule, rows: list[Row], config: ResNetConfig, known: set[str]) -> dict[str, Any]:
+    """The first change after which the rule finds nothing, nor any other but those `known`; if there is none,
+    the first after which the rule finds nothing."""
+    others = [other for other in RULES if other.code not in known]
     second: dict[str, Any] = {}
     for change in rule.changes(rows, config):
         try:
@@ -88,16 +90,10 @@ def _repair(rule: Rule, rows: list[Row], config: ResNetConfig, codes: set[str]) 
         except ValueError:  # a size the configuration does not allow, or strides that leave no map
             continue
         if rule.look(rows_after, changed) is None:
-            if not any(_is_new(other, codes, rows_after, changed) for other in RULES):
+            if all(other.look(rows_after, changed) is None for other in others):
                 return change
             second = second or change
     return second
-
-
-def _is_new(rule: Rule, codes: set[str], rows: list[Row], config: ResNetConfig) -> bool:
-    """Whether a rule speaks of the design, and not by its own nature of every change."""
-    is_of_changes = rule.look is _weights_mean_something_else
-    return rule.code not in codes and not is_of_changes and rule.look(rows, config) is not None
 
 
 def _last_map_is_small(rows: list[Row], config: ResNetConfig) -> Facts | None:

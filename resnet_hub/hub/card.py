@@ -268,7 +268,7 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
 
 def _licence(run: dict | None, base: str) -> dict[str, str]:
     """Front matter: weights from elsewhere have the licence of their owner, which is not known here."""
-    if is_for_research(run or {"base_model": base, "data": ""}):
+    if is_for_research(run, base):
         return {"license": "other", "license_name": RESEARCH, "license_link": IMAGENET_TERMS}
     return {"license": "mit"} if not base or base in shipped_names() else {}
 
@@ -429,8 +429,10 @@ def _input_words(preprocess) -> str:
     return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {preprocess.crop_words()}"
 
 
-def is_for_research(run: dict[str, Any]) -> bool:
-    """Whether images of ImageNet, for research and teaching only, were trained on, maybe at first."""
+def is_for_research(run: dict[str, Any] | None, base: str | None = None) -> bool:
+    """Whether images of ImageNet, for research and teaching only, were trained on, maybe at first; of weights
+    without a run, whether those of `base` were."""
+    run = run or {"base_model": base, "data": ""}
     if (base := run.get("base_model")) in shipped_names():
         text = (SHIPPED / base / "README.md").read_text(encoding="utf-8")
         return is_for_research(stored_facts(text)["run"])
@@ -446,7 +448,7 @@ def _limits(model, run: dict | None) -> str:
     )
     if run:
         lines.append("It was not tested for any decision about people, safety or health.")
-    if is_for_research(run or {"base_model": model.source, "data": ""}):
+    if is_for_research(run, model.source):
         lines.append(
             "It was trained on images of ImageNet, whose terms allow research and teaching but no commercial "
             "use."

@@ -138,10 +138,8 @@ def _from_file(path: Path, name: str | None, notes: list[str]) -> Network:
         overrides["in_chans"] = stem.shape[1]
         notes.append(f"for images of {stem.shape[1]} channels")
     model = filled(model_config(name, **overrides), state, str(path))
-    model.source, model.revision = (
-        str(path.resolve()),
-        "local",
-    )  # not this project's, so neither is the licence
+    # Not this project's weights, so neither is the licence.
+    model.source, model.revision = str(path.resolve()), "local"
     return model
 
 

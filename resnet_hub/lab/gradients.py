@@ -17,6 +17,7 @@ ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
 PLACES = ("activations", "weights")
 ORDERS = ("post", "pre")  # of a residual block: arXiv 1512.03385, and arXiv 1603.05027
 MOST_DEPTH = 110
+SMALLEST = 1e-300  # norm of a gradient that is no zero, in float64
 SIDE, IMAGES = 8, 8
 REGISTERED = ("resnet20_cifar", "plain20_cifar", "resnet56_cifar", "plain56_cifar")
 
@@ -93,6 +94,7 @@ def gradient_flow(
 def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, seed: int = 0) -> PlusOne:
     """The two terms of the gradient at each block of a residual stack; arguments as for `gradient_flow`."""
     import torch
+    from torch.nn.functional import normalize
 
     from resnet_hub.lab.conv_stack import ConvStack
 
@@ -105,8 +107,9 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
         gradients = [g.flatten() for g in torch.autograd.grad(loss, [*inputs, *sums])]
     wholes, shortcuts = gradients[: len(inputs)], gradients[len(inputs) :]
     branches = [whole - part for whole, part in zip(wholes, shortcuts, strict=True)]
-    pairs = [[part / part.norm() for part in pair] for pair in zip(shortcuts, branches, strict=True)]
-    cosines = (torch.dot(*pair).item() for pair in pairs)
+    # Scaled to norm 1 first: cosine_similarity takes norms below 1e-8 for 1e-8.
+    units = ([normalize(part, dim=0, eps=SMALLEST) for part in parts] for parts in (shortcuts, branches))
+    cosines = (torch.dot(*pair).item() for pair in zip(*units, strict=True))
     norms = (tuple(part.norm().item() for part in parts) for parts in (shortcuts, branches, wholes))
     return PlusOne(*norms, tuple(cosines))
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.lab.page import asked, asked_by, follow, opened
-from resnet_hub.ui.shared.errors import refuse
 from resnet_hub.ui.shared.page import PANEL, Page, sent
 from resnet_hub.ui.shared.text import known_language
 
@@ -47,10 +45,8 @@ def build(page: Page, tab: gr.Tab) -> None:
         return opened(known_language(language), *asked(event))
 
     def on_input(event: gr.EventData, language: str) -> str:
-        if sent(event).get("large"):  # the page has not uploaded it
-            most = page.shelf.limits.upload_bytes
-            error = ImageError("The file is too large.", "file_too_large", max_bytes=most)
-            raise refuse(known_language(language), error)
+        if sent(event).get("large"):
+            raise page.too_large(known_language(language))
         return follow(known_language(language), *asked(event))[0]
 
     tab.select(on_select, [language, seen], [*panels, seen], **EVENT)

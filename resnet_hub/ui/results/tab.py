@@ -11,11 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.results.grid import MOST_FILES, Grid, Item, from_folder, from_zip, predict
 from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
-from resnet_hub.ui.shared.errors import refusal, refuse, refusing
+from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
 from resnet_hub.ui.shared.page import PANEL, QUIET, Page, named, sent, uploaded
 from resnet_hub.ui.shared.text import known_language
@@ -80,9 +79,8 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def on_run(event: gr.EventData, language: str, request: gr.Request, progress=gr.Progress()) -> tuple:  # noqa: B008
         language, name, turn = known_language(language), named(sent(event).get("model")), next(turns)
-        if sent(event).get("large"):  # the page has not uploaded it
-            most = shelf.limits.upload_bytes
-            raise refuse(language, ImageError("The file is too large.", "file_too_large", max_bytes=most))
+        if sent(event).get("large"):
+            raise page.too_large(language)
         model = load(shelf, name, language, progress)
         with refusing(language), shelf.grids:
             done = classify_all(model, name, items_of(event))

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from resnet_hub.command import printable
 from resnet_hub.predict import DEFAULT_MODEL
 from resnet_hub.preprocess import ImageError
-from resnet_hub.ui.shared.errors import refuse
+from resnet_hub.ui.shared.errors import Toast, refuse
 from resnet_hub.ui.shared.html import render
 from resnet_hub.ui.shared.text import LANGUAGES, say
 from resnet_hub.ui.shelf import Recent
@@ -95,6 +95,11 @@ class Page:
             setattr(component, name, in_language("en", text))
         return component
 
+    def too_large(self, language: str) -> Toast:
+        """The refusal of a file that a script of the page has not uploaded."""
+        most = self.shelf.limits.upload_bytes
+        return refuse(language, ImageError("The file is too large.", "file_too_large", max_bytes=most))
+
     def follow(self, render: Callable[[str, Any], Any], state: gr.State, panel: gr.HTML) -> None:
         """Keep a panel in the visitor's language: it shows `render(language, value of state)`."""
         empty = {str(render(language, None)) for language in LANGUAGES}
@@ -164,8 +169,7 @@ def examples_for(page: Page, photo: gr.Image, elem_id: str) -> None:
         return str(chosen[0]) if chosen else gr.skip()
 
     def on_large(language: str) -> None:
-        most = page.shelf.limits.upload_bytes
-        raise refuse(language, ImageError("The file is too large.", "file_too_large", max_bytes=most))
+        raise page.too_large(language)
 
     gallery.click(on_click, None, photo, **QUIET)
     gallery.input(on_large, page.language, None, **REFUSING)

@@ -125,9 +125,9 @@ def placed(payload: Any, files: dict[str, Path]) -> Any:
     if not isinstance(payload, dict):
         return payload
     found = {key: placed(value, files) for key, value in payload.items()}
-    return (
-        found | {"path": str(files[found["path"]]), "url": None} if is_address(found.get("path")) else found
-    )
+    if is_address(found.get("path")):
+        found |= {"path": str(files[found["path"]]), "url": None}
+    return found
 
 
 async def public_ip(host: str) -> str:
