@@ -49,9 +49,9 @@ from training.data import (
 from training.distributed import any_process, first_on_machine, process_group, rank, restarts, world_size
 from training.engine import Stopped, Trainer, keep_freed_memory, weights_kept
 from training.label_table import LabelTable, read_table
-from training.layout import parts_of
+from training.layout import parts_of, refuse_shared
 from training.optim import BatchNorm, drop_paths, layer_shares
-from training.outliers import add_outliers_flag
+from training.outliers import add_outliers_flag, outlier_files
 from training.recipes import Recipe, add_recipe_flags, recipe_from, refuse_idle
 from training.unknown import add_unknown_flag, check_unknown
 
@@ -237,7 +237,8 @@ def find_to_train(options, view: Preprocess):
         print(printable(words))
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     options.split = split_record(train, held_out)
-    weights_kept(recipe_from(options), len(held_out))  # before any is read
+    recipe = recipe_from(options)
+    weights_kept(recipe, len(held_out))  # before any is read
     if options.unknown and multilabel.is_multi(train.labels):
         raise DataError("--unknown has no effect on images with several labels; leave it out")
     if options.unknown and len(held_out) < FEWEST_FOR_THRESHOLD:
@@ -245,8 +246,11 @@ def find_to_train(options, view: Preprocess):
             f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
             f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
         )
-    parts = [train, held_out, find_data(options.data, "test", view)] if options.unknown else []
-    check_unknown(options.unknown, [file for part in parts for file in part.files])
+    outliers = outlier_files(options, recipe, view)
+    parts = [train, held_out, find_data(options.data, "test", view)] if options.unknown or outliers else []
+    known = [file for part in parts for file in part.files]
+    refuse_shared("--outliers", outliers, known, "--data")
+    check_unknown(options.unknown, {"--data": known, "--outliers": outliers})
     train = some_of(train, options.train_images, options.seed)
     return tuple(read_by(options.workers, data) for data in (train, held_out))
 

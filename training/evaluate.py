@@ -391,7 +391,7 @@ def check_flags(options: argparse.Namespace) -> None:
     if given := [flag(name) for name in idle if getattr(options, name)]:
         raise DataError(f"{', '.join(given)} {why}")
     check_csv(options.csv)
-    check_unknown(options.unknown)
+    check_unknown(options.unknown, {})
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -424,7 +424,11 @@ def evaluate(options: argparse.Namespace) -> int:
     differences = card_differences(model, card, results) if is_comparable else {}
     print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
     if options.json:
-        more = {"engine": str(engine), "differs_from_card": differences}
+        stated_and_measured = {  # JSON has no NaN
+            name: (stated if stated == stated else None, measured)
+            for name, (stated, measured) in differences.items()
+        }
+        more = {"engine": str(engine), "differs_from_card": stated_and_measured}
         print(json.dumps(results | more, indent=2))
     else:
         half = [in_words(engine.precision, results["against_fp32"])] if "against_fp32" in results else []

@@ -190,6 +190,20 @@ def _check_classes(folder: Path, found: ClassFolders) -> None:
             )
 
 
+def refuse_shared(what: str, files: Sequence[Path], others: Sequence[Path], whose: str) -> None:
+    """Refuse images of other things, those of the flag `what`, that are among `others`, those of `whose`.
+
+    Raises:
+        DataError: with how many, and one of them.
+    """
+    known = {file.resolve() for file in others}
+    if shared := [file for file in files if file.resolve() in known]:
+        raise DataError(
+            f"{what}: {len(shared):,} of its {len(files):,} images belong to {whose} ({shared[0]}); give "
+            "images that are not among them"
+        )
+
+
 def inner_folders(folder: Path) -> list[str]:
     """Names of the sub-folders that hold images."""
     return [each.name for each in subfolders(folder) if holds_image(each)]

@@ -53,6 +53,15 @@ def load_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
     return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
 
 
+def outlier_files(options, recipe: Recipe, view: Preprocess) -> tuple[Path, ...]:
+    """The files of `--outliers` that are learned from; none without the flag.
+
+    Raises:
+        DataError: as `find_outliers`.
+    """
+    return find_outliers(options.outliers, recipe.outliers_except, view).files if options.outliers else ()
+
+
 def facts(options, outliers: Images | None) -> dict:
     """What a card says of the outliers; empty where there are none."""
     if outliers is None:

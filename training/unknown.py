@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from resnet_hub.errors import listed
 from resnet_hub.folders import image_files
 from training.data import DataError, ImageSet, read_images
 from training.engine import predict_logits
+from training.layout import refuse_shared
 
 Z = 1.96  # of a 95 % interval
 
@@ -52,27 +53,24 @@ def add_unknown_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_unknown(sets: Sequence[UnknownSet], known: Sequence[Path] = ()) -> None:
+def check_unknown(sets: Sequence[UnknownSet], known: Mapping[str, Sequence[Path]]) -> None:
     """Notice before training what would be missed after it.
 
     Args:
-        known: files that are trained or measured on.
+        known: the files that are trained or measured on, by the flag that names them.
 
     Raises:
         DataError: for two sets of one name, a sub-folder that is not there, a set without images, or one with
             some that are known.
     """
-    names, learned = [each.what for each in sets], {file.resolve() for file in known}
+    names = [each.what for each in sets]
     for each in sets:
         if names.count(each.what) > 1:
             raise DataError(f"--unknown: two sets are called {each.what!r}; give NAME=DIR with other names")
         if not (files := each.files()):
             raise DataError(f"--unknown {each.what}: {each.folder} holds no image")
-        if shared := [file for file in files if file.resolve() in learned]:
-            raise DataError(
-                f"--unknown {each.what}: {len(shared):,} of its {len(files):,} images belong to --data "
-                f"({shared[0]}); give images of things that it does not show"
-            )
+        for whose, others in known.items():
+            refuse_shared(f"--unknown {each.what}", files, others, whose)
 
 
 def unknown_set(text: str) -> UnknownSet:

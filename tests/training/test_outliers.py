@@ -173,6 +173,32 @@ def test_classes_to_leave_out_that_are_wrong_are_one_line(colours, others, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("place", "unknown", "said"),
+    [
+        ("colours/test", None, "--outliers: 8 of its 8 images belong to --data"),
+        ("others", "dyes=others:green,crimson", "--unknown dyes: 24 of its 48 images belong to --outliers"),
+        ("others", "dyes=others:crimson", ""),  # which is left out of what is learned from
+    ],
+)
+def test_what_is_measured_is_not_among_the_outliers(
+    colours, others, tmp_path, capsys, place, unknown, said, monkeypatch
+):
+    for name, folder in {"colours": colours, "others": others}.items():
+        (tmp_path / name).symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cifar, "build_model", lambda *_: pytest.fail("trains"))
+    words = arguments(colours, tmp_path / "run", "--held-out", "20", "--outliers", place)
+    words += ["--outliers-except", "crimson"] if place == "others" else []
+    words += ["--unknown", unknown] if unknown else []
+    if said:
+        assert cifar.main(words) == 2
+        assert said in capsys.readouterr().err.splitlines()[-1]
+    else:
+        with pytest.raises(pytest.fail.Exception, match="trains"):
+            cifar.main(words)
+
+
+@pytest.mark.parametrize(
     ("flags", "said"),
     [
         (["--outlier-weight", "0.3"], "--outlier-weight need --outliers DIR"),

@@ -129,6 +129,9 @@ def test_the_published_card_parses_has_no_empty_field_and_evaluation_agrees_with
     logged_in.repo(REPO).commit({"README.md": altered.encode()})
     assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 1
     assert "the card says class ant two ways" in capsys.readouterr().err
+    assert evaluate.main([REPO, "--data", str(data), "--device", "cpu", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is no JSON
+    assert document["differs_from_card"]["class ant"][0] is None
     altered = re.sub(r'"per_class": \[[^,\]]+', '"per_class": [0.01', altered, count=1)
     logged_in.repo(REPO).commit({"README.md": altered.encode()})
     assert evaluate.main([REPO, "--data", str(data), "--device", "cpu"]) == 1
