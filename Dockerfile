@@ -14,6 +14,8 @@ COPY training/results ./training/results
 # State: downloads from the Hub and uploads, all below /tmp. Mount a volume at /tmp/hub to keep the downloads.
 ENV HOME=/tmp HF_HOME=/tmp/hub GRADIO_TEMP_DIR=/tmp/uploads MPLCONFIGDIR=/tmp/matplotlib \
     PYTHONDONTWRITEBYTECODE=1 GRADIO_SERVER_NAME=0.0.0.0 GRADIO_SERVER_PORT=7860
+# A new volume takes this folder's owner.
+RUN install -d -o 10001 -g 10001 /tmp/hub
 USER 10001:10001
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from resnet_hub import from_pretrained
 from resnet_hub.command import INTERRUPTED, printable, run_command
 from resnet_hub.device import add_device_flags, pick_device, pick_precision
-from resnet_hub.errors import listed
+from resnet_hub.errors import first_line, listed
 from resnet_hub.geometry import trace
 from resnet_hub.hub.push import RECORD
 from resnet_hub.models.base import Network
@@ -84,7 +84,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         type=int,
         metavar="N",
         help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
-        "one page per channel (default: those of --weights or of the downloaded set, else 3)",
+        "one page per channel (of 3 only .npy) (default: those of --weights or of the downloaded set, else 3)",
     )
     parser.add_argument("--data-name", help="name of the data set on the card (default: its path)")
     add_outliers_flag(parser)
@@ -122,7 +122,7 @@ def run_training(
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if restarts():
+    if restarts() and not (options.out / RECORD).exists():  # a finished run stays refused
         options.resume = True
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"
@@ -166,7 +166,8 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
         with process_group(pick_device(options.device)) as device:
             tracking.check(options)
             options.hub_dataset = hub_data.dataset_id(options.data)
-            options.data_name = options.data_name or options.hub_dataset
+            archive = Path(options.data).name if hub_data.is_remote(options.data) else None
+            options.data_name = options.data_name or options.hub_dataset or archive
             options.data = data_source(options.data, options.labels)
             choose_kernels(device, options.deterministic)
             train(options, device)
@@ -178,6 +179,9 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
     except KeyboardInterrupt:
         print(f"\ninterrupted; {kept(options.out)}", file=sys.stderr)
         return INTERRUPTED
+    except torch.cuda.OutOfMemoryError as error:
+        advice = "lower --batch-size, or raise --accumulate"
+        raise TrainingError(f"{first_line(error)}; {advice}; {kept(options.out)}") from error
     except OSError as error:
         raise TrainingError(f"{error}; {kept(options.out)}") from error
     return 0
@@ -427,11 +431,7 @@ def new_trainer(
         outliers: images of other things, to learn equal shares on.
     """
     if options.sync_batch_norm:
-        if device.type != "cuda":
-            raise ValueError("--sync-batch-norm works on GPUs only")
-        if world_size() == 1:
-            raise ValueError("--sync-batch-norm has no effect in one process; start several with torchrun")
-        net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        net = synchronised(net, device)
         identity = identity | {"processes": world_size()}  # whose images each batch norm sees together
     if not any(isinstance(module, BatchNorm) for module in net.modules()):
         why = "acts on batch norms, and what learns here has none"
@@ -439,8 +439,7 @@ def new_trainer(
     if recipe.drop_path:
         drop_paths(net, recipe.drop_path)
     if recipe.layer_decay < 1:
-        decayed = layer_shares([name for name, _ in net.named_parameters()], recipe.layer_decay)
-        shares = decayed if shares is None else {name: shares[name] * decayed[name] for name in shares}
+        shares = decayed(net, recipe.layer_decay, shares)
     chosen = ("precision", "deterministic", "teacher", "sync_batch_norm", "framing")
     identity = identity | {name: getattr(options, name) for name in chosen}
     return Trainer(
@@ -459,6 +458,25 @@ def new_trainer(
         identity=identity,
         restart=options.extends or 0,
     )
+
+
+def synchronised(net: nn.Module, device: torch.device) -> nn.Module:
+    """The network with batch norms that take their statistics from all processes' images.
+
+    Raises:
+        ValueError: on a CPU, and in one process.
+    """
+    if device.type != "cuda":
+        raise ValueError("--sync-batch-norm works on GPUs only")
+    if world_size() == 1:
+        raise ValueError("--sync-batch-norm has no effect in one process; start several with torchrun")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+
+
+def decayed(net: nn.Module, decay: float, shares: dict[str, float] | None) -> dict[str, float]:
+    """The parameters' shares of the learning rate, falling by `decay` from block to block toward the input."""
+    by_layer = layer_shares([name for name, _ in net.named_parameters()], decay)
+    return by_layer if shares is None else {name: shares[name] * by_layer[name] for name in shares}
 
 
 def load_teacher(

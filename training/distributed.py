@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from resnet_hub.errors import first_line
+
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=2)  # of the processes for one that reads or downloads a data set
 
@@ -108,7 +110,7 @@ def read_once(read: Callable[[], T]) -> T:
     file = Path(tempfile.gettempdir()) / f"resnet_hub-{names[0]}"
     if local_rank() == 0:
         try:
-            torch.save(read(), file)
+            _save(read(), file)
         except BaseException:
             file.unlink(missing_ok=True)
             raise
@@ -118,6 +120,14 @@ def read_once(read: Callable[[], T]) -> T:
     if local_rank() == 0:
         file.unlink()  # the mappings stay
     return found
+
+
+def _save(found: object, file: Path) -> None:
+    try:
+        torch.save(found, file)
+    except RuntimeError as error:  # torch's own of a full disk
+        why = first_line(error)
+        raise OSError(f"{file} cannot be written ({why}); set TMPDIR to a folder with room") from error
 
 
 def wait() -> None:

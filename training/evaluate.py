@@ -251,6 +251,8 @@ def write_again(model, options) -> None:
     if not (run / RECORD).is_file():
         raise DataError(f"--write: {run} holds no {RECORD}; give a directory that a trainer wrote")
     facts = extend.read_record(run)
+    for what in facts["results"].get("unfamiliar", {}).keys() - {each.what for each in options.unknown}:
+        print(f"no longer on the card: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     held_out = held_out_again(model, facts, options.data)
     facts["test_part"] = part_measured(options.data)

@@ -13,11 +13,21 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from resnet_hub.folders import part_named
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.stacks import visible
 from training.command import data_source
-from training.data import DataError, Images, ImageSet, find_data, is_download, with_classes
+from training.data import (
+    DataError,
+    Images,
+    ImageSet,
+    find_data,
+    find_images,
+    is_download,
+    is_folder,
+    with_classes,
+)
 from training.layout import parts_of
 
 
@@ -63,6 +73,11 @@ def _which(data: str) -> str:
     return f"one in seven of {data}, those that training leaves for the test"
 
 
+def is_test_part(data: str) -> bool:
+    """Whether this is a folder of classes called like a part of a data set, of which all is measured."""
+    return is_folder(data) and not parts_of(Path(data)) and part_named(Path(data).resolve().name) is not None
+
+
 def evaluate_file(options: argparse.Namespace) -> int:
     """Measure and print.
 
@@ -73,8 +88,11 @@ def evaluate_file(options: argparse.Namespace) -> int:
     if file.calibration.class_thresholds:
         raise DataError(f"{file.source} answers for each class by itself; measure its checkpoint instead")
     data = data_source(options.data, None)
-    test = with_classes(find_data(data, "test", file.preprocess), file.labels)
-    print(f"measuring {len(test):,} images: {_which(str(data))}", file=sys.stderr)
+    is_part = isinstance(data, str) and is_test_part(data)
+    found = find_images(Path(data), file.preprocess) if is_part else find_data(data, "test", file.preprocess)
+    test = with_classes(found, file.labels)
+    which = f"all of {data}" if is_part else _which(str(data))
+    print(f"measuring {len(test):,} images: {which}", file=sys.stderr)
     about = {"precision": file.facts.get("precision", ""), "bytes": file.size}
     results = about | measure_file(file, test)
     if options.json:

@@ -23,7 +23,7 @@ from resnet_hub.models.base import Network
 from resnet_hub.predict import stage_maps
 from resnet_hub.preprocess import load_image
 from training import cifar
-from training.command import load_images_to_train, new_trainer, run_identity
+from training.command import data_source, load_images_to_train, new_trainer, run_identity
 from training.data import whole_image
 from training.engine import keep_freed_memory
 from training.recipes import recipe_from
@@ -56,7 +56,7 @@ def film(name: str, options: argparse.Namespace, device: torch.device) -> dict[s
     """Train one network: its history, and a frame before the first epoch and after each."""
     with TemporaryDirectory() as run:
         arguments = [
-            name, *shlex.split(SHORT_RUN), *FEW, "--data", options.data, "--out", run,
+            name, *shlex.split(SHORT_RUN), *FEW, "--data", str(data_source(options.data, None)), "--out", run,
             "--device", str(device), "--train-images", str(options.train_images),
             "--epochs", str(options.epochs),
         ]  # fmt: skip

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from resnet_hub.errors import Refusal, listed
 from training.data import is_download
-from training.hub_data import SCHEME
+from training.hub_data import SCHEME, is_remote
 from training.recipes import flag
 
 FLAVOR, TIMEOUT = "t4-small", "6h"  # `hf jobs hardware` lists the others and what they cost
 IMAGE = "pytorch/pytorch:2.9.1-cuda12.8-cudnn9-runtime"
 CODE, DATA, RUN = "/code", "/data", "/tmp/run"
+SOURCES = ("resnet_hub", "training")
 OWNER = "YOUR_NAME"
 
 
@@ -45,13 +46,19 @@ def job_command(arguments: list[str], options: argparse.Namespace) -> str:
         flag(name) for name in ("labels", "outliers", "unknown", "teacher") if _is_here(options, name)
     ]:
         raise Refusal(f"--print-job sends --data along, and not {listed(here)}; leave it out, or train here")
-    volumes = {str(checkout()): CODE}
-    there = data
+    root = checkout()
+    volumes = {str(root / name): f"{CODE}/{name}" for name in SOURCES}  # not the data and runs beside them
+    needed = [*(root / "requirements.txt").read_text(encoding="utf-8").split(), "datasets>=4.0"]
+    words = _replaced(arguments, {"--data": data, "--out": RUN})
     if not is_download(data) and not data.startswith(SCHEME):
-        volumes[str(Path(data).resolve())] = there = DATA
-    words = _replaced(arguments, {"--data": there, "--out": RUN})
+        if is_remote(data):
+            raise Refusal(f"--print-job sends a folder along, and {data} is a file; unpack it and give that")
+        folder = Path(data).resolve()
+        volumes[str(folder)] = DATA
+        words = _replaced(words, {"--data": DATA})
+        words += [] if options.data_name else ["--data-name", folder.name]
     steps = [
-        f"cp -r {CODE} /tmp/code && cd /tmp/code && pip install -q -e '.[datasets]'",  # /code is read-only
+        f"cd {CODE} && pip install -q {shlex.join(needed)}",
         f"python -m training.cifar {shlex.join(words)}",
         f"python -m training.publish {RUN} --repo-id {OWNER}/{shlex.quote(out.name)}",
     ]

@@ -36,6 +36,7 @@ from resnet_hub.hub.fetch import (
 )
 from resnet_hub.hub.load import is_half
 from resnet_hub.hub.push import BESIDE, RECORD, Space, push_folder
+from resnet_hub.models.registry import list_models
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
 from training.command import add_labels_flag, data_source
 from training.data import load_data, with_classes
@@ -257,7 +258,9 @@ def verify(repo_id: str, revision: str, folder: Path) -> None:
 
 
 def load_lines(model, repo_id: str) -> str:
-    """How to load the repository in the three libraries."""
+    """How to load the repository in the libraries that know its network."""
+    if model.config.name not in list_models():
+        return f'  resnet_hub.from_pretrained("{repo_id}")'
     is_stock = architecture(model.config)[0] in SAME_IN_TIMM
     first = "" if is_stock else "resnet_hub.register_timm(); "
     lines = [
@@ -340,6 +343,8 @@ def upload(model, options: argparse.Namespace, staged: Path, more: dict[str, Pat
             message=f"Serve {options.repo_id}",
         )
         print(f"{app.url} at {app.revision}")
+        if private and options.space == "gradio":
+            print(f"to load the private {options.repo_id}, it needs a secret HF_TOKEN: add it in its settings")
 
 
 def main(arguments: list[str] | None = None) -> int:

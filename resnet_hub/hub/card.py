@@ -12,6 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from resnet_hub.folders import part_named
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.hub import figures
 from resnet_hub.hub.card_merge import RESEARCH, block, split_front_matter, stored_facts
@@ -165,7 +166,7 @@ def data_name(data: str) -> str:
     if not is_path:
         return data
     parts = re.split(r"[/\\]", data.rstrip("/\\"))
-    return parts[-2] if parts[-1] in ("train", "test") and len(parts) > 1 else parts[-1]
+    return parts[-2] if part_named(parts[-1]) and len(parts) > 1 else parts[-1]
 
 
 def without_absolute_paths(command: str) -> str:

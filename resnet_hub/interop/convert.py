@@ -306,7 +306,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     if options.check is not None:
-        return _check(options.check, options.source, options.model)
+        return _check(options)
     notes: list[str] = []
     model = load(options.source, options.model, notes)
     if options.labels:
@@ -332,11 +332,14 @@ def _checked_onnx(model: Network, options: argparse.Namespace) -> str:
     return f"; {said}"
 
 
-def _check(path: Path, source: str | None, name: str | None) -> None:
+def _check(options: argparse.Namespace) -> None:
+    path, name = options.check, options.model
     file = OnnxFile(path)
-    source = source or file.made_from
+    source = options.source or file.made_from
     if not source:
         raise Refusal(f"{path} does not say what it was made from; give SOURCE before --check")
     is_at_commit = file.commit and source == file.made_from and not name
     model = from_pretrained(source, revision=file.commit) if is_at_commit else load(source, name)
+    if options.labels:
+        model.labels = labels_from(options.labels, model.config)
     print(f"{path}, made from {source}: {check_photo_file(model, path)}")

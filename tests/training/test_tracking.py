@@ -79,7 +79,9 @@ def test_the_printed_job_is_one_that_hf_takes(tmp_path, capsys):
         dry, capture_output=True, text=True, env=environment, timeout=120, check=True
     ).stdout
     assert "Job not submitted" in said and "t4-small" in said and f"{tmp_path}:/data" in said
-    assert "--data /data --out /tmp/run --epochs 3" in command[-1]
+    assert f"--data /data --out /tmp/run --epochs 3 --data-name {tmp_path.name}" in command[-1]
+    sent = [Path(word.partition("=")[2].split(":")[0]) for word in command if word.startswith("--volume=")]
+    assert {path.name for path in sent} == {"resnet_hub", "training", tmp_path.name}  # nothing beside them
     assert command[-1].endswith("training.publish /tmp/run --repo-id YOUR_NAME/mine")
 
 
@@ -98,6 +100,11 @@ def test_a_job_that_would_lack_a_folder_is_refused(tmp_path, capsys, flag):
     assert cifar.main(words) == 2
     assert f"--print-job sends --data along, and not {flag}" in capsys.readouterr().err
     assert cifar.main([*words[:5], "--teacher", "resnet20_cifar10", "--print-job"]) == 0
+
+
+def test_an_archive_is_not_sent_as_a_folder(capsys):
+    assert cifar.main(["lenet5", "--data", "photos.zip", "--out", "x", "--print-job"]) == 2
+    assert "photos.zip is a file; unpack it" in capsys.readouterr().err
 
 
 def test_data_that_is_on_the_hub_is_not_sent_along():

@@ -188,6 +188,8 @@ def test_what_the_dockerfile_copies_runs_and_writes_nothing_there(tmp_path):
             if not subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30).returncode:
                 break
             time.sleep(0.5)
+        else:
+            pytest.fail("the health check never succeeded")
         assert urlopen(f"{address}healthz").read() == b"ok\n"
         assert b"resnet_hub_memory_bytes" in urlopen(f"{address}metrics").read()
     assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before

@@ -201,7 +201,6 @@ def test_the_folder_is_this_process_s_own_and_those_of_dead_ones_go(tmp_path, mo
     monkeypatch.setattr(uploads.tempfile, "gettempdir", lambda: str(tmp_path))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    monkeypatch.setattr(uploads, "is_running", lambda process: process != dead.pid)
     parent = tmp_path / f"resnet_hub-{os.getuid()}"
     for name in (dead.pid, 1):
         (parent / str(name)).mkdir(parents=True)
