@@ -190,10 +190,10 @@ def build_app(shelf: "Shelf", with_operations: bool = False, recorder: "Recorder
             copy_link(page)
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             for name, module in modules.items():
-                with gr.Tab(id=name) as tab:
+                with gr.Tab(id=name) as tab:  # Gradio starts each listener once the one before has ended
+                    tab.select(None, None, None, js=f"() => address.open('{name}')", api_visibility="private")
                     parts[name] = module.build(page, tab)
                 page.text(tab, label=f"tab_{name}")
-                tab.select(None, None, None, js=f"() => address.open('{name}')", api_visibility="private")
         page.text(gr.Markdown(elem_classes="fine-print"), value="privacy")
         wire_language(page)
         wire_arrival(demo, parts)
@@ -248,7 +248,7 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
 
     classifier, explorer = parts["classify"].parts, parts["explore"]
 
-    def look(photo: Any, outcome: Any, language: str) -> dict:
+    def look(photo: Any, outcome: Any, language: str, query: str = "") -> dict:
         if not isinstance(outcome, Shown) or photo is None:
             raise refuse(language, "inside_first")
         if outcome.config is None:
@@ -256,10 +256,10 @@ def wire_inside(page: "Page", tabs: "gr.Tabs", parts: dict[str, Any]) -> None:
         with refusing(language):
             file = uploaded(photo)
             path = file if isinstance(file, str) else None
-            updates = explorer.look(outcome.config, outcome.source, path, language)
+            updates = explorer.look(outcome.config, outcome.source, path, language, query)
         return updates | {tabs: gr.Tabs(selected="explore")}
 
-    given = [classifier.photo, classifier.outcome, page.language]
+    given = [classifier.photo, classifier.outcome, page.language, explorer.parts.query]
     told = [tabs, explorer.parts.photo, explorer.parts.source, *explorer.arrivals]
     shown = classifier.inside.click(look, given, told, preprocess=False, **REFUSING)
     shown.success(None, explorer.parts.query, None, js=RUN, api_visibility="private")

@@ -234,8 +234,27 @@ def test_looking_inside_an_answer_loads_nothing_and_names_its_model(default, mon
     answer = shown_of(shown("firm", default).prediction, None, "owner/net", default)
     told = look.fn({"url": "data:image/png;base64," + "A" * 40}, answer, "en").values()
     assert "owner/net" in [each for each in told if isinstance(each, str)]
+    told = look.fn({"url": "data:,x"}, answer, "en", "?tab=explore&a=resnet50.32&b=resnet34.64").values()
+    assert [each for each in told if isinstance(each, str) and "b=resnet34.64" in each]
     with pytest.raises(Toast, match="feature maps cannot be read"):
         look.fn({"url": "data:,x"}, replace(answer, config=None), "en")
+
+
+def listeners(demo, component, event: str) -> list:
+    """What an event starts, one after another."""
+    return [each for each in demo.fns.values() if (component._id, event) in each.targets]
+
+
+def test_what_answers_slowly_comes_last_of_what_an_event_starts():
+    demo = build_app(Shelf())
+    by_id = {block.elem_id: block for block in demo.blocks.values() if getattr(block, "elem_id", None)}
+    names = [each.name for each in listeners(demo, by_id["model"], "change")]
+    assert names[-1] == "on_classify"
+    assert "say_again" not in [each.name for each in listeners(demo, by_id["language"], "change")]
+    assert "say_again" in [each.name for each in demo.fns.values()]
+    tabs = [block for block in demo.blocks.values() if isinstance(block, gr.Tab)]
+    firsts = [listeners(demo, tab, "select")[0].js for tab in tabs if listeners(demo, tab, "select")]
+    assert len(firsts) >= 5 and all("address.open" in js for js in firsts)
 
 
 # Several photos

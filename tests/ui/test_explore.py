@@ -150,7 +150,9 @@ def test_the_python_builds_exactly_this_network(seed, monkeypatch):
         ("resnet50.32.depths-900", "address"),
         ("resnet50.32.stem-cifar.stem-deep", "address"),
         ("alexnet.32", "nothing_left"),
+        (".".join(["resnet50.32", *map(str, range(10**6))]), "address"),
     ],
+    ids=lambda value: value[:40],
 )
 def test_an_impossible_design_is_refused_with_a_sentence(text, code):
     with pytest.raises(Refusal) as refused:
@@ -159,6 +161,10 @@ def test_an_impossible_design_is_refused_with_a_sentence(text, code):
     for language in LANGUAGES:
         sentence = explain(language, refused.value)
         assert "{" not in sentence and "\n" not in sentence and len(sentence) < 500
+
+
+def test_of_an_address_without_end_only_the_beginning_is_read():
+    assert len(explore_page.in_query("&".join(f"{i}=x" for i in range(10**5)))) < 1000
 
 
 def test_the_smallest_image_named_is_one_that_works():

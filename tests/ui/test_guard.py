@@ -92,6 +92,9 @@ def test_json_of_many_small_things_is_refused_however_it_is_cut(piece, cuts):
 def test_a_full_queue_is_said_in_the_visitor_s_language():
     status, _, body, _ = asked([b"{}"], status=503, accept_language="ja")
     assert status == 503 and "順番待ち" in json.loads(body)["detail"]
+    switched = "http://127.0.0.1/?tab=lab&lang=en"
+    _, _, body, _ = asked([b"{}"], status=503, accept_language="ja", referer=switched)
+    assert json.loads(body)["detail"] == say("en", "queue_full")
 
 
 def test_no_more_is_uploaded_than_the_disk_may_hold():

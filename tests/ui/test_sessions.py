@@ -9,6 +9,7 @@ import datetime
 import gradio as gr
 import numpy as np
 import pytest
+from fastapi import HTTPException
 from gradio.state_holder import SessionState
 from PIL import Image
 
@@ -52,6 +53,14 @@ def test_large_values_drop_the_oldest_and_never_the_last_one(page):
     kept["visitor 4"][page[1]] = bytes(3_000_000)
     kept.delete_all_expired_state()
     assert list(kept.session_data) == ["visitor 4"] == list(kept.time_last_used)
+
+
+def test_a_name_that_no_page_gives_is_refused_and_not_kept(page):
+    kept = sessions(page)
+    with pytest.raises(HTTPException):
+        kept["x" * 101]
+    assert not kept.session_data
+    assert isinstance(kept["x" * 36], SessionState)
 
 
 def test_answers_that_nobody_reads_are_dropped(page, monkeypatch):

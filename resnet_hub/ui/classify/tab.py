@@ -119,13 +119,13 @@ def build(page: Page, tab: gr.Tab) -> Tab:
     """Lay out the tab and wire it."""
     parts = lay_out(page)
     found = Tab(page.shelf, parts)
-    wire_photo(page, parts, found.known)
-    page.follow(panel, parts.outcome, parts.panel)
     for control in (parts.model, parts.beside):
         control.change(
             None, [parts.model, parts.beside], None, js=ADDRESS % page.shelf.first, api_visibility="private"
         )
     many_photos(page, parts.model)
+    wire_photo(page, parts, found.known)  # last: what listens to the same change waits for its answer
+    page.follow(panel, parts.outcome, parts.panel)
     return found
 
 

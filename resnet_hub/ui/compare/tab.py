@@ -50,7 +50,18 @@ SORT = Path(__file__).with_name("sort.js")
 ADDRESS = """(model, reference) => address.say("compare", { model, reference: reference.join(",") })"""
 
 
-STALE = """() => document.getElementById("compare-panel").toggleAttribute("data-is-stale", %s)"""
+# An answer may arrive after the photo or the models have changed again.
+BEGUN = """(photo, model, reference, language) => {
+  window.compareChanged = false;
+  return [photo, model, reference, language];
+}"""
+CHANGED = """() => {
+  window.compareChanged = true;
+  document.getElementById("compare-panel").toggleAttribute("data-is-stale", true);
+}"""
+ANSWERED = """() => {
+  document.getElementById("compare-panel").toggleAttribute("data-is-stale", Boolean(window.compareChanged));
+}"""
 
 
 @dataclass(frozen=True)
@@ -162,12 +173,12 @@ def reference_info(language: str) -> str:
 def offer_all_of_timm(given: Page, tab: gr.Tab, asked: Inputs) -> None:
     """timm's whole list once somebody opens the tab: it is not worth a slower start."""
 
-    def on_open(language: str) -> dict:
+    def on_open(language: str, request: gr.Request) -> dict:
         import timm
 
         # A search lists matches in this order: the best known before the hundreds that contain their name.
         asked.names[:] = dict.fromkeys([*SUGGESTED, *timm.list_models()])
-        return gr.update(choices=asked.choices(language))
+        return gr.update(choices=asked.choices(given.spoken(language, request)))
 
     if given.shelf.takes_any:
         tab.select(on_open, given.language, asked.reference, **QUIET)
@@ -217,15 +228,16 @@ def one_photo(given: Page, references: References, asked: Inputs) -> None:
         comparison(given, references),
         [asked.photo, asked.model, asked.reference, language],
         [facts, panel, state],
+        js=BEGUN,
         api_name="compare",
         preprocess=False,  # as in the Classify tab: a broken file would end in PIL's words
         show_progress_on=[panel],
         **together(given),
     )
-    compared.success(None, None, None, js=STALE % "false", api_visibility="private")
+    compared.success(None, None, None, js=ANSWERED, api_visibility="private")
     given.follow(page, state, panel)
     changed = [each.change for each in (asked.photo, asked.model, asked.reference)]
-    gr.on(changed, None, None, None, js=STALE % "true", api_visibility="private")
+    gr.on(changed, None, None, None, js=CHANGED, api_visibility="private")
     measurement(given, references, panel, state)
 
 
@@ -283,7 +295,7 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
         model = references.shelf.get(key[1]) if key[0] is None else references.get(key)
         return latency(model, model.preprocess.input_size)
 
-    def on_measure(compared: Compared | None, language: str, request: gr.Request, progress=PROGRESS):
+    def on_measure(compared: Compared | None, language: str, progress=PROGRESS) -> None:
         if compared is None:
             raise refuse(language, "compare_first")
         for key in progress.tqdm(compared.keys, desc=say(language, "compare_measure")):
@@ -293,11 +305,17 @@ def measurement(given: Page, references: References, panel: gr.HTML, state: gr.S
                         references.seconds[key] = time_it(key)
                 except ValueError as error:  # no longer in memory, and no longer available
                     raise refuse(language, "model_failed", model=key[1] or key[0], why=error) from error
+
+    def with_times(compared: Compared | None, language: str) -> tuple:
+        """What is compared by now, maybe another photo than when the measuring began."""
+        if compared is None:
+            return gr.skip(), gr.skip()
         compared = timed(compared, references)
-        return page(given.spoken(language, request), compared), compared
+        return page(language, compared), compared
 
     slowly = {"show_progress_on": [panel], "api_visibility": "private"} | together(given)
-    button.click(on_measure, [state, given.language], [panel, state], **slowly)
+    measured = button.click(on_measure, [state, given.language], None, **slowly)
+    measured.success(with_times, [state, given.language], [panel, state], **QUIET)
 
 
 def timed(compared: Compared, references: References) -> Compared:
@@ -392,11 +410,11 @@ def family_guide(given: Page, tab: gr.Tab) -> None:
     def shown(language: str) -> str:
         return family_page(language, seconds)
 
-    def on_measure(language: str, progress=PROGRESS) -> str:
+    def on_measure(language: str, request: gr.Request, progress=PROGRESS) -> str:
         for name in progress.tqdm(list_models(), desc=say(language, "family_measure")):
             if name not in seconds:
                 seconds[name] = time_it(name)
-        return shown(language)
+        return shown(given.spoken(language, request))
 
     slowly = {"concurrency_limit": 1, "show_progress_on": [guide], "api_visibility": "private"}
     button.click(on_measure, language, guide, **slowly)

@@ -22,6 +22,7 @@ from resnet_hub.ui.shared.text import csv_text
 
 FIELDS = ("model", "stem", "input_size", "strides", "maxpool", "stride_in", "shortcut")
 SWITCH = {"yes": True, "no": False}
+MOST_ADDRESS = 300  # characters
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def read_address(text: str) -> ModelConfig:
     Raises:
         Refusal: for text in another form, or a design that is not possible.
     """
+    if len(text) > MOST_ADDRESS:
+        raise refusal("design_address", seen=text[:80])
     name, _, rest = text.partition(".")
     size, *parts = rest.split(".")
     texts: dict[str, Any] = {}

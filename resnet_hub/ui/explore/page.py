@@ -21,6 +21,8 @@ from resnet_hub.ui.shared.errors import explain
 from resnet_hub.ui.shared.html import alert, download_url, render
 from resnet_hub.ui.shared.text import joined, memory, name_of, percent, say, short
 
+MOST_QUERY = 1000  # characters
+
 START = {"A": "resnet50.32", "B": "resnet50.32.stem-cifar"}  # name of a design -> its first address
 Examined = Design | Refusal
 STAGE_COLUMNS = ("stage", "map", "field", "jump", "params", "macs", "memory")
@@ -70,7 +72,12 @@ def on_page(query: str) -> dict[str, Examined]:
     When the page itself changes its controls, an event may bring some of them as they were before; the
     address changes as a whole.
     """
-    return from_query(dict(parse_qsl(str(query or "").lstrip("?"))))
+    return from_query(in_query(query))
+
+
+def in_query(query: str) -> dict[str, str]:
+    """What the page's address names; anybody may send one of any length."""
+    return dict(parse_qsl(str(query or "")[:MOST_QUERY].lstrip("?")))
 
 
 def other_network(model: str, input_size: str) -> ModelConfig:

@@ -30,6 +30,7 @@ from resnet_hub.ui.explore.page import (
     arrival,
     examine,
     from_controls,
+    in_query,
     maps,
     on_page,
     other_network,
@@ -376,8 +377,13 @@ class Tab:
     arrivals: list[Component]
     parts: Parts
 
-    def look(self, config: ModelConfig, source: str, photo: str | None, language: str) -> Updates:
+    def look(
+        self, config: ModelConfig, source: str, photo: str | None, language: str, query: str = ""
+    ) -> Updates:
         """Design A as a network that just answered a photo, and the photo; `RUN` makes the maps then.
+
+        Args:
+            query: the address of the page, from which design B stays.
 
         Raises:
             Refusal: for a network that the tab cannot draw.
@@ -385,7 +391,7 @@ class Tab:
         address = designs.address(config)
         if body(designs.read_address(address)) != body(config):
             raise refusal("inside_other", model=config.name)
-        found = self.arrive({"a": address}, language)
+        found = self.arrive(in_query(query) | {"a": address}, language)
         return found | {self.parts.photo: photo, self.parts.source: source}
 
 

@@ -68,7 +68,13 @@ element.addEventListener("change", async (event) => {
     event.target.value = "";
     return ask("input", { topic: form.dataset.topic, values: values(form), large: true });
   }
-  const { path } = await upload(event.target.files[0]);
+  const [file] = event.target.files;
+  const path = await upload(file).then((sent) => sent.path, () => null);
+  if (event.target.files[0] !== file) return; // another file, or another topic, meanwhile
+  if (path === null) {
+    event.target.value = ""; // else the same file could not be chosen again
+    return;
+  }
   event.target.parentElement.querySelector("[type=hidden]").value = path;
   report(form);
 });
@@ -92,7 +98,7 @@ const open = (topic, said, push) => {
   const form = document.querySelector("#lab-controls form"); // the button may be in the other panel
   if (form) { // Gradio patches attributes only, and what was touched no longer follows them until it is reset
     form.reset();
-    for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = hidden.dataset.first;
+    for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = said[hidden.name] ?? hidden.dataset.first;
     showParts(form);
   }
   document.querySelector("#lab-controls .topics").open = false;

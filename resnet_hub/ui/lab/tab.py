@@ -39,7 +39,8 @@ def build(page: Page, tab: gr.Tab) -> None:
     def on_select(language: str, seen: bool, request: gr.Request) -> list:
         if seen:
             return [gr.skip()] * (len(panels) + 1)
-        return [*opened(known_language(language), *asked_by(dict(request.query_params))), True]
+        language = page.spoken(known_language(language), request)
+        return [*opened(language, *asked_by(dict(request.query_params))), True]
 
     def on_go(event: gr.EventData, language: str) -> list:
         return opened(known_language(language), *asked(event))

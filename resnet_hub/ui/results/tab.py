@@ -62,7 +62,8 @@ def build(page: Page, tab: gr.Tab) -> None:
 
     def on_select(language: str, found: Grid | None, seen: bool, request: gr.Request) -> list:
         asked = dict(request.query_params).get("study", "")
-        return [gr.skip()] * len(panels) if seen else everything(language, found, asked)
+        spoken = page.spoken(language, request)
+        return [gr.skip()] * len(panels) if seen else everything(spoken, found, asked)
 
     def on_language(
         language: str, found: Grid | None, seen: bool, study: str, kept: str, request: gr.Request

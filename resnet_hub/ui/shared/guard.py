@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 
 from resnet_hub.ui.limits import Limits
-from resnet_hub.ui.shared.text import language_of, say
+from resnet_hub.ui.shared.text import LANGUAGES, language_of, say
 from resnet_hub.ui.shared.uploads import Uploads
 
 Message = MutableMapping[str, Any]
@@ -50,6 +50,7 @@ UPLOADS = ("/upload", "/upload/")
 CLOSED = ("/gradio_api/deep_link", "/gradio_api/process_recording")
 # Of Gradio's addresses those that send other hosts' files on, as if they were this page's.
 ELSEWHERE = re.compile("/file[=/]https?:", re.IGNORECASE)
+CHOSEN = re.compile(rf"[?&]lang=({'|'.join(LANGUAGES)})(?=&|$)")  # in the page's address
 MOST_ADDRESSES = 100_000
 STRUCTURE = (b",", b":", b"[", b"{")
 
@@ -136,7 +137,9 @@ class Reply:
 
     def __init__(self, scope: MutableMapping[str, Any], send: Send) -> None:
         headers = dict(scope["headers"])
-        self.language = language_of(headers.get(b"accept-language", b"").decode("latin-1"))
+        chosen = CHOSEN.search(headers.get(b"referer", b"").decode("latin-1"))
+        asked = headers.get(b"accept-language", b"").decode("latin-1")
+        self.language = chosen[1] if chosen else language_of(asked)
         self.path, self._send = scope["path"], send
         self.started = self.replaced = False
 

@@ -12,10 +12,12 @@ import time
 from typing import Any
 
 import numpy as np
+from fastapi import HTTPException
 from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 
 KEPT = 3600  # seconds that a visitor who does nothing is remembered; Gradio keeps a closed page's as long
+MOST_NAME = 100  # characters; Gradio's own have 36 at most
 UNREAD = 300  # seconds for which answers wait to be read
 DEEPEST = 6  # of a value that is weighed
 POINTER, OBJECT, COMPONENT = 8, 50, 4000  # bytes
@@ -82,6 +84,8 @@ class Sessions(StateHolder):
         self.capacity = self.most
 
     def __getitem__(self, session_id: str) -> SessionState:
+        if len(session_id) > MOST_NAME:
+            raise HTTPException(400, "This is no session of this page.")
         with self.lock:
             if session_id not in self.session_data:
                 self.session_data[session_id] = Session(Bare(self.blocks))  # type: ignore[arg-type]
