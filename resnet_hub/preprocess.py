@@ -480,6 +480,8 @@ def _check_cost(image: Image.Image, scans: int, max_pixels: int) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
+    if not isinstance(image.info.get(WHITE), int):
+        image.info.pop(WHITE, None)  # a text of a PNG file's own
     # A broken EXIF block is no reason to refuse an image; in place, PIL turns it before rewriting the block.
     with suppress(Exception):
         ImageOps.exif_transpose(image, in_place=True)

@@ -6,11 +6,12 @@ A stack is a uint8 array (H, W, C). What has 1 or 3 channels in an ordinary file
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageOps, ImageSequence
 
 if TYPE_CHECKING:
     from resnet_hub.preprocess import Preprocess
@@ -61,11 +62,13 @@ def from_image(image: Image.Image, channels: int) -> np.ndarray:
                 raise ChannelError("pages of several channels or sizes")
             pages.append(np.asarray(page.copy()))
         return to_8_bit(np.stack(pages, 2))
-    mode = {2: "LA", 4: "RGBA"}.get(channels)
-    if mode and (image.has_transparency_data or image.format in WITH_ALPHA):
+    mode, kind, count = {2: "LA", 4: "RGBA"}.get(channels), image.format, getattr(image, "n_frames", 1)
+    with suppress(Exception):  # a broken EXIF block is no reason to refuse an image
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
+    if mode and (image.has_transparency_data or kind in WITH_ALPHA):
         return np.asarray(image.convert(mode))
     if len(image.getbands()) != channels:
-        count = getattr(image, "n_frames", 1)
         raise ChannelError(f"{len(image.getbands())} channels" + f" on {count} pages" * (count > 1))
     return np.asarray(image)
 

@@ -24,6 +24,7 @@ from helpers.images import scan_bomb
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from resnet_hub import preprocess
 from resnet_hub.preprocess import CROP_MODES, INTERPOLATIONS, ImageError, Preprocess, load_image
@@ -297,6 +298,14 @@ def png_of_16_bits(values: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 4)], ids=["grey", "RGB", "RGBA"])
+def test_a_text_of_a_png_is_no_fact_about_its_values():
+    text = PngInfo()
+    text.add_text("white", "spirit")
+    file = BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "png", pnginfo=text)
+    assert "white" not in load_image(file.getvalue()).info
+
+
 @pytest.mark.parametrize(("highest", "white"), [(255, 255), (4095, 4095), (65535, None)])
 def test_16_bit_files_are_scaled_by_the_bits_they_use(shape, highest, white):
     values = np.random.default_rng(0).integers(0, highest + 1, shape)

@@ -109,6 +109,9 @@ def check(path: Path) -> None:
         raise TrainingError("it is damaged: its checksum differs")
 
 
+_LOCKS: set[int] = set()  # held by this process
+
+
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
     """Keep other training runs out of a directory; the system lifts the lock when this process ends.
@@ -131,7 +134,20 @@ def locked(run: Path) -> Iterator[None]:
         ) from error
     except OSError:  # a network file system without locks
         pass
+    _LOCKS.add(directory)
     try:
         yield
     finally:
-        os.close(directory)
+        if directory in _LOCKS:  # not in a process that was forked meanwhile
+            _LOCKS.discard(directory)
+            os.close(directory)
+
+
+def _let_go() -> None:
+    """In a forked reader of files: a lock is held by all who have its file open, also when this one dies."""
+    while _LOCKS:
+        os.close(_LOCKS.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

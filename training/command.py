@@ -84,7 +84,7 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
         type=int,
         metavar="N",
         help="channels of the images: 1 for grey, 4 for RGBA, up to 64 from .npy files or TIFF files with "
-        "one page per channel (of 3 only .npy) (default: those of --weights or of the downloaded set, else 3)",
+        "one page per channel (.npy alone for 3); default: those of --weights or of the downloaded set, or 3",
     )
     parser.add_argument("--data-name", help="name of the data set on the card (default: its path)")
     add_outliers_flag(parser)
@@ -135,7 +135,9 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
     Raises:
         TrainingError: for a name that is not UTF-8, which no card could hold at the end.
     """
-    if (command := options.command) != printable(command):
+    if len((command := options.command).splitlines()) > 1:
+        raise TrainingError(f"{' '.join(command.split())}: an argument has a line break; leave it out")
+    if command != printable(command):
         raise TrainingError(f"{printable(command)}: a name in it is not text; rename the file or folder")
     if options.labels is None and is_class_below(options.data, options.out):
         raise TrainingError(
@@ -181,7 +183,7 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
         return INTERRUPTED
     except torch.cuda.OutOfMemoryError as error:
         advice = "lower --batch-size, or raise --accumulate"
-        raise TrainingError(f"{first_line(error)}; {advice}; {kept(options.out)}") from error
+        raise TrainingError(f"{first_line(error).rstrip('.')}; {advice}; {kept(options.out)}") from error
     except OSError as error:
         raise TrainingError(f"{error}; {kept(options.out)}") from error
     return 0
@@ -474,7 +476,7 @@ def synchronised(net: nn.Module, device: torch.device) -> nn.Module:
 
 
 def decayed(net: nn.Module, decay: float, shares: dict[str, float] | None) -> dict[str, float]:
-    """The parameters' shares of the learning rate, falling by `decay` from block to block toward the input."""
+    """The parameters' shares of the learning rate, falling by `decay` a block toward the input."""
     by_layer = layer_shares([name for name, _ in net.named_parameters()], decay)
     return by_layer if shares is None else {name: shares[name] * by_layer[name] for name in shares}
 

@@ -7,6 +7,8 @@ images.
 from __future__ import annotations
 
 import math
+import os
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -191,6 +193,7 @@ class FolderSet:
             num_workers=workers,
             collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
             prefetch_factor=_read_ahead(batch_bytes, workers) if workers else None,
+            worker_init_fn=_apart,
         )
         for pixels, index, broken in loader:
             for message in broken:
@@ -210,6 +213,15 @@ class FolderSet:
 
 Images = ImageSet | PhotoSet | FolderSet
 Read = list[tuple[int, np.ndarray | str]]  # each file's position, and its image or what is wrong with it
+
+
+def _apart(worker: int) -> None:
+    """Let a worker end with the process it reads for, not by what their group is sent: a request to stop."""
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # does nothing but on Linux
 
 
 def _listed(read: Read) -> tuple[list[np.ndarray], list[int], list[str]]:
@@ -251,9 +263,10 @@ def whole_image(
     return Preprocess((channels, *size), crop_pct=1.0, crop_mode=crop_mode, mean=mean or half, std=half)
 
 
-def load_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
-    """A part of `data` as `find_data` finds it, in memory where it fits."""
-    return in_memory(find_data(data, part, view))
+def load_data(data: str | LabelTable, part: str, view: Preprocess, workers: int | None = None) -> Images:
+    """A part of `data` as `find_data` finds it, in memory where it fits, read by so many processes."""
+    found = find_data(data, part, view)
+    return in_memory(replace(found, workers=workers) if isinstance(found, FolderSet) else found)
 
 
 def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:

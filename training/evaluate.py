@@ -229,7 +229,8 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     batch_size = options.eval_batch
     model.calibration, fitted = calibrate(model, held_out, batch_size)
     several = bool(model.calibration.class_thresholds)
-    test = with_classes(load_data(options.data, "test", model.preprocess), model.labels, several)
+    found = load_data(options.data, "test", model.preprocess, getattr(options, "workers", None))
+    test = with_classes(found, model.labels, several)
     answered = predict_each(model, test, model.preprocess, batch_size=batch_size)
     unknown = options.unknown
     if unknown and not several and model.calibration.energy_threshold is None:  # broken files were left out
@@ -334,6 +335,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "processes": world_size(),
         "precision": str(trainer.amp_dtype or torch.float32).removeprefix("torch."),
         "epochs_run": len(history),
+        "low_res_epochs": low_res_epochs(trainer, options),
         "keep": trainer.keep,
         "best_epoch": trainer.kept_epoch,
         "train_loss": last["train_loss"],
@@ -344,6 +346,13 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
         "pflops": sum(line["pflops"] for line in history),
         **made_with(trainer.device),
     }
+
+
+def low_res_epochs(trainer: Trainer, options) -> int | None:
+    """How many epochs of the run had small images: none of those that extend a finished one."""
+    if trainer.restart:
+        return extend.read_record(options.out).get("low_res_epochs")
+    return min(trainer.recipe.low_res_epochs, len(trainer.history))
 
 
 def main(arguments: list[str] | None = None) -> int:

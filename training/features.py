@@ -124,7 +124,6 @@ def _write(path: Path, known: dict[bytes, tuple[Tensor, float]]) -> None:
     keys = torch.frombuffer(bytearray(b"".join(known)), dtype=torch.uint8).view(-1, KEY)
     seconds = torch.tensor([each for _, each in known.values()], dtype=torch.double)
     with suppress(Refusal):  # a full disk costs the next run time, not this one its end
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, save({"keys": keys, "features": features.contiguous(), "seconds": seconds}))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from resnet_hub.errors import Refusal, listed
 from training.data import is_download
-from training.hub_data import SCHEME, is_remote
+from training.hub_data import SCHEME
 from training.recipes import flag
 
 FLAVOR, TIMEOUT = "t4-small", "6h"  # `hf jobs hardware` lists the others and what they cost
@@ -51,8 +51,8 @@ def job_command(arguments: list[str], options: argparse.Namespace) -> str:
     needed = [*(root / "requirements.txt").read_text(encoding="utf-8").split(), "datasets>=4.0"]
     words = _replaced(arguments, {"--data": data, "--out": RUN})
     if not is_download(data) and not data.startswith(SCHEME):
-        if is_remote(data):
-            raise Refusal(f"--print-job sends a folder along, and {data} is a file; unpack it and give that")
+        if not Path(data).is_dir():
+            raise Refusal(f"--print-job sends a folder along, and {data} is none; unpack it and give that")
         folder = Path(data).resolve()
         volumes[str(folder)] = DATA
         words = _replaced(words, {"--data": DATA})

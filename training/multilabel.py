@@ -71,10 +71,11 @@ def best_threshold(shares: Tensor, present: Tensor) -> float:
     """
     if not present.any():
         return UNDECIDED
-    levels = shares.unique().flip(0)
-    called = shares[:, None] >= levels
-    right = (called & present.bool()[:, None]).sum(0)
-    f1 = 2 * right / (called.sum(0) + present.sum())
+    ranked, order = shares.sort(descending=True)
+    is_last = torch.cat([ranked[1:] != ranked[:-1], torch.ones(1, dtype=torch.bool)])  # of equal ones
+    levels, called = ranked[is_last], is_last.nonzero()[:, 0] + 1
+    right = present[order].bool().long().cumsum(0)[is_last]
+    f1 = 2 * right / (called + present.sum())
     best = int(f1.argmax())
     below = levels[best + 1] if best + 1 < len(levels) else torch.zeros(())
     return round(((levels[best] + below) / 2).item(), 4)

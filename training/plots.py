@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import MaxNLocator
 
+MOST_ROWS = 200  # of a confusion matrix, beyond which they become smaller
+
 # Okabe and Ito's palette, distinct also to colour-blind readers (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE = "#0072B2", "#D55E00"
 PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -46,13 +48,14 @@ def curves(history: list[dict], shown: str = "augmented") -> Figure:
 
 def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
     """Counts by true class (rows) and predicted class (columns)."""
-    side = 2.5 + 0.45 * len(classes)
+    side = 2.5 + 0.45 * min(len(classes), MOST_ROWS)
+    words = {"parse_math": False, "fontsize": 10 * min(1.0, MOST_ROWS / len(classes))}
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     most = max(map(max, matrix))
     axes.imshow(matrix, cmap="cividis")
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", parse_math=False)
-    axes.set_yticks(range(len(classes)), classes, parse_math=False)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", **words)
+    axes.set_yticks(range(len(classes)), classes, **words)
     axes.set(xlabel="predicted class", ylabel="true class")
     for i, row in enumerate(matrix) if len(classes) <= 20 else ():
         for j, count in enumerate(row):

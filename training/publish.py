@@ -344,7 +344,7 @@ def upload(model, options: argparse.Namespace, staged: Path, more: dict[str, Pat
         )
         print(f"{app.url} at {app.revision}")
         if private and options.space == "gradio":
-            print(f"to load the private {options.repo_id}, it needs a secret HF_TOKEN: add it in its settings")
+            print(f"to load {options.repo_id} it needs a secret HF_TOKEN: add it in the Space's settings")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from resnet_hub.errors import listed
 from resnet_hub.folders import image_files
-from training.data import DataError, ImageSet, read_images
+from training.data import DataError, FolderSet, in_memory
 from training.engine import predict_logits
 from training.layout import refuse_shared
 
@@ -108,9 +108,9 @@ def measure_unknown(
     right = logits.argmax(1) == labels
     found = {}
     for each in sets:
-        pixels, _ = read_images(each.files(), model.preprocess, str(each.folder))
-        nobody = torch.zeros(len(pixels), dtype=torch.long)
-        shown = ImageSet(pixels, nobody, model.labels, each.what)
+        files = tuple(each.files())
+        nobody = torch.zeros(len(files), dtype=torch.long)
+        shown = in_memory(FolderSet(files, nobody, model.labels, str(each.folder), model.preprocess))
         others, _ = predict_logits(model, shown, model.preprocess, batch_size=batch_size)
         other = answers(model, others)
         unflagged = (~known.flagged).float().mean() + (~other.flagged).float().mean()

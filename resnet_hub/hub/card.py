@@ -129,7 +129,7 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "mode": MODES.get(run.get("mode"), run.get("mode")),
         "optimizer_words": _optimizer_words(recipe),
         "loss_words": _loss_words(recipe, base_words(run.get("teacher")), "class_threshold" in stated),
-        "augmentation_words": _augmentation_words(recipe),
+        "augmentation_words": _augmentation_words(recipe, run.get("low_res_epochs")),
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
             metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
@@ -417,9 +417,12 @@ def _seconds_words(run: dict[str, Any]) -> str:
     return words + (f", {features:.1f} of them for the features," if features else "")
 
 
-def _augmentation_words(recipe: dict[str, Any]) -> str:
+def _augmentation_words(recipe: dict[str, Any], low_epochs: int | None) -> str:
+    """How images were augmented; cards of earlier runs do not say how many epochs had small ones."""
     words = [AUGMENTATIONS.get(name, name).format(**recipe) for name in recipe.get("augment") or ()]
-    if recipe.get("low_res"):
+    if recipe.get("low_res") and low_epochs:
+        words.append(f"the first {low_epochs} epochs at a short side of {recipe['low_res']} pixels")
+    elif recipe.get("low_res") and low_epochs is None:
         side, share = recipe["low_res"], percent(recipe["low_res_until"], 0)
         words.append(f"the first {share} of the epochs at {side}x{side} pixels")
     return "; ".join(words)

@@ -203,8 +203,8 @@ def local_directory(source: str) -> tuple[Path, str] | None:
         return Path(source), "local"
     if os.path.isfile(source):  # noqa: PTH113
         raise CheckpointError(
-            f"{source} is a file; `python -m resnet_hub.convert {source} DIR` makes a checkpoint directory of "
-            "weights"
+            f"{source} is a file; `python -m resnet_hub.convert {source} DIR` makes a checkpoint directory "
+            "of weights"
         )
     if REPO_ID.fullmatch(source):
         return None

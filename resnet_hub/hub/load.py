@@ -7,6 +7,7 @@ A checkpoint is `config.json` (timm's format, plus one `resnet_hub` object), `mo
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -182,7 +183,7 @@ def read_calibration(values: dict[str, Any], classes: int) -> Calibration:
         ValueError: for anything but finite numbers, more detections than anybody would read, or thresholds
             that are not one a class.
     """
-    if "resnet_hub" not in values:
+    if "resnet_hub" not in values or "model_type" in values:  # transformers kept ours beside its weights
         return foreign_calibration(values, classes)
     calibration = Calibration.from_dict(values["resnet_hub"].get("calibration", {}))
     longest = max((len(what) for what, *_ in calibration.detections), default=0)
@@ -229,7 +230,8 @@ def read_labels(values: dict[str, Any], config: ModelConfig) -> tuple[str, ...]:
 
 def disambiguate(names: list[str]) -> list[str]:
     """The names, with the class number where two share one: ImageNet has two kinds of crane."""
-    return [f"{name} ({i})" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    counts = Counter(names)
+    return [f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(names)]
 
 
 def read_weights(path: Path, model: nn.Module, prefix: str = "") -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from resnet_hub.hub.card_merge import merged
 from resnet_hub.hub.fetch import (
     CARD_FILE,
     CONFIG_FILE,
+    REPO_ID,
     WEIGHTS_FILE,
     CheckpointError,
     Resolved,
@@ -80,6 +81,8 @@ def push_folder(
     Raises:
         CheckpointError: when the upload failed or its outcome is unknown; repeating it is safe.
     """
+    if not REPO_ID.fullmatch(repo_id):  # the Hub would create it for the token's owner, and not find it so
+        raise CheckpointError(f"{repo_id!r} is not of the form owner/name")
     token = token.strip() if token else token
     api = HfApi(token=token)
     with plain_errors(repo_id, "the repository", token):

@@ -16,7 +16,8 @@ from resnet_hub.errors import Refusal, listed
 from resnet_hub.files import write_together
 from resnet_hub.hub.bounds import WIDENED
 from resnet_hub.hub.card import render_card
-from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE
+from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, SHIPPED, WEIGHTS_FILE, shipped_names
+from resnet_hub.hub.load import read_calibration, read_labels, read_preprocess
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
@@ -37,7 +38,10 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
     """
     check_is_loadable(model)
     text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
-    card = card or render_card(model, load_from=directory.resolve().name, half=half)
+    values = json.loads(text)
+    read_preprocess(values, model.config)
+    read_calibration(values, len(read_labels(values, model.config)))
+    card = card or render_card(model, load_from=name_to_load(directory), half=half)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
         raise Refusal(f"{listed(broken, 3)} of {directory} would hold NaN or infinity; nothing is written")
@@ -49,6 +53,12 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
             directory / CARD_FILE: lambda file: file.write(card.encode()),
         }
     )
+
+
+def name_to_load(directory: Path) -> str:
+    """What a card tells people to load; a shipped checkpoint's name means that one, wherever it is read."""
+    name, is_shipped = directory.resolve().name, directory.resolve().parent == SHIPPED
+    return f"./{name}" if name in shipped_names() and not is_shipped else name
 
 
 def check_is_loadable(model: Network) -> None:

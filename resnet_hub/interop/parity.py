@@ -243,8 +243,10 @@ def compare(config: ModelConfig, library: str, pixels: Tensor, *, seed: int = 0)
     our_keys, their_keys = list(ours.state_dict()), list(theirs.state_dict())
     missing = [key for key in our_keys if key not in their_keys]
     unexpected = [key for key in their_keys if key not in our_keys]
+    is_known = config.name in list_models()
+    usual = model_config(config.name).input_size if is_known else config.input_size
     return Report(
-        model=label(replace(config, input_size=model_config(config.name).input_size)),
+        model=label(replace(config, input_size=usual)),
         reference=provenance(config, library),
         input_size=tuple(pixels.shape),
         parameters=(_parameters(ours), _parameters(theirs)),

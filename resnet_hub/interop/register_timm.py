@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resnet_hub.config import ModelConfig
+from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import build_network
 from resnet_hub.models.registry import list_models, model_config
 from resnet_hub.models.timm_names import registered_name
@@ -84,6 +85,8 @@ def with_timm_settings(model: Any) -> Network:
     if names and len(names) == model.config.num_classes:
         model.labels = tuple(names)
     preprocess = Preprocess.from_pretrained_cfg(settings)
-    if preprocess.input_size[0] == model.config.in_chans:
+    is_stored = bool(settings.get("hf_hub_id") or settings.get("file"))
+    usual = default_preprocess(model_config(model.config.name))  # which says nothing of another size
+    if preprocess.input_size[0] == model.config.in_chans and (is_stored or preprocess != usual):
         model.preprocess = preprocess
     return model

@@ -68,7 +68,7 @@ def without(model: Network, block: str) -> Iterator[None]:
         if module.downsample is not None:
             return F.relu(module.downsample(x))
         same = x.shape == out.shape
-        pad = ZeroPadShortcut(x.shape[1], out.shape[1], x.shape[-1] // out.shape[-1])
+        pad = ZeroPadShortcut(x.shape[1], out.shape[1], round(x.shape[-1] / out.shape[-1]))
         return F.relu(x if same else pad(x))
 
     one_of("block", block, ["", *block_names(model)])

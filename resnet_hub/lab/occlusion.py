@@ -25,13 +25,14 @@ class Occluded:
         label, probability: the network's answer to the whole image, calibrated.
         drops: (n, n), by how much that probability falls with the patch at each place; negative where it
             rises.
-        corners: (n,), the patch's first row (or column) of pixels at each place.
+        tops, lefts: (n,), the patch's first row and column of pixels at each place.
     """
 
     label: str
     probability: float
     drops: np.ndarray
-    corners: tuple[int, ...]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
 
 
 def occlude(model: Network, crop: Image.Image, patch: int) -> Occluded:
@@ -46,17 +47,20 @@ def occlude(model: Network, crop: Image.Image, patch: int) -> Occluded:
     side = min(crop.size)
     within("patch", patch, 2, side)
     across = min(MOST_ACROSS, 2 * (side - patch) // patch + 1)
-    corners = tuple(round(at) for at in np.linspace(0, side - patch, across))
+    tops, lefts = (
+        tuple(round(at) for at in np.linspace(0, length - patch, across))
+        for length in (crop.height, crop.width)
+    )
     pixels = model.preprocess.normalise(crop).to(next(model.parameters()).device)
     images = pixels.repeat(across * across + 1, 1, 1, 1)
-    for i, (top, left) in enumerate(((top, left) for top in corners for left in corners), 1):
+    for i, (top, left) in enumerate(((top, left) for top in tops for left in lefts), 1):
         images[i, :, top : top + patch, left : left + patch] = 0  # normalised: the mean colour
     with evaluation(model):
         shares = model.calibration.probabilities(model(images).float())
     best = int(shares[0].argmax())
     whole, covered = shares[0, best], shares[1:, best]
     drops = (whole - covered).reshape(across, across)
-    return Occluded(model.labels[best], whole.item(), drops.cpu().numpy(), corners)
+    return Occluded(model.labels[best], whole.item(), drops.cpu().numpy(), tops, lefts)
 
 
 def cams(model: Network, crop: Image.Image, class_index: int) -> list[np.ndarray]:

@@ -78,6 +78,6 @@ def card_below(page: Page, model: gr.Dropdown) -> None:
     def say_again(shown: str, chosen: Any, language: str) -> str:
         return show(chosen, language) if shown else ""
 
-    # A card may have to be asked of the Hub again: what follows an event holds up none of its other listeners.
+    # A card may have to come from the Hub again, and what follows an event holds up no other listener of it.
     switched = language.change(None, None, None, js="() => []", api_visibility="private")
     switched.then(say_again, [card, model, language], card, preprocess=False, **QUIET)

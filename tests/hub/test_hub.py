@@ -26,7 +26,7 @@ from resnet_hub import create_model, from_pretrained, list_models, model_config
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.bounds import VISITORS
 from resnet_hub.hub.fetch import SHIPPED, CheckpointError, fetch_checkpoint
-from resnet_hub.hub.load import load_checkpoint, read_preprocess
+from resnet_hub.hub.load import disambiguate, load_checkpoint, read_preprocess
 from resnet_hub.interop.onnx import input_shape
 from resnet_hub.models.base import default_preprocess
 from resnet_hub.models.build import network_class
@@ -314,6 +314,14 @@ def test_missing_unexpected_and_misshapen_weights_are_all_named(saved):
         (lambda m: setattr(m, "labels", ("a", "b")), "2 labels, 2 of them distinct, for 10 classes"),
         (lambda m: setattr(m, "labels", ("a",) * 10), "10 labels, 1 of them distinct"),
         (lambda m: m.double(), r"is torch\.float64.*call model\.float"),
+        (
+            lambda m: setattr(
+                m, "preprocess", replace(m.preprocess, input_size=(1, 32, 32), mean=(0.5,), std=(1,))
+            ),
+            "does not have 3 channels",
+        ),
+        (lambda m: setattr(m, "calibration", Calibration(class_thresholds=(0.5,))), "1 thresholds for 10"),
+        (lambda m: setattr(m, "calibration", Calibration(temperature=0.0)), "temperature"),
     ],
 )
 def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, change, said):
@@ -322,6 +330,30 @@ def test_what_could_not_be_loaded_again_is_not_saved(tmp_path, change, said):
     with pytest.raises(ValueError, match=said):
         model.save_pretrained(tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_calibration_that_transformers_kept_beside_other_weights_is_not_read(tmp_path):
+    tiny_model = tiny()
+    tiny_model.calibration = Calibration(2.0, 1.0)
+    tiny_model.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert from_pretrained(tmp_path).calibration == Calibration(2.0, 1.0)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "timm_wrapper"}))
+    weights = {f"timm_model.{key}": value for key, value in load_file(tmp_path / "model.safetensors").items()}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert from_pretrained(tmp_path).calibration == Calibration()
+
+
+def test_a_card_beside_a_shipped_checkpoint_s_name_loads_what_lies_there(tmp_path, monkeypatch):
+    tiny().save_pretrained(tmp_path / "resnet20_cifar10")
+    assert 'from_pretrained("./resnet20_cifar10")' in (tmp_path / "resnet20_cifar10/README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    assert from_pretrained("./resnet20_cifar10").config == tiny().config
+
+
+def test_many_names_are_told_apart_at_once():
+    names = [str(i) for i in range(100_000)] + ["crane", "crane"]
+    assert disambiguate(names)[-3:] == ["99999", "crane (100000)", "crane (100001)"]
 
 
 def test_a_new_head_is_saved_with_a_configuration_and_labels_that_fit(tmp_path):

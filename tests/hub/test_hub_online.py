@@ -638,6 +638,12 @@ def test_a_commit_that_somebody_else_overtook_changes_nothing(hub, repo):
     assert hub.files(REPO)["somebody.txt"] and from_pretrained(REPO).config.num_classes == 10
 
 
+def test_a_name_without_an_owner_is_refused_before_anything_is_created(hub):
+    with pytest.raises(CheckpointError, match="'net' is not of the form owner/name"):
+        tiny().push_to_hub("net", token=TOKEN)
+    assert not hub.repos
+
+
 def test_pushing_without_a_token_says_how_to_log_in(hub):
     with pytest.raises(CheckpointError, match="hf auth login"):
         tiny().push_to_hub(REPO)

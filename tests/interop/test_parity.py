@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 from resnet_hub import create_model, list_models, model_config
+from resnet_hub.config import ResNetConfig
 from resnet_hub.interop import parity
 from resnet_hub.interop.counterpart import LIBRARIES, counterpart, has_counterpart, provenance
 from resnet_hub.interop.parity import VARIANTS, cases, compare
@@ -110,6 +111,12 @@ def test_everything_is_compared_in_both_modes_and_precisions_and_is_the_same(nam
     }  # fmt: skip
     assert report.macs[0] == report.macs[1] > 1e6
     assert report.parameters[0] == report.parameters[1] > 1e5
+
+
+def test_a_design_of_one_s_own_is_compared_too():
+    config = ResNetConfig(name="mine", depths=(1, 1, 1, 1))
+    report = compare(config, "timm", torch.randn(1, 3, 33, 33))
+    assert report.is_equal and report.model.startswith("mine")
 
 
 def test_a_network_without_batch_norm_has_no_statistics_to_compare():

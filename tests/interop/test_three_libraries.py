@@ -259,6 +259,20 @@ def test_features_only_is_refused_rather_than_wrong():
         timm.create_model("resnet20_cifar", features_only=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "size"), [("vgg_cifar", {"img_size": 64}), ("resnet18_cifar", {"input_size": (64, 64)})]
+)
+def test_another_size_reaches_the_preprocessing(name, size):
+    import timm
+
+    import resnet_hub
+
+    resnet_hub.register_timm()
+    model = timm.create_model(name, **size)
+    assert model.preprocess.input_size == (3, 64, 64)
+    assert timm.create_model(name).preprocess.input_size == (3, 32, 32)
+
+
 def test_num_classes_is_not_among_the_model_args():
     for name in list_models():
         assert "num_classes" not in architecture(model_config(name, num_classes=3))[1]

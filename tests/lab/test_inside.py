@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT
+from PIL import Image
 from torch.nn import functional as F
 
 from resnet_hub import create_model, from_pretrained
@@ -144,8 +145,6 @@ def test_no_gradient_leaves_the_formal_square_and_some_reaches_its_edges(name):
     torch.manual_seed(0)
     model = create_model(name).eval()
     noise = np.random.default_rng(0).integers(0, 256, (*model.config.input_size, 3), dtype=np.uint8)
-    from PIL import Image
-
     image = model.preprocess.crop(Image.fromarray(noise))
     names = receptive.stage_names(name)
     assert names == [s.name for s in stages(trace(name)) if s.name != "head" and "stem" not in s.name
@@ -176,13 +175,26 @@ def test_occlusion_is_the_network_s_answer_to_an_image_covered_by_hand(shipped, 
     assert (found.label, found.probability) == (whole[0], pytest.approx(whole[1], abs=1e-4))
     for i, j in ((0, 0), (2, 1)):
         covered = x.clone()
-        top, left = found.corners[i], found.corners[j]
+        top, left = found.tops[i], found.lefts[j]
         covered[..., top : top + 10, left : left + 10] = 0
         logits, _ = resnet20(shipped.state_dict(), covered)
         shares = (logits[0] / shipped.calibration.temperature).softmax(0)
         expected = whole[1] - shares[shipped.labels.index(whole[0])].item()
         assert found.drops[i, j] == pytest.approx(expected, abs=1e-3)
-    assert found.corners[0] == 0 and found.corners[-1] == 32 - 10
+    assert found.tops[0] == found.lefts[0] == 0 and found.tops[-1] == found.lefts[-1] == 32 - 10
+
+
+def test_occlusion_covers_a_tall_image_to_its_end():
+    model = create_model("resnet20_cifar", input_size=(64, 32)).eval()
+    found = occlusion.occlude(model, Image.new("RGB", (32, 64), "grey"), 8)
+    assert (found.tops[-1], found.lefts[-1]) == (64 - 8, 32 - 8)
+
+
+def test_a_plain_block_left_out_of_an_odd_map_keeps_its_size():
+    model = create_model("plain20_cifar", input_size=30).eval()
+    x = torch.randn(1, 3, 30, 30)
+    with torch.no_grad(), ablation.without(model, "layer3.0"):
+        assert model.features(x)[-1].shape[2:] == (8, 8)
 
 
 @pytest.mark.parametrize("stage", range(3))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from resnet_hub import create_model, from_pretrained, predict
 from resnet_hub.preprocess import ImageError, Preprocess
@@ -54,6 +54,14 @@ def test_alpha_is_a_channel_of_its_own_and_a_png_without_one_is_opaque(tmp_path)
     assert np.array_equal(view(4).load(tmp_path / "a.png"), steps(4))
     Image.fromarray(steps(3)).save(tmp_path / "opaque.png")
     assert view(4).load(tmp_path / "opaque.png")[0, 0].tolist() == [10, 20, 30, 255]
+
+
+def test_a_photo_stored_on_its_side_is_turned_with_all_its_channels(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 4), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # stored a quarter turn to the left
+    Image.fromarray(np.rot90(pixels)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(view(4).load(tmp_path / "a.png"), pixels)
 
 
 def test_each_channel_is_cropped_as_an_image_is(tmp_path):

@@ -48,6 +48,22 @@ def test_a_copy_in_another_part_is_named_also_at_the_start_of_a_run(data, capsys
     assert line in check.summary(data)
 
 
+def test_a_file_that_may_not_be_read_is_no_copy_and_no_error(data, monkeypatch):
+    kept = Path.read_bytes
+    for name in ("one.bmp", "two.bmp"):
+        Image.new("RGB", (4, 4)).save(data / "train/a" / name)
+    files = [data / "train/a" / name for name in ("one.bmp", "two.bmp")]
+    assert len(doubts.same_bytes(files)[0]) == 1
+
+    def read(path):
+        if path.name == "two.bmp":
+            raise PermissionError(13, "Permission denied", str(path))
+        return kept(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    assert doubts.same_bytes(files) == ([], True)
+
+
 def test_a_copy_with_another_label_is_named(data, capsys):
     shutil.copy(data / "train/a/1.png", data / "train/b/new.png")
     assert "images that are byte for byte in two classes: 1 (" in " ".join(found(data, capsys)["exact"])

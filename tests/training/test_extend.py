@@ -114,6 +114,8 @@ def test_other_images_on_a_finished_run_are_refused_and_nothing_is_lost(
 def test_a_name_that_is_not_text_is_refused_before_anything_is_read(data, tmp_path, capsys):
     assert train(data, tmp_path / os.fsdecode(b"caf\xe9"), 2) == 2
     assert "is not text; rename the file or folder" in capsys.readouterr().err
+    assert train(data, tmp_path / "two\nlines", 2) == 2
+    assert "an argument has a line break" in capsys.readouterr().err
     assert not [*tmp_path.iterdir()]
 
 

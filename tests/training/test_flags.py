@@ -496,6 +496,14 @@ def test_features_of_other_kernels_are_not_taken(start, tmp_path, monkeypatch, u
     assert asked == [5, 5]
 
 
+def test_features_are_used_where_they_cannot_be_stored(start, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "file" / "torch"))
+    model, asked, data = from_pretrained(start), [], noise_set(5, 32, classes=3)
+    found, *_ = features.stored_features(model, data, CPU, counted(model, asked))
+    assert len(found) == 5 == sum(asked)
+
+
 def test_a_damaged_store_of_features_is_made_anew(start, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     model, asked = from_pretrained(start), []

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.card import card_figures
-from training import cifar, evaluate
+from training import cifar, evaluate, plots
 from training.augment import Feed
 from training.data import ImageSet, whole_image
 from training.engine import Trainer
@@ -151,3 +151,8 @@ def test_a_run_states_balanced_figures_and_evaluation_finds_them_again(photos, t
     logged = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     assert {"val_balanced_acc", "val_macro_f1"} <= set(logged.Tags()["scalars"])
     assert from_pretrained(tmp_path / "run").labels == ("bright", "dark")
+
+
+def test_a_thousand_classes_make_a_picture_of_bounded_size():
+    figure = plots.confusion([[0] * 1000] * 1000, tuple(map(str, range(1000))))
+    assert figure.get_size_inches().max() < 100

@@ -75,6 +75,25 @@ def test_the_mean_leaves_out_classes_that_no_image_shows():
     assert multilabel.mean_average_precision(logits, labels) == pytest.approx((1 + 1 / 2) / 2)
 
 
+def test_a_threshold_is_the_best_of_all_that_could_be_drawn_also_among_ties():
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        shares = torch.randint(0, 30, (200,), generator=draw) / 30
+        present = (torch.rand(200, generator=draw) < shares).float()
+        found = multilabel.best_threshold(shares, present)
+
+        def f1(threshold, shares=shares, present=present):
+            called = (shares >= threshold).float()
+            return 2 * (called * present).sum() / (called.sum() + present.sum())
+
+        assert f1(found) == max(map(f1, shares))
+
+
+def test_thresholds_of_many_images_take_memory_for_each_alone():
+    shares = torch.rand(60_000, generator=torch.Generator().manual_seed(1))
+    assert 0 <= multilabel.best_threshold(shares, (shares > 0.4).float()) <= 0.41
+
+
 def test_a_threshold_has_the_best_f1_and_lies_between_the_images():
     shares = torch.tensor([0.9, 0.6, 0.4, 0.2])
     # From 0.4 on: 3 called, 3 of 3 present, F1 1; the next image has 0.2.

@@ -25,6 +25,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from training import cifar, engine
+from training.checkpoint import TrainingError, locked
 from training.distributed import process_group
 
 FAST = ["--epochs", "3", "--batch-size", "24", "--low-res", "16", "--held-out", "12", "--precision", "fp32"]
@@ -256,6 +257,30 @@ def test_a_second_run_into_the_same_directory_is_one_line(colours, tmp_path, cap
     process.wait()
     assert cifar.main(arguments(colours, run)) == 2
     assert "holds a run (last.ckpt)" in capsys.readouterr().err
+
+
+def test_a_reader_that_outlives_its_run_does_not_hold_the_directory(tmp_path):
+    with locked(tmp_path):
+        reader = os.fork()
+        if not reader:
+            time.sleep(60)
+            os._exit(0)
+        with pytest.raises(TrainingError, match="being written by another"), locked(tmp_path):
+            pass
+    with locked(tmp_path):
+        pass
+    os.kill(reader, signal.SIGKILL)
+    os.waitpid(reader, 0)
+
+
+def test_a_full_gpu_is_one_line(colours, tmp_path, monkeypatch, capsys):
+    def build(*anything):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
+
+    monkeypatch.setattr(cifar, "build_model", build)
+    assert cifar.main(arguments(colours, tmp_path / "run")) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "Tried to allocate 2.00 GiB; lower --batch-size, or raise --accumulate" in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

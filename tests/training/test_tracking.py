@@ -104,7 +104,7 @@ def test_a_job_that_would_lack_a_folder_is_refused(tmp_path, capsys, flag):
 
 def test_an_archive_is_not_sent_as_a_folder(capsys):
     assert cifar.main(["lenet5", "--data", "photos.zip", "--out", "x", "--print-job"]) == 2
-    assert "photos.zip is a file; unpack it" in capsys.readouterr().err
+    assert "photos.zip is none; unpack it" in capsys.readouterr().err
 
 
 def test_data_that_is_on_the_hub_is_not_sent_along():

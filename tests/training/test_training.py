@@ -640,10 +640,10 @@ def test_the_test_set_is_read_once_after_the_last_epoch(shapes, tmp_path, monkey
     read = []
 
     def noted(load):
-        def note(data, part, size):
+        def note(data, part, *how):
             epochs = len((tmp_path / "history.jsonl").read_text().splitlines()) if part == "test" else 0
             read.append((part, epochs))
-            return load(data, part, size)
+            return load(data, part, *how)
 
         return note
 
