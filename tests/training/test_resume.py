@@ -261,10 +261,13 @@ def test_a_second_run_into_the_same_directory_is_one_line(colours, tmp_path, cap
 
 def test_a_reader_that_outlives_its_run_does_not_hold_the_directory(tmp_path):
     with locked(tmp_path):
+        started, starts = os.pipe()
         reader = os.fork()
         if not reader:
+            os.write(starts, b"x")
             time.sleep(60)
             os._exit(0)
+        os.read(started, 1)
         with pytest.raises(TrainingError, match="being written by another"), locked(tmp_path):
             pass
     with locked(tmp_path):
