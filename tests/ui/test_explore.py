@@ -139,7 +139,7 @@ def test_the_python_builds_exactly_this_network(seed, monkeypatch):
         ("resnet50.x", "input_size"),
         ("resnet50.0", "input_size_range"),
         ("resnet50.5000x5000.stem-cifar", "input_size_range"),
-        ("resnet50." + "9" * 250, "input_size"),
+        ("resnet50." + "9" * 250, "input_size_range"),
         ("resnet50.32.stem-7x7", "word"),
         ("resnet50.32.maxpool-perhaps", "word"),
         ("resnet50.32.strides-1-2", "strides_count"),
