@@ -267,6 +267,7 @@ class LoopbackHub:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else a short body waits 40 ms until its headers are acknowledged
     hub: LoopbackHub
 
     def do_GET(self) -> None:
