@@ -89,7 +89,9 @@ def evaluate_file(options: argparse.Namespace) -> int:
         raise DataError(f"{file.source} answers for each class by itself; measure its checkpoint instead")
     data = data_source(options.data, None)
     is_part = isinstance(data, str) and is_test_part(data)
-    found = find_images(Path(data), file.preprocess) if is_part else find_data(data, "test", file.preprocess)
+    found = (
+        find_images(Path(str(data)), file.preprocess) if is_part else find_data(data, "test", file.preprocess)
+    )
     test = with_classes(found, file.labels)
     which = f"all of {data}" if is_part else _which(str(data))
     print(f"measuring {len(test):,} images: {which}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import cycle
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -49,7 +50,7 @@ def curves(history: list[dict], shown: str = "augmented") -> Figure:
 def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
     """Counts by true class (rows) and predicted class (columns)."""
     side = 2.5 + 0.45 * min(len(classes), MOST_ROWS)
-    words = {"parse_math": False, "fontsize": 10 * min(1.0, MOST_ROWS / len(classes))}
+    words: dict[str, Any] = {"parse_math": False, "fontsize": 10 * min(1.0, MOST_ROWS / len(classes))}
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     most = max(map(max, matrix))
