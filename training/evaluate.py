@@ -402,7 +402,7 @@ def check_flags(options: argparse.Namespace) -> None:
     if given := [flag(name) for name in idle if getattr(options, name)]:
         raise DataError(f"{', '.join(given)} {why}")
     check_csv(options.csv)
-    check_unknown(options.unknown, {})
+    check_unknown(options.unknown)
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +54,9 @@ def add_unknown_flag(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_unknown(sets: Sequence[UnknownSet], known: Mapping[str, Sequence[Path]]) -> None:
+def check_unknown(
+    sets: Sequence[UnknownSet], known: Mapping[str, Sequence[Path]] = MappingProxyType({})
+) -> None:
     """Notice before training what would be missed after it.
 
     Args:
