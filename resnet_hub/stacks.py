@@ -55,14 +55,15 @@ def from_image(image: Image.Image, channels: int) -> np.ndarray:
     Raises:
         ChannelError: when it has another number of channels.
     """
-    if getattr(image, "n_frames", 1) == channels and image.format == "TIFF":
+    count = getattr(image, "n_frames", 1)
+    if count == channels and image.format == "TIFF":
         size, pages = image.size, []
         for page in ImageSequence.Iterator(image):
             if page.size != size or len(page.getbands()) != 1:  # before it is decoded
                 raise ChannelError("pages of several channels or sizes")
             pages.append(np.asarray(page.copy()))
         return to_8_bit(np.stack(pages, 2))
-    mode, kind, count = {2: "LA", 4: "RGBA"}.get(channels), image.format, getattr(image, "n_frames", 1)
+    mode, kind = {2: "LA", 4: "RGBA"}.get(channels), image.format
     with suppress(Exception):  # a broken EXIF block is no reason to refuse an image
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)

@@ -254,9 +254,10 @@ def find_to_train(options, view: Preprocess):
         )
     outliers = outlier_files(options, recipe, view)
     parts = [train, held_out, find_data(options.data, "test", view)] if options.unknown or outliers else []
-    known = [file for part in parts for file in part.files]
+    known = {file.resolve() for part in parts for file in part.files}
     refuse_shared("--outliers", outliers, known, "--data")
-    check_unknown(options.unknown, {"--data": known, "--outliers": outliers})
+    learned = {file.resolve() for file in outliers} if options.unknown else set()
+    check_unknown(options.unknown, {"--data": known, "--outliers": learned})
     train = some_of(train, options.train_images, options.seed)
     return tuple(read_by(options.workers, data) for data in (train, held_out))
 

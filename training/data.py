@@ -265,8 +265,7 @@ def whole_image(
 
 def load_data(data: str | LabelTable, part: str, view: Preprocess, workers: int | None = None) -> Images:
     """A part of `data` as `find_data` finds it, in memory where it fits, read by so many processes."""
-    found = find_data(data, part, view)
-    return in_memory(replace(found, workers=workers) if isinstance(found, FolderSet) else found)
+    return in_memory(find_data(data, part, view), workers)
 
 
 def find_data(data: str | LabelTable, part: str, view: Preprocess) -> Images:
@@ -384,15 +383,19 @@ def find_images(folder: Path, view: Preprocess, part: str = "") -> FolderSet:
     return FolderSet(tuple(file for file, _ in found), labels, classes, str(folder), view)
 
 
-def in_memory(data: Images) -> Images:
+def in_memory(data: Images, workers: int | None = None) -> Images:
     """The images read, broken files listed on stderr and left out, or as they are where that would take
     more than `IN_MEMORY_BYTES`.
+
+    Args:
+        workers: processes that read, now or later; None for those that `data` names.
 
     Raises:
         DataError: when there is no readable image.
     """
     if not isinstance(data, FolderSet) or not len(data):
         return data
+    data = data if workers is None else replace(data, workers=workers)
     if len(data) * data.bytes_of_each(data.whole) > IN_MEMORY_BYTES:
         return data
     if data.whole:

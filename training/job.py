@@ -49,14 +49,14 @@ def job_command(arguments: list[str], options: argparse.Namespace) -> str:
     root = checkout()
     volumes = {str(root / name): f"{CODE}/{name}" for name in SOURCES}  # not the data and runs beside them
     needed = [*(root / "requirements.txt").read_text(encoding="utf-8").split(), "datasets>=4.0"]
-    words = _replaced(arguments, {"--data": data, "--out": RUN})
+    there, name = data, []
     if not is_download(data) and not data.startswith(SCHEME):
         if not Path(data).is_dir():
             raise Refusal(f"--print-job sends a folder along, and {data} is none; unpack it and give that")
         folder = Path(data).resolve()
-        volumes[str(folder)] = DATA
-        words = _replaced(words, {"--data": DATA})
-        words += [] if options.data_name else ["--data-name", folder.name]
+        volumes[str(folder)] = there = DATA
+        name = [] if options.data_name else ["--data-name", folder.name]
+    words = [*_replaced(arguments, {"--data": there, "--out": RUN}), *name]
     steps = [
         f"cd {CODE} && pip install -q {shlex.join(needed)}",
         f"python -m training.cifar {shlex.join(words)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -190,14 +190,16 @@ def _check_classes(folder: Path, found: ClassFolders) -> None:
             )
 
 
-def refuse_shared(what: str, files: Sequence[Path], others: Sequence[Path], whose: str) -> None:
+def refuse_shared(what: str, files: Sequence[Path], others: Collection[Path], whose: str) -> None:
     """Refuse images of other things, those of the flag `what`, that are among `others`, those of `whose`.
+
+    Args:
+        others: resolved paths.
 
     Raises:
         DataError: with how many, and one of them.
     """
-    known = {file.resolve() for file in others}
-    if shared := [file for file in files if file.resolve() in known]:
+    if shared := [file for file in files if file.resolve() in others]:
         raise DataError(
             f"{what}: {len(shared):,} of its {len(files):,} images belong to {whose} ({shared[0]}); give "
             "images that are not among them"

@@ -49,8 +49,7 @@ def load_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
                 f"--recipe {options.recipe} learns from images of other things too; give --outliers DIR"
             )
         return None
-    found = find_outliers(options.outliers, recipe.outliers_except, view)
-    found = in_memory(replace(found, workers=options.workers) if isinstance(found, FolderSet) else found)
+    found = in_memory(find_outliers(options.outliers, recipe.outliers_except, view), options.workers)
     return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -55,12 +55,12 @@ def add_unknown_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def check_unknown(
-    sets: Sequence[UnknownSet], known: Mapping[str, Sequence[Path]] = MappingProxyType({})
+    sets: Sequence[UnknownSet], known: Mapping[str, Collection[Path]] = MappingProxyType({})
 ) -> None:
     """Notice before training what would be missed after it.
 
     Args:
-        known: the files that are trained or measured on, by the flag that names them.
+        known: the resolved files that are trained or measured on, by the flag that names them.
 
     Raises:
         DataError: for two sets of one name, a sub-folder that is not there, a set without images, or one with
