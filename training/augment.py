@@ -71,7 +71,7 @@ class Views:
         self,
         count: int,
         recipe: Recipe,
-        size: tuple[int, int],
+        size: tuple[int, ...],
         seed: int,
         epoch: int,
         device: torch.device = CPU,
@@ -147,7 +147,7 @@ def with_hole(images: Tensor, draws: Tensor) -> Tensor:
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 128)
 
 
-def _composed(chosen: Sequence[str], size: tuple[int, int]) -> Callable | None:
+def _composed(chosen: Sequence[str], size: tuple[int, ...]) -> Callable | None:
     names = [name for name in ONE_BY_ONE if name in chosen]
     if not names:
         return None

@@ -96,7 +96,7 @@ class ImageSet:
 
     def fingerprint(self) -> str:
         """Differs when images, labels or classes do; a resumed run must see the same."""
-        return _checksum(self.classes, self.labels, self.images.contiguous().numpy())
+        return _checksum(self.classes, self.labels, self.images.contiguous().numpy().data)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class PhotoSet:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the crops"""
         return self.view.input_size
 
@@ -135,7 +135,7 @@ class PhotoSet:
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`."""
-        sums = [zlib.crc32(photo.numpy()) for photo in self.photos]
+        sums = [zlib.crc32(photo.numpy().data) for photo in self.photos]
         return _checksum(self.classes, self.labels, repr(sums).encode())
 
 
@@ -160,7 +160,7 @@ class FolderSet:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> tuple[int, int, int]:
         return self.view.input_size
 
     def __getitem__(self, drawn: tuple[int, int | None]) -> tuple[int, np.ndarray | str]:
@@ -187,8 +187,8 @@ class FolderSet:
         plan = [list(zip(index.tolist(), of_each, strict=False)) for index, of_each in drawn]
         batch_bytes = max(map(len, plan), default=0) * self.bytes_of_each(are_whole)
         workers = max(cores_of_each() - 1, 1) if self.workers is None else self.workers
-        loader = DataLoader(
-            self,
+        loader: DataLoader = DataLoader(
+            self,  # type: ignore[arg-type]  # the sampler gives pairs
             batch_sampler=plan,
             num_workers=workers,
             collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
@@ -246,7 +246,7 @@ def _read_ahead(batch_bytes: float, workers: int) -> int:
     return min(max(int(READ_AHEAD_BYTES / max(batch_bytes * workers, 1)), 1), 4)
 
 
-def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | np.ndarray) -> str:
+def _checksum(classes: tuple[str, ...], labels: Tensor, rest: bytes | memoryview) -> str:
     sum_ = zlib.crc32(rest, zlib.crc32(repr((classes, labels.tolist())).encode()))
     return f"{len(labels)} images, checksum {sum_:08x}"
 
@@ -574,19 +574,20 @@ def split_record(train: Images, held_out: Images) -> list:
 def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
     """The whole image, normalised by channel means and deviations of `most` training images or all; with
     borders, which are made in the colour of the mean, that of `whole_image`."""
+    channels, height, width = data.shape
     if crop_mode == "border":
-        return whole_image(data.shape[1:], data.shape[0], crop_mode)
+        return whole_image((height, width), channels, crop_mode)
     index = torch.arange(0, len(data), max(len(data) // most, 1))
-    counts = torch.zeros(data.shape[0], 256, dtype=torch.double)
+    counts = torch.zeros(channels, 256, dtype=torch.double)
     for pixels, _ in data.fetch(index.split(250)):
-        channels = pixels.transpose(0, 1).flatten(1)  # (C, N*H*W) uint8
-        counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
-    values = torch.arange(256, dtype=torch.double) / 255
-    mean = (counts @ values) / counts.sum(1)
-    std = ((counts @ values**2) / counts.sum(1) - mean**2).clamp(min=0).sqrt()
+        values = pixels.transpose(0, 1).flatten(1)  # (C, N*H*W) uint8
+        counts += torch.stack([torch.bincount(channel, minlength=256) for channel in values])
+    levels = torch.arange(256, dtype=torch.double) / 255
+    mean = (counts @ levels) / counts.sum(1)
+    std = ((counts @ levels**2) / counts.sum(1) - mean**2).clamp(min=0).sqrt()
     std[std < 1e-4] = 1.0  # of a channel that is the same everywhere, an alpha channel for instance
     return Preprocess(
-        input_size=data.shape,
+        input_size=(channels, height, width),
         crop_pct=1.0,
         crop_mode=crop_mode,
         mean=tuple(round(m, 4) for m in mean.tolist()),

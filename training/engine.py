@@ -45,6 +45,7 @@ from training.loss import Loss
 from training.optim import SCHEDULES, CombinedOptimizer, build_optimizers, frozen_norms, set_lr_factor
 from training.recipes import FEWEST_TO_CHOOSE, Recipe
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 DISTILLED_SHARE, DISTILLED_TEMPERATURE = 0.5, 4.0  # of the loss, arXiv 1503.02531
 AMP_DTYPES = {str(dtype): dtype for dtype in (None, torch.bfloat16, torch.float16)}
 NOT_RECORDED = {"deterministic": False, "engine": "auto"}  # of a run, in checkpoints of earlier versions
@@ -198,7 +199,7 @@ class Trainer:
         log: Callable[[str, float, int], None] | None = None,
         restart: int = 0,
     ) -> None:
-        self.net = net.to(device, memory_format=torch.channels_last)
+        self.net = net.to(device).to(memory_format=torch.channels_last)
         self.recipe, self.feed, self.seed, self.device = recipe, feed, seed, device
         self.teacher, self.restart = teacher, restart
         self._compute_in(amp_dtype)
@@ -391,18 +392,11 @@ class Trainer:
             logits, beside = logits[: len(x)], logits[len(x) :]
             loss = self.loss(logits, targets)
             if self.teacher is not None:
-                loss = torch.lerp(loss, self._distilled(x, logits), DISTILLED_SHARE)
+                loss = torch.lerp(loss, _distilled(self.teacher, x, logits), DISTILLED_SHARE)
             if others is not None:
                 loss = loss + self.recipe.outlier_weight * exposure.uniform_cross_entropy(beside)
         self.scaler.scale(loss / parts).backward()
         return loss.detach(), logits.detach()
-
-    def _distilled(self, x: Tensor, logits: Tensor) -> Tensor:
-        with torch.no_grad():
-            taught = (self.teacher(x) / DISTILLED_TEMPERATURE).log_softmax(1)
-        learned = (logits / DISTILLED_TEMPERATURE).log_softmax(1)
-        divergence = F.kl_div(learned, taught, log_target=True, reduction="batchmean")
-        return divergence * DISTILLED_TEMPERATURE**2
 
     def _update(self) -> None:
         combined: Any = CombinedOptimizer(self.optimizers)
@@ -609,6 +603,14 @@ def weights_kept(recipe: Recipe, held_out: int) -> str:
     return "best" if is_chosen or held_out >= FEWEST_TO_CHOOSE else "last"
 
 
+def _distilled(teacher: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor) -> Tensor:
+    with torch.no_grad():
+        taught = (teacher(x) / DISTILLED_TEMPERATURE).log_softmax(1)
+    learned = (logits / DISTILLED_TEMPERATURE).log_softmax(1)
+    divergence = F.kl_div(learned, taught, log_target=True, reduction="batchmean")
+    return divergence * DISTILLED_TEMPERATURE**2
+
+
 def _compiled(net: nn.Module) -> Any:
     # A run has few shapes; from the second on torch would make one graph for any, which is slower.
     return torch.compile(net, dynamic=False)
@@ -620,7 +622,8 @@ def _distributed(net: Any) -> Any:
     # What torch 2.13 calls it; the older name warns there.
     new, old = "forward_sync_buffers", "broadcast_buffers"
     name = new if new in signature(DistributedDataParallel.__init__).parameters else old
-    return DistributedDataParallel(net, **{name: False})
+    off: dict[str, Any] = {name: False}
+    return DistributedDataParallel(net, **off)
 
 
 class Averaged(AveragedModel):
@@ -629,6 +632,7 @@ class Averaged(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Take in the weights and buffers of `model`."""
+        assert self.multi_avg_fn is not None
         alike: dict[torch.dtype, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         for pair in zip(_values(self.module), _values(model), strict=True):
             alike[pair[0].dtype].append(pair)
@@ -652,7 +656,7 @@ def _averaged(net: nn.Module, recipe: Recipe, steps: int) -> Averaged | None:
     if not decay and recipe.keep != "ema":
         return None
 
-    def average(averaged: list[Tensor], now: list[Tensor], count: Tensor | int) -> None:
+    def average(averaged: Tensors, now: Tensors, count: Tensor | int) -> None:
         grown = (1 + int(count)) / (10 + int(count)) if recipe.ema_warmup else 1.0
         get_ema_multi_avg_fn(min(decay, grown))(averaged, now, count)
 
@@ -677,7 +681,7 @@ class Answered(NamedTuple):
 
     logits: Tensor
     labels: Tensor
-    index: Tensor
+    positions: Tensor
 
 
 def predict_logits(

@@ -32,7 +32,7 @@ def answers(model, test: Images, answered: Answered, root: Path) -> list[Answer]
     losses = losses_of(model, answered)
     flagged = judged(model, answered.logits).flagged.tolist()
     knows = model.calibration.energy_threshold is not None
-    columns = (answered.index, answered.labels, best, share, losses)
+    columns = (answered.positions, answered.labels, best, share, losses)
     return [
         Answer(
             file_name(test, i, root),
@@ -51,7 +51,7 @@ def answers(model, test: Images, answered: Answered, root: Path) -> list[Answer]
 def _of_several(model, test: Images, answered: Answered, root: Path, probabilities: Tensor) -> list[Answer]:
     """The same where an image may show several classes; `share` is that of the most probable one."""
     losses = losses_of(model, answered).tolist()
-    shares, index = probabilities.max(1).values.tolist(), answered.index.tolist()
+    shares, index = probabilities.max(1).values.tolist(), answered.positions.tolist()
     true, said = (_names(test.classes, flags) for flags in (answered.labels, is_called(model, probabilities)))
     return [
         Answer(file_name(test, i, root), shown, named, share, loss, None)
@@ -83,17 +83,17 @@ def file_name(test: Images, position: int, root: Path) -> str:
 
 def spread(answered: Answered) -> Tensor:
     """Places in `answered` of images taken evenly from all."""
-    return torch.linspace(0, len(answered.index) - 1, min(SHOWN, len(answered.index))).long()
+    return torch.linspace(0, len(answered.positions) - 1, min(SHOWN, len(answered.positions))).long()
 
 
 def worst(model, answered: Answered) -> Tensor:
     """Places in `answered` of the images with the highest loss."""
-    return losses_of(model, answered).topk(min(SHOWN, len(answered.index))).indices
+    return losses_of(model, answered).topk(min(SHOWN, len(answered.positions))).indices
 
 
 def picture(model, test: Images, answered: Answered, places: Tensor) -> tuple[list, list[str], list[str]]:
     """(images (H, W, 3) or (H, W) uint8, true labels, predicted labels) of some answers, for a grid."""
-    fetched = test.fetch([answered.index[places]])
+    fetched = test.fetch([answered.positions[places]])
     images = [
         np.asarray(visible(pixels.permute(1, 2, 0).numpy())) for batch, _ in fetched for pixels in batch
     ]

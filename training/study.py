@@ -157,7 +157,7 @@ STUDIES = {
         "active.",
         arms={
             f"p = {p}": f"resnet20_cifar --set depths=1,1,1 --set widths=16,64,256 --drop-rate {p}"
-            for p in (0.0, 0.5, 0.7)
+            for p in (0.0, 0.3, 0.5, 0.7)
         },
         common=f"{SHORT_RUN} --augment none",
         budget=(2_000, 20),

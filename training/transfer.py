@@ -185,6 +185,7 @@ def with_new_head(
     check_maps(config, config.input_size)  # what is trained has to load again
     model = build_network(config)
     head = model.classifier_name
+    assert head is not None
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
@@ -380,6 +381,7 @@ def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0)
         raise ValueError("--far and --layer-decay both say how fast --mode full learns; give one of them")
     if layer_decay < 1 and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
+    assert model.classifier_name is not None
     return mode, mode_rates(mode, model.config, model.classifier_name, not options.far)
 
 
@@ -428,8 +430,17 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         (training, held_out), facts = parts, facts | cost
     else:
         kept_out = held_out
-        given = {"identity": identity, "shares": shares, "outliers": outliers}
-        trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
+        trainer = new_trainer(
+            model,
+            recipe,
+            training,
+            model.preprocess,
+            options,
+            device,
+            identity=identity,
+            shares=shares,
+            outliers=outliers,
+        )
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
 
@@ -462,7 +473,7 @@ def are_photos(data: FolderSet) -> bool:
 def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):
     """For (training, held-out): a trainer of the head alone, the images that can be read, the held-out
     features, and what the features cost."""
-    device, head = next(model.parameters()).device, model.classifier_name
+    device = next(model.parameters()).device
     is_asked = device.type == "cuda" or options.precision != "auto"
     dtype = precision(options, device) if is_asked else None  # engines choose better on a CPU
     shares = {f"1.{name.rpartition('.')[2]}": share for name, share in shares.items()}
@@ -470,7 +481,7 @@ def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identit
         *(feature_set(model, d, device, options.engine, dtype, options.eval_batch) for d in parts),
         strict=True,
     )
-    net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_submodule(head))
+    net = nn.Sequential(nn.Dropout(model.config.drop_rate), model.get_classifier())
     cost = {
         "feature_pflops": forward_flops(model) * sum(map(len, parts)) / 1e15,
         "feature_seconds": sum(seconds),

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.folders import part_named
 from resnet_hub.geometry import stages, totals, trace
 from resnet_hub.hub import figures
@@ -21,6 +22,10 @@ from resnet_hub.hub.figures import METRICS, inline, percent
 from resnet_hub.models.calibration import FOLDS
 from resnet_hub.models.registry import list_models
 from resnet_hub.models.timm_names import SAME_IN_TIMM, architecture
+from resnet_hub.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from resnet_hub.models.base import Network
 
 TEMPLATE = Path(__file__).with_name("card_template.md")
 STEMS = {
@@ -67,7 +72,9 @@ AUGMENTATIONS = {
 }
 
 
-def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str, half: bool = False) -> str:
+def render_card(
+    model: Network, facts: dict[str, Any] | None = None, *, load_from: str, half: bool = False
+) -> str:
     """The model card of a network; the same facts make the same card.
 
     Args:
@@ -98,7 +105,7 @@ def render_card(model, facts: dict[str, Any] | None = None, *, load_from: str, h
     return f"{front}\n{block(body, stored)}"
 
 
-def _network_context(model, load_from: str) -> dict[str, Any]:
+def _network_context(model: Network, load_from: str) -> dict[str, Any]:
     """What the template needs to know of the network."""
     name = model.config.name
     listed = ", ".join(map(inline, model.labels)) if len(model.labels) <= 20 else len(model.labels)
@@ -126,7 +133,7 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "missed": [what for what, share in flagged_shares(stated).items() if share < 0.5],
         "images": run.get("images", ["curves.png", "confusion.png"]),
         "base": base_words(run.get("base_model")),
-        "mode": MODES.get(run.get("mode"), run.get("mode")),
+        "mode": MODES.get(run.get("mode", ""), run.get("mode")),
         "optimizer_words": _optimizer_words(recipe),
         "loss_words": _loss_words(recipe, base_words(run.get("teacher")), "class_threshold" in stated),
         "augmentation_words": _augmentation_words(recipe, run.get("low_res_epochs")),
@@ -151,7 +158,10 @@ def run_facts(card: str) -> dict[str, Any] | None:
 
 def public_facts(facts: dict[str, Any]) -> dict[str, Any]:
     """A run's facts without its results and without any folder of the machine that made it."""
-    hidden = {"command": without_absolute_paths(facts["command"]), "data": data_name(facts["data"])}
+    hidden: dict[str, Any] = {
+        "command": without_absolute_paths(facts["command"]),
+        "data": data_name(facts["data"]),
+    }
     for key in ("base_model", "teacher"):
         source = facts.get(key)
         hidden[key] = source if not source or source in shipped_names() or is_public_name(source) else LOCAL
@@ -193,7 +203,8 @@ def is_public_name(name: str) -> bool:
 def card_results(text: str) -> dict[str, float]:
     """The figures in a card's `model-index`, by their name in `results`."""
     names = {name: key for key, (_, name) in METRICS.items()}
-    stated = ModelCard(text, ignore_metadata_errors=True).data.eval_results or []
+    data: Any = ModelCard(text, ignore_metadata_errors=True).data
+    stated = data.eval_results or []
     return {names[r.metric_name]: r.metric_value for r in stated if r.metric_name in names}
 
 
@@ -232,7 +243,9 @@ def flagged_shares(stated: dict[str, Any]) -> dict[str, float]:
     return {what: figures.number(one["flagged"]) for what, one in stated.get("unfamiliar", {}).items()}
 
 
-def measured_figures(model, results: dict[str, Any], tolerance: float) -> dict[str, tuple[float, float]]:
+def measured_figures(
+    model: Network, results: dict[str, Any], tolerance: float
+) -> dict[str, tuple[float, float]]:
     """{figure: (value, how far the card's may be from it)}.
 
     Args:
@@ -245,10 +258,10 @@ def measured_figures(model, results: dict[str, Any], tolerance: float) -> dict[s
     return {entry.name: (entry.value, entry.slack) for entry in figures.entries(measured, tolerance)}
 
 
-def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: str) -> ModelCardData:
+def _front_matter(model: Network, run: dict | None, stated: dict[str, Any], load_from: str) -> ModelCardData:
     stock = ["timm", "transformers"] if architecture(model.config)[0] in SAME_IN_TIMM else []
     base = (run.get("base_model") if run else model.source) or ""
-    fields = ModelCardData(
+    fields: Any = ModelCardData(
         **_licence(run, base),
         library_name="resnet_hub",
         pipeline_tag="image-classification",
@@ -267,7 +280,7 @@ def _front_matter(model, run: dict | None, stated: dict[str, Any], load_from: st
     return fields
 
 
-def _licence(run: dict | None, base: str) -> dict[str, str]:
+def _licence(run: dict | None, base: str) -> dict[str, Any]:
     """Front matter: weights from elsewhere have the licence of their owner, which is not known here."""
     if is_for_research(run, base):
         return {"license": "other", "license_name": RESEARCH, "license_link": IMAGENET_TERMS}
@@ -290,7 +303,7 @@ def _eval_results(run: dict[str, Any], stated: dict[str, Any], kind: str) -> lis
     ]
 
 
-def _summary(model, run: dict | None) -> str:
+def _summary(model: Network, run: dict | None) -> str:
     own = "" if model.config.name in list_models() else " (a design of its own)"
     what = f"A `{model.config.name}` network{own} with {totals(trace(model.config)).params:,} parameters"
     if run and model.calibration.class_thresholds:
@@ -304,8 +317,8 @@ def _summary(model, run: dict | None) -> str:
     return f"{what}. Its weights were loaded from {source}; any changes made since are not recorded."
 
 
-def _network_words(config) -> str:
-    if not hasattr(config, "stem"):
+def _network_words(config: ModelConfig) -> str:
+    if not isinstance(config, ResNetConfig):
         return f"`{config.name}`, a network without residual connections."
     pool = "followed by 3x3 max pooling with stride 2" if config.has_maxpool else "without max pooling"
     strides = ", ".join(map(str, config.strides))
@@ -323,7 +336,7 @@ def _network_words(config) -> str:
     )
 
 
-def _network_table(config) -> str:
+def _network_table(config: ModelConfig) -> str:
     rows = trace(config)
     all_rows = totals(rows)
     head = "| stage | channels | map | receptive field | stride | parameters | multiply-adds |"
@@ -428,7 +441,7 @@ def _augmentation_words(recipe: dict[str, Any], low_epochs: int | None) -> str:
     return "; ".join(words)
 
 
-def _input_words(preprocess) -> str:
+def _input_words(preprocess: Preprocess) -> str:
     channels, height, width = preprocess.input_size
     return f"{height}x{width} pixels, {channels} channel{'s' * (channels > 1)}; {preprocess.crop_words()}"
 
@@ -443,7 +456,7 @@ def is_for_research(run: dict[str, Any] | None, base: str | None = None) -> bool
     return "imagenet" in re.sub(r"\W", "", f"{run['data']} {run.get('outliers', {}).get('data', '')}").lower()
 
 
-def _limits(model, run: dict | None) -> str:
+def _limits(model: Network, run: dict | None) -> str:
     is_one_answer = model.labels and not model.calibration.class_thresholds
     lines = (
         ["It always answers with one of its classes, even if the image shows none of them."]

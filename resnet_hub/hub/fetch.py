@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from huggingface_hub import HfApi, constants, get_token, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
@@ -262,11 +262,13 @@ def resolve(
     """
     token = token.strip() if isinstance(token, str) else token
     api = HfApi(token=token)
-    where = {"revision": revision, "repo_type": repo_type, "files_metadata": True, "timeout": PATIENCE}
+    ask = partial(
+        api.repo_info, repo_id, revision=revision, repo_type=repo_type, files_metadata=True, timeout=PATIENCE
+    )
     with plain_errors(repo_id, label, token):
         try:
             with bounded():
-                info = retried(lambda: api.repo_info(repo_id, **where))
+                info: Any = retried(ask)  # models, datasets and Spaces share the fields used here
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, (HfHubHTTPError, HFValidationError, Refusal)):
                 raise
@@ -343,15 +345,23 @@ def download_checked(
     resolved: Resolved, file: str, cache_dir: str | None = None, tqdm_class: type | None = None
 ) -> Path:
     """One file of the commit, identical to what the Hub published; a damaged one is not kept."""
-    bar = {} if tqdm_class is None else {"tqdm_class": tqdm_class}
-    where = {"revision": resolved.commit, "token": resolved.token, "cache_dir": cache_dir}
+    bar: dict[str, Any] = {} if tqdm_class is None else {"tqdm_class": tqdm_class}
     published = resolved.files[file]
     with (
         plain_errors(resolved.repo_id, file, resolved.token),
         leaving_nothing(published, resolved, cache_dir),
         bounded((published.size or MOST_BYTES[file]) + MOST_PAGE),
     ):
-        path = Path(hf_hub_download(resolved.repo_id, file, **where, **bar))
+        path = Path(
+            hf_hub_download(
+                resolved.repo_id,
+                file,
+                revision=resolved.commit,
+                token=resolved.token,
+                cache_dir=cache_dir,
+                **bar,
+            )
+        )
     if not is_as_published(path, published):
         discard(path)
         raise CheckpointError(

@@ -6,6 +6,7 @@ there already make no commit.
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def push_folder(
     api = HfApi(token=token)
     with plain_errors(repo_id, "the repository", token):
         wish = {"private": private, "exist_ok": True, "repo_type": repo_type, **_wished(space)}
-        url = str(retried(lambda: api.create_repo(repo_id, **wish)))
+        url = str(retried(partial(api.create_repo, repo_id, **wish)))
     head = resolve(repo_id, token=token, repo_type=repo_type, label="the repository")
     if private and not head.is_private:  # an existing repository keeps its visibility
         raise CheckpointError(
@@ -102,7 +103,7 @@ def push_folder(
     return Pushed(url, commit_files(api, folder, changed, head, repo_type, message), tuple(changed))
 
 
-def _wished(space: Space | None) -> dict[str, str]:
+def _wished(space: Space | None) -> dict[str, Any]:
     if space is None:
         return {}
     return {"space_sdk": space.sdk} | ({"space_hardware": space.hardware} if space.hardware else {})
@@ -116,10 +117,15 @@ def commit_files(
     if WEIGHTS_FILE in changed and RECORD in head.files:  # an earlier run's do not describe these weights
         stale = head.files.keys() & {RECORD, *BESIDE} - local_files(folder).keys()
         operations += [CommitOperationDelete(name) for name in sorted(stale)]
-    where = {"parent_commit": head.commit, "repo_type": repo_type}
     try:
         with plain_errors(head.repo_id, ", ".join(changed), head.token):
-            return api.create_commit(head.repo_id, operations, commit_message=message, **where).oid
+            return api.create_commit(
+                head.repo_id,
+                operations,
+                commit_message=message,
+                parent_commit=head.commit,
+                repo_type=repo_type,
+            ).oid
     except CheckpointError:  # it may have landed all the same, its answer lost or given to a retry
         now = resolve(head.repo_id, token=head.token, repo_type=repo_type, label="the repository")
         if changed_files(folder, now):
@@ -169,5 +175,5 @@ def what_answers(values: dict[str, Any]) -> tuple:
     Raises:
         ValueError: for preprocessing that is not allowed.
     """
-    preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg"))
+    preprocess = Preprocess.from_pretrained_cfg(values.get("pretrained_cfg") or {})
     return values.get("resnet_hub"), values.get("label_names"), preprocess

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from resnet_hub.lab.bounds import one_of, within
+
+if TYPE_CHECKING:
+    import torch
 
 MOST_DEPTH, WIDTH, SIDE, IMAGES = 60, 128, 8, 8
 BORDERS = ("circular", "zeros")
@@ -100,7 +104,7 @@ def effects(batch: int, seed: int = 0) -> Effects:
         torch.randn(batch, 4, 4, 4, generator=draw),
     )
 
-    def out(x, weight, bias: float = 0.0):
+    def out(x: torch.Tensor, weight: torch.Tensor, bias: float = 0.0) -> torch.Tensor:
         return F.batch_norm(F.conv2d(x, weight, padding=1) + bias, None, None, training=True)
 
     with torch.inference_mode(False), torch.enable_grad():
@@ -196,7 +200,7 @@ def needless_bias(bias: float, order: str = "conv-BN-ReLU", seed: int = 0) -> Bi
     weight = torch.randn(4, 4, 3, 3, generator=draw) * 0.25
     target = torch.randn(8, 4, 8, 8, generator=draw)
 
-    def normed(y):
+    def normed(y: torch.Tensor) -> torch.Tensor:
         norm = lambda z: F.batch_norm(z, None, None, training=True)  # noqa: E731
         return norm(y).relu() if order == "conv-BN-ReLU" else norm(y.relu())
 

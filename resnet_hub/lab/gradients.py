@@ -9,9 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from resnet_hub.errors import Refusal
 from resnet_hub.lab.bounds import one_of, within
+
+if TYPE_CHECKING:
+    import torch
 
 ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
 PLACES = ("activations", "weights")
@@ -77,6 +81,8 @@ def gradient_flow(
         at: "activations", the map that leaves each layer, or each convolution's "weights".
         order: of a residual block, "post" (activation after the addition) or "pre".
     """
+    import torch
+
     from resnet_hub.lab.conv_stack import ConvStack
 
     within("depth", depth, 2, MOST_DEPTH)
@@ -87,7 +93,9 @@ def gradient_flow(
     if order == "pre" and not skip:
         raise Refusal("order='pre' is that of a residual block; give skip=True with it")
     model = ConvStack(depth, skip, activation, batch_norm, seed, order)
-    return GradientFlow(_norms(model, at, SIDE, IMAGES, seed))
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = _loss(model, SIDE, IMAGES, seed)
+        return GradientFlow(_norms(loss, model, model.maps, at))
 
 
 @lru_cache(256)
@@ -111,7 +119,8 @@ def plus_one(depth: int, *, activation: str = "relu", batch_norm: bool = True, s
     units = ([normalize(part, dim=0, eps=SMALLEST) for part in parts] for parts in (shortcuts, branches))
     cosines = (torch.dot(*pair).item() for pair in zip(*units, strict=True))
     norms = (tuple(part.norm().item() for part in parts) for parts in (shortcuts, branches, wholes))
-    return PlusOne(*norms, tuple(cosines))
+    shortcut, branch, whole = norms
+    return PlusOne(shortcut, branch, whole, tuple(cosines))
 
 
 @lru_cache(16)
@@ -124,31 +133,33 @@ def registered_flow(name: str, at: str = "activations", seed: int = 0) -> Gradie
 
     one_of("name", name, REGISTERED)
     model, draw = create_model(name).train(), torch.Generator().manual_seed(seed)
+    head, maps = model.get_classifier(), []
+    assert isinstance(head, torch.nn.Linear)
     convs = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
     for conv in convs:  # as the model initialises itself, but from our own seed
         torch.nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu", generator=draw)
-    torch.nn.init.normal_(model.fc.weight, std=model.fc.in_features**-0.5, generator=draw)
-    torch.nn.init.zeros_(model.fc.bias)
-    model.maps = []
+    torch.nn.init.normal_(head.weight, std=head.in_features**-0.5, generator=draw)
+    torch.nn.init.zeros_(head.bias)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.register_forward_hook(lambda m, x, out: model.maps.append(out))
-    return GradientFlow(_norms(model.double(), at, 32, 4, seed))
+            module.register_forward_hook(lambda m, x, out: maps.append(out))
+    with torch.inference_mode(False), torch.enable_grad():
+        loss = _loss(model.double(), 32, 4, seed)
+        return GradientFlow(_norms(loss, model, maps, at))
 
 
-def _norms(model, at: str, side: int, images: int, seed: int) -> tuple[float, ...]:
-    """Norms of the gradient of the cross entropy at the model's `maps`, or at its convolutions' weights."""
+def _norms(
+    loss: torch.Tensor, model: torch.nn.Module, maps: list[torch.Tensor], at: str
+) -> tuple[float, ...]:
+    """Norms of the gradient of the loss at `maps` of the model, or at its convolutions' weights."""
     import torch
 
-    with torch.inference_mode(False), torch.enable_grad():
-        loss = _loss(model, side, images, seed)
-        convs = (module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
-        wanted = model.maps if at == "activations" else [conv.weight for conv in convs]
-        gradients = torch.autograd.grad(loss, wanted)
-    return tuple(gradient.norm().item() for gradient in gradients)
+    convs = (module for module in model.modules() if isinstance(module, torch.nn.Conv2d))
+    wanted = maps if at == "activations" else [conv.weight for conv in convs]
+    return tuple(gradient.norm().item() for gradient in torch.autograd.grad(loss, wanted))
 
 
-def _loss(model, side: int, images: int, seed: int):
+def _loss(model: torch.nn.Module, side: int, images: int, seed: int) -> torch.Tensor:
     """Cross entropy on random images with random labels."""
     import torch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from resnet_hub.config import ResNetConfig
 from resnet_hub.errors import Refusal
 from resnet_hub.geometry import Row, trace
 from resnet_hub.lab.bounds import one_of, within
+
+if TYPE_CHECKING:
+    from resnet_hub.models.resnet import BasicBlock
 
 BLOCKS = ("basic", "bottleneck")
 MOST_CHANNELS = 1024
@@ -85,7 +88,7 @@ def pass_through(strength: float, negative: bool = False, seed: int = 0) -> Pass
     return Passed(x[0, 0].numpy(), residual[0, 0].numpy(), plain[0, 0].numpy(), *gaps)
 
 
-def _block(shortcut: str, strength: float, seed: int):
+def _block(shortcut: Any, strength: float, seed: int) -> BasicBlock:
     import torch
 
     from resnet_hub.models.resnet import BasicBlock
@@ -106,7 +109,7 @@ def check_channels(name: str, value: int, most: int = MOST_CHANNELS) -> None:
         raise Refusal(f"{name}={value} is not a multiple of 4; a bottleneck is a quarter as wide inside")
 
 
-def block_rows(block: str, in_channels: int, out_channels: int, stride: int, size: int) -> list[Row]:
+def block_rows(block: Any, in_channels: int, out_channels: int, stride: int, size: int) -> list[Row]:
     """The geometry of one block on (N, in_channels, size, size)."""
     width = out_channels // (4 if block == "bottleneck" else 1)
     config = ResNetConfig(
@@ -141,7 +144,7 @@ def block_shapes(block: str, in_channels: int, out_channels: int, stride: int, s
             row.params,
         )
         for row in rows
-        if row.op == "conv"
+        if row.op == "conv" and isinstance(row.kernel, int)
     )
     out = rows[-1]
     return Shapes(steps, (out.out_channels, *out.out_size), sum(row.params for row in rows))

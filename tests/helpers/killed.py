@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch._dynamo  # each fork's first step would import it
 
 from training import cifar, engine
 

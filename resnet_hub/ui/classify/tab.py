@@ -239,7 +239,7 @@ def classifier(
         looks = event is not None and event.target is not None  # a program asked for labels only
         source, second = chosen(model, beside)
         ask = lambda source: answer(page, infer, image, source, language, progress, looks)  # noqa: E731
-        photo = image.get("path") if looks and isinstance(image, dict) else None
+        photo: Any = image.get("path") if looks and isinstance(image, dict) else None
         asked = (photo, source, second)
         if photo and last == asked:  # Gradio fires twice for an upload over another photo (its issue 4589)
             latest.put(request.session_hash, last)  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -63,7 +64,8 @@ def arrival(query: Mapping[str, str]) -> tuple[dict[str, Design], dict[str, Refu
     """Both designs for a visitor who comes with this address, and what it asked for in vain."""
     found = {name: from_address(text) for name, text in START.items()} | from_query(query)
     refused = {name: one for name, one in found.items() if isinstance(one, Refusal)}
-    return found | {name: from_address(START[name]) for name in refused}, refused
+    shown = found | {name: from_address(START[name]) for name in refused}
+    return {name: one for name, one in shown.items() if isinstance(one, Design)}, refused
 
 
 def on_page(query: str) -> dict[str, Examined]:
@@ -113,7 +115,7 @@ def page(language: str, sides: Mapping[str, Examined], refused: Mapping[str, Ref
     drawings = {name: drawing(language, name, side, scale) for name, side in sound.items()}
     query = "?" + "&".join(f"{name.lower()}={designs.address(side.config)}" for name, side in sound.items())
     panels = {name: panel(language, side, drawings[name]) for name, side in sound.items()}
-    panels |= {name: alert(explain(language, sides[name])) for name in sides.keys() - sound.keys()}
+    panels |= {name: alert(explain(language, one)) for name, one in sides.items() if isinstance(one, Refusal)}
     for name, refusal in (refused or {}).items():
         why = explain(language, refusal)
         panels[name] = alert(say(language, "address_wrong", why=why)) + panels[name]
@@ -284,7 +286,7 @@ def change_text(language: str, config: ModelConfig, advice: Advice) -> str:
 
 def measured_cost(language: str, config: ModelConfig, advice: Advice) -> str:
     """What the ImageNet stem cost on small images in the recorded study; "" in any other case."""
-    is_that_stem = config.stem == "imagenet" and config.has_maxpool
+    is_that_stem = isinstance(config, ResNetConfig) and config.stem == "imagenet" and config.has_maxpool
     is_that_case = advice.code == "last_map_small" and is_that_stem and config.input_size == (32, 32)
     study = recorded.readable("stem") if is_that_case else None
     if study is None:
@@ -339,9 +341,9 @@ def depth_charts(language: str, sound: Mapping[str, Design]) -> list[tuple[str, 
     sides, fields = [], []
     for name, design in sound.items():
         side, passed = min(design.config.input_size), main_path(design.rows)
-        style = {"level": side, "colour": COLOURS[name]}
-        sides.append(Line(name, [side, *(min(row.out_size) for row in passed)], **style))
-        fields.append(Line(name, [1, *(row.receptive_field for row in passed)], **style))
+        line = partial(Line, name, level=side, colour=COLOURS[name])
+        sides.append(line([side, *(min(row.out_size) for row in passed)]))
+        fields.append(line([1, *(row.receptive_field for row in passed)]))
     titles = say(language, "curve_side"), say(language, "curve_field")
     x_title = say(language, "curve_depth")
     return [
@@ -384,7 +386,7 @@ def maps(language: str, outcomes: Mapping[str, Run | Refusal] | None) -> str:
 
 def weights_text(language: str, run: Run) -> str:
     """Whether the maps come from trained or from random weights."""
-    if run.source is None:
+    if run.source is None or run.trained_size is None:
         return say(language, "run_random")
     told = say(language, "run_trained", source=run.source)
     if run.trained_size == run.config.input_size:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from resnet_hub.hub.fetch import shipped_names
 from resnet_hub.preprocess import load_image
-from resnet_hub.ui.shared.page import FOLDER, uploaded
+from resnet_hub.ui.shared.page import FOLDER, uploaded_path
 
 if TYPE_CHECKING:
     from resnet_hub.models.base import Network
@@ -33,7 +33,7 @@ def photo(path: str) -> Image.Image:
     Raises:
         ImageError: where it cannot be read, or is no upload.
     """
-    return load_image(uploaded({"path": path}) if path else EXAMPLE)
+    return load_image(uploaded_path(path) if path else EXAMPLE)
 
 
 def crop(model: Network, path: str) -> Image.Image:

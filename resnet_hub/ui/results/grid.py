@@ -25,7 +25,7 @@ from resnet_hub.predict import Prediction, classify, classify_crops
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.reading import Crop, ahead
 from resnet_hub.ui.shared.errors import refusal
-from resnet_hub.ui.shared.page import MOST_PATH, uploaded
+from resnet_hub.ui.shared.page import MOST_PATH, uploaded_path
 
 MOST_FILES, MOST_BYTES = 200, 60_000_000
 MOST_ENTRIES = 1000  # of a zip, with folders and what file managers hide in it
@@ -147,7 +147,7 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
     """
     files = [each for each in files if not is_no_data(str(each.get("name")))][: MOST_FILES + 1]
     names = [printable(str(each["name"])[:MOST_PATH]) for each in files]
-    paths = [uploaded({"path": str(each.get("path"))}) for each in files]
+    paths = [uploaded_path(each.get("path")) for each in files]
     check(len(names), sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
     return [
         Item(true, refusal("grid_unsafe", name=name[:80]) if points_elsewhere(name) else path, name)

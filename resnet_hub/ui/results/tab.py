@@ -16,7 +16,7 @@ from resnet_hub.ui.results.page import grid as show_grid
 from resnet_hub.ui.results.page import grid_form, studies
 from resnet_hub.ui.shared.errors import refusal, refusing
 from resnet_hub.ui.shared.loading import load
-from resnet_hub.ui.shared.page import PANEL, QUIET, Page, named, sent, uploaded
+from resnet_hub.ui.shared.page import PANEL, QUIET, Page, named, sent, uploaded_path
 from resnet_hub.ui.shared.text import known_language
 from resnet_hub.ui.shelf import Recent, on_gpu
 
@@ -35,7 +35,7 @@ def items_of(event: Any) -> list[Item]:
     if isinstance(count, int):
         raise refusal("grid_too_many", seen=count, most=MOST_FILES)
     if isinstance(archive, str):
-        return from_zip(uploaded({"path": archive}))
+        return from_zip(uploaded_path(archive))
     if isinstance(files, list) and files:
         return from_folder(each for each in files if isinstance(each, dict))
     raise refusal("grid_nothing")

@@ -113,13 +113,13 @@ def axis(values: Sequence[float], base: int | None) -> Axis:
         floor = min([LEAST_SHOWN, *(value for value in values if value > 0)])
         first, last = (math.log(max(value, floor), base) for value in (least, most))
         low, high = math.floor(first + 1e-9), max(math.floor(first) + 1, math.ceil(last - 1e-9))
-        step = -(-(high - low) // 6)
-        return Axis(tuple(float(base) ** power for power in range(low, high + step, step)), True)
+        every = -(-(high - low) // 6)
+        return Axis(tuple(float(base) ** power for power in range(low, high + every, every)), True)
     rough = max(most - least, 1e-9) / 4
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * nice for nice in (1, 2, 5, 10) if power * nice >= rough)
-    low, high = math.floor(least / step), max(math.floor(least / step) + 1, math.ceil(most / step - 1e-9))
-    return Axis(tuple(step * i for i in range(low, high + 1)), False)
+    bottom, top = math.floor(least / step), max(math.floor(least / step) + 1, math.ceil(most / step - 1e-9))
+    return Axis(tuple(step * i for i in range(bottom, top + 1)), False)
 
 
 def number(value: float) -> str:
@@ -212,8 +212,8 @@ def _line(line: Line, scale: Axis, across: float, colour: str, dash: str) -> str
     if line.level is not None:
         behind += rule(f"M{LEFT} {scale.height(line.level):.1f}H{WIDTH - RIGHT}", colour, 1, "2 4")
     if len(points) == 1:
-        x, y = points[0].split()
-        return f'{behind}<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>'
+        cx, cy = points[0].split()
+        return f'{behind}<circle cx="{cx}" cy="{cy}" r="3.5" fill="{colour}"/>'
     style = f'fill="none" stroke="{colour}" stroke-width="2.2" stroke-dasharray="{dash}"'
     return f'{behind}<path d="M{"L".join(points)}" {style} stroke-linejoin="round"/>'
 

@@ -212,13 +212,22 @@ def uploaded(payload: Any) -> str | bytes:
     """The file a visitor gave, as it is: its path, or its bytes where it came inside a `data:` address.
 
     Raises:
-        ImageError: when there is neither, or the path is another file of this machine: Gradio refuses those
-            only where the request says that it is a file.
+        ImageError: when there is neither; see `uploaded_path`.
     """
     payload = payload if isinstance(payload, dict) else {}
-    address, path = payload.get("url"), payload.get("path")
+    address = payload.get("url")
     if isinstance(address, str) and address[:5].lower() == "data:":
         return from_address(address)
+    return uploaded_path(payload.get("path"))
+
+
+def uploaded_path(path: Any) -> str:
+    """The path of an uploaded file.
+
+    Raises:
+        ImageError: when it is none, or another file of this machine: Gradio refuses those only where the
+            request says that it is a file.
+    """
     with suppress(ValueError, OSError):  # a path that no file can have
         if isinstance(path, str) and len(path) <= MOST_PATH:
             found, uploads = Path(path).resolve(), Path(get_upload_folder()).resolve()
