@@ -64,6 +64,7 @@ def from_image(image: Image.Image, channels: int) -> np.ndarray:
             pages.append(np.asarray(page.copy()))
         return to_8_bit(np.stack(pages, 2))
     mode, kind = {2: "LA", 4: "RGBA"}.get(channels), image.format
+    image.load()  # a damaged image is one, which PIL says once
     with suppress(Exception):  # a broken EXIF block is no reason to refuse an image
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)

@@ -462,3 +462,13 @@ def test_the_table_without_true_classes_begins_with_the_least_confident():
     shares = {"a": 0.9, "b": 0.2, "c": 0.5}
     answers = [Answer(file, None, "cat", share, None, None) for file, share in shares.items()]
     assert [each.file for each in worst_first(answers)] == ["b", "c", "a"]
+
+
+def test_a_full_gpu_is_one_line(monkeypatch, photo, capsys):
+    def full(*anything, **options):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nMore.")
+
+    monkeypatch.setattr(predict, "classify_files", full)
+    assert predict.main([str(photo)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("CUDA out of memory. Give --device cpu, or less at a time.")

@@ -160,7 +160,8 @@ def findings(root: Path) -> tuple[Labelled, dict[str, Any], list[dict[str, Any]]
     ]
     kept = [i for i, seen in enumerate(read) if not isinstance(seen, str)]
     if not kept:
-        raise DataError(f"{root} holds no image that can be looked at (.npy arrays are not)")
+        why = f": {broken[0]}" if broken else ""
+        raise DataError(f"{root} holds no image that can be looked at{why}")
     images = Labelled(*(tuple(column[i] for i in kept) for column in vars(everything).values()))
     seen = [each for each in read if isinstance(each, Seen)]
     exact, _ = doubts.same_bytes(images.files)

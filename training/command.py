@@ -122,8 +122,6 @@ def run_training(
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if restarts() and not (options.out / RECORD).exists():  # a finished run stays refused
-        options.resume = True
     start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
     options.command = f"{start} -m {program} {shlex.join(shown)}"
     return run_command(program, lambda: start_or_resume(train, options))
@@ -133,7 +131,8 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
     """Train as the state of the run directory says; 130 with what is kept when it is interrupted.
 
     Raises:
-        TrainingError: for a name that is not UTF-8, which no card could hold at the end.
+        TrainingError: for an argument with a line break or a name that is not UTF-8, which no card could
+            hold at the end.
     """
     if len((command := options.command).splitlines()) > 1:
         raise TrainingError(f"{' '.join(command.split())}: an argument has a line break; leave it out")
@@ -145,6 +144,8 @@ def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], o
             "class; name one beside it"
         )
     options.out.mkdir(parents=True, exist_ok=True)
+    if restarts() and extend.is_made_by(options.out, command):
+        options.resume = True
     with locked(options.out) if rank() == 0 else nullcontext():
         if is_finished(options.out, options):
             return 0
@@ -182,11 +183,20 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
         print(f"\ninterrupted; {kept(options.out)}", file=sys.stderr)
         return INTERRUPTED
     except torch.cuda.OutOfMemoryError as error:
-        advice = "lower --batch-size, or raise --accumulate"
-        raise TrainingError(f"{first_line(error).rstrip('.')}; {advice}; {kept(options.out)}") from error
+        raise TrainingError(f"{first_line(error).rstrip('.')}; {needing_less(options.out)}") from error
     except OSError as error:
         raise TrainingError(f"{error}; {kept(options.out)}") from error
     return 0
+
+
+def needing_less(run: Path) -> str:
+    """What helps where a GPU's memory is full; what a run begins with stays."""
+    if not held(run):
+        return "lower --batch-size or --eval-batch, or raise --accumulate"
+    return (
+        f"{kept(run)}, with a lower --eval-batch where it was evaluating; a lower --batch-size needs another "
+        "--out"
+    )
 
 
 def choose_kernels(device: torch.device, deterministic: bool) -> None:
@@ -253,7 +263,9 @@ def find_to_train(options, view: Preprocess):
             f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
         )
     outliers = outlier_files(options, recipe, view)
-    parts = [train, held_out, find_data(options.data, "test", view)] if options.unknown or outliers else []
+    parts = [train, held_out]
+    if train.files and (options.unknown or outliers):
+        parts.append(find_data(options.data, "test", view))
     known = {file.resolve() for part in parts for file in part.files}
     refuse_shared("--outliers", outliers, known, "--data")
     learned = {file.resolve() for file in outliers} if options.unknown else set()

@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import repeat
@@ -217,11 +218,12 @@ Read = list[tuple[int, np.ndarray | str]]  # each file's position, and its image
 
 def _apart(worker: int) -> None:
     """Let a worker end with the process it reads for, not by what their group is sent: a request to stop."""
-    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
-
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
-        _prctl_pr_set_pdeathsig(signal.SIGKILL)  # does nothing but on Linux
+        with suppress(ImportError):  # torch's own means, a private one
+            from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
+
+            _prctl_pr_set_pdeathsig(signal.SIGKILL)  # does nothing but on Linux
 
 
 def _listed(read: Read) -> tuple[list[np.ndarray], list[int], list[str]]:

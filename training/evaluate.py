@@ -25,7 +25,6 @@ from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
 from resnet_hub.engine import add_engine_flags, check_runs_file, choose, engine_for
-from resnet_hub.folders import part_named
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.card import (
     card_figures,
@@ -36,7 +35,7 @@ from resnet_hub.hub.card import (
 )
 from resnet_hub.hub.fetch import fetch_card
 from resnet_hub.hub.push import RECORD
-from resnet_hub.hub.save import halved
+from resnet_hub.hub.save import halved, name_to_load
 from resnet_hub.models.calibration import HALVES, Calibration
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.per_image import check_csv, write_csv
@@ -72,7 +71,7 @@ from training.engine import Answered, Trainer, predict_each, write_json
 from training.evaluate_file import evaluate_file
 from training.half import against_fp32, in_words, measure_half
 from training.label_table import LabelTable
-from training.layout import parts_of
+from training.layout import is_called_like_a_part, parts_of
 from training.recipes import flag
 from training.record import made_with
 from training.unknown import UnknownSet, add_unknown_flag, answers, check_unknown, interval, measure_unknown
@@ -99,6 +98,7 @@ def measure(
     unknown: Sequence[UnknownSet] = (),
     answered: Answered | None = None,
     batch_size: int | None = None,
+    workers: int | None = None,
 ) -> dict:
     """Every figure a card gives, measured on `test`; shares and errors are 0 to 1.
 
@@ -108,6 +108,7 @@ def measure(
         unknown: images of other things, measured beside the test images.
         answered: what the network says of `test`; None to compute it.
         batch_size: images at once, as in `predict_each`.
+        workers: processes that read `unknown`, as in `in_memory`.
     """
     ask = partial(predict_each, model, test, model.preprocess, batch_size=batch_size)
     logits, labels, _ = answered or ask()
@@ -119,7 +120,7 @@ def measure(
     results = figures(logits, mirrored, labels, len(test.classes), model.calibration.temperature)
     if model.calibration.energy_threshold is not None:
         results |= familiarity(model, logits, logits.argmax(1) == labels)
-    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels, batch_size)
+    results["unfamiliar"] = measure_unknown(model, unknown, logits, labels, batch_size, workers)
     if shifts:
         views = [
             lambda x, by=by, turn=turn: shift(turn(x), by) for by in (1, -1) for turn in (lambda x: x, mirror)
@@ -202,7 +203,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
     facts["pflops"] += facts.get("feature_pflops", 0.0)
     facts["seconds"] += facts.get("feature_seconds", 0.0)
     if rank() == 0:
-        model.save_pretrained(run, card=render_card(model, facts, load_from=run.name))
+        model.save_pretrained(run, card=render_card(model, facts, load_from=name_to_load(run)))
         words = ["augmented"] * bool(trainer.recipe.augment)
         words += ["hardest images"] * (trainer.recipe.hard_share < 1)
         curves(trainer.history, ", ".join(words)).savefig(run / "curves.png", dpi=110)
@@ -226,18 +227,19 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     """Fit the calibration on the validation set: the test images, the answers, what `measure` returns, and
     what a card says of the fit."""
     model.eval()
-    batch_size = options.eval_batch
+    batch_size, workers = options.eval_batch, getattr(options, "workers", None)
     model.calibration, fitted = calibrate(model, held_out, batch_size)
     several = bool(model.calibration.class_thresholds)
-    found = load_data(options.data, "test", model.preprocess, getattr(options, "workers", None))
+    found = load_data(options.data, "test", model.preprocess, workers)
     test = with_classes(found, model.labels, several)
+    check_unknown(options.unknown, {"--data": {file.resolve() for file in (*held_out.files, *test.files)}})
     answered = predict_each(model, test, model.preprocess, batch_size=batch_size)
     unknown = options.unknown
     if unknown and not several and model.calibration.energy_threshold is None:  # broken files were left out
         few = f"{fitted['images']} validation images could be read, too few for a threshold"
         print(f"--unknown: not measured; {few} ({FEWEST_FOR_THRESHOLD} or more)", file=sys.stderr)
         unknown = ()
-    results = measure(model, test, False, unknown, answered, batch_size)
+    results = measure(model, test, False, unknown, answered, batch_size, workers)
     model.calibration = measured_calibration(model, results)
     return test, answered, results, fitted
 
@@ -252,8 +254,7 @@ def write_again(model, options) -> None:
     if not (run / RECORD).is_file():
         raise DataError(f"--write: {run} holds no {RECORD}; give a directory that a trainer wrote")
     facts = extend.read_record(run)
-    for what in facts["results"].get("unfamiliar", {}).keys() - {each.what for each in options.unknown}:
-        print(f"no longer on the card: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
+    left_out = facts["results"].get("unfamiliar", {}).keys() - {each.what for each in options.unknown}
     facts |= {"familiar_share": FAMILIAR_SHARE, "firm_target": FIRM_RIGHT}
     held_out = held_out_again(model, facts, options.data)
     facts["test_part"] = part_measured(options.data)
@@ -267,10 +268,12 @@ def write_again(model, options) -> None:
         half = measure_half(model, test, answered, *given)
         facts["half"][options.precision] = half
         print(in_words(options.precision, half))
-    card = render_card(model, facts, load_from=run.name, half=options.half)
+    card = render_card(model, facts, load_from=name_to_load(run), half=options.half)
     model.save_pretrained(run, card=card, half=options.half)
     write_answers(run, model, test, answered, facts["results"], options.data)
     write_json(run / RECORD, facts)
+    for what in sorted(left_out):
+        print(f"no longer on the card: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
 
 
 def part_measured(data: str | LabelTable) -> str:
@@ -351,7 +354,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
 def low_res_epochs(trainer: Trainer, options) -> int | None:
     """How many epochs of the run had small images: none of those that extend a finished one."""
     if trainer.restart:
-        return extend.read_record(options.out).get("low_res_epochs")
+        return extend.low_res_epochs(extend.read_record(options.out))
     return min(trainer.recipe.low_res_epochs, len(trainer.history))
 
 
@@ -421,6 +424,7 @@ def evaluate(options: argparse.Namespace) -> int:
     choose(model, options.engine, options.precision)
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)
+    check_unknown(options.unknown, {"--data": {file.resolve() for file in test.files}})
     engine = engine_for(model, len(test))
     ask = partial(predict_each, model, test, model.preprocess, batch_size=options.eval_batch)
     answered = ask()
@@ -447,7 +451,7 @@ def evaluate(options: argparse.Namespace) -> int:
     if not is_comparable:
         print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
         return 0
-    for what in stated_detections(card).keys() - {each.what for each in options.unknown}:
+    for what in sorted(stated_detections(card).keys() - {each.what for each in options.unknown}):
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():
         said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
@@ -488,7 +492,7 @@ def images_to_measure(model, card: str, data: str | LabelTable) -> tuple[Images,
     stated = stated_figures(card).get("images")
     if isinstance(stated, int) and len(left) >= stated:  # the card counts what can be read
         left = in_memory(left)
-    if not part_named(root.name) and _was_trained_on(model, root, len(left) == stated):
+    if not is_called_like_a_part(root) and _was_trained_on(model, root, len(left) == stated):
         which = f"those of the {len(everything):,} in {data} that training left for the test"
         return with_classes(in_memory(left), model.labels, several), which
     return with_classes(in_memory(everything), model.labels, several), f"all of {data}"

@@ -13,7 +13,6 @@ from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from resnet_hub.folders import part_named
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.preprocess import ImageError, load_image
 from resnet_hub.stacks import visible
@@ -28,7 +27,7 @@ from training.data import (
     is_folder,
     with_classes,
 )
-from training.layout import parts_of
+from training.layout import is_called_like_a_part, parts_of
 
 
 def photos(test: Images) -> Iterator[tuple[Image.Image, int]]:
@@ -73,11 +72,6 @@ def _which(data: str) -> str:
     return f"one in seven of {data}, those that training leaves for the test"
 
 
-def is_test_part(data: str) -> bool:
-    """Whether this is a folder of classes called like a part of a data set, of which all is measured."""
-    return is_folder(data) and not parts_of(Path(data)) and part_named(Path(data).resolve().name) is not None
-
-
 def evaluate_file(options: argparse.Namespace) -> int:
     """Measure and print.
 
@@ -87,13 +81,11 @@ def evaluate_file(options: argparse.Namespace) -> int:
     file = OnnxFile(options.checkpoint)
     if file.calibration.class_thresholds:
         raise DataError(f"{file.source} answers for each class by itself; measure its checkpoint instead")
-    data = data_source(options.data, None)
-    is_part = isinstance(data, str) and is_test_part(data)
-    found = (
-        find_images(Path(str(data)), file.preprocess) if is_part else find_data(data, "test", file.preprocess)
-    )
+    data = str(data_source(options.data, None))
+    is_whole = is_folder(data) and is_called_like_a_part(Path(data))
+    found = find_images(Path(data), file.preprocess) if is_whole else find_data(data, "test", file.preprocess)
     test = with_classes(found, file.labels)
-    which = f"all of {data}" if is_part else _which(str(data))
+    which = f"all of {data}" if is_whole else _which(data)
     print(f"measuring {len(test):,} images: {which}", file=sys.stderr)
     about = {"precision": file.facts.get("precision", ""), "bytes": file.size}
     results = about | measure_file(file, test)

@@ -47,6 +47,22 @@ def read_record(run: Path) -> dict[str, Any]:
         ) from error
 
 
+def is_made_by(run: Path, command: str) -> bool:
+    """Whether what a run directory holds is not finished, or was finished by this command."""
+    if not (run / RECORD).exists():
+        return True
+    return read_record(run)["command"].splitlines()[-1].removesuffix(" --resume") == command
+
+
+def low_res_epochs(record: dict[str, Any]) -> int | None:
+    """How many epochs of a finished run had small images; None where an earlier version did not record it and
+    extended the run."""
+    if "low_res_epochs" in record or record.get("extended"):
+        return record.get("low_res_epochs")
+    recipe = record["recipe"]
+    return round(recipe["epochs"] * recipe["low_res_until"]) if recipe["low_res"] else 0
+
+
 def epochs_run(run: Path, options: argparse.Namespace) -> int | None:
     """How many epochs a finished run has, where more are asked for; None where nothing is left to do.
 

@@ -48,11 +48,13 @@ def job_command(arguments: list[str], options: argparse.Namespace) -> str:
         raise Refusal(f"--print-job sends --data along, and not {listed(here)}; leave it out, or train here")
     root = checkout()
     volumes = {str(root / name): f"{CODE}/{name}" for name in SOURCES}  # not the data and runs beside them
-    needed = [*(root / "requirements.txt").read_text(encoding="utf-8").split(), "datasets>=4.0"]
+    listed_ones = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    needed = [*(line for line in listed_ones if line and not line.startswith("#")), "datasets>=4.0"]
     there, name = data, []
     if not is_download(data) and not data.startswith(SCHEME):
         if not Path(data).is_dir():
-            raise Refusal(f"--print-job sends a folder along, and {data} is none; unpack it and give that")
+            what = "is none; unpack it and give that" if Path(data).exists() else "does not exist"
+            raise Refusal(f"--print-job sends a folder along, and {data} {what}")
         folder = Path(data).resolve()
         volumes[str(folder)] = there = DATA
         name = [] if options.data_name else ["--data-name", folder.name]

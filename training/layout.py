@@ -38,6 +38,11 @@ class ClassFolders(NamedTuple):
     files: tuple[tuple[Path, ...], ...]
 
 
+def is_called_like_a_part(root: Path) -> bool:
+    """Whether this is a folder of classes called like a part of a data set, "test" for instance."""
+    return not parts_of(root) and part_named(root.resolve().name) is not None
+
+
 def parts_of(root: Path) -> dict[str, Path]:
     """{"train", "val" or "test": its folder} of a data set; empty where `root` itself holds the classes.
 

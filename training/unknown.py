@@ -90,7 +90,12 @@ def unknown_set(text: str) -> UnknownSet:
 
 
 def measure_unknown(
-    model, sets: Sequence[UnknownSet], logits: Tensor, labels: Tensor, batch_size: int | None = None
+    model,
+    sets: Sequence[UnknownSet],
+    logits: Tensor,
+    labels: Tensor,
+    batch_size: int | None = None,
+    workers: int | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Figures of each set of unknown images, by what they show.
 
@@ -113,7 +118,8 @@ def measure_unknown(
     for each in sets:
         files = tuple(each.files())
         nobody = torch.zeros(len(files), dtype=torch.long)
-        shown = in_memory(FolderSet(files, nobody, model.labels, str(each.folder), model.preprocess))
+        there = FolderSet(files, nobody, model.labels, str(each.folder), model.preprocess, workers=workers)
+        shown = in_memory(there, workers)
         others, _ = predict_logits(model, shown, model.preprocess, batch_size=batch_size)
         other = answers(model, others)
         unflagged = (~known.flagged).float().mean() + (~other.flagged).float().mean()

@@ -176,7 +176,8 @@ def data_name(data: str) -> str:
     if not is_path:
         return data
     parts = re.split(r"[/\\]", data.rstrip("/\\"))
-    return parts[-2] if part_named(parts[-1]) and len(parts) > 1 else parts[-1]
+    has_set = len(parts) > 1 and parts[-2] not in ("", ".", "..", "~")
+    return parts[-2] if part_named(parts[-1]) and has_set else parts[-1]
 
 
 def without_absolute_paths(command: str) -> str:
@@ -434,7 +435,8 @@ def _augmentation_words(recipe: dict[str, Any], low_epochs: int | None) -> str:
     """How images were augmented; cards of earlier runs do not say how many epochs had small ones."""
     words = [AUGMENTATIONS.get(name, name).format(**recipe) for name in recipe.get("augment") or ()]
     if recipe.get("low_res") and low_epochs:
-        words.append(f"the first {low_epochs} epochs at a short side of {recipe['low_res']} pixels")
+        first = "epoch" if low_epochs == 1 else f"{low_epochs} epochs"
+        words.append(f"the first {first} at a short side of {recipe['low_res']} pixels")
     elif recipe.get("low_res") and low_epochs is None:
         side, share = recipe["low_res"], percent(recipe["low_res_until"], 0)
         words.append(f"the first {share} of the epochs at {side}x{side} pixels")

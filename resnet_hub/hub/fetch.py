@@ -202,10 +202,9 @@ def local_directory(source: str) -> tuple[Path, str] | None:
     if os.path.isdir(source):  # noqa: PTH112
         return Path(source), "local"
     if os.path.isfile(source):  # noqa: PTH113
-        raise CheckpointError(
-            f"{source} is a file; `python -m resnet_hub.convert {source} DIR` makes a checkpoint directory "
-            "of weights"
-        )
+        convert = f"python -m resnet_hub.convert {source} DIR --to resnet_hub --model NAME"
+        how = "" if source.endswith(".onnx") else f"; `{convert}` makes one of weights"
+        raise CheckpointError(f"{source} is a file, and a checkpoint is a directory{how}")
     if REPO_ID.fullmatch(source):
         return None
     raise CheckpointError(

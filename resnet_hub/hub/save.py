@@ -16,7 +16,7 @@ from resnet_hub.errors import Refusal, listed
 from resnet_hub.files import write_together
 from resnet_hub.hub.bounds import WIDENED
 from resnet_hub.hub.card import render_card
-from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, SHIPPED, WEIGHTS_FILE, shipped_names
+from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, MOST_BYTES, SHIPPED, WEIGHTS_FILE, shipped_names
 from resnet_hub.hub.load import read_calibration, read_labels, read_preprocess
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.base import Network
@@ -33,14 +33,11 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
         half: store the weights of convolutions and linear layers as float16, see `halved`.
 
     Raises:
-        Refusal: for NaN or infinity, weights that float16 cannot hold, and what `from_pretrained` would
-            refuse; nothing is written then.
+        Refusal: for NaN or infinity, weights that float16 cannot hold, and what `check_is_loadable` refuses;
+            nothing is written then.
     """
-    check_is_loadable(model)
     text = json.dumps(config_json(model), indent=2, ensure_ascii=False) + "\n"
-    values = json.loads(text)
-    read_preprocess(values, model.config)
-    read_calibration(values, len(read_labels(values, model.config)))
+    check_is_loadable(model, text)
     card = card or render_card(model, load_from=name_to_load(directory), half=half)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     if broken := [key for key, value in tensors.items() if not torch.isfinite(value).all()]:
@@ -57,22 +54,34 @@ def save_checkpoint(model: Network, directory: Path, *, card: str | None = None,
 
 def name_to_load(directory: Path) -> str:
     """What a card tells people to load; a shipped checkpoint's name means that one, wherever it is read."""
-    name, is_shipped = directory.resolve().name, directory.resolve().parent == SHIPPED
+    name, is_shipped = directory.resolve().name, directory.resolve().parent == SHIPPED.resolve()
     return f"./{name}" if name in shipped_names() and not is_shipped else name
 
 
-def check_is_loadable(model: Network) -> None:
+def check_is_loadable(model: Network, text: str) -> None:
     """Refuse a network that was changed since it was built, and no longer is what its configuration says.
 
+    Args:
+        text: its `config.json`.
+
     Raises:
-        Refusal: for labels that are not one distinct name a class, tensors of other shapes, and weights of
-            another type than float32, float16 and bfloat16.
+        Refusal: for labels that are not one distinct name a class, preprocessing and calibration that are not
+            allowed, a `config.json` that is too large, tensors of other shapes, and weights of another type
+            than float32, float16 and bfloat16.
     """
     classes = model.config.num_classes
     if len(model.labels) != classes or len(set(model.labels)) != classes:
         raise Refusal(
             f"{len(model.labels)} labels, {len(set(model.labels))} of them distinct, for {classes} classes; "
             "give model.labels one name for each"
+        )
+    values = json.loads(text)
+    read_preprocess(values, model.config)
+    read_calibration(values, len(read_labels(values, model.config)))
+    if (size := len(text.encode())) > MOST_BYTES[CONFIG_FILE]:
+        raise Refusal(
+            f"{CONFIG_FILE} would have {size:,} bytes, more than {MOST_BYTES[CONFIG_FILE]:,}; shorten "
+            "model.labels"
         )
     with SkipRandomFill():
         wanted = {key: tuple(value.shape) for key, value in build_network(model.config).state_dict().items()}

@@ -6,7 +6,7 @@ timm is imported by that call, not before.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +34,6 @@ def register_timm() -> None:
     `register_timm` again changes nothing.
     """
     from timm.models import generate_default_cfgs, is_model, register_model
-
-    from resnet_hub.models.base import default_preprocess
 
     configs = {registered_name(name): model_config(name) for name in list_models()}
     # register_model looks for default_cfgs in the module of the function it gets
@@ -78,6 +76,8 @@ def build_for_timm(
 def with_timm_settings(model: Any) -> Network:
     """Give a network that timm loaded the labels and preprocessing of its `pretrained_cfg`.
 
+    Without stored weights that is the one it was registered with, changed here and there perhaps: what is as
+    registered says nothing of a network built for another size or number of channels, and stays as built.
     Its calibration is in no file that timm reads: `from_pretrained` loads it, this does not.
     """
     settings = model.pretrained_cfg
@@ -86,7 +86,10 @@ def with_timm_settings(model: Any) -> Network:
         model.labels = tuple(names)
     preprocess = Preprocess.from_pretrained_cfg(settings)
     is_stored = bool(settings.get("hf_hub_id") or settings.get("file"))
-    usual = default_preprocess(model_config(model.config.name))  # which says nothing of another size
-    if preprocess.input_size[0] == model.config.in_chans and (is_stored or preprocess != usual):
+    if not is_stored:
+        usual = asdict(default_preprocess(model_config(model.config.name)))
+        changed = {name: value for name, value in asdict(preprocess).items() if value != usual[name]}
+        preprocess = replace(model.preprocess, **changed)
+    if preprocess.input_size[0] == model.config.in_chans:
         model.preprocess = preprocess
     return model

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ def without(model: Network, block: str) -> Iterator[None]:
     Raises:
         ValueError: for a block that the network does not have.
     """
+    from torch.nn import Conv2d
     from torch.nn import functional as F
 
     from resnet_hub.models.resnet import ZeroPadShortcut
@@ -67,9 +69,10 @@ def without(model: Network, block: str) -> Iterator[None]:
         (x,) = inputs
         if module.downsample is not None:
             return F.relu(module.downsample(x))
-        same = x.shape == out.shape
-        pad = ZeroPadShortcut(x.shape[1], out.shape[1], round(x.shape[-1] / out.shape[-1]))
-        return F.relu(x if same else pad(x))
+        if x.shape == out.shape:
+            return F.relu(x)
+        stride = math.prod(conv.stride[0] for conv in module.modules() if isinstance(conv, Conv2d))
+        return F.relu(ZeroPadShortcut(x.shape[1], out.shape[1], stride)(x))
 
     one_of("block", block, ["", *block_names(model)])
     if not block:

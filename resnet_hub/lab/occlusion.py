@@ -23,9 +23,10 @@ class Occluded:
 
     Args:
         label, probability: the network's answer to the whole image, calibrated.
-        drops: (n, n), by how much that probability falls with the patch at each place; negative where it
-            rises.
-        tops, lefts: (n,), the patch's first row and column of pixels at each place.
+        drops: (rows, columns), by how much that probability falls with the patch at each place; negative
+            where it rises.
+        tops: (rows,), the patch's first row of pixels at each place.
+        lefts: (columns,), its first column.
     """
 
     label: str
@@ -44,23 +45,24 @@ def occlude(model: Network, crop: Image.Image, patch: int) -> Occluded:
     """
     from resnet_hub.predict import evaluation
 
-    side = min(crop.size)
-    within("patch", patch, 2, side)
-    across = min(MOST_ACROSS, 2 * (side - patch) // patch + 1)
-    tops, lefts = (
-        tuple(round(at) for at in np.linspace(0, length - patch, across))
-        for length in (crop.height, crop.width)
-    )
+    within("patch", patch, 2, min(crop.size))
+    tops, lefts = places(crop.height, patch), places(crop.width, patch)
     pixels = model.preprocess.normalise(crop).to(next(model.parameters()).device)
-    images = pixels.repeat(across * across + 1, 1, 1, 1)
+    images = pixels.repeat(len(tops) * len(lefts) + 1, 1, 1, 1)
     for i, (top, left) in enumerate(((top, left) for top in tops for left in lefts), 1):
         images[i, :, top : top + patch, left : left + patch] = 0  # normalised: the mean colour
     with evaluation(model):
         shares = model.calibration.probabilities(model(images).float())
     best = int(shares[0].argmax())
     whole, covered = shares[0, best], shares[1:, best]
-    drops = (whole - covered).reshape(across, across)
+    drops = (whole - covered).reshape(len(tops), len(lefts))
     return Occluded(model.labels[best], whole.item(), drops.cpu().numpy(), tops, lefts)
+
+
+def places(length: int, patch: int) -> tuple[int, ...]:
+    """Where the patch begins along a side: half a patch apart, or further where those would be too many."""
+    count = min(MOST_ACROSS, 2 * (length - patch) // patch + 1)
+    return tuple(round(at) for at in np.linspace(0, length - patch, count))
 
 
 def cams(model: Network, crop: Image.Image, class_index: int) -> list[np.ndarray]:

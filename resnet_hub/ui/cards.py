@@ -80,4 +80,5 @@ def card_below(page: Page, model: gr.Dropdown) -> None:
 
     # A card may have to come from the Hub again, and what follows an event holds up no other listener of it.
     switched = language.change(None, None, None, js="() => []", api_visibility="private")
-    switched.then(say_again, [card, model, language], card, preprocess=False, **QUIET)
+    again = [card, model, language]
+    switched.then(say_again, again, card, preprocess=False, trigger_mode="always_last", **QUIET)

@@ -351,6 +351,24 @@ def test_a_card_beside_a_shipped_checkpoint_s_name_loads_what_lies_there(tmp_pat
     assert from_pretrained("./resnet20_cifar10").config == tiny().config
 
 
+def test_labels_that_make_a_configuration_too_large_to_load_are_refused(tmp_path):
+    model = tiny()
+    model.labels = tuple(str(i) + "x" * 600_000 for i in range(model.config.num_classes))
+    with pytest.raises(Refusal, match=r"more than 5,242,880; shorten model\.labels"):
+        model.save_pretrained(tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.onnx"])
+def test_a_file_in_a_checkpoint_s_place_is_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is a file, and a checkpoint is a directory") as error:
+        from_pretrained(name)
+    command = "`python -m resnet_hub.convert w.pth DIR --to resnet_hub --model NAME`"
+    assert (command in str(error.value)) == (name == "w.pth")
+
+
 def test_many_names_are_told_apart_at_once():
     names = [str(i) for i in range(100_000)] + ["crane", "crane"]
     assert disambiguate(names)[-3:] == ["99999", "crane (100000)", "crane (100001)"]

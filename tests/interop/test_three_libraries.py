@@ -260,7 +260,12 @@ def test_features_only_is_refused_rather_than_wrong():
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("vgg_cifar", {"img_size": 64}), ("resnet18_cifar", {"input_size": (64, 64)})]
+    ("name", "size"),
+    [
+        ("vgg_cifar", {"img_size": 64}),
+        ("resnet18_cifar", {"input_size": (64, 64)}),
+        ("vgg_cifar", {"img_size": 64, "pretrained_cfg_overlay": {"crop_pct": 0.9}}),
+    ],
 )
 def test_another_size_reaches_the_preprocessing(name, size):
     import timm
@@ -270,7 +275,9 @@ def test_another_size_reaches_the_preprocessing(name, size):
     resnet_hub.register_timm()
     model = timm.create_model(name, **size)
     assert model.preprocess.input_size == (3, 64, 64)
-    assert timm.create_model(name).preprocess.input_size == (3, 32, 32)
+    usual = timm.create_model(name).preprocess
+    assert usual.input_size == (3, 32, 32)
+    assert model.preprocess.crop_pct == (0.9 if "pretrained_cfg_overlay" in size else usual.crop_pct)
 
 
 def test_num_classes_is_not_among_the_model_args():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from torch.nn import functional as F
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.geometry import stages, trace
 from resnet_hub.lab import ablation, film, occlusion, receptive
+from resnet_hub.models.build import build_network
+from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import load_image
 
 
@@ -187,14 +190,21 @@ def test_occlusion_is_the_network_s_answer_to_an_image_covered_by_hand(shipped, 
 def test_occlusion_covers_a_tall_image_to_its_end():
     model = create_model("resnet20_cifar", input_size=(64, 32)).eval()
     found = occlusion.occlude(model, Image.new("RGB", (32, 64), "grey"), 8)
-    assert (found.tops[-1], found.lefts[-1]) == (64 - 8, 32 - 8)
+    assert found.drops.shape == (len(found.tops), len(found.lefts))
+    for firsts, length in ((found.tops, 64), (found.lefts, 32)):
+        assert {at + i for at in firsts for i in range(8)} == set(range(length))
 
 
-def test_a_plain_block_left_out_of_an_odd_map_keeps_its_size():
-    model = create_model("plain20_cifar", input_size=30).eval()
-    x = torch.randn(1, 3, 30, 30)
-    with torch.no_grad(), ablation.without(model, "layer3.0"):
-        assert model.features(x)[-1].shape[2:] == (8, 8)
+@pytest.mark.parametrize(("strides", "side"), [((1, 2, 2), 30), ((1, 4, 1), 10)])
+@pytest.mark.parametrize("block", ["layer2.0", "layer3.0"])
+def test_a_plain_block_left_out_of_an_odd_map_keeps_its_size(strides, side, block):
+    config = replace(model_config("plain20_cifar"), strides=strides, input_size=(side, side))
+    model = build_network(config).eval()
+    x = torch.randn(1, 3, side, side)
+    with torch.no_grad():
+        sizes = [found.shape for found in model.features(x)]
+        with ablation.without(model, block):
+            assert [found.shape for found in model.features(x)] == sizes
 
 
 @pytest.mark.parametrize("stage", range(3))

@@ -89,6 +89,16 @@ def test_another_number_of_channels_is_one_clear_line(tmp_path, write, said):
         view(5).load(tmp_path / "a.npy")
 
 
+def test_a_damaged_image_of_four_channels_is_refused(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "a.png").write_bytes(data)
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        view(4).load(tmp_path / "a.png")
+
+
 def test_an_array_of_objects_is_never_unpickled(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{"a": 1}]), allow_pickle=True)
     with pytest.raises(ImageError, match="truncated or damaged"):

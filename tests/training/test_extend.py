@@ -72,6 +72,15 @@ def test_the_same_command_on_a_finished_run_changes_nothing(data, run, capsys):
     assert {file.name: file.read_bytes() for file in run.iterdir()} == before
 
 
+def test_a_restart_of_the_command_that_finished_has_nothing_to_do_and_others_are_refused(
+    data, run, capsys, monkeypatch
+):
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train(data, run, 2) == 2 and "holds a run (run.json)" in capsys.readouterr().err
+    made = cifar.main(shlex.split(record(run)["command"])[3:])
+    assert made == 0 and "is finished; nothing to do" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
@@ -217,6 +226,15 @@ def test_batch_norms_over_all_processes_need_as_many_as_before(data, run, monkey
     options.command = command
     assert extend.other_arguments(before, options) == ["2 processes, not 4"]
     assert extend.other_arguments(before | {"processes": 2, "recipe": {"accumulate": 2}}, options) == []
+
+
+def test_a_record_of_an_earlier_version_tells_how_many_epochs_were_small(data, extended):
+    now = record(extended)
+    recipe = {"epochs": 38, "low_res": 24, "low_res_until": 0.66}
+    assert extend.low_res_epochs(now) == now["low_res_epochs"]
+    assert extend.low_res_epochs({"recipe": recipe}) == 25
+    assert extend.low_res_epochs({"recipe": recipe | {"low_res": 0}}) == 0
+    assert extend.low_res_epochs({"recipe": recipe, "extended": [{}]}) is None
 
 
 def test_a_head_on_features_is_extended_too(data, tmp_path):

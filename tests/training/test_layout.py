@@ -309,6 +309,16 @@ def test_unknown_sets_that_cannot_be_measured_are_refused_before_training(tmp_pa
         check_unknown([unknown_set(text) for text in sets])
 
 
+def test_images_that_are_measured_on_are_not_unknown(trained, capsys):
+    data, run = trained
+    before = (run / "run.json").read_bytes()
+    for more in ([], ["--write"]):
+        words = [str(run), "--data", str(data), "--unknown", f"x={data}/test/circle", *more]
+        assert evaluate.main([*words, "--device", "cpu"]) == 2
+        assert "--unknown x" in capsys.readouterr().err.splitlines()[-1]
+    assert (run / "run.json").read_bytes() == before
+
+
 def test_classes_that_the_model_does_not_have_are_named(trained, tmp_path, capsys):
     _, run = trained
     other = folder(tmp_path / "d", 3, ["line", "star"])

@@ -276,14 +276,43 @@ def test_a_reader_that_outlives_its_run_does_not_hold_the_directory(tmp_path):
     os.waitpid(reader, 0)
 
 
-def test_a_full_gpu_is_one_line(colours, tmp_path, monkeypatch, capsys):
-    def build(*anything):
+STREAMED = """
+import sys
+from training import cifar, data
+data.IN_MEMORY_BYTES = 0
+sys.exit(cifar.main(sys.argv[1:]))
+"""
+
+
+def test_a_signal_to_a_streamed_run_and_its_readers_together_saves_it(colours, tmp_path):
+    """As a terminal's Ctrl-C and a scheduler's warning are: to all processes of a group."""
+    run = tmp_path / "run"
+    words = arguments(colours, run, "--save-every", "0", "--epochs", "50", "--workers", "2")
+    command = [sys.executable, "-c", STREAMED, *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=ENV, start_new_session=True, **pipes)
+    wait_for(lambda: (run / "last.ckpt").exists(), process)
+    wait_for(lambda: len(children(process.pid)) >= 2, process)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "stopped and saved" in said, said
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("build_model", "lower --batch-size or --eval-batch, or raise --accumulate"),
+        ("finish_run", "run/last.ckpt, with a lower --eval-batch where it was evaluating"),
+    ],
+)
+def test_a_full_gpu_is_one_line(colours, tmp_path, monkeypatch, capsys, where, said):
+    def full(*anything):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore.")
 
-    monkeypatch.setattr(cifar, "build_model", build)
+    monkeypatch.setattr(cifar, where, full)
     assert cifar.main(arguments(colours, tmp_path / "run")) == 2
     (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert "Tried to allocate 2.00 GiB; lower --batch-size, or raise --accumulate" in line
+    assert "Tried to allocate 2.00 GiB; " in line and said in line
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])

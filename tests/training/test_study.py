@@ -260,6 +260,12 @@ def test_scale_is_arithmetic_on_the_measured_rates():
     assert f"{4 * parameters / 1e6:,.0f} MB of gradients" in text
 
 
+@pytest.mark.parametrize("name", sorted(study.STUDIES))
+def test_each_record_has_the_arms_of_its_study(name):
+    record = json.loads((study.RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert [row["arm"] for row in record["rows"]] == list(study.STUDIES[name].arms)
+
+
 def test_each_record_says_what_the_findings_say():
     findings = tomllib.loads(study.FINDINGS.read_text(encoding="utf-8"))
     assert findings

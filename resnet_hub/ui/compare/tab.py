@@ -51,9 +51,9 @@ ADDRESS = """(model, reference) => address.say("compare", { model, reference: re
 
 
 # An answer may arrive after the photo or the models have changed again.
-BEGUN = """(photo, model, reference, language) => {
+BEGUN = """(...asked) => {
   window.compareChanged = false;
-  return [photo, model, reference, language];
+  return asked;
 }"""
 CHANGED = """() => {
   window.compareChanged = true;
