@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,10 @@ sys.meta_path.insert(0, Ending())
 """
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
-@pytest.mark.parametrize("module", sorted(set(COMMANDS) - WITHOUT_TORCH))
+@pytest.mark.parametrize(
+    ("module", "signal"),
+    zip(sorted(set(COMMANDS) - WITHOUT_TORCH), cycle(["SIGTERM", "SIGINT"]), strict=False),
+)
 def test_a_signal_while_torch_is_imported_ends_with_a_sentence(module, signal, tmp_path, photo):
     """Where a command's imports begin; the words are such that torch is needed."""
     (tmp_path / "sitecustomize.py").write_text(ENDING.format(name="torch", signal=signal))

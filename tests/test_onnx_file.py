@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 from helpers import ROOT
 from helpers.images import image
-from helpers.serving import served
 
 from resnet_hub import from_pretrained
 from resnet_hub.onnx_file import OnnxFile
@@ -76,14 +75,12 @@ def test_the_page_opens_with_the_file_s_answer_and_stays_up(photo_file, monkeypa
     assert shelf.card(shelf.first) is None
 
 
-def test_the_app_serves_the_file_and_compare_refuses_it_in_one_sentence(photo_file, photo, tmp_path):
-    from gradio_client import Client, handle_file
-    from gradio_client.exceptions import AppError
+def test_what_needs_weights_refuses_the_file_in_one_sentence(photo_file):
+    import gradio as gr
 
-    with served([sys.executable, "app.py", "--model", str(photo_file)], tmp_path) as address:
-        client = Client(address, verbose=False)
-        label, *_ = client.predict(handle_file(photo), str(photo_file), api_name="/classify")
-        (prediction,) = classify(from_pretrained("resnet20_cifar10"), [photo])
-        assert label["label"] == prediction.top[0][0]
-        with pytest.raises(AppError, match="Choose the checkpoint"):
-            client.predict(handle_file(photo), str(photo_file), api_name="/compare")
+    from resnet_hub.ui.shared.loading import load
+
+    shelf, progress = Shelf([str(photo_file)]), lambda *args, **kwargs: None
+    assert isinstance(load(shelf, str(photo_file), "en", progress), OnnxFile)
+    with pytest.raises(gr.Error, match="Choose the checkpoint"):
+        load(shelf, str(photo_file), "en", progress, needs_weights=True)

@@ -418,7 +418,7 @@ def test_a_storage_that_keeps_failing_ends_soon_and_leaves_nothing(hub, repo, sa
     hub.faults = [xet]
     message = refusal(REPO)
     assert message.startswith(f"{REPO}: {WEIGHTS}: ")
-    assert len([path for _, path in hub.requests if path.startswith("/cas")]) <= 6
+    assert 0 < len([path for _, path in hub.requests if path.startswith("/cas")]) <= 6
     assert not [*tmp_path.rglob("*.incomplete")] and WEIGHTS not in cached(tmp_path)
     hub.faults = []
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)

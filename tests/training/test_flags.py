@@ -158,19 +158,23 @@ def test_a_recipe_s_small_images_are_left_out_where_all_are_as_small():
     assert sized(RECIPES["fast"], small, given("--input", "32")) == RECIPES["fast"]
 
 
-def test_features_for_a_head_are_computed_in_the_precision_that_is_asked_for(photos, start, tmp_path):
+def test_features_for_a_head_are_computed_by_the_engine_in_the_precision_that_are_asked_for(
+    photos, start, tmp_path, monkeypatch
+):
+    made, heads, engine_of = [], [], transfer.feature_engine
+
+    def noted(*how):
+        made.append(str(engine := engine_of(*how)))
+        return engine
+
+    monkeypatch.setattr(transfer, "feature_engine", noted)
     words = ["--weights", str(start), "--data", str(photos), "--mode", "feature", *QUICK]
-    assert transfer.main([*words, "--precision", "bf16", "--out", str(tmp_path / "run")]) == 0
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["precision"] == "bfloat16"
-
-
-def test_features_for_a_head_are_computed_by_the_engine_that_is_asked_for(photos, start, tmp_path):
-    found = []
-    for engine in ("eager", "fused"):
-        words = ["--weights", str(start), "--data", str(photos), "--mode", "feature", *QUICK]
-        assert transfer.main([*words, "--engine", engine, "--out", str(tmp_path / engine)]) == 0
-        found.append(from_pretrained(tmp_path / engine).fc.weight)
-    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+    for i, asked in enumerate((["--engine", "eager"], ["--engine", "fused"], ["--precision", "bf16"])):
+        assert transfer.main([*words, *asked, "--out", str(tmp_path / str(i))]) == 0
+        heads.append(from_pretrained(tmp_path / str(i)).fc.weight)
+    assert list(dict.fromkeys(made)) == ["eager fp32", "fused fp32", "eager bf16"]
+    torch.testing.assert_close(*heads[:2], rtol=1e-3, atol=1e-4)
+    assert json.loads((tmp_path / "2" / "run.json").read_text())["precision"] == "bfloat16"
 
 
 def test_a_layer_decay_below_1_is_the_whole_profile_of_mode_full():

@@ -22,6 +22,8 @@ QUICK = ["--epochs", "1", "--batch-size", "8", "--held-out", "4", "--device", "c
 def test_lenet_trains_on_grey_images_as_published(tmp_path):
     classes = {"dark": noise_image(0, 120, (28, 28)), "light": noise_image(130, 255, (28, 28))}
     data = image_folders(tmp_path / "data", {"train": 12, "test": 4}, classes)
+    for file in (data / "test").glob("*/*.png"):
+        Image.new("RGB", (28, 28), "white").save(file)
     given = ["lenet5", "--data", str(data), "--in-chans", "1", "--input", "28", "--augment", "none"]
     assert cifar.main([*given, "--out", str(tmp_path / "run"), *QUICK]) == 0
     weights = load_file(tmp_path / "run" / "model.safetensors")
@@ -66,6 +68,7 @@ def test_mnist_is_what_its_files_hold(digits):
         assert found.images.shape[1] == 1 and len(found.classes) == 10
 
 
+@pytest.mark.parametrize("digits", [("mnist", "MNIST")], indirect=True)
 def test_lenet_trains_on_mnist_without_being_told_its_shape(digits, tmp_path, capsys):
     data, _ = digits
     given = ["lenet5", "--data", data, "--augment", "none", "--out", str(tmp_path / "run")]

@@ -41,15 +41,25 @@ def test_one_figure_out_of_bounds_is_enough(worse):
     assert not is_kept(AGREE | worse)
 
 
-def test_the_calibration_names_a_precision_that_agrees():
+@pytest.mark.parametrize(("scale", "named"), [(1, ("bf16",)), (-1, ())])
+def test_the_calibration_names_a_precision_that_agrees(scale, named):
     torch.manual_seed(0)
     model = create_model("lenet5", input_size=32, in_chans=3).eval()
     pixels = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
     images = ImageSet(pixels, torch.zeros(40).long(), tuple("abcdefghij"), "noise")
+    with torch.autocast("cpu", torch.bfloat16):
+        half = predict_each(model, images, model.preprocess)
+    plain = half._replace(logits=scale * half.logits)
+    measure_half(model, images, plain, "eager", "bf16")
+    assert model.calibration.half_precisions == named
+
+
+def test_a_half_precision_is_measured_in_that_precision():
+    torch.manual_seed(0)
+    model = create_model("lenet5", input_size=32, in_chans=3).eval()
+    images = noise_set(40, 32, classes=10)
     plain = predict_each(model, images, model.preprocess)
-    figures = measure_half(model, images, plain, "eager", "bf16")
-    assert figures["moved"] > 0, "it was computed in another precision"
-    assert model.calibration.half_precisions == (("bf16",) if is_kept(figures) else ())
+    assert measure_half(model, images, plain, "eager", "bf16")["moved"] > 0
 
 
 @pytest.mark.parametrize("measured", [(), ("bf16",)])
@@ -72,6 +82,9 @@ def test_where_no_engine_answers_in_half_precision_none_is_recorded(monkeypatch)
     plain = predict_each(model, test, model.preprocess)
     with pytest.raises(Refusal, match="--precision bf16: eager fp32 would answer"):
         measure_half(model, test, plain, "auto", "bf16")
+    assert (
+        model.calibration.half_precisions == from_pretrained("resnet20_cifar10").calibration.half_precisions
+    )
 
 
 def test_of_several_labels_an_image_no_top_1_is_compared():

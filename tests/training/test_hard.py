@@ -76,13 +76,17 @@ def test_the_small_network_goes_downhill_on_every_fourth_batch():
 
 
 def test_the_gradients_of_all_processes_are_averaged(monkeypatch):
-    """Two processes that see the same take the step of one."""
-    alone, both = trainer(), trainer()
-    step(alone)
-    monkeypatch.setattr(hard, "summed", lambda gradient: gradient.mul_(2))
+    """Beside another process, whose gradient is 1 everywhere; the step as above."""
+    one = trainer()
+    judge = copy.deepcopy(one.judge.net)
+    monkeypatch.setattr(hard, "summed", lambda gradient: gradient.add_(1.0))
     monkeypatch.setattr(hard, "world_size", lambda: 2)
-    step(both)
-    assert same_weights(alone.judge.net.state_dict(), both.judge.net.state_dict())
+    x, labels = step(one)
+    chosen = hardest(judge, x, labels)
+    nn.functional.cross_entropy(judge(x[chosen]), labels[chosen]).backward()
+    mean = (judge.fc.weight.grad + 1) / 2
+    expected = judge.fc.weight - 0.05 * 1.9 * (mean + 5e-4 * judge.fc.weight)
+    torch.testing.assert_close(one.judge.net.fc.weight, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_the_small_network_is_clipped_as_the_trained_one():

@@ -64,8 +64,10 @@ def test_it_is_fetched_once_and_a_new_commit_is_another_folder(published):
     first = local_folder(f"hf://{REPO}")
     asked = len(published.downloads())
     assert local_folder(f"hf://{REPO}") == first and len(published.downloads()) == asked
+    before = published.repo(REPO, "datasets").refs["main"]
     published.repo(REPO, "datasets").commit({"data/train-00000-of-00001.parquet": parquet([0, 1])})
     assert local_folder(f"hf://{REPO}") != first
+    assert local_folder(f"hf://{REPO}@{before}") == first
 
 
 def test_the_column_of_labels_may_be_named(hub):

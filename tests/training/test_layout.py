@@ -3,9 +3,11 @@ Each case is one that people report."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +33,20 @@ from training.layout import DataError, left_out_words
 from training.unknown import check_unknown, unknown_set
 
 VIEW = whole_image((8, 8))
-DRAW = np.random.default_rng(0)
 KINDS = {"circle": noise_image(0, 90), "line": noise_image(80, 170), "square": noise_image(160, 256)}
 QUICK = ["--epochs", "1", "--mode", "feature", "--weights", "resnet20_cifar10", "--device", "cpu"]
 
 
+def line() -> Image.Image:
+    return KINDS["line"](np.random.default_rng(1))
+
+
 def folder(root: Path, count: int, classes=("circle", "line", "square"), suffix: str = "png") -> Path:
+    draw = np.random.default_rng(zlib.crc32(root.name.encode()))
     for name in classes:
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            KINDS.get(name, noise_image(0, 256))(DRAW).save(root / name / f"p{i:03}.{suffix}")
+            KINDS.get(name, noise_image(0, 256))(draw).save(root / name / f"p{i:03}.{suffix}")
     return root
 
 
@@ -88,7 +94,7 @@ def test_all_three_parts_are_used_whatever_they_are_called(tmp_path, train, val,
         (lambda d: (folder(d, 3), folder(d / "test", 3)), "beside test; move them into"),
         (lambda d: [folder(d / n, 3) for n in ("train", "Training")], "are both the train part"),
         (lambda d: folder(d / "test", 3), "no train part"),
-        (lambda d: KINDS["line"](DRAW).save(d / "1.png"), "its 1 images lie in no sub-folder"),
+        (lambda d: line().save(d / "1.png"), "its 1 images lie in no sub-folder"),
         (lambda d: (folder(d, 4), folder(d, 1, ["star"])), "star has one image; a class needs two"),
         (lambda d: (folder(d, 4), (d / "star").mkdir()), "holds no image of star; put some there, or remove"),
     ],
@@ -138,7 +144,7 @@ def test_hidden_files_and_copies_of_notebooks_are_not_trained_on(tmp_path):
 def test_every_suffix_that_predict_reads_is_used_and_others_are_counted(tmp_path):
     folder(tmp_path, 4)
     for suffix in ("avif", "jfif", "jpe", "mpo", "pgm", "ppm", "JPEG"):
-        image = KINDS["line"](DRAW)
+        image = line()
         kind = {"jfif": "jpeg", "jpe": "jpeg", "mpo": "jpeg", "JPEG": "jpeg", "pgm": "ppm"}.get(
             suffix, suffix
         )
@@ -155,7 +161,7 @@ def test_nested_and_linked_folders_count_to_the_class(tmp_path):
     data = folder(tmp_path / "d", 4)
     folder(tmp_path / "far", 3, ["more"])
     (data / "line" / "2023").mkdir()
-    KINDS["line"](DRAW).save(data / "line" / "2023" / "1.png")
+    line().save(data / "line" / "2023" / "1.png")
     (data / "line" / "linked").symlink_to(tmp_path / "far" / "more")
     parts = [find_data(str(data), part, VIEW) for part in ("train", "test")]
     assert [sum(each) for each in zip(*map(counts, parts), strict=True)] == [4, 8, 4]
@@ -163,11 +169,15 @@ def test_nested_and_linked_folders_count_to_the_class(tmp_path):
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_small_sets_have_every_class_in_both_parts(tmp_path, count):
-    for trial in range(8):
-        root = folder(tmp_path / f"d{trial}", count)
-        check_parts(str(root))
-        for part in ("train", "test"):
-            assert min(counts(find_data(str(root), part, VIEW))) > 0
+    root = folder(tmp_path / "d", count)
+    chosen = (name for i in range(1000) if zlib.crc32((name := f"all/{i}.png").encode()) % 7 == 0)
+    for name in itertools.islice(chosen, count):  # a class whose every image would be for the test
+        (root / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(root / name)
+    check_parts(str(root))
+    for part in ("train", "test"):
+        found = counts(find_data(str(root), part, VIEW))
+        assert len(found) == 4 and min(found) > 0
 
 
 def test_the_only_image_of_a_class_is_not_held_out():

@@ -4,19 +4,29 @@ Oracle: a confusion matrix worked out by hand."""
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
 from helpers.training import image_folders, noise_image, noise_set
+from PIL import Image
 from torch.nn import functional as F
 
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.hub.card import card_figures
-from training import cifar, evaluate, plots
+from resnet_hub.models.calibration import Calibration
+from training import cifar, evaluate, plots, unknown
 from training.augment import Feed
 from training.data import ImageSet, whole_image
 from training.engine import Trainer
-from training.metrics import balanced_draw, by_class, class_weights, confusion_matrix, summary
+from training.metrics import (
+    balanced_draw,
+    by_class,
+    class_weights,
+    confusion_matrix,
+    of_held_out,
+    summary,
+)
 from training.recipes import Recipe
 
 # true class 0: 8 images, 6 right, 2 called 1; class 1: 2 images, 1 right, 1 called 0; class 2: none
@@ -43,6 +53,44 @@ def test_means_over_classes_count_only_those_that_have_images():
     assert figures["macro_f1"] == pytest.approx((0.8 + 0.4) / 2)
     assert figures["weighted_precision"] == pytest.approx(0.8 * 6 / 7 + 0.2 / 3)
     assert figures["weighted_f1"] == pytest.approx(0.8 * 0.8 + 0.2 * 0.4)
+
+
+def test_a_line_of_the_history_has_each_figure_under_its_name():
+    logits, labels = (
+        F.one_hot(torch.tensor([0] * 6 + [1] * 2 + [0, 1]), 3).float(),
+        torch.tensor([0] * 8 + [1] * 2),
+    )
+    line = of_held_out(logits, labels)
+    assert line["val_acc"] == pytest.approx(0.7) and line["val_balanced_acc"] == pytest.approx(0.625)
+    assert line["val_macro_f1"] == pytest.approx(0.6)
+    right, wrong = (math.log(2 + math.e) - each for each in (1, 0))
+    assert line["val_loss"] == pytest.approx(0.7 * right + 0.3 * wrong)
+
+
+def test_top5_counts_the_five_best():
+    logits = torch.arange(6.0).expand(4, 6)
+    found = evaluate.figures(logits, torch.zeros(4, 6), torch.tensor([0, 1, 2, 5]), 6, temperature=1.0)
+    assert (found["top1"], found["top5"]) == (0.25, 0.75)
+
+
+def test_figures_of_unknown_images_are_those_worked_out_by_hand(tmp_path, monkeypatch):
+    """Of four known images the third is flagged and the second wrong; of two unknown ones one is flagged."""
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    model = create_model("lenet5", num_classes=2)
+    model.labels = ("x", "y")
+    model.calibration = Calibration(energy_threshold=1.0, firm_threshold=0.9)
+    known, labels = torch.tensor([[4.0, 0], [0, 4], [0, 0], [2, 0]]), torch.tensor([0, 0, 0, 0])
+    others = torch.tensor([[0.0, 0], [3, 0]])
+    monkeypatch.setattr(unknown, "predict_logits", lambda *anything, **more: (others, torch.zeros(2)))
+    odd = unknown.UnknownSet("odd", tmp_path)
+    found = unknown.measure_unknown(model, [odd], known, labels)["odd"]
+    assert (found["images"], found["flagged"][0], found["firm"]) == (2, 0.5, 0.5)
+    assert found["right_unflagged"] == pytest.approx((2 / 4) / (3 / 4 + 1 / 2))
+    assert found["auroc"] == pytest.approx((3 + 0.5 + 2) / 8)  # pairs in order, a tie for half
+    test = evaluate.familiarity(model, known, known.argmax(1) == labels)
+    assert test["false_alarms"][0] == 0.25
+    assert (test["firm_share"][0], test["firm_right"][0]) == (0.5, 0.5)  # e^2 is 0.88 of e^2 + 1
 
 
 def test_weights_make_every_class_weigh_the_same_and_an_image_one_on_average():

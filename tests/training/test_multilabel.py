@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from resnet_hub import from_pretrained, predict
+from resnet_hub import create_model, from_pretrained, predict
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.load import read_calibration
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.statement import statement
 from training import cifar, evaluate, multilabel, publish, transfer
 from training.data import DataError, split_held_out, val_for_test, whole_image, with_classes
@@ -91,7 +92,21 @@ def test_a_threshold_is_the_best_of_all_that_could_be_drawn_also_among_ties():
 
 def test_thresholds_of_many_images_take_memory_for_each_alone():
     shares = torch.rand(400_000, generator=torch.Generator().manual_seed(1))  # of pairs 160 GB
-    assert 0 <= multilabel.best_threshold(shares, (shares > 0.4).float()) <= 0.41
+    assert multilabel.best_threshold(shares, (shares > 0.4).float()) == pytest.approx(0.4, abs=1e-3)
+
+
+def test_figures_of_several_labels_are_those_worked_out_by_hand():
+    """One of three images is right in both classes; the second class is called once, wrongly."""
+    model = create_model("lenet5", num_classes=2)
+    model.calibration = Calibration(class_thresholds=(0.5, 0.5))
+    logits = torch.tensor([[2.0, -3], [2, 2], [-2, -1]])
+    found = multilabel.measure(model, logits, torch.tensor([[1.0, 0], [1, 0], [0, 1]]))
+    assert found["exact_match"] == pytest.approx(1 / 3)
+    assert found["class_f1"] == pytest.approx([1, 0]) and found["macro_f1"] == pytest.approx(0.5)
+    assert found["class_precision"] == found["class_recall"] == pytest.approx([1, 0])
+    assert found["micro_f1"] == pytest.approx(2 * 2 / (3 + 3))
+    assert found["class_ap"] == pytest.approx([1, 1 / 2])
+    assert found["mean_average_precision"] == pytest.approx(3 / 4)
 
 
 def test_a_threshold_has_the_best_f1_and_lies_between_the_images():

@@ -94,26 +94,23 @@ def test_a_folder_without_images_or_a_table_that_cannot_be_written_is_one_line(r
 # Framing
 
 
-def halves(size: tuple[int, int]) -> Image.Image:
-    """Left half black, right half white."""
-    width, height = size
-    pixels = np.zeros((height, width, 3), np.uint8)
-    pixels[:, width // 2 :] = 255
-    return Image.fromarray(pixels)
+def stripes(levels: tuple[int, ...], side: int) -> Image.Image:
+    """Greys from left to right, each `side` wide and high."""
+    return Image.fromarray(np.repeat(np.repeat(np.uint8([levels]), side, 0), side, 1)).convert("RGB")
 
 
 @pytest.mark.parametrize(
     ("crop_mode", "corners"),
     [
-        ("center", {"top": 0, "middle_left": 0, "middle_right": 255}),
-        ("squash", {"top": 0, "middle_left": 0, "middle_right": 255}),
-        ("border", {"top": 128, "middle_left": 0, "middle_right": 255}),
+        ("center", {"top": 0, "middle_left": 0, "middle_right": 0}),
+        ("squash", {"top": 0, "middle_left": 64, "middle_right": 255}),
+        ("border", {"top": 128, "middle_left": 64, "middle_right": 255}),
     ],
 )
 def test_training_reads_a_long_photo_as_its_framing_says(tmp_path, crop_mode, corners):
-    halves((96, 32)).save(tmp_path / "long.png")
+    stripes((64, 0, 255), 32).save(tmp_path / "long.png")
     (image,), _ = read_images([tmp_path / "long.png"], whole_image((16, 16), crop_mode=crop_mode), "photos")
-    seen = {"top": image[0, 0, 0], "middle_left": image[0, 8, 1], "middle_right": image[0, 8, 14]}
+    seen = {"top": image[0, 0, 8], "middle_left": image[0, 8, 1], "middle_right": image[0, 8, 14]}
     assert seen == corners
 
 

@@ -24,7 +24,7 @@ from helpers.training import image_folders, same_weights, signal_after_each_step
 from PIL import Image
 from safetensors.torch import load_file
 
-from training import cifar, engine
+from training import checkpoint, cifar, engine
 from training.checkpoint import TrainingError, locked
 from training.distributed import process_group
 
@@ -216,9 +216,7 @@ def two_checkpoints(stopped, colours, tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.97, None])
-def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_goes_on(
-    colours, tmp_path, two_checkpoints, undisturbed, capsys, place
-):
+def test_a_flipped_byte_is_noticed(tmp_path, two_checkpoints, capsys, place):
     run = shutil.copytree(two_checkpoints, tmp_path / "run")
     data = bytearray((run / "last.ckpt").read_bytes())
     if place is None:
@@ -226,10 +224,21 @@ def test_a_flipped_byte_is_noticed_and_the_checkpoint_before_goes_on(
     else:
         data[int(len(data) * place)] ^= 1
     (run / "last.ckpt").write_bytes(data)
-    assert cifar.main(arguments(colours, run, "--resume")) == 0
+    assert checkpoint.read(run)[0] == run / "last.ckpt.prev"
     why = "it is empty" if place is None else "it is damaged: its checksum differs"
     said = capsys.readouterr().err
     assert f"last.ckpt cannot be read ({why}); going on from {run}/last.ckpt.prev" in said
+    (run / "last.ckpt.prev").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"last\.ckpt\.prev"):
+        checkpoint.read(run)
+
+
+def test_a_damaged_checkpoint_s_run_goes_on_from_the_one_before(
+    colours, tmp_path, two_checkpoints, undisturbed
+):
+    run = shutil.copytree(two_checkpoints, tmp_path / "run")
+    (run / "last.ckpt").write_bytes((run / "last.ckpt").read_bytes()[:-1])
+    assert cifar.main(arguments(colours, run, "--resume")) == 0
     assert same_weights(load_file(run / "model.safetensors"), undisturbed)
     assert not list(run.glob("last.ckpt*"))
 
@@ -274,6 +283,18 @@ def test_a_reader_that_outlives_its_run_does_not_hold_the_directory(tmp_path):
         pass
     os.kill(reader, signal.SIGKILL)
     os.waitpid(reader, 0)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_a_second_request_to_stop_does_not():
+    with engine.stop_requests() as is_asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert is_asked()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    with engine.stop_requests() as is_asked:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert is_asked()
 
 
 STREAMED = """
@@ -387,6 +408,7 @@ def test_a_run_of_two_processes_is_resumed_by_one_with_as_many_micro_batches(col
     two.send_signal(signal.SIGTERM)
     two.communicate(timeout=600)
     assert not (tmp_path / "two" / "run.json").exists()
+    assert checkpoint.read(tmp_path / "two")[1]["epoch"] < 3
     assert cifar.main(arguments(colours, tmp_path / "two", *same, "--save-every", "0", "--resume")) == 2
     assert "another recipe: {'accumulate': 2}, now {'accumulate': 1}" in capsys.readouterr().err
     ends = []
@@ -407,6 +429,8 @@ def test_torchrun_starts_a_process_that_died_again_from_the_checkpoint(colours, 
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said
     assert (run / "run.json").exists() and len((run / "history.jsonl").read_text().splitlines()) == 8
+    assert said.count(" training images of ") == 2  # at each start, by rank 0
+    assert "starting afresh" not in said
 
 
 def test_restarted_processes_do_not_find_the_addresses_of_those_that_died(monkeypatch):

@@ -24,9 +24,11 @@ from training import cifar, evaluate, transfer
 from training.augment import Feed
 from training.calibrate import (
     FEWEST_FOR_THRESHOLD,
+    LEAST_FIRM,
     TEMPERATURE_SPREAD,
     calibrate,
     energy_threshold,
+    firm_threshold,
     fit_temperature,
     useful_temperature,
 )
@@ -248,6 +250,15 @@ def test_the_firm_threshold_says_how_many_answers_it_was_fitted_on(monkeypatch):
     assert low == pytest.approx((share + 1.96**2 / (2 * count) - spread) / (1 + 1.96**2 / count), abs=1e-3)
 
 
+def test_the_firm_threshold_is_the_lowest_from_which_nine_of_ten_answers_are_right():
+    shares = torch.linspace(0.99, 0.8, 20)
+    right = torch.ones(20, dtype=torch.bool)
+    right[[9, 17, 18]] = False  # 9 of 10, then 17 of 19 and 17 of 20
+    assert firm_threshold(shares, right) == pytest.approx(shares[16].item(), abs=1e-4)
+    assert firm_threshold(torch.tensor([0.4, 0.3]), torch.tensor([True, True])) == LEAST_FIRM
+    assert firm_threshold(torch.tensor([0.9, 0.8]), torch.tensor([False, False])) is None
+
+
 # Whole runs
 
 
@@ -377,11 +388,12 @@ def test_no_part_of_a_run_evaluates_more_images_than_eval_batch(photos, tmp_path
 
 def test_no_part_of_an_evaluation_takes_more_images_than_eval_batch(photos, tmp_path, shown_at_once):
     trained(photos, tmp_path / "run", "--held-out", "20")
-    few = ["--eval-batch", "3", "--unknown", str(photos / "test" / "dark"), "--device", "cpu"]
+    others = image_folders(tmp_path / "others", {"any": 4}, {"grey": noise_image(100, 150)})
+    few = ["--eval-batch", "3", "--unknown", str(others), "--device", "cpu"]
     words = [str(tmp_path / "run"), "--data", str(photos), "--engine", "eager", *few]
-    for more in (["--tta"], ["--precision", "bf16"], ["--write", "--precision", "bf16"]):
+    for more, ends in ((["--tta"], (0,)), (["--precision", "bf16"], (0, 1)), (["--write"], (0,))):
         shown_at_once.clear()
-        assert evaluate.main([*words, *more]) in (0, 1)  # bf16 moves the loss away from the card's
+        assert evaluate.main([*words, *more]) in ends  # bf16 may move the loss away from the card's
         assert max(shown_at_once) == 3
 
 

@@ -102,9 +102,13 @@ def test_a_job_that_would_lack_a_folder_is_refused(tmp_path, capsys, flag):
     assert cifar.main([*words[:5], "--teacher", "resnet20_cifar10", "--print-job"]) == 0
 
 
-def test_an_archive_is_not_sent_as_a_folder(capsys):
+def test_an_archive_is_not_sent_as_a_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos.zip").write_bytes(b"")
     assert cifar.main(["lenet5", "--data", "photos.zip", "--out", "x", "--print-job"]) == 2
     assert "photos.zip is none; unpack it" in capsys.readouterr().err
+    assert cifar.main(["lenet5", "--data", "phtos", "--out", "x", "--print-job"]) == 2
+    assert "phtos does not exist" in capsys.readouterr().err
 
 
 def test_data_that_is_on_the_hub_is_not_sent_along():

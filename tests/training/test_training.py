@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from safetensors.torch import load_file
 
-from resnet_hub import create_model, from_pretrained
+from resnet_hub import create_model, from_pretrained, predict
 from resnet_hub.preprocess import Preprocess
 from training import cifar, evaluate
 from training import command as run_command
@@ -276,7 +276,11 @@ VIEWS = {mode: Preprocess((3, 32, 32), "bilinear", 0.5, mode) for mode in ("cent
 @pytest.mark.parametrize("view", [*VIEWS.values(), Preprocess((1, 32, 32), mean=(0.5,), std=(0.2,))])
 def test_a_network_is_evaluated_with_its_own_preprocessing(shapes, tmp_path, capsys, view):
     """Also one from another library that crops the middle, or takes grey images."""
-    (tmp_path / "test").symlink_to(shapes / "test")
+    for file in (shapes / "test").glob("*/*.png"):
+        wide = tmp_path / file.relative_to(shapes)
+        wide.parent.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as image:
+            image.resize((48, 32)).save(wide)
     model = create_model("resnet20_cifar", num_classes=3, in_chans=view.input_size[0]).eval()
     model.labels, model.preprocess = ("circle", "square", "stripe"), view
     model.save_pretrained(tmp_path / "foreign")
@@ -285,7 +289,7 @@ def test_a_network_is_evaluated_with_its_own_preprocessing(shapes, tmp_path, cap
     measured = json.loads(capsys.readouterr().out)
     assert evaluate.main([*words, "--unfamiliar", str(shapes / "test")]) == 2
     assert "has no threshold" in capsys.readouterr().err
-    files = sorted((shapes / "test").rglob("*.png"))
+    files = sorted((tmp_path / "test").rglob("*.png"))
     answers = zip(files, model.predict(files, top_k=3), strict=True)
     assert measured["loss"] == pytest.approx(
         -np.mean([np.log(dict(shares)[file.parent.name]) for file, shares in answers])
@@ -660,14 +664,15 @@ def test_images_of_other_things_are_measured_and_named(shapes, tmp_path, capsys)
         Image.effect_noise((40, 40), 90 + i).save(strange / f"{i}.png")
     command(shapes, tmp_path / "run", "--epochs", "1", "--unknown", f"static={strange}")
     ((what, count, share),) = from_pretrained(tmp_path / "run").calibration.detections
-    assert (what, count) == ("static", 4) and 0 <= share <= 1
+    seen = predict.classify(from_pretrained(tmp_path / "run"), sorted(strange.iterdir()))
+    assert (what, count, share) == ("static", 4, sum(each.unfamiliar for each in seen) / 4)
     words = [str(tmp_path / "run"), "--data", str(shapes), "--device", "cpu"]
     assert evaluate.main(words) == 0
     assert "not measured: images of static; give --unknown" in capsys.readouterr().err
     assert evaluate.main([*words, "--unfamiliar", f"static={strange}"]) == 0  # its earlier name
     assert f"static: {share:.2%} (" in capsys.readouterr().out
     card = tmp_path / "run" / "README.md"
-    stated, other = (f"| static | 4 | {100 * value:.2f} % (" for value in (share, abs(share - 0.5)))
+    stated, other = (f"| static | 4 | {100 * value:.2f} % (" for value in (share, (share + 0.5) % 1))
     assert stated in card.read_text()
     card.write_text(card.read_text().replace(stated, other))
     assert evaluate.main([*words, "--unknown", f"static={strange}"]) == 1
@@ -716,10 +721,9 @@ def test_resume_of_a_finished_run_changes_nothing(run, shapes, capsys):
     assert "finished" in capsys.readouterr().out
 
 
-def test_resume_without_a_checkpoint_starts_afresh_and_says_so(run, shapes, tmp_path, capsys):
-    assert command(shapes, tmp_path / "new", "--resume") == 0
+def test_resume_without_a_checkpoint_starts_afresh_and_says_so(shapes, tmp_path, capsys):
+    assert command(shapes, tmp_path / "new", "--resume", "--epochs", "1") == 0
     assert "starting afresh" in capsys.readouterr().out
-    assert outcome(tmp_path / "new") == outcome(run)
 
 
 def test_another_seed_gives_other_weights(run, shapes, tmp_path):

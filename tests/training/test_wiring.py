@@ -10,7 +10,7 @@ from torch import nn
 from resnet_hub import create_model
 from resnet_hub.lab.fine_tuning import FAR_SHARE
 from resnet_hub.preprocess import Preprocess
-from training import transfer
+from training import cifar, transfer
 from training.cifar import parse_arguments
 from training.command import choose_kernels, find_to_train, new_trainer, read_by
 from training.data import whole_image
@@ -109,6 +109,41 @@ def test_features_are_computed_in_the_precision_that_is_asked_for():
     assert str(half) == "eager bf16" and set(dtypes) == {torch.bfloat16}
     assert features.dtype is torch.float32 and features.shape == (4, model.fc.in_features)
     torch.testing.assert_close(features, feature_engine(model, CPU)(x), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(("framing", "are_whole"), [("crop", True), ("letterbox", False)])
+def test_random_crops_are_cut_from_whole_photos(tmp_path, monkeypatch, framing, are_whole):
+    classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
+    root, seen = image_folders(tmp_path / "data", {"train": 6, "test": 2}, classes), []
+
+    def stop(model, recipe, data, *more, **options):
+        seen.append(data.whole)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transfer, "new_trainer", stop)
+    words = ["--weights", "resnet20_cifar10", "--data", str(root), "--out", str(tmp_path / "run")]
+    words += ["--mode", "full", "--augment", "resized_crop", "--framing", framing, "--device", "cpu"]
+    assert transfer.main(words) == 130 and seen == [are_whole]
+
+
+def test_a_teacher_of_the_same_classes_teaches_and_another_is_refused(tmp_path):
+    teacher = create_model("resnet20_cifar", input_size=12, num_classes=4)
+    teacher.labels = noise_set(8, classes=4).classes
+    teacher.save_pretrained(tmp_path / "teacher")
+    assert made("--teacher", str(tmp_path / "teacher")).teacher is not None
+    assert made().teacher is None
+    with pytest.raises(ValueError, match="--teacher resnet20_cifar10 answers with airplane"):
+        made("--teacher", "resnet20_cifar10")
+
+
+@pytest.mark.parametrize("words", [[], ["--deterministic"]])
+def test_deterministic_is_asked_of_torch_before_training(tmp_path, monkeypatch, usual_kernels, words):
+    seen = []
+    train = lambda options, device: seen.append(torch.are_deterministic_algorithms_enabled())  # noqa: E731
+    monkeypatch.setattr(cifar, "train", train)
+    out = ["--data", "d", "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert cifar.main(["resnet8_cifar", *out, *words]) == 0
+    assert seen == [bool(words)]
 
 
 @pytest.mark.parametrize("deterministic", [False, True])

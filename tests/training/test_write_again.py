@@ -69,6 +69,19 @@ def write(run: Path, data: Path) -> int:
     return evaluate.main([str(run), "--data", str(data), "--write", "--device", "cpu", "--engine", "eager"])
 
 
+def test_what_is_stored_as_float16_is_measured_and_what_is_left_out_is_said(photos, run, capsys):
+    facts = json.loads((run / "run.json").read_text())
+    facts["results"]["unfamiliar"] = {"static": {}}
+    (run / "run.json").write_text(json.dumps(facts))
+    words = ["--write", "--half", "--precision", "bf16", "--engine", "eager", "--device", "cpu"]
+    assert evaluate.main([str(run), "--data", str(photos), *words]) == 0
+    assert "no longer on the card: images of static; give --unknown 'static=DIR'" in capsys.readouterr().err
+    now = json.loads((run / "run.json").read_text())
+    assert now["half"]["bf16"]["same"] <= 1 and now["results"]["unfamiliar"] == {}
+    types = {name: value.dtype for name, value in load_file(run / "model.safetensors").items()}
+    assert types["features.0.weight"] is torch.float16 and types["features.0.bias"] is torch.float32
+
+
 def test_a_run_is_fitted_again_on_the_images_that_it_held_out(photos, trained, run):
     before, model = json.loads((run / "run.json").read_text()), from_pretrained(run)
     fitted = model.calibration

@@ -2,7 +2,6 @@
 off, its size is said first, memory stays bounded, a stranger's card can do no harm. The Hub is on loopback.
 """
 
-import os
 import subprocess
 import sys
 import threading
@@ -53,20 +52,10 @@ def online(saved):
     server.shutdown()
 
 
-def app(tmp_path_factory, hub, *flags: str):
-    env = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
-    return served([sys.executable, "app.py", *flags], tmp_path_factory.mktemp("app"), **env)
-
-
 @pytest.fixture(scope="module")
 def client(tmp_path_factory, online):
-    with app(tmp_path_factory, online) as address:
-        yield Client(address, verbose=False)
-
-
-@pytest.fixture(scope="module")
-def closed_client(tmp_path_factory, online):
-    with app(tmp_path_factory, online, "--models-only-from", REPO) as address:
+    env = {"HF_ENDPOINT": online.endpoint, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN}
+    with served([sys.executable, "app.py"], tmp_path_factory.mktemp("app"), **env) as address:
         yield Client(address, verbose=False)
 
 
@@ -93,16 +82,19 @@ def test_a_typed_name_opens_no_directory(client, photo, typed):
         ask(client, photo, typed)
 
 
-def test_only_listed_models_are_loaded_where_there_is_a_list(closed_client, photo, online):
-    assert ask(closed_client, photo, REPO)
-    before = len(online.requests)
+def test_only_listed_models_are_loaded_where_there_is_a_list(hub, saved):
+    for repo in (REPO, "somebody/other-net"):
+        hub.add(repo, saved)
+    shelf = Shelf(only=(REPO,))
+    assert load(shelf, REPO, "en", lambda *args, **kwargs: None)
+    before = len(hub.requests)
     with pytest.raises(
-        AppError,
+        gr.Error,
         match=r"is not offered here\. Choose one of: (resnet18_\w+, ){2}resnet20_cifar10, resnet8_cifar10, "
         "plain20_cifar10, " + REPO,
     ):
-        ask(closed_client, photo, "somebody/other-net")
-    assert len(online.requests) == before
+        load(shelf, "somebody/other-net", "en", lambda *args, **kwargs: None)
+    assert len(hub.requests) == before
 
 
 @pytest.mark.parametrize("given", ["file", "text"])
@@ -303,8 +295,10 @@ def test_the_grad_cam_image_has_one_size_for_every_input_size(size, shown):
 
 
 def test_a_card_of_unclosed_comments_does_not_hold_the_page():
-    shown = card_html("# Title\n" + "<!--" * 50_000, "en")  # a quadratic search would take minutes
+    started = time.monotonic()
+    shown = card_html("# Title\n" + "<!--" * 50_000, "en")
     assert "Title" in shown and "<!--" not in shown
+    assert time.monotonic() - started < 20, "a quadratic search takes minutes"
 
 
 def test_the_card_is_that_of_the_loaded_commit(hub, saved):
@@ -370,7 +364,7 @@ HARM = [
 def test_a_stranger_s_card_brings_no_html_script_or_image(harm):
     seen = Tags(card_html(f"---\na: 1\n---\n# Title\n\n{harm}\n")).seen
     allowed = {"div", "h1", "h2", "p", "em", "strong", "a", "code", "pre", "ul", "li", "hr", "table"}
-    assert {tag for tag, _ in seen} <= allowed
+    assert ("h1", {}) in seen and {tag for tag, _ in seen} <= allowed
     for _, attributes in seen:
         assert attributes.keys() <= {"class", "href", "title", "tabindex"}
         assert not attributes.get("href", "").startswith("javascript")
@@ -378,13 +372,3 @@ def test_a_stranger_s_card_brings_no_html_script_or_image(harm):
 
 def test_an_image_is_shown_as_its_description():
     assert "[image: Loss by epoch]" in card_html("![Loss by epoch](curves.png)")
-
-
-def test_the_app_starts_without_the_hub_and_without_torch():
-    code = (
-        "import sys, app\nfrom resnet_hub.ui.shelf import Shelf\n"
-        "app.build_app(Shelf(only=('owner/a',)))\nprint('torch' in sys.modules)"
-    )
-    env = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert out.stdout.strip() == "False", out.stderr

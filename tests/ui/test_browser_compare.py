@@ -32,7 +32,7 @@ def comparer(open_page):
 
 def give(page, path):
     page.locator("#compare-photo input[type=file]").first.set_input_files(str(path))
-    expect(page.locator("#compare-photo img")).to_be_visible()
+    expect(page.locator(f"#compare-photo img[src*='{path.name}']")).to_be_visible()
 
 
 def compare(page, path):

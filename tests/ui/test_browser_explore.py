@@ -237,6 +237,7 @@ def test_a_nonsense_address_gives_a_message_in_each_language_and_the_usual_desig
 def test_an_image_is_run_through_both_designs(explorer, photo):
     page = explorer("?a=resnet20_cifar.32&b=resnet18.32")
     page.locator("#explore-photo input[type=file]").set_input_files(str(photo))
+    expect(page.locator(f"#explore-photo img[src*='{photo.name}']")).to_be_visible()
     page.locator("#run").click()
     sides = page.locator("#maps .design")
     expect(sides.nth(0)).to_contain_text("Trained weights: resnet20_cifar10")

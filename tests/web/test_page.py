@@ -169,6 +169,12 @@ def ask(page, files: dict[str, bytes]) -> dict:
 # The same answers
 
 
+def by_class(prediction) -> np.ndarray:
+    """The probabilities of an answer that names every class, in the classes' order."""
+    shares = [share for _, share in prediction.top]
+    return np.array(shares)[np.argsort(prediction.class_indices)]
+
+
 def test_python_onnx_runtime_and_chromium_give_the_same_answers(visit, photo_file, capsys):
     files = photos()
     page, model, file = visit(), from_pretrained("resnet20_cifar10"), OnnxFile(photo_file)
@@ -176,8 +182,7 @@ def test_python_onnx_runtime_and_chromium_give_the_same_answers(visit, photo_fil
     theirs = ask(page, files)
     threshold, worst = model.calibration.energy_threshold, {"ONNX Runtime": (0, ""), "Chromium": (0, "")}
     for (name, data), python in zip(files.items(), ours, strict=True):
-        shares = dict(zip(python.class_indices, (share for _, share in python.top), strict=True))
-        expected = np.array([shares[i] for i in range(len(shares))])
+        expected = by_class(python)
         for where, answer in (("ONNX Runtime", file.answer(load_image(data))), ("Chromium", theirs[name])):
             found = np.array(answer["probabilities"])
             apart = np.abs(found - expected).max()
@@ -191,8 +196,11 @@ def test_python_onnx_runtime_and_chromium_give_the_same_answers(visit, photo_fil
 
 
 def test_photos_that_browsers_decode_in_their_own_way_are_answered_all_the_same(visit):
-    answers = ask(visit(), decoded_otherwise())
-    assert all(sum(each["probabilities"]) == pytest.approx(1, abs=1e-4) for each in answers.values())
+    files, page = decoded_otherwise(), visit()
+    answers = ask(page, files)
+    ours = classify(from_pretrained("resnet20_cifar10"), [*files.values()], top_k=10)
+    for name, python in zip(files, ours, strict=True):
+        assert np.abs(answers[name]["probabilities"] - by_class(python)).max() < 0.2, name
 
 
 # The page
