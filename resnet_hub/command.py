@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from resnet_hub.errors import first_line
-
 INTERRUPTED = 130  # as a shell reports Ctrl-C
 UNREAD = 141  # as a shell reports a closed pipe
 BAD_INPUT = 2
@@ -59,7 +57,8 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
             raise
-        print(f"{program}: {first_line(error)} Give --device cpu, or less at a time.", file=sys.stderr)
+        what = str(error).partition("\n")[0]
+        print(f"{program}: {what} Give --device cpu, or less at a time.", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

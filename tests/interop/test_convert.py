@@ -294,7 +294,7 @@ class Harm:
     ("make", "more", "expected"),
     [
         (lambda file: torch.save({"fc.weight": Harm()}, file), ["--model", "resnet18"], "it is not run"),
-        (lambda file: file.write_bytes(b"nothing"), ["--model", "resnet18"], "cannot be read as weights"),
+        (lambda file: file.write_bytes(b"nothing"), ["--model", "resnet18"], "it is not run"),
         (lambda file: file.write_bytes(b""), ["--model", "resnet18"], "cannot be read as weights"),
         (lambda file: torch.save([torch.zeros(2)], file), ["--model", "resnet18"], "tensors by name"),
         (lambda file: torch.save({}, file), [], "--model"),
