@@ -125,7 +125,7 @@ def test_every_room_has_a_layer():
     assert {room_of(module) for module in MODULES} - {""} == LAYER_OF.keys()
 
 
-@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"resnet_hub"}))
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_imports_run_one_way(module):
     assert [found for found in GRAPH[module] if not is_allowed(found)] == []
 

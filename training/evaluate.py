@@ -232,7 +232,7 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     several = bool(model.calibration.class_thresholds)
     found = load_data(options.data, "test", model.preprocess, workers)
     test = with_classes(found, model.labels, several)
-    check_unknown(options.unknown, {"--data": {file.resolve() for file in (*held_out.files, *test.files)}})
+    refuse_known(options.unknown, held_out, test)
     answered = predict_each(model, test, model.preprocess, batch_size=batch_size)
     unknown = options.unknown
     if unknown and not several and model.calibration.energy_threshold is None:  # broken files were left out
@@ -242,6 +242,16 @@ def calibrate_and_measure(model, held_out: Images, options) -> tuple[Images, Ans
     results = measure(model, test, False, unknown, answered, batch_size, workers)
     model.calibration = measured_calibration(model, results)
     return test, answered, results, fitted
+
+
+def refuse_known(sets: Sequence[UnknownSet], *parts: Images) -> None:
+    """Refuse unknown images that are among those fitted or measured on.
+
+    Raises:
+        DataError: naming one.
+    """
+    if sets:
+        check_unknown(sets, {"--data": {file.resolve() for part in parts for file in part.files}})
 
 
 def write_again(model, options) -> None:
@@ -424,7 +434,7 @@ def evaluate(options: argparse.Namespace) -> int:
     choose(model, options.engine, options.precision)
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)
-    check_unknown(options.unknown, {"--data": {file.resolve() for file in test.files}})
+    refuse_known(options.unknown, test)
     engine = engine_for(model, len(test))
     ask = partial(predict_each, model, test, model.preprocess, batch_size=options.eval_batch)
     answered = ask()

@@ -48,8 +48,8 @@ def job_command(arguments: list[str], options: argparse.Namespace) -> str:
         raise Refusal(f"--print-job sends --data along, and not {listed(here)}; leave it out, or train here")
     root = checkout()
     volumes = {str(root / name): f"{CODE}/{name}" for name in SOURCES}  # not the data and runs beside them
-    listed_ones = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    needed = [*(line for line in listed_ones if line and not line.startswith("#")), "datasets>=4.0"]
+    lines = (root / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    needed = [*(line for line in lines if line and not line.startswith("#")), "datasets>=4.0"]
     there, name = data, []
     if not is_download(data) and not data.startswith(SCHEME):
         if not Path(data).is_dir():

@@ -430,17 +430,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         (training, held_out), facts = parts, facts | cost
     else:
         kept_out = held_out
-        trainer = new_trainer(
-            model,
-            recipe,
-            training,
-            model.preprocess,
-            options,
-            device,
-            identity=identity,
-            shares=shares,
-            outliers=outliers,
-        )
+        given: dict[str, Any] = {"identity": identity, "shares": shares, "outliers": outliers}
+        trainer = new_trainer(model, recipe, training, model.preprocess, options, device, **given)
     fit(trainer, kept_out, options)
     finish_run(trainer, model, training, held_out, options, facts)
 

@@ -345,22 +345,14 @@ def download_checked(
 ) -> Path:
     """One file of the commit, identical to what the Hub published; a damaged one is not kept."""
     bar: dict[str, Any] = {} if tqdm_class is None else {"tqdm_class": tqdm_class}
+    where: dict[str, Any] = {"revision": resolved.commit, "token": resolved.token, "cache_dir": cache_dir}
     published = resolved.files[file]
     with (
         plain_errors(resolved.repo_id, file, resolved.token),
         leaving_nothing(published, resolved, cache_dir),
         bounded((published.size or MOST_BYTES[file]) + MOST_PAGE),
     ):
-        path = Path(
-            hf_hub_download(
-                resolved.repo_id,
-                file,
-                revision=resolved.commit,
-                token=resolved.token,
-                cache_dir=cache_dir,
-                **bar,
-            )
-        )
+        path = Path(hf_hub_download(resolved.repo_id, file, **where, **bar))
     if not is_as_published(path, published):
         discard(path)
         raise CheckpointError(

@@ -117,15 +117,10 @@ def commit_files(
     if WEIGHTS_FILE in changed and RECORD in head.files:  # an earlier run's do not describe these weights
         stale = head.files.keys() & {RECORD, *BESIDE} - local_files(folder).keys()
         operations += [CommitOperationDelete(name) for name in sorted(stale)]
+    where: dict[str, Any] = {"parent_commit": head.commit, "repo_type": repo_type}
     try:
         with plain_errors(head.repo_id, ", ".join(changed), head.token):
-            return api.create_commit(
-                head.repo_id,
-                operations,
-                commit_message=message,
-                parent_commit=head.commit,
-                repo_type=repo_type,
-            ).oid
+            return api.create_commit(head.repo_id, operations, commit_message=message, **where).oid
     except CheckpointError:  # it may have landed all the same, its answer lost or given to a retry
         now = resolve(head.repo_id, token=head.token, repo_type=repo_type, label="the repository")
         if changed_files(folder, now):

@@ -41,7 +41,7 @@ OWN = {
     "vgg": ("vgg_cifar", {"num_classes": 3}),
 }
 # The same checkpoints with convolution and linear weights in float16.
-HALF = {f"{name}-half": (STOCK | OWN)[name] for name in ("resnet18", "cifar")}
+HALF = {f"{name}-half": (STOCK | OWN)[name] for name in ("resnet18", "deep-stem-96", "cifar", "wide", "vgg")}
 STOCK |= {name: network for name, network in HALF.items() if name.removesuffix("-half") in STOCK}
 OWN |= {name: network for name, network in HALF.items() if name not in STOCK}
 LABELS = ("tabby, tabby cat", "ねこ", "a dog")
