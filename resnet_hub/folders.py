@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -69,7 +70,12 @@ def zip_name(info: ZipInfo) -> str:
     if not info.flag_bits & NAMES_ARE_UTF_8 and not name.isascii():
         with suppress(UnicodeError):
             name = _decoded(info.orig_filename.encode("cp437"), info.orig_filename)
-    return printable(name.replace("\\", "/"))
+    return composed(printable(name.replace("\\", "/")))
+
+
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): macOS may write が as か and a mark, others as one letter."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _decoded(raw: bytes, otherwise: str) -> str:

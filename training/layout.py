@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal, listed
 from resnet_hub.folders import (
+    composed,
     counted_by_suffix,
     files_below,
     holds_image,
@@ -80,7 +82,7 @@ def find_classes(folder: Path) -> ClassFolders:
     """The classes of a folder with one sub-folder a class, and their images however deep they lie.
 
     Raises:
-        DataError: when there is no class folder, or a name that is no text.
+        DataError: when there is no class folder, a name that is no text, or two that look the same.
     """
     folders = class_folders(folder)
     if not folders:
@@ -89,7 +91,14 @@ def find_classes(folder: Path) -> ClassFolders:
         if printable(each.name) != each.name:
             shown = each.name.encode(errors="backslashreplace").decode()
             raise DataError(f"{folder}: the folder {shown} has a name that is not readable text; rename it")
-    return ClassFolders(tuple(f.name for f in folders), tuple(tuple(image_files(f)) for f in folders))
+    named = sorted((composed(each.name), each) for each in folders)
+    names = tuple(name for name, _ in named)
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise DataError(
+            f"{folder} holds two folders for {listed(twice)}, whose names differ in how Unicode writes them "
+            "alone; merge them"
+        )
+    return ClassFolders(names, tuple(tuple(image_files(each)) for _, each in named))
 
 
 def _why_no_classes(folder: Path) -> str:
@@ -165,7 +174,8 @@ def _check_flat(root: Path) -> None:
 def refuse_empty(found: ClassFolders, folder: Path) -> None:
     """Raises DataError where a class has no image."""
     if empty := [name for name, files in zip(*found, strict=True) if not files]:
-        left = [file.name for name in empty for file in files_below(folder / name)]
+        there = [each for each in class_folders(folder) if composed(each.name) in empty]
+        left = [file.name for each in there for file in files_below(each)]
         seen = f" (what lies there, {listed(left, 3)}, is not an image that can be read)" if left else ""
         raise DataError(
             f"{folder} holds no image of {listed(empty)}{seen}; put some there, or remove the folder"
@@ -174,7 +184,7 @@ def refuse_empty(found: ClassFolders, folder: Path) -> None:
 
 def _check_classes(folder: Path, found: ClassFolders) -> None:
     """Refuse what is no set of class folders: one folder only, or the parts of a split."""
-    inner = {name: inner_folders(folder / name) for name in found.classes}
+    inner = {composed(each.name): inner_folders(each) for each in class_folders(folder)}
     if len(found.classes) == 1:
         (name,) = found.classes
         if any(map(part_named, inner[name])):

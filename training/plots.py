@@ -13,6 +13,8 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.ticker import MaxNLocator
 
 MOST_ROWS = 200  # of a confusion matrix, beyond which they become smaller
+MOST_LETTERS = 30  # of a class name beside it
+MOST_TITLE = 22  # of one above an image
 
 # Okabe and Ito's palette, distinct also to colour-blind readers (https://jfly.uni-koeln.de/color/)
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -20,6 +22,12 @@ PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Class names may be Japanese; matplotlib's own font has no such letters.
 JAPANESE = ("Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", "Meiryo", "IPAexGothic")
 matplotlib.rcParams["font.family"] = ["DejaVu Sans", *sorted({*JAPANESE} & {*get_font_names()})]
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many letters, by its beginning and its end."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[:half]}…{name[-half:]}"
 
 
 def curves(history: list[dict], shown: str = "augmented") -> Figure:
@@ -55,8 +63,9 @@ def confusion(matrix: list[list[int]], classes: tuple[str, ...]) -> Figure:
     axes = figure.subplots()
     most = max(map(max, matrix))
     axes.imshow(matrix, cmap="cividis")
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", **words)
-    axes.set_yticks(range(len(classes)), classes, **words)
+    names = [shortened(name, MOST_LETTERS) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=45, ha="right", **words)
+    axes.set_yticks(range(len(classes)), names, **words)
     axes.set(xlabel="predicted class", ylabel="true class")
     for i, row in enumerate(matrix) if len(classes) <= 20 else ():
         for j, count in enumerate(row):
@@ -81,10 +90,11 @@ def prediction_grid(
         axes.set_axis_off()
     for axes, image, label, answer in zip(grid.flat, images, true, predicted, strict=False):
         axes.imshow(image, cmap="grey", vmin=0, vmax=255)
+        name, wrong = (shortened(each, MOST_TITLE) for each in (label, answer))
         if label == answer:
-            axes.set_title(label, fontsize=8, parse_math=False)
+            axes.set_title(name, fontsize=8, parse_math=False)
         else:
-            axes.set_title(f"✗ {answer}\n({label})", fontsize=8, color=ORANGE, parse_math=False)
+            axes.set_title(f"✗ {wrong}\n({name})", fontsize=8, color=ORANGE, parse_math=False)
             axes.set_axis_on()
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():

@@ -98,6 +98,14 @@ def test_other_arguments_on_a_finished_run_are_an_error_that_names_them(data, ru
     assert record(run) == before
 
 
+def test_a_damaged_record_of_a_finished_run_is_one_line_and_the_run_stays(data, run, capsys):
+    (run / "run.json").write_text('{"command": "python -m tr')
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    assert train(data, run, 4, "--resume") == 2
+    assert f"{run / 'run.json'} is damaged (" in capsys.readouterr().err.splitlines()[-1]
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
 @pytest.mark.parametrize("change", ["a class more", "an image more", "a class renamed"])
 def test_other_images_on_a_finished_run_are_refused_and_nothing_is_lost(
     data, finished, tmp_path, capsys, change

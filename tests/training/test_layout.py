@@ -104,6 +104,13 @@ def test_what_is_no_set_of_classes_is_refused_with_the_reason(tmp_path, make, sa
     assert said in refusal(tmp_path)
 
 
+def test_a_number_to_hold_out_beside_a_validation_part_is_refused(tmp_path):
+    for name in ("train", "val", "test"):
+        folder(tmp_path / name, 4)
+    with pytest.raises(DataError, match=r"--held-out 5 has no effect: .*val.* is the validation set"):
+        run_command.find_images_to_train(str(tmp_path), 5, 0, VIEW)
+
+
 def test_a_class_without_a_training_image_is_refused(tmp_path):
     folder(tmp_path / "train", 4)
     folder(tmp_path / "test", 2)
@@ -112,6 +119,29 @@ def test_a_class_without_a_training_image_is_refused(tmp_path):
     (tmp_path / "train" / "star" / "1.txt").touch()
     said = refusal(tmp_path)
     assert "train holds no image of star" in said and "1.txt" in said
+
+
+def test_class_names_of_a_mac_are_those_of_other_systems(tmp_path):
+    """Unpacked on Linux, "か" + voicing mark and "が" are two names."""
+    decomposed, composed = "か\u3099", "が"
+    folder(tmp_path / "train", 4, [decomposed, "あ", "き"])
+    folder(tmp_path / "test", 2, [composed, "あ", "き"])
+    check_parts(str(tmp_path))
+    parts = [find_data(str(tmp_path), part, VIEW) for part in ("train", "test")]
+    assert [part.classes for part in parts] == [("あ", "が", "き")] * 2
+    for part, name in zip(parts, (decomposed, composed), strict=True):
+        folders = {(file.parent.name, int(i)) for file, i in zip(part.files, part.labels, strict=True)}
+        assert folders == {("あ", 0), (name, 1), ("き", 2)}
+    folder(tmp_path / "train", 4, [composed])
+    assert "holds two folders for が, whose names differ in how Unicode writes them" in refusal(tmp_path)
+
+
+def test_what_lies_in_an_empty_class_of_a_mac_is_named(tmp_path):
+    folder(tmp_path, 4)
+    (tmp_path / "か\u3099").mkdir()
+    (tmp_path / "か\u3099" / "1.txt").touch()
+    said = refusal(tmp_path)
+    assert "holds no image of が" in said and "1.txt" in said
 
 
 def test_a_name_that_is_no_text_is_one_line(tmp_path):

@@ -201,6 +201,19 @@ def test_a_run_states_balanced_figures_and_evaluation_finds_them_again(photos, t
     assert from_pretrained(tmp_path / "run").labels == ("bright", "dark")
 
 
+def test_long_class_names_leave_room_for_the_matrix_and_stay_apart():
+    names = tuple(f"American Staffordshire terrier, Staffordshire terrier, pit bull {i}" for i in range(2))
+    figure = plots.confusion([[5, 1], [2, 4]], names)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_position().width > 0.25
+    assert all(text.get_window_extent().x0 >= 0 for text in axes.get_yticklabels())
+    shown = [text.get_text() for text in axes.get_yticklabels()]
+    assert len({*shown}) == 2 and all(
+        long.startswith(short[:10]) for long, short in zip(names, shown, strict=True)
+    )
+
+
 def test_a_thousand_classes_make_a_picture_of_bounded_size():
     figure = plots.confusion([[0] * 1000] * 1000, tuple(map(str, range(1000))))
     assert figure.get_size_inches().max() < 100

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from PIL import Image
 from torch.nn import functional as F
 
@@ -321,6 +322,10 @@ def test_a_run_is_measured_again_and_made_ready_to_publish(run, photos, tmp_path
         (["--metric", "macro_f1"], "--metric macro_f1 is not for these"),
         (["--balance", "sampler"], "one class each"),
         (["--unknown", "."], "--unknown has no effect on images with several labels"),
+        (
+            ["--outliers", str(ROOT / "resnet_hub" / "examples")],
+            "--teacher and --outliers are for images of one class each",
+        ),
     ],
 )
 def test_what_needs_one_class_each_is_refused(photos, tmp_path, capsys, flags, said):

@@ -243,6 +243,21 @@ def test_a_damaged_checkpoint_s_run_goes_on_from_the_one_before(
     assert not list(run.glob("last.ckpt*"))
 
 
+def test_two_damaged_checkpoints_are_one_line_that_names_both_and_stay(
+    colours, tmp_path, two_checkpoints, capsys
+):
+    run = shutil.copytree(two_checkpoints, tmp_path / "run")
+    names = ("last.ckpt", "last.ckpt.prev")
+    for name in names:
+        (run / name).write_bytes((run / name).read_bytes()[:-1])
+    before = {name: (run / name).read_bytes() for name in names}
+    capsys.readouterr()
+    assert cifar.main(arguments(colours, run, "--resume")) == 2
+    (*_, line) = capsys.readouterr().err.splitlines()
+    assert all(f"{run / name} cannot be read (" in line for name in names)
+    assert {name: (run / name).read_bytes() for name in names} == before
+
+
 def test_a_checkpoint_without_its_last_one_goes_on_from_the_one_before(
     colours, tmp_path, two_checkpoints, undisturbed
 ):

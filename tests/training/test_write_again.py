@@ -115,6 +115,15 @@ def test_a_run_that_has_a_shipped_checkpoint_s_name_is_itself(photos, trained, t
     assert same_weights(load_file(run / "model.safetensors"), before)
 
 
+def test_weights_without_the_record_of_a_run_are_not_written_again(photos, run, capsys):
+    (run / "run.json").unlink()
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    assert write(run, photos) == 2
+    said = f"--write: {run} holds no run.json; give a directory that a trainer wrote"
+    assert said in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
 def one_more(data: Path, facts: dict) -> None:
     shutil.copy(data / "train" / "dark" / "00.png", data / "train" / "dark" / "zz.png")
 

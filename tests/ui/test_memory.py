@@ -15,14 +15,16 @@ import sys, threading
 from resnet_hub.ui.memory import bound_heaps, give_back, resident
 bound_heaps()
 def work():
-    kept = [bytearray(40_000) for _ in range(3000)]  # below every threshold: from the heap
+    blocks = [bytearray(40_000) for _ in range(3000)]  # below every threshold: from the heap
     barrier.wait()
-before, barrier = resident(), threading.Barrier(8)
+    still_used.append(blocks[::20])  # so what is freed are holes, which free() keeps
+before, barrier, still_used = resident(), threading.Barrier(8), []
 threads = [threading.Thread(target=work) for _ in range(8)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
+held = resident() - before
 give_back()
-print((resident() - before) / (8 * 3000 * 40_000))
+print(*[amount / (8 * 3000 * 40_000) for amount in (held, resident() - before)])
 """
 
 
@@ -31,7 +33,8 @@ def test_what_threads_freed_goes_back_to_the_system():
     ran = subprocess.run(
         [sys.executable, "-c", IN_MANY_THREADS], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
-    assert float(ran.stdout) < 0.1, ran.stderr
+    freed_alone, given_back = map(float, ran.stdout.split())
+    assert freed_alone > 0.5 and given_back < 0.1, ran.stderr
 
 
 def test_memory_is_known_and_looked_at():

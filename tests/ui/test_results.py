@@ -18,11 +18,12 @@ from types import SimpleNamespace
 
 import gradio as gr
 import pytest
+import torch
 from helpers.images import image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resnet_hub import from_pretrained
+from resnet_hub import create_model, from_pretrained
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import ImageError
 from resnet_hub.ui.lab import page as lab
@@ -350,6 +351,17 @@ def test_a_folder_that_a_label_names_is_the_class(tmp_path):
     names = ["photos/cat/left/1.png", "photos/dog/right/2.png"]
     grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {name: png(0) for name in names})))
     assert {each.true for each in grid.predictions} == {"cat", "dog"} and grid.unknown == ()
+
+
+@pytest.mark.parametrize(("label", "folder"), [("が", "か\u3099"), ("か\u3099", "が")])
+def test_a_class_folder_that_macos_wrote_is_the_label_of_that_name(tmp_path, label, folder):
+    """macOS takes が apart into か and its mark; so may the labels of a model that was trained there."""
+    model = create_model("resnet20_cifar", num_classes=2)
+    model.labels = (label, "x")
+    with torch.no_grad():
+        model.fc.bias.copy_(torch.tensor([100.0, 0.0]))
+    grid = predict(model, "x", from_zip(zipped(tmp_path / "a.zip", {f"{folder}/1.png": png(0)})))
+    assert (grid.unknown, grid.right, len(grid.scored)) == ((), 1, 1)
 
 
 def test_a_zip_with_a_password_is_called_that(tmp_path):

@@ -19,7 +19,7 @@ from PIL import Image
 
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal
-from resnet_hub.folders import classes_of, is_no_data, zip_name
+from resnet_hub.folders import classes_of, composed, is_no_data, zip_name
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import Prediction, classify, classify_crops
 from resnet_hub.preprocess import ImageError, load_image
@@ -146,7 +146,7 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
         Refusal: as `from_zip`, and for a path that is not an upload.
     """
     files = [each for each in files if not is_no_data(str(each.get("name")))][: MOST_FILES + 1]
-    names = [printable(str(each["name"])[:MOST_PATH]) for each in files]
+    names = [composed(printable(str(each["name"])[:MOST_PATH])) for each in files]
     paths = [uploaded_path(each.get("path")) for each in files]
     check(len(names), sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
     return [
@@ -180,6 +180,7 @@ def meant(folder: str) -> str:
 
 def names_of(label: str) -> set[str]:
     """A label and each of its synonyms, in small letters."""
+    label = composed(label)
     return {label.lower(), *(synonym.strip().lower() for synonym in label.split(","))}
 
 
