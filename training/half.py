@@ -58,7 +58,8 @@ def in_words(precision: str, figures: dict[str, float]) -> str:
     return (
         f"{precision} {'may' if is_kept(figures) else 'may not'} stand for fp32: top-1 the same for "
         f"{figures['same']:.2%}, largest share moved by at most {figures['moved']:.4f}, "
-        f"{figures['flagged']:.2%} flagged otherwise, calibration error moved by {figures['error']:.2%}"
+        f"{figures['flagged']:.2%} flagged otherwise, calibration error moved by "
+        f"{100 * figures['error']:.2f} percentage points"
     )
 
 
