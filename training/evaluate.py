@@ -461,6 +461,8 @@ def evaluate(options: argparse.Namespace) -> int:
     if not is_comparable:
         print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
         return 0
+    if not card_figures(card):
+        print(f"not compared: {options.checkpoint} has no card that states figures", file=sys.stderr)
     for what in sorted(stated_detections(card).keys() - {each.what for each in options.unknown}):
         print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
     for name, (stated, measured) in differences.items():

@@ -846,6 +846,16 @@ def test_evaluation_fails_where_the_card_says_something_else(run, shapes, tmp_pa
     assert "the card says top1 " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("card", ["", "# My network\n\nIt is good.\n"])
+def test_evaluation_says_where_no_card_states_figures(run, shapes, tmp_path, capsys, card):
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "README.md").write_text(card) if card else (copy / "README.md").unlink()
+    assert evaluate.main([str(copy), "--data", str(shapes), "--device", "cpu"]) == 0
+    assert f"not compared: {copy} has no card that states figures" in capsys.readouterr().err
+    assert evaluate.main([str(run), "--data", str(shapes), "--device", "cpu"]) == 0
+    assert "not compared" not in capsys.readouterr().err
+
+
 def test_evaluation_as_json_is_one_document_with_the_runs_figures(run, shapes, capsys):
     evaluate.main([str(run), "--data", str(shapes), "--device", "cpu", "--json"])
     measured = json.loads(capsys.readouterr().out)
