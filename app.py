@@ -74,7 +74,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     for model in options.model:
         is_onnx = is_onnx_file(model) and is_file(model)
         if not is_onnx and not is_file(model, "config.json") and not is_repository_id(model):
-            kinds = "no checkpoint directory, no ONNX file and no Hub repository id like owner/name"
+            kinds = "not a checkpoint directory, an ONNX file or a Hub repository id like owner/name"
             parser.error(f"--model {model}: {kinds}")
     return options
 
@@ -141,7 +141,10 @@ def model_list(text: str) -> tuple[str, ...]:
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     wrong = [name for name in ids if not is_repository_id(name)]
     if wrong:
-        raise argparse.ArgumentTypeError(f"{wrong[0]!r} is not a Hub repository id like owner/name or a file")
+        raise argparse.ArgumentTypeError(
+            f"{wrong[0]!r} is neither a file nor a Hub repository id; give ids like "
+            "owner/name, or a file with one per line"
+        )
     return ids
 
 

@@ -58,7 +58,7 @@ def run_command(module: str, action: Callable[[], int | None]) -> int:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported for this
             raise
         what = str(error).partition("\n")[0]
-        print(f"{program}: {what} Give --device cpu, or less at a time.", file=sys.stderr)
+        print(f"{program}: {what} Give --device cpu, or fewer images at a time.", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

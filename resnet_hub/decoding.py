@@ -2,9 +2,9 @@
 
     decode_apart(Decoder(seconds=10).decode)
 
-The process is started by the first image that `preprocess.load_image` finds dear, keeps one idle minute and
-then ends, so that its memory is given back. What it sends is pixels or a refusal, never anything that is run:
-the image may have taken it over.
+The process is started by the first image that `preprocess.load_image` finds expensive to read, keeps one
+idle minute and then ends, so that its memory is given back. What it sends is pixels or a refusal, never
+anything that is run: the image may have taken it over.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ class Decoder:
             except (OSError, ValueError, EOFError) as error:
                 process.kill()
                 if late.is_set():
-                    message = f"The image takes more than {self.seconds:g} seconds to read; save it again."
-                    raise ImageError(message, "too_slow") from error
-                message = "The image is damaged, or takes too much memory to read; save it again."
-                raise ImageError(message, "truncated") from error
+                    why = f"takes more than {self.seconds:g} seconds to read"
+                    raise ImageError(f"The image {why}; save it as an ordinary JPEG.", "too_slow") from error
+                why = "is damaged, or takes too much memory to read"
+                raise ImageError(f"The image {why}; save it as an ordinary JPEG.", "truncated") from error
             except BaseException:  # what is left in the pipe would be the next image's answer
                 process.kill()
                 raise

@@ -66,4 +66,4 @@ def check_csv(path: Path | None) -> None:
         Refusal: for a folder, or a path in a folder that is not there.
     """
     if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
-        raise Refusal(f"--csv {path}: give the path of a file in a folder that is there")
+        raise Refusal(f"--csv {path}: give a file path in a folder that exists")

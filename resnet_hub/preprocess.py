@@ -2,7 +2,7 @@
 
 `load_image` turns any usable file into an upright RGB image. `Preprocess` resizes, crops and normalises it
 exactly as timm's evaluation transform does. torch is imported only when a tensor is made. Where strangers'
-files are read, `decode_apart` names what reads the dear ones (see `decoding.py`).
+files are read, `decode_apart` names what reads the expensive ones (see `decoding.py`).
 """
 
 from __future__ import annotations
@@ -288,7 +288,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, then: Then | None = None) 
 
 
 def decode_apart(decoder: Decoder | None) -> None:
-    """Let `decoder`, called as `decode`, read the files that are dear to read; None undoes it."""
+    """Let `decoder`, called as `decode`, read the files that are expensive to read; None undoes it."""
     global _apart
     _apart = decoder
 

@@ -471,4 +471,4 @@ def test_a_full_gpu_is_one_line(monkeypatch, photo, capsys):
     monkeypatch.setattr(predict, "classify_files", full)
     assert predict.main([str(photo)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("CUDA out of memory. Give --device cpu, or less at a time.")
+    assert line.endswith("CUDA out of memory. Give --device cpu, or fewer images at a time.")

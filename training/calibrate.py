@@ -37,8 +37,8 @@ def binary_cross_entropy(logits: Tensor, labels: Tensor, reduction: str) -> Tens
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, cost: Callable = F.cross_entropy) -> Temperature:
-    """The temperature that makes (N, C) logits most probable (Guo et al., arXiv 1706.04599), believed to be
-    near 1 before anything was seen: few images move it little.
+    """The temperature under which the labels of (N, C) logits are most probable (Guo et al., arXiv
+    1706.04599), with a prior around 1, so that few images move it little.
 
     Returns:
         The mode of the posterior of log T with a normal prior, and the interval of its Laplace approximation.

@@ -300,7 +300,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights",
         metavar="SRC",
-        help="a network, as for training.transfer, whose features tell doubtful labels and unusual images",
+        help="a network, as for training.transfer, whose features are used to find doubtful labels and "
+        "unusual images",
     )
     parser.add_argument(
         "--out",

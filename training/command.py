@@ -76,8 +76,8 @@ def add_run_flags(parser: argparse.ArgumentParser, recipe: str) -> None:
     parser.add_argument(
         "--framing",
         choices=FRAMINGS,
-        help="how photos of any shape fill the input: the middle cut out, squashed, or whole between borders "
-        "(default: crop, or as --weights has it); kept in the checkpoint",
+        help="how photos of any shape fill the input: centre-cropped, squashed to fit, or shown whole "
+        "between borders (default: crop, or as --weights has it); kept in the checkpoint",
     )
     parser.add_argument(
         "--in-chans",
@@ -176,7 +176,7 @@ def train_and_say(train: Callable[[argparse.Namespace, torch.device], None], opt
             train(options, device)
     except Stopped:
         if rank() == 0:
-            message = f"stopped and saved in {options.out}; the same command with --resume goes on"
+            message = f"stopped and saved in {options.out}; repeat the command with --resume to continue"
             print(message, file=sys.stderr)
         return INTERRUPTED
     except KeyboardInterrupt:
@@ -315,8 +315,8 @@ def add_labels_flag(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE.csv",
-        help="a table instead of class folders: file below --data, labels with ; between several, maybe a "
-        "column split; where some image has none or several, each class is answered by itself",
+        help="labels from a table instead of class folders: columns file (below --data), labels (separated by "
+        ";) and optionally split; if any image has no label or several, each class is predicted on its own",
     )
 
 

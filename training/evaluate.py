@@ -480,7 +480,7 @@ def figure_lines(results: dict, tta: bool) -> list[str]:
         share, low, high = one["flagged"]
         flagged = f"{share:.2%} ({low:.2%} to {high:.2%}) of {one['images']:,} called unfamiliar"
         share = one["right_unflagged"]
-        right = f"in an even mix with test images, {share:.1%} of the others are answered rightly"
+        right = f"in an even mix with test images, {share:.1%} of those not flagged are answered correctly"
         lines.append(f"{what}: {flagged}, AUROC {one['auroc']:.3f}; {right}")
     return lines
 

@@ -56,9 +56,9 @@ def is_kept(figures: dict[str, float]) -> bool:
 def in_words(precision: str, figures: dict[str, float]) -> str:
     """The figures as a command prints them."""
     return (
-        f"{precision} {'may' if is_kept(figures) else 'may not'} stand for fp32: top-1 the same for "
-        f"{figures['same']:.2%}, largest share moved by at most {figures['moved']:.4f}, "
-        f"{figures['flagged']:.2%} flagged otherwise, calibration error moved by "
+        f"{precision} {'may' if is_kept(figures) else 'may not'} replace fp32: top-1 is the same for "
+        f"{figures['same']:.2%}, top probability changes by at most {figures['moved']:.4f}, "
+        f"{figures['flagged']:.2%} change between familiar and unfamiliar, calibration error changes by "
         f"{100 * figures['error']:.2f} percentage points"
     )
 

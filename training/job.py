@@ -53,7 +53,7 @@ def job_command(arguments: list[str], options: argparse.Namespace) -> str:
     there, name = data, []
     if not is_download(data) and not data.startswith(SCHEME):
         if not Path(data).is_dir():
-            what = "is none; unpack it and give that" if Path(data).exists() else "does not exist"
+            what = "is not one; unpack it and give the folder" if Path(data).exists() else "does not exist"
             raise Refusal(f"--print-job sends a folder along, and {data} {what}")
         folder = Path(data).resolve()
         volumes[str(folder)] = there = DATA

@@ -112,8 +112,8 @@ def needed(days: int, speed: float, decoding: float, flops: float) -> str:
 def notes(gradient_bytes: int) -> list[str]:
     """What the table leaves out."""
     return [
-        f"- Reading: {BYTES / 1000:.0f} KB an image on average, 138 GB in all, which most machines can keep "
-        "in memory or on a local disk after the first epoch.",
+        f"- Reading: {BYTES / 1000:.0f} KB an image on average, 138 GB in all, which fits on a local "
+        "disk, or in the memory of a large server, after the first epoch.",
         f"- Network: each step all-reduces {gradient_bytes / 1e6:,.0f} MB of gradients; a ring sends that "
         "about twice through every link, whatever the number of machines.",
         "- Several machines: `torchrun --nnodes=N --nproc-per-node=GPUS --rdzv-endpoint=HOST:PORT -m "

@@ -93,7 +93,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         nargs="?",
         const="",
         metavar="PATTERN=SHARE",
-        help="instead of --mode's: share of --lr for parameters whose name a pattern begins, 0 to freeze "
+        help="instead of --mode's: share of --lr for parameters whose name starts with PATTERN, 0 to freeze "
         "(a ResNet's layers are conv1 bn1 layer1 ... layer4 fc); may be repeated, the "
         "first match counts; without a value it lists the layers of --weights",
     )
@@ -239,11 +239,11 @@ def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = Tru
         return "feature"
     if rank() == 0:
         why = {
-            "feature": f"with up to {FEW:,} images, training more than the head would overfit",
+            "feature": f"with up to {FEW:,} images, training more than the head may overfit",
             "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
             "full": f"more than {SOME:,} images can teach every layer",
         }
-        unlike = "" if similar else "; images unlike those of --weights teach one mode more"
+        unlike = "" if similar else "; with --far, one mode further"
         shown = mode_for(images)
         print(f"mode {mode}, because of {images:,} training images: {why[shown]}{unlike}")
     return mode

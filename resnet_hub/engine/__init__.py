@@ -5,9 +5,9 @@
 
 A network starts as it is. A faster engine is prepared once the images seen, or known to come, are worth it:
 the fastest by measurement whose answers agree. Whoever changes a network's weights, layers or hooks gets its
-new answers: what was prepared before is dropped. A change that torch does not count, through `.data` or
-numpy, is noticed where it meets one of a few values of each tensor, and one of a layer's attributes
-(`stride`, `eps`) is not: call `choose(model)` after those.
+new answers: what was prepared before is dropped. Changes through `.data` or numpy, which torch does not
+count, are noticed only if they touch one of a few sampled values of a tensor, and changes of a layer's
+attributes (`stride`, `eps`) are not noticed: call `choose(model)` after either.
 
 The answers to one image, alone or in any batch and on any fp32 engine, agree to `TOLERANCE` of the largest
 logit. On CUDA "fp32" is what torch makes of it: convolutions in TF32 unless `torch.backends.cudnn` says

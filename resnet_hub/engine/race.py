@@ -31,8 +31,8 @@ def named(net: nn.Module, shape: tuple[int, ...], engine: str, precision: str) -
         apart = difference(answers(net, pixels), answers(made, pixels))
         if not apart <= TOLERANCE:
             raise Refusal(
-                f"--engine {engine} answers otherwise than the network itself (logits differ by {apart:.1e}, "
-                f"at most {TOLERANCE:.0e} is allowed); give --engine eager"
+                f"--engine {engine} gives other answers than the network itself (logits differ by "
+                f"{apart:.1e}, at most {TOLERANCE:.0e} is allowed); give --engine eager"
             )
     return made
 

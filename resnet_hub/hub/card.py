@@ -414,7 +414,7 @@ def _firm_words(fitted: dict[str, Any]) -> str:
         return ""
     count, *shares = fitted["firm"]
     share, low, high = (percent(each, 1) for each in shares)
-    firmly = f"{count:,} are answered firmly, {share} of them rightly; 95 % interval {low} to {high}"
+    firmly = f"{count:,} are answered firmly, {share} of them correctly; 95 % interval {low} to {high}"
     return f" (fitted on {fitted['images']:,} images, of which {firmly})"
 
 

@@ -62,15 +62,15 @@ def from_pretrained(
 ) -> Network:
     """Load a checkpoint from a Hub repository (`owner/name`) or a directory.
 
-    timm's own ResNet repositories load too, e.g. `timm/resnet18.a1_in1k`. `resnet20_cifar10` names the
-    checkpoint that ships with this package.
+    timm's own ResNet repositories load too, e.g. `timm/resnet18.a1_in1k`. A checkpoint that ships with this
+    package loads by its name, `resnet20_cifar10` for instance.
 
     Args:
         repo_id_or_dir: where the checkpoint is.
         revision: branch, tag or commit; the commit it resolves to is in `model.revision`.
         token: for private and gated repositories; None uses the one `hf auth login` stored.
         cache_dir: where downloads are kept; None means the Hugging Face cache.
-        local_files_only: never touch the network.
+        local_files_only: use earlier downloads and send no request.
         tqdm_class: progress bar for downloads instead of the console's.
 
     Returns:

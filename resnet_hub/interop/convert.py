@@ -222,7 +222,7 @@ def save(
     if layout != "onnx" and not is_stock(model.config, layout):
         raise Refusal(
             f"{layout} has no network like this {model.config.name}: the weights would not load there, or "
-            "load silently wrong; keep it as a resnet_hub checkpoint"
+            "would load silently into a wrong network; keep it as a resnet_hub checkpoint"
         )
     if layout == "onnx":
         (export_normalised if normalised else export_onnx)(model, out, precision)

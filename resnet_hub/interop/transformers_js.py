@@ -35,9 +35,9 @@ const classify = await pipeline("image-classification", "{here}");
 await classify("photo.jpg", {{ top_k: 5 }});
 ```
 
-Made from `{source}`{commit}. transformers.js resizes by the browser's canvas, under node without
-antialiasing, and knows no calibration: photos much larger than the network's input may be answered otherwise
-than by resnet_hub. The file that takes the photo (`--to onnx`) has neither difference.
+Made from `{source}`{commit}. transformers.js resizes with the browser's canvas (in Node without
+antialiasing) and does not calibrate, so photos much larger than the network's input may get other answers
+than from resnet_hub. The ONNX file that takes the photo (`--to onnx`) has neither limit.
 """
 
 
@@ -56,8 +56,8 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
     _check_has_one_answer(model)
     if model.config.in_chans != 3:
         raise Refusal(
-            f"{model.config.name} takes {model.config.in_chans} channels, and transformers.js makes RGB of "
-            "every image; use --to onnx"
+            f"{model.config.name} takes {model.config.in_chans} channels, and transformers.js converts every "
+            "image to RGB; use --to onnx"
         )
     documents = {
         "config.json": _config(model),

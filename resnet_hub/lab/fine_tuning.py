@@ -40,8 +40,8 @@ def mode_rates(mode: str, config: ModelConfig, head: str, similar: bool = True) 
         similar: the images are like those of the pretraining; if not, `full` teaches early layers as fast as
             late ones.
 
-    The course's rates are 1e-3 for the head; 1e-5 for the last stage alone, or 1e-6 (stem and first stage),
-    1e-5 and 1e-4 (last stage) for the whole network. Its groups leave out `bn1`, which then never learns.
+    The shares follow absolute rates of 1e-3 for the head; 1e-5 for the last stage alone, or 1e-6 (stem and
+    first stage), 1e-5 and 1e-4 (last stage) for the whole network, where `bn1` learns like `conv1`.
     """
     new = (re.escape(head), 1.0)
     if mode == "feature":

@@ -79,7 +79,7 @@ def pool(grid: ArrayLike, kind: str, kernel: int = 2, stride: int = 2, padding: 
 def shift_test(grid: ArrayLike, kind: str, kernel: int = 2, stride: int = 2, padding: int = 0) -> Shifted:
     """Pool a map and the same map shifted one pixel to the right.
 
-    Pooling with a stride is not invariant to a shift. (The course shows a mirror image by mistake.)
+    Pooling with a stride is not invariant to a shift.
     """
     grid = np.asarray(grid, dtype=np.float64)
     moved = np.concatenate([grid[..., :1], grid[..., :-1]], axis=-1)

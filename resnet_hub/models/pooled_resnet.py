@@ -1,7 +1,7 @@
 """The residual network for short training: max pooling, not a stride, halves its maps.
 
-A block's first convolution is computed at every position, and of each square the strongest is kept: dearer
-than a stride, and learnt in fewer epochs. Only what differs from `resnet.py` is here. Source:
+A block's first convolution is computed at every position, and of each square the strongest is kept: more
+expensive than a stride, and learnt in fewer epochs. Only what differs from `resnet.py` is here. Source:
 cifar10-airbench, arXiv 2404.00498, whose blocks have no shortcut.
 """
 

@@ -41,7 +41,7 @@ class Limits:
         600, "uploads from one address in a minute, a folder's files each; a proxy may be one address for all"
     )
     uploads_held_bytes: int = limit(2_000_000_000, "bytes of all uploads on the disk; more are refused")
-    upload_seconds: int = limit(600, "age at which an uploaded file is deleted")
+    upload_seconds: int = limit(600, "seconds after which an uploaded file is deleted")
     sweep_seconds: int = limit(60, "seconds between two clean-ups of old uploads")
     request_bytes: int = limit(
         16_000_000, "bytes of any other request, an image inside a data: address included", 100_000

@@ -445,7 +445,11 @@ class References:
         from resnet_hub.interop.reference import NoReference
 
         if is_onnx_file(name):
-            raise Refusal(f"{name} is an ONNX file, which only answers", "model_only_answers", model=name)
+            raise Refusal(
+                f"{name} is an ONNX file, which gives answers only; choose a checkpoint",
+                "model_only_answers",
+                model=name,
+            )
         try:
             return self.shelf.get(name, tqdm_class)
         except CheckpointError as error:

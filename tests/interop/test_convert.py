@@ -266,9 +266,9 @@ REFUSED = [
     ("resnet18_cifar", {}, "transformers", "stem='imagenet' only"),
     ("wide_resnet50_2", {}, "transformers", "base_width=64 only"),
     ("wrn16_4_cifar", {}, "transformers", "not a ResNet of basic or bottleneck"),
-    ("resnet18_cifar", {}, "timm", "load silently wrong"),
-    ("resnet50", {"stride_in": "1x1"}, "torchvision", "load silently wrong"),
-    ("plain18", {}, "timm", "load silently wrong"),
+    ("resnet18_cifar", {}, "timm", "load silently into a wrong network"),
+    ("resnet50", {"stride_in": "1x1"}, "torchvision", "load silently into a wrong network"),
+    ("plain18", {}, "timm", "load silently into a wrong network"),
 ]
 
 

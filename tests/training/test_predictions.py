@@ -86,9 +86,7 @@ def test_a_folder_without_images_or_a_table_that_cannot_be_written_is_one_line(r
     assert predict.main([str(tmp_path), "--model", str(run)]) == 2
     assert "holds no image" in capsys.readouterr().err.splitlines()[-1]
     assert predict.main(["photo.png", "--model", str(run), "--csv", str(tmp_path)]) == 2
-    assert (
-        capsys.readouterr().err.splitlines()[-1].endswith("give the path of a file in a folder that is there")
-    )
+    assert capsys.readouterr().err.splitlines()[-1].endswith("give a file path in a folder that exists")
 
 
 # Framing

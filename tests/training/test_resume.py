@@ -121,7 +121,7 @@ def test_ctrl_c_finishes_the_step_and_says_how_to_resume(colours, tmp_path):
     wait_for(lambda: (run / "last.ckpt").exists(), process)
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=600)
-    assert process.returncode == 130 and "the same command with --resume goes on" in said
+    assert process.returncode == 130 and "repeat the command with --resume to continue" in said
 
 
 def test_resume_keeps_the_precision_of_the_run(colours, tmp_path, monkeypatch):
@@ -355,7 +355,7 @@ def test_a_full_gpu_is_one_line(colours, tmp_path, monkeypatch, capsys, where, s
 def test_a_signal_in_a_step_saves_and_says_how_to_resume(colours, tmp_path, capsys, number):
     with signal_after_each_step(number):
         assert cifar.main(arguments(colours, tmp_path / "run")) == 130
-    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert "repeat the command with --resume to continue" in capsys.readouterr().err
     assert (tmp_path / "run" / "last.ckpt").exists()
 
 

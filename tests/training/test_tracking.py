@@ -106,7 +106,7 @@ def test_an_archive_is_not_sent_as_a_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos.zip").write_bytes(b"")
     assert cifar.main(["lenet5", "--data", "photos.zip", "--out", "x", "--print-job"]) == 2
-    assert "photos.zip is none; unpack it" in capsys.readouterr().err
+    assert "photos.zip is not one; unpack it" in capsys.readouterr().err
     assert cifar.main(["lenet5", "--data", "phtos", "--out", "x", "--print-job"]) == 2
     assert "phtos does not exist" in capsys.readouterr().err
 

@@ -112,7 +112,7 @@ def test_several_models_follow_one_flag_or_many(capsys):
     assert parse_arguments(["--model", "a/b", "c/d", "--model", "e/f"]).model == ["a/b", "c/d", "e/f"]
     with pytest.raises(SystemExit):
         parse_arguments(["--model", "x" * 300])
-    assert "no checkpoint directory" in capsys.readouterr().err
+    assert "not a checkpoint directory, an ONNX file or a Hub repository id" in capsys.readouterr().err
 
 
 def test_a_list_with_a_bad_name_ends_with_one_line_and_2():

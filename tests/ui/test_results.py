@@ -108,7 +108,7 @@ def test_one_study_is_shown_with_its_finding_below_an_index_of_all(results):
     said = (
         "“p = 0.0” reached 70.0 % on test images, “p = 0.5” 60.0 %: 10.0 points apart, more than the spread"
     ).replace(" %", "\N{NO-BREAK SPACE}%")
-    assert said in shown and "so this shows no difference" in shown  # of stem; of dropout, in the index
+    assert said in shown and "so the difference may be chance" in shown  # of stem; of dropout, in the index
     assert page.studies("en", "no such study") == page.studies("en", "stem")
 
 
