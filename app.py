@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags
 from resnet_hub.engine import add_engine_flags, check_installed
+from resnet_hub.errors import first_line
 from resnet_hub.onnx_file import is_onnx_file
 from resnet_hub.ui.shared.startup import import_gradio_without_stubs, without_proxy
 
@@ -135,9 +136,12 @@ def model_list(text: str) -> tuple[str, ...]:
     """Repository ids from "owner/a,owner/b" or from a file with one per line.
 
     Raises:
-        argparse.ArgumentTypeError: for the first that is not a repository id.
+        argparse.ArgumentTypeError: for a file that cannot be read, and the first that is not a repository id.
     """
-    lines = Path(text).read_text(encoding="utf-8").splitlines() if is_file(text) else text.split(",")
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file(text) else text.split(",")
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} cannot be read: {first_line(error)}") from error
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     wrong = [name for name in ids if not is_repository_id(name)]
     if wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import signal
@@ -32,6 +33,19 @@ def program_name(module: str) -> str:
     if sys.argv[0].startswith(f"{ONE_COMMAND} "):  # `cli.py` runs it
         return sys.argv[0]
     return "python app.py" if module == "app" else f"python -m {module}"
+
+
+def number_up_to(most: int) -> Callable[[str], int]:
+    """The `type` of a flag for whole numbers from 1 to `most`."""
+
+    def number(text: str) -> int:
+        if not (text.isdecimal() and 1 <= int(text) <= most):
+            raise argparse.ArgumentTypeError(
+                f"{text[:20]!r} is not allowed; give a whole number, 1 to {most:,}"
+            )
+        return int(text)
+
+    return number
 
 
 def run_command(module: str, action: Callable[[], int | None]) -> int:

@@ -33,7 +33,16 @@ def write_atomically(path: Path, write: Writer, keep: Path | None = None) -> Non
 
 def write_whole(path: Path, content: bytes) -> None:
     """As `write_atomically`, for what is in memory."""
-    write_atomically(path, lambda file: file.write(content))
+    write_contents({path: content})
+
+
+def write_contents(contents: Mapping[Path, bytes]) -> None:
+    """As `write_together`, for what is in memory."""
+    write_together({path: partial(_write, content) for path, content in contents.items()})
+
+
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)
 
 
 def write_together(writers: Mapping[Path, Writer], keep: Mapping[Path, Path] = MappingProxyType({})) -> None:
@@ -64,13 +73,23 @@ def write_together(writers: Mapping[Path, Writer], keep: Mapping[Path, Path] = M
         unfinished.pop_all()
 
 
+def check_is_free(out: Path) -> None:
+    """Raises Refusal for a file, and for a folder that is not empty."""
+    if out.is_dir() and any(out.iterdir()):
+        raise Refusal(f"{out} is not empty; name another folder")
+    if out.exists() and not out.is_dir():
+        raise Refusal(f"{out} is a file; name a folder")
+
+
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Yields an empty folder to fill, which takes the place of `folder`, missing or empty, at the end.
 
     Raises:
-        Refusal: when something cannot be written; then there is nothing new at `folder`.
+        Refusal: at once where `folder` is neither, and when something cannot be written; then there is
+            nothing new at `folder`.
     """
+    check_is_free(folder)
     temporary = folder.with_name(folder.name + ".tmp")
     with ExitStack() as unfinished, _one_line(folder, is_ours=partial(_is_of_writing, folder=folder)):
         shutil.rmtree(temporary, ignore_errors=True)  # a crash left it

@@ -109,6 +109,8 @@ def _walk(folder: str, above: frozenset[str]) -> Iterator[str]:
         return
     with os.scandir(folder) as entries:
         for each in entries:
+            if each.is_symlink() and not os.path.exists(each.path):  # noqa: PTH110
+                continue  # to nothing, or to itself
             if each.is_dir():
                 if is_no_data(each.name) and not os.access(each.path, os.R_OK | os.X_OK):
                     continue  # lost+found, for instance

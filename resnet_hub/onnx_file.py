@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from resnet_hub.command import printable
 from resnet_hub.errors import Refusal, first_line
+from resnet_hub.hub import commit_of
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
@@ -61,16 +63,23 @@ class OnnxFile:
                 "python -m resnet_hub.convert MODEL FILE.onnx --to onnx"
             )
         try:
-            self.labels: tuple[str, ...] = tuple(json.loads(self.facts["labels"]))
-            self.preprocess = Preprocess.from_pretrained_cfg(json.loads(self.facts["pretrained_cfg"]))
-            self.calibration = Calibration.from_dict(json.loads(self.facts["calibration"]))
-        except (ValueError, TypeError) as error:
+            labels, cfg, calibration = (json.loads(self.facts[name]) for name in NEEDED)
+            self.labels: tuple[str, ...] = tuple(printable(str(label)) for label in labels)
+            self.preprocess = Preprocess.from_pretrained_cfg(cfg)
+            self.calibration = Calibration.from_dict(calibration)
+        except (ValueError, TypeError, AttributeError) as error:
             raise Refusal(f"{path}: its metadata cannot be read ({error}); write the file again") from error
+        shapes = {value.name: value.shape for value in self.session.get_outputs()}
+        if [len(set(self.labels))] != shapes.get("probabilities"):
+            raise Refusal(
+                f"{path} has {len(set(self.labels))} distinct labels and probabilities of shape "
+                f"{shapes.get('probabilities')}; write the file again"
+            )
         self.revision: str = self.facts.get("revision", "local")
-        self.commit = None if self.revision in ("shipped", "local") else self.revision
+        self.commit = commit_of(self.revision)
         self.made_from: str = self.facts.get("source", "")
         self.size = Path(path).stat().st_size  # bytes
-        self.outputs: list[str] = [value.name for value in self.session.get_outputs()]
+        self.outputs = [*shapes]
 
     def answer(self, image: Image.Image) -> dict[str, np.ndarray]:
         """The file's outputs for an upright RGB image.

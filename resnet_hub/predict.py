@@ -9,6 +9,7 @@ an ONNX file that takes the photo. torch is imported when a network runs, and fo
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import math
 import sys
@@ -35,7 +36,7 @@ from resnet_hub.engine import (
     shape_of,
 )
 from resnet_hub.errors import Refusal
-from resnet_hub.folders import image_files
+from resnet_hub.folders import composed, image_files
 from resnet_hub.onnx_file import OnnxFile, is_onnx_file
 from resnet_hub.per_image import JOINT, Answer, check_csv, write_csv
 from resnet_hub.preprocess import WHITE, ImageError, load_image
@@ -125,7 +126,7 @@ def classify(
         top_k: classes to return for each image, capped at the number of classes.
 
     Raises:
-        ImageError: for the first image that cannot be read; nothing is computed then.
+        ImageError: for the first image that cannot be read; a network computes nothing then.
         ValueError: for a headless model, or top_k below 1.
     """
     check_question(model, top_k)
@@ -206,20 +207,34 @@ def _classify_by_file(file: OnnxFile, image: Image.Image, top_k: int) -> Predict
     started = time.perf_counter()
     answer = file.answer(image)
     seconds = time.perf_counter() - started
-    shares, energy = answer["probabilities"], float(answer["score"])
-    order = shares.argsort(kind="stable")[::-1].tolist()
-    best = order[:top_k]
-    threshold, thresholds = file.calibration.energy_threshold, file.calibration.class_thresholds
-    return Prediction(
-        top=[(file.labels[i], float(shares[i])) for i in best],
-        class_indices=best,
-        energy=energy,
-        unfamiliar=None if threshold is None else not answer["familiar"],
-        certainty=file.calibration.certainty(energy, float(shares[best[0]])),
+    return _prediction(
+        file,
+        answer["probabilities"].tolist(),
+        float(answer["score"]),
+        top_k,
         seen=Image.fromarray(answer["seen"].squeeze()),  # squeezed where it is grey
         seconds=seconds,
-        present=[file.labels[i] for i in order if shares[i] >= thresholds[i]] if thresholds else None,
         engine=f"onnxruntime {file.facts.get('precision', 'fp32')}",
+    )
+
+
+def _prediction(
+    model: Network | Reference | OnnxFile, shares: list[float], energy: float, top_k: int, **seen: Any
+) -> Prediction:
+    """The answer that a probability of each class and an energy make; `seen`: the other fields."""
+    calibration = model.calibration
+    best = heapq.nlargest(top_k, range(len(shares)), key=shares.__getitem__)
+    least, thresholds = calibration.energy_threshold, calibration.class_thresholds
+    present = [i for i, share in enumerate(shares) if share >= thresholds[i]] if thresholds else []
+    present.sort(key=shares.__getitem__, reverse=True)
+    return Prediction(
+        top=[(model.labels[i], shares[i]) for i in best],
+        class_indices=best,
+        energy=energy,
+        unfamiliar=None if least is None else energy < least,
+        certainty=calibration.certainty(energy, shares[best[0]]),
+        present=[model.labels[i] for i in present] if thresholds else None,
+        **seen,
     )
 
 
@@ -277,32 +292,10 @@ def _classify_batch(
         )
     seconds = (time.perf_counter() - started) / len(seen)
     probabilities = model.calibration.probabilities(logits)
-    best = probabilities.topk(min(top_k, len(model.labels)))
     energies = logits.logsumexp(1).tolist()
-    threshold, thresholds = model.calibration.energy_threshold, model.calibration.class_thresholds
     return [
-        Prediction(
-            top=[(model.labels[i], p) for i, p in zip(indices, values, strict=True)],
-            class_indices=indices,
-            energy=energy,
-            unfamiliar=None if threshold is None else energy < threshold,
-            certainty=model.calibration.certainty(energy, values[0]),
-            seen=visible(crop),
-            seconds=seconds,
-            present=_present(model, shares) if thresholds else None,
-            engine=str(engine),
-        )
-        for indices, values, energy, crop, shares in zip(
-            best.indices.tolist(), best.values.tolist(), energies, seen, probabilities, strict=True
-        )
-    ]
-
-
-def _present(model: Network | Reference, shares: torch.Tensor) -> list[str]:
-    return [
-        model.labels[i]
-        for i in shares.argsort(descending=True).tolist()
-        if shares[i] >= model.calibration.class_thresholds[i]
+        _prediction(model, shares, energy, top_k, seen=visible(crop), seconds=seconds, engine=str(engine))
+        for shares, energy, crop in zip(probabilities.tolist(), energies, seen, strict=True)
     ]
 
 
@@ -393,9 +386,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument("--top-k", type=int, default=5, metavar="K", help="classes to print (default: 5)")
-    parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="write a row per image instead, least confident first"
-    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write a row per image instead, worst first")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     add_device_flags(parser, precision=False)
     add_engine_flags(parser)
@@ -484,7 +475,7 @@ def _answer(path: str, folder: Path | None, prediction: Prediction) -> Answer:
         return Answer(path, None, JOINT.join(prediction.present), share, None, familiar)
     above = Path(path).relative_to(folder).parts[:-1] if folder else ()
     share_of = dict(prediction.top)
-    true = next((name for name in above if name in share_of), None)
+    true = next((name for name in map(composed, above) if name in share_of), None)
     loss = None if true is None else -math.log(max(share_of[true], 1e-12))
     return Answer(path, true, best, share, loss, familiar)
 

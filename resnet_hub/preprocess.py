@@ -26,7 +26,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from resnet_hub import stacks
 from resnet_hub.errors import Refusal
 from resnet_hub.folders import SUFFIXES_OF
-from resnet_hub.stacks import WHITES, WHITES_OF_FLOATS
+from resnet_hub.stacks import WHITES, black_and_white
 
 if TYPE_CHECKING:
     import torch
@@ -561,9 +561,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
             yield rows, np.nan_to_num(values, nan=0, posinf=0, neginf=0)
 
     bounds = [(float(values.min()), float(values.max())) for _, values in strips()]
-    black, highest = min(0.0, *(low for low, _ in bounds)), max(high for _, high in bounds)
-    whites = WHITES_OF_FLOATS if image.mode == "F" else WHITES
-    white = next((white for white in whites if highest <= white), highest)
+    low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+    black, white = black_and_white(low, high, image.mode == "F")
     scale = 255 / (white - black)
     grey = np.empty(stored.shape, np.uint8)
     for rows, values in strips():

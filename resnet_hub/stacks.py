@@ -86,10 +86,15 @@ def to_8_bit(array: np.ndarray) -> np.ndarray:
     if array.dtype == bool:
         return array.astype(np.uint8) * 255
     values = np.nan_to_num(array.astype(np.float32), nan=0, posinf=0, neginf=0)
-    black, highest = min(0.0, float(values.min())), float(values.max())
-    whites = WHITES_OF_FLOATS if array.dtype.kind == "f" else WHITES
-    white = next((white for white in whites if highest <= white), highest)
+    black, white = black_and_white(float(values.min()), float(values.max()), array.dtype.kind == "f")
     return ((values - black) * (255 / (white - black))).round().clip(0, 255).astype(np.uint8)
+
+
+def black_and_white(low: float, high: float, is_float: bool) -> tuple[float, float]:
+    """What becomes 0 and 255 of values from `low` to `high`: 0, or the lowest where that is negative; the
+    first usual white that none exceeds, or the highest."""
+    whites = WHITES_OF_FLOATS if is_float else WHITES
+    return min(0.0, low), next((white for white in whites if high <= white), high)
 
 
 def cropped(stack: np.ndarray, of_channel: Callable[[int], Preprocess]) -> np.ndarray:

@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from resnet_hub import create_model
-from resnet_hub.command import program_name, run_command
+from resnet_hub.command import number_up_to, program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.models.flags import network_name
 from training.augment import Feed, epoch_order
@@ -265,7 +265,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     usual = ["resnet20_cifar"]
     parser.add_argument("models", nargs="*", type=network_name, default=usual, metavar="MODEL", help=words)
     parser.add_argument("--seconds", type=float, default=20, help="measured for each variant and round")
-    parser.add_argument("--rounds", type=int, choices=range(1, 100), metavar="N", default=2, help="1 to 99")
+    parser.add_argument("--rounds", type=number_up_to(99), metavar="N", default=2, help="1 to 99")
     parser.add_argument("--device", choices=["cpu", "cuda", "mps"], default="cpu")
     parser.add_argument("--compile", action="store_true", help="ours and the ideal through torch.compile")
     parser.add_argument("--variant", choices=VARIANTS, help=argparse.SUPPRESS)

@@ -315,8 +315,8 @@ def add_labels_flag(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=Path,
         metavar="FILE.csv",
-        help="labels from a table instead of class folders: columns file (below --data), labels (separated by "
-        ";) and optionally split; if any image has no label or several, each class is predicted on its own",
+        help="labels from a table instead of class folders: columns file (below --data), labels (separated "
+        "by ;) and optionally split; if any image has none or several, each class is predicted on its own",
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from resnet_hub.command import program_name, run_command
+from resnet_hub.command import number_up_to, program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.hub.figures import number
 from resnet_hub.hub.push import RECORD
@@ -389,7 +389,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("name", choices=STUDIES, metavar="NAME", help=", ".join(STUDIES))
     parser.add_argument("--data", required=True, help="as for training.cifar or training.transfer")
     parser.add_argument("--outliers", metavar="DIR", help="images of other things, for the study `outliers`")
-    parser.add_argument("--seeds", type=int, choices=range(1, 100), metavar="N", default=1, help="1 to 99")
+    parser.add_argument("--seeds", type=number_up_to(99), metavar="N", default=1, help="1 to 99")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs are kept")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table is written")
     options, more = parser.parse_known_args(arguments)

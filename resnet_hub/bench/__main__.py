@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from resnet_hub.bench import memory, networks, page
-from resnet_hub.command import program_name, run_command
+from resnet_hub.command import number_up_to, program_name, run_command
 from resnet_hub.errors import Refusal
 from resnet_hub.files import write_whole
 
@@ -155,8 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     ):
         parser.add_argument(
             flag,
-            type=int,
-            choices=range(1, 10_000),
+            type=number_up_to(9_999),
             metavar="N",
             default=default,
             help=f"{what}, 1 to 9,999 (default: {default})",

@@ -451,11 +451,18 @@ def _input_words(preprocess: Preprocess) -> str:
 def is_for_research(run: dict[str, Any] | None, base: str | None = None) -> bool:
     """Whether images of ImageNet, for research and teaching only, were trained on, maybe at first; of weights
     without a run, whether those of `base` were."""
-    run = run or {"base_model": base, "data": ""}
-    if (base := run.get("base_model")) in shipped_names():
-        text = (SHIPPED / base / "README.md").read_text(encoding="utf-8")
-        return is_for_research(stored_facts(text)["run"])
-    return "imagenet" in re.sub(r"\W", "", f"{run['data']} {run.get('outliers', {}).get('data', '')}").lower()
+    if run and _names_imagenet(run):
+        return True
+    base = run.get("base_model") if run else base
+    if base not in shipped_names():
+        return False
+    text = (SHIPPED / base / "README.md").read_text(encoding="utf-8")
+    return is_for_research(stored_facts(text)["run"])
+
+
+def _names_imagenet(run: dict[str, Any]) -> bool:
+    named = f"{run['data']} {run.get('outliers', {}).get('data', '')}"
+    return "imagenet" in re.sub(r"\W", "", named).lower()
 
 
 def _limits(model: Network, run: dict | None) -> str:

@@ -219,6 +219,8 @@ def read_labels(values: dict[str, Any], config: ModelConfig) -> tuple[str, ...]:
         names = range(config.num_classes)
     elif isinstance(names, dict):  # timm allows {class: name}
         names = [name for _, name in sorted(names.items(), key=lambda pair: int(pair[0]))]
+    elif isinstance(names, str):
+        raise Refusal(f"label_names is the text {names[:40]!r}; give a list")
     labels = tuple(printable(str(name)[:MOST_NAME]) for name in names)
     if len(labels) != config.num_classes or len(set(labels)) != len(labels):
         raise Refusal(

@@ -95,9 +95,11 @@ def push_folder(
             f"{repo_id}: the repository exists and is public; make it private in its settings on the Hub, "
             "or choose another name"
         )
-    if repo_type == "model":
-        merge_remote_card(folder, head)
     changed = changed_files(folder, head)
+    if repo_type == "model" and CARD_FILE in changed and CARD_FILE in head.files:
+        merge_remote_card(folder, head, WEIGHTS_FILE not in changed)
+        if is_as_published(changed[CARD_FILE], head.files[CARD_FILE]):
+            del changed[CARD_FILE]
     if not changed:
         return Pushed(url, head.commit, ())
     return Pushed(url, commit_files(api, folder, changed, head, repo_type, message), tuple(changed))
@@ -142,13 +144,11 @@ def local_files(folder: Path) -> dict[str, Path]:
     return {p.relative_to(folder).as_posix(): p for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def merge_remote_card(folder: Path, head: Resolved) -> None:
+def merge_remote_card(folder: Path, head: Resolved, has_same_weights: bool) -> None:
     """Merge what people wrote on the remote card into the one in the folder."""
     card = folder / CARD_FILE
-    if not card.is_file() or CARD_FILE not in head.files:
-        return
     remote = download_checked(head, CARD_FILE).read_text(encoding="utf-8", errors="replace")
-    same = WEIGHTS_FILE not in changed_files(folder, head) and answers_alike(folder, head)
+    same = has_same_weights and answers_alike(folder, head)
     card.write_text(merged(remote, card.read_text(encoding="utf-8"), same_weights=same), encoding="utf-8")
 
 

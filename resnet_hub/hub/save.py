@@ -17,7 +17,7 @@ from resnet_hub.files import write_together
 from resnet_hub.hub.bounds import WIDENED
 from resnet_hub.hub.card import render_card
 from resnet_hub.hub.fetch import CARD_FILE, CONFIG_FILE, MOST_BYTES, SHIPPED, WEIGHTS_FILE, shipped_names
-from resnet_hub.hub.load import read_calibration, read_labels, read_preprocess
+from resnet_hub.hub.load import MOST_NAME, read_calibration, read_labels, read_preprocess
 from resnet_hub.hub.push import push_folder
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
@@ -77,7 +77,13 @@ def check_is_loadable(model: Network, text: str) -> None:
         )
     values = json.loads(text)
     read_preprocess(values, model.config)
-    read_calibration(values, len(read_labels(values, model.config)))
+    labels = read_labels(values, model.config)
+    if changed := [mine for mine, read in zip(model.labels, labels, strict=True) if mine != read]:
+        raise Refusal(
+            f"label {changed[0][:40]!r} would not be read back as it is; give printable labels of at most "
+            f"{MOST_NAME} characters"
+        )
+    read_calibration(values, len(labels))
     if (size := len(text.encode())) > MOST_BYTES[CONFIG_FILE]:
         raise Refusal(
             f"{CONFIG_FILE} would have {size:,} bytes, more than {MOST_BYTES[CONFIG_FILE]:,}; shorten "

@@ -15,9 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,7 +27,7 @@ from torch import Tensor
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig
 from resnet_hub.errors import Refusal, first_line
-from resnet_hub.files import write_atomically, write_together
+from resnet_hub.files import write_atomically, write_contents, write_whole
 from resnet_hub.hub.bounds import check_answers, check_header, check_maps
 from resnet_hub.hub.fetch import PROCESSOR_FILE, Checkpoint, fetch_checkpoint, fetch_text
 from resnet_hub.hub.foreign import foreign_calibration
@@ -62,6 +61,7 @@ from resnet_hub.interop.transformers_js import save_transformers_js
 from resnet_hub.interop.unwrap import HARMLESS, difference, held_state, unwrapped, whole_counts
 from resnet_hub.models.base import Network
 from resnet_hub.models.build import build_network
+from resnet_hub.models.initialise import SkipRandomFill
 from resnet_hub.models.registry import model_config
 from resnet_hub.onnx_file import OnnxFile
 
@@ -128,7 +128,8 @@ def _from_file(path: Path, name: str | None, notes: list[str]) -> Network:
     if any(key.startswith("resnet.embedder.") for key in state):
         state = from_transformers(state)
     config = model_config(name)
-    expected = build_network(config)
+    with SkipRandomFill():
+        expected = build_network(config)
     head, names = expected.classifier_name, list(expected.state_dict())
     state = unwrapped(state, names, head or "", str(path), notes)
     overrides = {}
@@ -164,7 +165,8 @@ def filled(config: ModelConfig, state: dict[str, Tensor], source: str) -> Networ
     Raises:
         Refusal: naming the first keys, shapes or types that do not fit.
     """
-    model = build_network(config)
+    with SkipRandomFill():
+        model = build_network(config)
     wanted = model.state_dict()
     # Weights older than PyTorch 0.4.1 count no batches.
     state = {k: v for k, v in wanted.items() if k.endswith("num_batches_tracked")} | state
@@ -227,7 +229,7 @@ def save(
     if layout == "onnx":
         (export_normalised if normalised else export_onnx)(model, out, precision)
     elif out.suffix == ".safetensors":
-        write_atomically(out, lambda file: file.write(_safetensors(model.state_dict())))
+        write_whole(out, _safetensors(model.state_dict()))
     else:
         write_atomically(out, lambda file: torch.save(_bare(model.state_dict()), file))
 
@@ -248,11 +250,7 @@ def _save_transformers(model: Network, out: Path) -> None:
     texts = {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in documents.items()}
     contents = {name: text.encode() for name, text in texts.items()}
     contents["model.safetensors"] = _safetensors(to_transformers(model.state_dict()))
-    write_together({out / name: partial(_write, content) for name, content in contents.items()})
-
-
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)
+    write_contents({out / name: content for name, content in contents.items()})
 
 
 # The command

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from resnet_hub.engine.backends import onnx_program
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_atomically
+from resnet_hub.files import write_whole
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.card_merge import parse_front_matter, split_front_matter
 from resnet_hub.hub.fetch import fetch_card
@@ -101,7 +101,7 @@ def _save(proto: Any, metadata: dict[str, str], path: Path) -> None:
     del proto.metadata_props[:]
     for key, value in metadata.items():
         proto.metadata_props.add(key=PREFIX + key, value=value)
-    write_atomically(path, lambda file: file.write(proto.SerializeToString()))
+    write_whole(path, proto.SerializeToString())
 
 
 class WithCam(nn.Module):
@@ -252,12 +252,14 @@ def check_photo_file(model: Network, path: Path) -> str:
     precision = file.facts.get("precision", "fp32")
     if file.labels != model.labels:
         raise Refusal(f"{path} has other labels than {model.source}: do not use this file")
+    if ("familiar" in file.outputs) != (model.calibration.energy_threshold is not None):
+        raise Refusal(f"{path} and {model.source} differ in having an energy threshold: write the file again")
     found = photo_differences(model, file, checked_images())
     said = (
         f"on {found.images} images of all shapes its probabilities differ from Python's by at most "
         f"{found.share:.4f}, its logits by {found.logit:.1e} of the largest"
     )
-    if found.share > MOST_APART[precision]:
+    if not found.share <= MOST_APART[precision]:  # NaN too
         raise Refusal(f"{path}: {said}, more than {MOST_APART[precision]}: do not use this file")
     if found.familiar and precision != "int8":
         raise Refusal(

@@ -234,11 +234,13 @@ def copied(ours: Network, source: str) -> Reference:
     """
     from resnet_hub.interop.counterpart import base_name, counterpart, has_counterpart, stock_name
     from resnet_hub.interop.counterpart import replaced as replaced_parts
+    from resnet_hub.models.initialise import SkipRandomFill
 
     config = ours.config
     if not has_counterpart(config, "timm"):
         raise NoReference(f"timm has no counterpart of {config.name}", "no_counterpart", name=config.name)
-    net = counterpart(config, "timm").eval()
+    with SkipRandomFill():
+        net = counterpart(config, "timm").eval()
     net.load_state_dict(ours.state_dict())
     facts = replace(
         facts_of(ours, source),

@@ -89,7 +89,11 @@ class Beside:
 
     def agrees(self, ours: Answer) -> bool | None:
         """Whether both have the same first guess; None where labels cannot be compared."""
-        return guess(ours.labels, self.theirs) == ours.top(1)[0][0] if self.theirs else None
+        if not self.theirs:
+            return None
+        mapped = self.space == "mapped"
+        first = guess(ours.labels, self.theirs) if mapped else self.answer.top(1)[0][0]
+        return first == ours.top(1)[0][0]
 
 
 # Label spaces
@@ -276,9 +280,10 @@ def many(ours: Network, references: Sequence[Reference], images: Sequence) -> li
 
 
 def _first_guess(labels: Sequence[str], reference: Reference, found: Prediction) -> tuple[str, float] | None:
+    space = label_space(labels, reference.labels)
+    if space != "mapped":
+        return found.top[0] if space == "same" else None
     by_class = dict(zip(found.class_indices, (share for _, share in found.top), strict=True))
     shares = in_our_labels(labels, reference.labels, [by_class[i] for i in range(len(by_class))])
-    if not shares:
-        return None
     best = guess(labels, shares)
     return best, shares[labels.index(best)] if best else sum(shares)

@@ -11,22 +11,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from resnet_hub.errors import Refusal
 from resnet_hub.files import whole_folder
 from resnet_hub.hub import commit_of
-from resnet_hub.hub.card_merge import block, licence_fields, split_front_matter
+from resnet_hub.hub.card_merge import block, licence_fields
 from resnet_hub.interop.onnx import export_normalised, licence_of, without_folders
 from resnet_hub.interop.transformers import preprocess_to_transformers
 from resnet_hub.models.base import Network
 from resnet_hub.predict import check_labels_images
 
 ONNX_FILES = {"fp32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}  # the second is its default
-CARD = """---
-library_name: transformers.js
-pipeline_tag: image-classification{licence}{base}
----
-
-# {name} for transformers.js
+CARD = """# {name} for transformers.js
 
 ```js
 import {{ pipeline }} from "@huggingface/transformers";
@@ -63,11 +60,15 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         "config.json": _config(model),
         "preprocessor_config.json": preprocess_to_transformers(model.preprocess),
     }
-    licence, commit = licence_fields(licence_of(model)).items(), commit_of(model.revision)
-    card = CARD.format(
+    fields = {
+        "library_name": "transformers.js",
+        "pipeline_tag": "image-classification",
+        **licence_fields(licence_of(model)),
+        **({"base_model": repo_id, "base_model_relation": "quantized"} if repo_id else {}),
+    }
+    front, commit = yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), commit_of(model.revision)
+    body = CARD.format(
         name=model.config.name,
-        licence="".join(f"\n{key}: {value}" for key, value in licence),
-        base=f"\nbase_model: {repo_id}\nbase_model_relation: quantized" if repo_id else "",
         here=f"{repo_id}-ONNX" if repo_id else "OWNER/NAME",
         source=repo_id or without_folders(model.source or ""),
         commit=f" at `{commit}`" if commit else "",
@@ -77,8 +78,7 @@ def save_transformers_js(model: Network, out: Path, repo_id: str | None = None) 
         for name, values in documents.items():
             text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
             (folder / name).write_text(text, encoding="utf-8")
-        front, body = split_front_matter(card)
-        (folder / "README.md").write_text(f"{front}\n{block(body, {})}", encoding="utf-8")
+        (folder / "README.md").write_text(f"---\n{front}---\n\n{block(body, {})}", encoding="utf-8")
         for precision, name in ONNX_FILES.items():
             export_normalised(model, folder / name, precision, "pixel_values", repo_id)
 

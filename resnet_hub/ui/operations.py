@@ -57,7 +57,7 @@ def by_day(language: str, recorder: Recorder) -> Markup | str:
     """Each day that is kept, its firm and flagged shares beside the card's: drift shows here first."""
     rows = []
     for day in recorder.days():
-        card = recorder.cards.get((day.model, day.revision))
+        card = recorder.cards.peek((day.model, day.revision), None)
         asked = max(day.answered + day.failed + day.refused, 1)
         rows.append([
             day.day,

@@ -29,7 +29,7 @@ KEPT = 1000  # answers of each model that percentiles are taken from
 MOST_MODELS = 100
 PERCENTILES = (50, 95, 99)
 LATENCY = "latency_seconds"
-MOST_DAYS = 400
+MOST_ROWS = 400  # of the table of days
 TALLIES = ("answered", "failed", "refused", "flagged", "firm", "top")  # of a day; `top` adds up shares
 STEP = 1.1  # latencies of a day are kept in classes this much apart
 TROUBLE = {"hub_unreachable", "hub_slow", "model_failed"}  # said to the visitor, but no fault of theirs
@@ -174,7 +174,8 @@ class Recorder:
     ) -> None:
         self.started, self.watch = time.time(), Watch()
         self.parts: dict[str, Callable[[], int]] = {}  # name -> bytes it holds
-        self.cards: dict[tuple[str, str], Calibration] = {}  # what each model's card says of itself
+        # what each model's card says of itself
+        self.cards: Recent[tuple[str, str], Calibration | None] = Recent(MOST_MODELS)
         self._days = None if folder is None else opened(folder)
         self._log = log
         self._counts: Recent[tuple[str, str], Counts] = Recent(MOST_MODELS)
@@ -182,8 +183,7 @@ class Recorder:
 
     def expects(self, model: str, revision: str, calibration: Calibration) -> None:
         """Remember what a model's card states, to compare the answers with."""
-        if len(self.cards) < MOST_MODELS:
-            self.cards[model, revision] = calibration
+        self.cards.put((model, revision), calibration)
 
     def answered(
         self,
@@ -248,11 +248,11 @@ class Recorder:
                 self._days.execute(COUNT_LATENCY, (*key, latency_class(seconds)))
 
     def days(self) -> list[Day]:
-        """Every day's figures by model, the latest first; empty without a folder."""
+        """The last `MOST_ROWS` figures by day and model, the latest first; empty without a folder."""
         if self._days is None:
             return []
         with self._lock:
-            rows = self._days.execute(READ_DAYS, (MOST_DAYS,)).fetchall()
+            rows = self._days.execute(READ_DAYS, (MOST_ROWS,)).fetchall()
             return [Day(*row)._replace(latencies=self._latencies(row[:3])) for row in rows]
 
     def _latencies(self, key: tuple) -> tuple[float | None, ...]:

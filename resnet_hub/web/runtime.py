@@ -6,16 +6,14 @@ import base64
 import hashlib
 import os
 import tarfile
-from functools import partial
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from resnet_hub.errors import Refusal
-from resnet_hub.files import write_together
+from resnet_hub.files import write_contents
 
 VERSION = "1.30.0"
 TARBALL = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
@@ -48,7 +46,7 @@ def runtime_files() -> dict[str, Path]:
     folder = cache_folder()
     if not is_cached():
         contents = unpacked(download(TARBALL))
-        write_together({folder / name: partial(_write, data) for name, data in contents.items()})
+        write_contents({folder / name: data for name, data in contents.items()})
     return {name: folder / name for name in FILES}
 
 
@@ -87,7 +85,3 @@ def unpacked(tarball: bytes) -> dict[str, bytes]:
 
 def _is_right(path: Path, known: str) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == known
-
-
-def _write(content: bytes, file: BinaryIO) -> None:
-    file.write(content)

@@ -23,7 +23,7 @@ import yaml
 import resnet_hub
 from resnet_hub.command import program_name, run_command
 from resnet_hub.errors import Refusal
-from resnet_hub.files import whole_folder
+from resnet_hub.files import check_is_free, whole_folder
 from resnet_hub.hub.card_merge import licence_fields
 from resnet_hub.hub.fetch import REPO_ID
 from resnet_hub.hub.push import Space, push_folder
@@ -51,7 +51,6 @@ def write_page(file: Path, out: Path, repo_id: str | None = None) -> None:
     Raises:
         Refusal: for another file, a folder that is not empty, or where onnxruntime-web cannot be had.
     """
-    check_is_free(out)
     onnx, runtime = OnnxFile(file), runtime_files()
     repo_id = repo_id or repository(onnx)
     with whole_folder(out) as folder:
@@ -69,14 +68,6 @@ def write_page(file: Path, out: Path, repo_id: str | None = None) -> None:
         page = (folder / "index.html").read_text(encoding="utf-8")
         marked = page.replace('name="version" content=""', f'name="version" content="{kept["version"]}"')
         _write_text(folder / "index.html", marked)
-
-
-def check_is_free(out: Path) -> None:
-    """Raises Refusal for a file, and for a folder that is not empty."""
-    if out.is_dir() and any(out.iterdir()):
-        raise Refusal(f"{out} is not empty; name another folder")
-    if out.exists() and not out.is_dir():
-        raise Refusal(f"{out} is a file; name a folder")
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -146,7 +146,7 @@ def from_folder(files: Iterable[dict[str, str]]) -> list[Item]:
         Refusal: as `from_zip`, and for a path that is not an upload.
     """
     files = [each for each in files if not is_no_data(str(each.get("name")))][: MOST_FILES + 1]
-    names = [composed(printable(str(each["name"])[:MOST_PATH])) for each in files]
+    names = [composed(printable(str(each.get("name"))[:MOST_PATH])) for each in files]
     paths = [uploaded_path(each.get("path")) for each in files]
     check(len(names), sum(Path(path).stat().st_size for path in paths if Path(path).is_file()))
     return [

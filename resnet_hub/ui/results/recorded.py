@@ -54,14 +54,9 @@ def load(name: str) -> dict[str, Any] | None:
     Raises:
         Unreadable: for a file of another shape.
     """
-    if RESULTS is None or name not in recorded():
-        return None
-    try:
-        document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        if not set(document) >= NEEDED:
-            raise Unreadable(name)
-    except (OSError, ValueError, TypeError) as error:
-        raise Unreadable(name) from error
+    document = other(name)
+    if document is not None and not (isinstance(document, dict) and document.keys() >= NEEDED):
+        raise Unreadable(name)
     return document
 
 
@@ -74,7 +69,11 @@ def readable(name: str) -> dict[str, Any] | None:
 
 
 def other(name: str) -> dict[str, Any] | None:
-    """What another command than `training.study` recorded, for the lab; None where it is not there."""
+    """What another command than `training.study` recorded, for the lab; None where it is not there.
+
+    Raises:
+        Unreadable: for a file that is not JSON.
+    """
     if RESULTS is None or name not in recorded():
         return None
     try:

@@ -101,7 +101,7 @@ def refusing(language: str) -> Iterator[None]:
     """Raise what is refused inside as a toast."""
     try:
         yield
-    except (Refusal, ImageError) as error:
+    except Refusal as error:
         raise refuse(language, error) from error
 
 

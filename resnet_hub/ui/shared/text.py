@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
+WISH = re.compile(r"\s*([a-z]+)[a-z0-9-]*\s*(?:;\s*q=([01](?:\.\d*)?)\s*)?", re.IGNORECASE)  # "ja-JP;q=0.9"
 
 
 def read_texts(folder: Path) -> dict[str, dict[str, str]]:
@@ -123,12 +124,7 @@ def known_language(language: str | None) -> str:
 
 def language_of(accept_language: str | None) -> str:
     """The language a browser prefers among ours, from its Accept-Language (RFC 9110 section 12.5.4)."""
-    wishes = []
-    for wish in (accept_language or "").split(","):
-        tag, _, quality = wish.strip().partition(";q=")
-        try:
-            wishes.append((float(quality or 1), tag.split("-")[0].lower()))
-        except ValueError:
-            continue
-    ours = [wish for wish in wishes if wish[1] in LANGUAGES]
-    return max(ours, key=lambda wish: wish[0])[1] if ours else "en"
+    wishes = filter(None, map(WISH.fullmatch, (accept_language or "").split(",")))
+    ours = [(float(wish[2] or 1), wish[1].lower()) for wish in wishes if wish[1].lower() in LANGUAGES]
+    quality, language = max(ours, key=lambda wish: wish[0], default=(0.0, "en"))
+    return language if quality > 0 else "en"
