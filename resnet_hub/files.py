@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -90,9 +91,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             nothing new at `folder`.
     """
     check_is_free(folder)
-    temporary = folder.with_name(folder.name + ".tmp")
+    temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")  # another process may do the same
     with ExitStack() as unfinished, _one_line(folder, is_ours=partial(_is_of_writing, folder=folder)):
-        shutil.rmtree(temporary, ignore_errors=True)  # a crash left it
         unfinished.callback(shutil.rmtree, temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         yield temporary

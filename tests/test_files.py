@@ -73,6 +73,16 @@ def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path):
     assert names(tmp_path) == ["out"] and names(tmp_path / "out") == ["a"]
 
 
+def test_a_folder_that_is_not_free_is_refused_before_the_work(tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "a").touch()
+    (tmp_path / "file").touch()
+    for name, said in (("full", "is not empty; name another folder"), ("file", "is a file; name a folder")):
+        with pytest.raises(Refusal, match=said), whole_folder(tmp_path / name):
+            pytest.fail("the work was begun")
+    assert names(tmp_path) == ["file", "full"] and names(tmp_path / "full") == ["a"]
+
+
 def test_a_checkpoint_is_written_with_the_users_umask(tmp_path):
     before = os.umask(0o027)
     try:

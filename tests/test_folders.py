@@ -67,6 +67,13 @@ def test_linked_folders_are_followed_and_never_round_in_circles(tmp_path):
     assert found == ["cat/link/a.JPG", "cat/up/far/a.JPG"]
 
 
+def test_links_to_nothing_and_to_themselves_are_left_out(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    assert image_files(tmp_path) == [tmp_path / "a.jpg"]
+
+
 def test_long_lists_are_cut_with_a_count():
     assert listed(range(3)) == "0, 1, 2"
     assert listed(range(3000), 2) == "0, 1 and 2,998 more"

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 from helpers import ROOT
+from helpers.checkpoints import lively
 from helpers.images import image
 
-from resnet_hub import from_pretrained
+from resnet_hub import create_model, from_pretrained
+from resnet_hub.interop import convert
 from resnet_hub.onnx_file import OnnxFile
 from resnet_hub.predict import classify, main, saliency
 from resnet_hub.ui.classify.tab import Tab
@@ -62,6 +64,23 @@ def test_evaluate_measures_the_file_on_the_photos_as_they_are(photo_file, tmp_pa
     assert (results["images"], results["precision"]) == (10, "fp32")
     assert results["top1"] == pytest.approx(sum(right) / 10)
     assert results["called_unfamiliar"] == pytest.approx(sum(bool(each.unfamiliar) for each in answers) / 10)
+
+
+def test_evaluating_a_file_of_few_classes_gives_no_top5_and_needs_a_readable_photo(tmp_path, capsys):
+    model = lively(create_model("resnet20_cifar", num_classes=3))
+    model.labels = ("a", "b", "c")
+    convert.save(model, tmp_path / "net.onnx", "onnx")
+    for label in model.labels:
+        (tmp_path / "data" / "test" / label).mkdir(parents=True)
+        image(0, (40, 40)).save(tmp_path / "data" / "test" / label / "0.png")
+    words = [str(tmp_path / "net.onnx"), "--data", str(tmp_path / "data"), "--json"]
+    assert evaluate.main(words) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["images"] == 3 and "top1" in results and "top5" not in results
+    for file in (tmp_path / "data").rglob("*.png"):
+        file.write_bytes(b"no image")
+    assert evaluate.main(words) == 2
+    assert "holds no readable image" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("has_maps", [True, False])

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from resnet_hub import from_pretrained
-from resnet_hub.command import program_name
+from resnet_hub.command import number_up_to, program_name
 from resnet_hub.errors import Refusal, listed
 from resnet_hub.lab.ablation import block_names, without
 from resnet_hub.models.base import Network
@@ -74,25 +75,29 @@ def record(options: argparse.Namespace, command: str) -> None:
     Raises:
         Refusal: for networks whose blocks cannot stand side by side.
     """
+    names = [Path(source).resolve().name for source in options.checkpoints]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise Refusal(f"two checkpoints are called {listed(twice)}; they need names of their own")
     models = [from_pretrained(source) for source in options.checkpoints]
     blocks = [block_names(model) for model in models]
-    for source, names in zip(options.checkpoints, blocks, strict=True):
-        if names != blocks[0]:
+    for source, found in zip(options.checkpoints, blocks, strict=True):
+        if found != blocks[0]:
             raise Refusal(
-                f"{source} has the blocks {listed(names, 3)}, {options.checkpoints[0]} has "
+                f"{source} has the blocks {listed(found, 3)}, {options.checkpoints[0]} has "
                 f"{listed(blocks[0], 3)}; give networks with the same blocks"
             )
     test = load_data(options.data, "test", models[0].preprocess)
     test = test.subset(torch.linspace(0, len(test) - 1, min(options.images, len(test))).long())
-    found = {}
-    for model, source in zip(models, options.checkpoints, strict=True):
-        found[Path(source).name] = accuracies(model, with_classes(test, model.labels))
+    measured = {
+        name: accuracies(model, with_classes(test, model.labels))
+        for name, model in zip(names, models, strict=True)
+    }
     document = {
         "command": command,
         "data": options.data_name or options.data,
         "test_images": len(test),
         **made_with(torch.device("cpu")),
-        "accuracies": found,
+        "accuracies": measured,
     }
     write_record("ablation", options.results, document, markdown(document))
 
@@ -101,7 +106,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
     parser = argparse.ArgumentParser(program_name("training.ablation"), description=__doc__.split("\n")[0])
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="networks with the same blocks")
-    parser.add_argument("--images", type=int, default=2_000, help="test images, evenly spaced; default: 2000")
+    parser.add_argument(
+        "--images",
+        type=number_up_to(1_000_000),
+        metavar="N",
+        default=2_000,
+        help="test images, evenly spaced; default: 2000",
+    )
     add_record_flags(parser, data="'cifar10', or a folder with test/")
     return run_recorded("training.ablation", record, parser, arguments)
 

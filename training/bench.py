@@ -214,7 +214,8 @@ def measure(variant: str, model: str, options: argparse.Namespace) -> Speed:
     command = [sys.executable, *launcher, "training.bench", model, *flags, *["--compile"] * options.compile]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | threads, check=False)
     if done.returncode:
-        raise Refusal(f"{variant} of {model} failed: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise Refusal(f"{variant} of {model} failed: {said[-1]}")
     return Speed(*map(float, done.stdout.split()[-2:]))
 
 

@@ -164,4 +164,4 @@ def firm_threshold(share: Tensor, right: Tensor) -> float | None:
     order = share.argsort(descending=True)
     right_so_far = right[order].double().cumsum(0) / torch.arange(1, len(order) + 1)
     good = (right_so_far >= FIRM_RIGHT).nonzero()
-    return round(max(share[order[good[-1]]].item(), LEAST_FIRM), 4) if len(good) else None
+    return max(share[order[good[-1]]].item(), LEAST_FIRM) if len(good) else None

@@ -250,13 +250,18 @@ def report(root: Path, figures: dict[str, Any]) -> list[str]:
 def doubted(options: argparse.Namespace, images: Labelled, rows: list[dict[str, Any]]) -> doubts.Doubt:
     """What the features of `--weights` say of each label, added to the rows."""
     from training.data import FolderSet
-    from training.transfer import cached_features, load_weights
+    from training.transfer import load_weights, read_features
 
     model = load_weights(options.weights)
     names = tuple(sorted(set(images.classes)))
     labels = torch.tensor([names.index(name) for name in images.classes])
     data = FolderSet(images.files, labels, names, str(options.data), model.preprocess)
-    features = cached_features(model, data, pick_device(options.device))
+    features, read = read_features(model, data, pick_device(options.device))
+    if len(read) < len(data):
+        raise DataError(
+            f"{options.weights} takes {model.config.in_chans} channels and cannot read "
+            f"{len(data) - len(read):,} of these images; leave --weights out"
+        )
     doubt = doubts.doubts_of(features, labels, len(names))
     for row, own, other, others, distance in zip(rows, *(column.tolist() for column in doubt), strict=True):
         row |= {"own_label": round(own, 3), "other_class": names[int(other)], "other_label": round(others, 3),
@@ -266,19 +271,15 @@ def doubted(options: argparse.Namespace, images: Labelled, rows: list[dict[str, 
 
 def contact_sheet(images: Labelled, rows: list[dict[str, Any]], chosen: list[int], side: int = 160) -> bytes:
     """A PNG of the chosen images, titled with their class, and the one that their neighbours have."""
-    from training.plots import prediction_grid
+    from training.plots import png, prediction_grid
 
     shown = [load_image(images.files[i]) for i in chosen]
     for image in shown:
         image.thumbnail((side, side))
     theirs = [rows[i]["other_class"] if rows[i]["other_label"] > rows[i]["own_label"] else images.classes[i]
               for i in chosen]  # fmt: skip
-    figure = prediction_grid(
-        [np.asarray(s) for s in shown], [images.classes[i] for i in chosen], theirs, columns=5
-    )
-    file = io.BytesIO()
-    figure.savefig(file, dpi=110, format="png")
-    return file.getvalue()
+    ours = [images.classes[i] for i in chosen]
+    return png(prediction_grid([np.asarray(each) for each in shown], ours, theirs, columns=5))
 
 
 def as_csv(rows: list[dict[str, Any]]) -> bytes:

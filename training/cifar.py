@@ -20,6 +20,7 @@ from resnet_hub.models.flags import add_override_flags, network_name, overrides_
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
+from training.checkpoint import held
 from training.command import (
     add_run_flags,
     class_counts,
@@ -31,12 +32,12 @@ from training.command import (
     sized,
 )
 from training.data import DATA, Images, measured_preprocess, usual_shape, whole_image
+from training.distributed import share
 from training.evaluate import finish_run
 from training.extend import take_weights
 from training.job import job_command
 from training.optim import whitening_filters
 from training.outliers import facts as outlier_facts
-from training.outliers import load_outliers
 from training.recipes import recipe_from
 from training.sections import in_sections
 
@@ -114,20 +115,21 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     channels, *usual = usual_shape(options.data)
     size = overrides_from(options).get("input_size", tuple(usual))
     view = whole_image(size, options.in_chans or channels, crop_mode(options))
-    training, held_out = load_images_to_train(options, view)
+    training, held_out, outliers = load_images_to_train(options, recipe, view)
     counts = class_counts(training)
     model = build_model(options, training).to(device)
     take_weights(model, options)
     recipe = sized(recipe, model, options)
-    outliers = load_outliers(options, recipe, view)
     identity = run_identity(model, training, held_out, outliers)
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers
     )
-    whitened = [model] if recipe.whiten and not options.extends else []
-    for net in whitened + ([trainer.judge.net] if recipe.whiten and trainer.judge is not None else []):
-        first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
-        whiten_stem(first, trainer.feed)
+    if recipe.whiten and not held(options.out):  # whose weights are about to be read
+        judges = [] if trainer.judge is None else [trainer.judge.net]
+        for net in [*([] if options.extends else [model]), *judges]:
+            first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+            whiten_stem(first, trainer.feed)
+            share(first.weight.data)  # machines may differ in the last bits
     total = sum(p.numel() for p in model.parameters())
     facts = {"class_counts": counts, "total_params": total} | outlier_facts(options, outliers)
     fit(trainer, held_out, options)

@@ -51,8 +51,8 @@ from training.engine import Stopped, Trainer, keep_freed_memory, weights_kept
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of, refuse_shared
 from training.optim import BatchNorm, drop_paths, layer_shares
-from training.outliers import add_outliers_flag, outlier_files
-from training.recipes import Recipe, add_recipe_flags, recipe_from, refuse_idle
+from training.outliers import add_outliers_flag, find_outliers, read_outliers
+from training.recipes import Recipe, add_recipe_flags, refuse_idle
 from training.unknown import add_unknown_flag, check_unknown
 
 
@@ -121,10 +121,16 @@ def run_training(
 ) -> int:
     """Train on this process's device; returns the exit status, as `run_command` does."""
     shown = [a for a in (sys.argv[1:] if arguments is None else arguments) if a != "--resume"]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    start = f"torchrun --nproc-per-node={processes}" if processes > 1 else "python"
-    options.command = f"{start} -m {program} {shlex.join(shown)}"
+    options.command = f"{launcher()} -m {program} {shlex.join(shown)}"
     return run_command(program, lambda: start_or_resume(train, options))
+
+
+def launcher() -> str:
+    """What started these processes, as a person repeats it."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+    machines = f" --nnodes={processes // here}" * (processes > here)
+    return f"torchrun{machines} --nproc-per-node={here}" if processes > 1 else "python"
 
 
 def start_or_resume(train: Callable[[argparse.Namespace, torch.device], None], options) -> int:
@@ -233,18 +239,20 @@ def is_finished(run: Path, options) -> bool:
     return False
 
 
-def load_images_to_train(options, view: Preprocess):
-    """(training, validation) images as `view` cuts them; the test part, needed at the end, is looked for now.
+def load_images_to_train(options, recipe: Recipe, view: Preprocess):
+    """(training, validation, outlier) images as `view` cuts them, the last None where there are none; the
+    test part, needed at the end, is looked for now.
 
     Raises:
         DataError: when something is missing, or what is asked for needs more held-out images.
     """
-    train, held_out = map(in_memory, find_to_train(options, view))
+    *found, outliers = find_to_train(options, recipe, view)
+    train, held_out = map(in_memory, found)
     check_counts(train, options.data)
-    return train, held_out
+    return train, held_out, read_outliers(outliers, recipe, options.workers)
 
 
-def find_to_train(options, view: Preprocess):
+def find_to_train(options, recipe: Recipe, view: Preprocess):
     """As `load_images_to_train`, not yet read."""
     check_parts(options.data)
     if rank() == 0 and isinstance(options.data, str) and is_folder(options.data):
@@ -253,7 +261,6 @@ def find_to_train(options, view: Preprocess):
         print(printable(words))
     train, held_out = find_images_to_train(options.data, options.held_out, options.seed, view)
     options.split = split_record(train, held_out)
-    recipe = recipe_from(options)
     weights_kept(recipe, len(held_out))  # before any is read
     if options.unknown and multilabel.is_multi(train.labels):
         raise DataError("--unknown has no effect on images with several labels; leave it out")
@@ -262,16 +269,17 @@ def find_to_train(options, view: Preprocess):
             f"--unknown needs a threshold, which {len(held_out)} held-out images are too few for; "
             f"give --held-out {FEWEST_FOR_THRESHOLD} or more"
         )
-    outliers = outlier_files(options, recipe, view)
+    outliers = find_outliers(options, recipe, view)
+    learned = () if outliers is None else outliers.files
     parts = [train, held_out]
-    if train.files and (options.unknown or outliers):
+    if train.files and (options.unknown or learned):
         parts.append(find_data(options.data, "test", view))
     known = {file.resolve() for part in parts for file in part.files}
-    refuse_shared("--outliers", outliers, known, "--data")
-    learned = {file.resolve() for file in outliers} if options.unknown else set()
-    check_unknown(options.unknown, {"--data": known, "--outliers": learned})
+    refuse_shared("--outliers", learned, known, "--data")
+    exposed = {file.resolve() for file in learned} if options.unknown else set()
+    check_unknown(options.unknown, {"--data": known, "--outliers": exposed})
     train = some_of(train, options.train_images, options.seed)
-    return tuple(read_by(options.workers, data) for data in (train, held_out))
+    return *(read_by(options.workers, data) for data in (train, held_out)), outliers
 
 
 def check_counts(train: Images, source) -> None:

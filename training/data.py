@@ -208,8 +208,7 @@ class FolderSet:
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' names and sizes."""
-        names = "\n".join(f"{file} {file.stat().st_size}" for file in self.files)
-        return _checksum(self.classes, self.labels, names.encode(errors="surrogateescape"))
+        return _checksum(self.classes, self.labels, repr(names_and_sizes(self.files)).encode())
 
 
 Images = ImageSet | PhotoSet | FolderSet
@@ -568,9 +567,13 @@ def _keep_one_of_each(labels: Tensor, is_held: Tensor) -> None:
 def split_record(train: Images, held_out: Images) -> list:
     """What a run notes of its split to know it again: how many images each part has, and a checksum of the
     names and sizes of the files held out."""
-    sizes = [file.stat().st_size if file.exists() else 0 for file in held_out.files]
-    names = [f"{f.parent.name}/{f.name} {size}" for f, size in zip(held_out.files, sizes, strict=True)]
-    return [len(train), len(held_out), f"{zlib.crc32(repr(names).encode()):08x}"]
+    checksum = zlib.crc32(repr(names_and_sizes(held_out.files)).encode())
+    return [len(train), len(held_out), f"{checksum:08x}"]
+
+
+def names_and_sizes(files: Iterable[Path]) -> list[str]:
+    """What tells a file from another, wherever its data set lies."""
+    return [f"{f.parent.name}/{f.name} {f.stat().st_size if f.exists() else 0}" for f in files]
 
 
 def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:

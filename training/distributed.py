@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from resnet_hub.errors import first_line
+from resnet_hub.errors import Refusal, first_line
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=2)  # of the processes for one that reads or downloads a data set
@@ -29,6 +29,12 @@ def world_size() -> int:
 def rank() -> int:
     """Rank of this process, set by `torchrun`; only rank 0 writes and prints."""
     return int(os.environ.get("RANK", "0"))
+
+
+def place() -> int:
+    """This process's number among those that share the work; 0 where `torchrun` started it and it joined no
+    group."""
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 def local_rank() -> int:
@@ -62,6 +68,11 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         yield device
         return
     if device.type == "cuda":
+        if local_rank() >= (count := torch.cuda.device_count()):
+            raise Refusal(
+                f"this machine has {count} GPU{'s' * (count != 1)}, too few for "
+                f"{local_rank() + 1} processes; lower --nproc-per-node"
+            )
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)
     store, number, processes = next(dist.rendezvous("env://"))
@@ -100,6 +111,12 @@ def share_buffers(module: torch.nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+def share(value: Tensor) -> None:
+    """Copy rank 0's value to every process."""
+    if world_size() > 1:
+        dist.broadcast(value, 0)
+
+
 def read_once(read: Callable[[], T]) -> T:
     """What `read` returns (tensors, in lists or tuples), read by the first process of each machine and mapped
     by all of them, so that they hold it in memory once."""
@@ -107,7 +124,8 @@ def read_once(read: Callable[[], T]) -> T:
         return read()
     names = [uuid.uuid4().hex]
     dist.broadcast_object_list(names, 0)
-    file = Path(tempfile.gettempdir()) / f"resnet_hub-{names[0]}"
+    machine = os.environ.get("GROUP_RANK", "0")  # they may share TMPDIR
+    file = Path(tempfile.gettempdir()) / f"resnet_hub-{names[0]}-{machine}"
     if local_rank() == 0:
         try:
             _save(read(), file)

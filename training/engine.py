@@ -39,7 +39,7 @@ from training import outliers as exposure
 from training.augment import Feed, epoch_order, random_key
 from training.checkpoint import TrainingError
 from training.data import DataError, Images, normalise, sent
-from training.distributed import any_process, rank, share_buffers, summed, wait, world_size
+from training.distributed import any_process, place, rank, share_buffers, summed, wait, world_size
 from training.inference import runner
 from training.loss import Loss
 from training.optim import SCHEDULES, CombinedOptimizer, build_optimizers, frozen_norms, set_lr_factor
@@ -156,7 +156,7 @@ def micro_batches(
             f"a step of {images} images cannot be cut into {parts} micro-batches; lower --accumulate"
             + " or the number of processes" * (world_size() > 1)
         )
-    mine = range(rank() * accumulate, (rank() + 1) * accumulate)
+    mine = range(place() * accumulate, (place() + 1) * accumulate)
     return [
         (step * parts + part, order[step].tensor_split(parts)[part])
         for step in range(first, len(order))
@@ -370,7 +370,7 @@ class Trainer:
                 if self._judge_learns():
                     with one_value_explained(len(x)):
                         self.judge.learn(x, targets, parts)
-            number = (self.step * world_size() + rank()) * parts + part
+            number = (self.step * world_size() + place()) * parts + part
             torch.manual_seed(random_key(self.seed, self.epoch, number))  # dropout
             with ExitStack() as stack:
                 # Running statistics are those of the first micro-batch, as on several processes.
@@ -488,9 +488,11 @@ class Trainer:
     def _is_better(self, line: dict) -> bool:
         """By the recipe's metric; among equals, of which few images make many, by the loss."""
         key, more_is_better = metrics.CHOICES[self.metric]
-        sign = 1 if more_is_better else -1
-        ranks = [(sign * one[key], -one.get("val_loss", 0.0)) for one in (line, self.best) if key in one]
-        return len(ranks) == 1 or ranks[0] > ranks[1]
+
+        def rating(one: dict) -> tuple[float, float]:
+            return one[key] if more_is_better else -one[key], -one["val_loss"]
+
+        return key not in self.best or rating(line) > rating(self.best)
 
     def _report(self, line: dict) -> None:
         for name in line.keys() - {"epoch", "seconds", "pflops"}:
@@ -718,7 +720,7 @@ def predict_each(
     device = next(net.parameters()).device
     count, classes = len(data), len(data.classes)
     logits, was_read = torch.zeros(count, classes, device=device), torch.zeros(count, device=device)
-    batches = torch.arange(count).split(batch_size or eval_batch(data.shape))[rank() :: world_size()]
+    batches = torch.arange(count).split(batch_size or eval_batch(data.shape))[place() :: world_size()]
     run = runner(net, count, data.shape) if dtype is None else net
     for pixels, index in data.fetch(batches):
         x, index = normalise(pixels, preprocess, device), sent(index, device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,7 +23,8 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.engine import add_engine_flags, check_runs_file, choose, engine_for
+from resnet_hub.engine import Engine, add_engine_flags, check_runs_file, choose, engine_for
+from resnet_hub.files import write_whole
 from resnet_hub.hub import commit_of
 from resnet_hub.hub.card import (
     card_figures,
@@ -192,7 +192,7 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         model: the whole network, of which the trainer may have trained a part.
         more: facts to add to `run.json`.
     """
-    from training.plots import curves
+    from training.plots import curves, png
 
     run: Path = options.out
     test, answered, results, fitted = calibrate_and_measure(model, held_out, options)
@@ -206,11 +206,8 @@ def finish_run(trainer: Trainer, model, train: Images, held_out: Images, options
         model.save_pretrained(run, card=render_card(model, facts, load_from=name_to_load(run)))
         words = ["augmented"] * bool(trainer.recipe.augment)
         words += ["hardest images"] * (trainer.recipe.hard_share < 1)
-        curves(trainer.history, ", ".join(words)).savefig(run / "curves.png", dpi=110)
+        write_whole(run / "curves.png", png(curves(trainer.history, ", ".join(words))))
         write_answers(run, model, test, answered, results, options.data)
-        for file in filter(Path.is_file, run.iterdir()):  # on the disk before last.ckpt goes
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
         write_json(run / RECORD, facts)
         checkpoint.drop(run)
         print(f"test {summary(results)}; written to {run}")
@@ -313,16 +310,15 @@ def write_answers(
     run: Path, model, test: Images, answered: Answered, results: dict, data: str | LabelTable
 ) -> None:
     """The pictures and the table of what a network answered to the test images."""
-    from training.plots import confusion, prediction_grid
+    from training.plots import confusion, png, prediction_grid
 
     if "confusion" in results:
-        confusion(results["confusion"], test.classes).savefig(run / "confusion.png", dpi=110)
+        write_whole(run / "confusion.png", png(confusion(results["confusion"], test.classes)))
     for name, chosen in (
         ("predictions", predictions.spread(answered)), ("top_losses", predictions.worst(model, answered))
     ):  # fmt: skip
-        prediction_grid(*predictions.picture(model, test, answered, chosen)).savefig(
-            run / f"{name}.png", dpi=110
-        )
+        picture = prediction_grid(*predictions.picture(model, test, answered, chosen))
+        write_whole(run / f"{name}.png", png(picture))
     write_csv(run / "predictions.csv", predictions.answers(model, test, answered, Path(str(data))))
 
 
@@ -331,7 +327,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
     history = trainer.history
     last = history[trainer.kept_epoch - 1]
     return {
-        "name": options.out.name,
+        "name": options.out.resolve().name,
         "command": options.command,
         "teacher": options.teacher,
         "data": options.data_name or train.source,
@@ -425,12 +421,17 @@ def evaluate(options: argparse.Namespace) -> int:
         check_runs_file(options.engine, options.precision)
         return evaluate_file(options)
     options.data = data_source(options.data, options.labels)
-    if options.write:  # a run directory, also where a shipped checkpoint has its name
-        write_again(
-            from_pretrained(Path(options.checkpoint).resolve()).to(pick_device(options.device)), options
-        )
+    # With --write a run directory, also where a shipped checkpoint has its name.
+    source = Path(options.checkpoint).resolve() if options.write else options.checkpoint
+    model = from_pretrained(source).to(pick_device(options.device))
+    if options.write:
+        write_again(model, options)
         return 0
-    model = from_pretrained(options.checkpoint).to(pick_device(options.device))
+    return compare(model, options)
+
+
+def compare(model, options: argparse.Namespace) -> int:
+    """Measure, say what was found and what the card says otherwise; 1 where they differ."""
     choose(model, options.engine, options.precision)
     card = model_card(model)
     test, which = images_to_measure(model, card, options.data)
@@ -444,31 +445,48 @@ def evaluate(options: argparse.Namespace) -> int:
         results["against_fp32"] = against_fp32(model, ask(), answered)
     if options.csv:
         write_csv(options.csv, predictions.answers(model, test, answered, Path(str(options.data))))
-    stated = stated_figures(card).get("images")
-    is_comparable = stated in (None, results["images"])
-    differences = card_differences(model, card, results) if is_comparable else {}
+    differences = card_differences(model, card, results) if is_comparable(card, results) else {}
     print(f"measured {results['images']:,} images: {which}", file=sys.stderr if options.json else sys.stdout)
-    if options.json:
-        stated_and_measured = {  # JSON has no NaN
-            name: (stated if stated == stated else None, measured)
-            for name, (stated, measured) in differences.items()
-        }
-        more = {"engine": str(engine), "differs_from_card": stated_and_measured}
-        print(json.dumps(results | more, indent=2))
-    else:
-        half = [in_words(engine.precision, results["against_fp32"])] if "against_fp32" in results else []
-        print("\n".join([f"{'engine':22} {engine}", *figure_lines(results, options.tta), *half]))
-    if not is_comparable:
-        print(f"not compared with the card, whose figures are of {stated:,} other images", file=sys.stderr)
-        return 0
-    if not card_figures(card):
-        print(f"not compared: {options.checkpoint} has no card that states figures", file=sys.stderr)
-    for what in sorted(stated_detections(card).keys() - {each.what for each in options.unknown}):
-        print(f"not measured: images of {what}; give --unknown '{what}=DIR'", file=sys.stderr)
-    for name, (stated, measured) in differences.items():
-        said = stated if stated == stated else "two ways"  # NaN where it contradicts itself
-        print(f"the card says {name} {said}, measured {measured:.4f}", file=sys.stderr)
+    print(as_json(results, engine, differences) if options.json else as_text(results, engine, options.tta))
+    for line in remarks(card, results, differences, options):
+        print(line, file=sys.stderr)
     return 1 if differences else 0
+
+
+def is_comparable(card: str, results: dict) -> bool:
+    """Whether the card's figures may be of the same images."""
+    return stated_figures(card).get("images") in (None, results["images"])
+
+
+def as_json(results: dict, engine: Engine, differences: dict[str, tuple[float, float]]) -> str:
+    """What was measured as one document; it has no NaN."""
+    differs = {name: (said if said == said else None, found) for name, (said, found) in differences.items()}
+    return json.dumps(results | {"engine": str(engine), "differs_from_card": differs}, indent=2)
+
+
+def as_text(results: dict, engine: Engine, tta: bool) -> str:
+    """What was measured, a figure a line."""
+    half = [in_words(engine.precision, results["against_fp32"])] if "against_fp32" in results else []
+    return "\n".join([f"{'engine':22} {engine}", *figure_lines(results, tta), *half])
+
+
+def remarks(
+    card: str, results: dict, differences: dict[str, tuple[float, float]], options: argparse.Namespace
+) -> list[str]:
+    """What the comparison with the card found, or why there was none."""
+    if not is_comparable(card, results):
+        count = stated_figures(card)["images"]
+        return [f"not compared with the card, whose figures are of {count:,} other images"]
+    if not card_figures(card):
+        return [f"not compared: {options.checkpoint} has no card that states figures"]
+    left = sorted(stated_detections(card).keys() - {each.what for each in options.unknown})
+    return [
+        *(f"not measured: images of {what}; give --unknown '{what}=DIR'" for what in left),
+        *(  # NaN where the card contradicts itself
+            f"the card says {name} {said if said == said else 'two ways'}, measured {found:.4f}"
+            for name, (said, found) in differences.items()
+        ),
+    ]
 
 
 def figure_lines(results: dict, tta: bool) -> list[str]:

@@ -43,7 +43,12 @@ def photos(test: Images) -> Iterator[tuple[Image.Image, int]]:
 
 
 def measure_file(file: OnnxFile, test: Images) -> dict:
-    """Top-1 and top-5, calibration error, loss, and the share called unfamiliar where that was measured."""
+    """Top-1, of more than five classes top-5, calibration error, loss, and the share called unfamiliar where
+    that was measured.
+
+    Raises:
+        DataError: when no image can be read.
+    """
     from training.calibrate import calibration_error
 
     shares, labels, familiar = [], [], []
@@ -52,12 +57,14 @@ def measure_file(file: OnnxFile, test: Images) -> dict:
         shares.append(torch.from_numpy(answer["probabilities"]))
         familiar.append(bool(answer.get("familiar", True)))
         labels.append(label)
+    if not labels:
+        raise DataError(f"{test.source} holds no readable image")
     found, true = torch.stack(shares), torch.tensor(labels)
     best = found.topk(min(5, len(file.labels))).indices
     results = {
         "images": len(true),
         "top1": (best[:, 0] == true).float().mean().item(),
-        "top5": (best == true[:, None]).any(1).float().mean().item(),
+        **({"top5": (best == true[:, None]).any(1).float().mean().item()} if len(file.labels) > 5 else {}),
         "calibration_error": calibration_error(found, true),
         "loss": F.nll_loss(found.clamp(min=1e-12).log(), true).item(),
     }

@@ -17,7 +17,7 @@ from resnet_hub.errors import Refusal
 from resnet_hub.files import write_whole
 from resnet_hub.models.base import Network
 from training.data import Images
-from training.distributed import rank, summed, world_size
+from training.distributed import place, rank, summed, world_size
 
 MOST_BYTES = 1 << 30  # of one network's features; beyond it no more are stored
 MOST_IN_ALL = 4 << 30  # of all networks' files; beyond it the one that was not used for longest goes
@@ -66,15 +66,11 @@ def stored_features(
 
 def _computed(data: Images, device: torch.device, compute: Callable) -> list[tuple[Tensor, float]]:
     """For each image its features and its share of the seconds; each process computes a part."""
-    mine = torch.arange(rank(), len(data), world_size())
+    mine = torch.arange(len(data))[place() :: world_size()]
     started = time.perf_counter()
-    part = compute(data.subset(mine), device) if len(mine) else None
-    width = torch.tensor(float(0 if part is None else part.shape[1]), device=device)
-    if world_size() > 1:
-        torch.distributed.all_reduce(width, torch.distributed.ReduceOp.MAX)
-    features = torch.zeros(len(data), int(width), device=device)
-    if part is not None:
-        features[mine.to(device)] = part.to(device)
+    part = compute(data.subset(mine if len(mine) else torch.tensor([0])), device)  # all learn the width
+    features = torch.zeros(len(data), part.shape[1], device=device)
+    features[mine.to(device)] = part[: len(mine)].to(device)
     took = summed(torch.tensor(time.perf_counter() - started, device=device)).item()
     return [(each, took / world_size() / len(data)) for each in summed(features).cpu()]
 

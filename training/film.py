@@ -1,6 +1,6 @@
 """`python -m training.film --data DIR`: film a plain and a residual network in training.
 
-Before the first epoch and after each one: loss and accuracy, the filters of the first convolution, and the
+After each epoch loss and accuracy; before the first epoch too, the filters of the first convolution and the
 first channels of the map that leaves each stage for one of the page's example images. All of it goes as bytes
 into one JSON file, `results/film.json`; no image of the data set does.
 """
@@ -61,7 +61,7 @@ def film(name: str, options: argparse.Namespace, device: torch.device) -> dict[s
             "--epochs", str(options.epochs),
         ]  # fmt: skip
         given = cifar.parse_arguments(arguments)
-        training, held_out = load_images_to_train(given, whole_image((32, 32)))
+        training, held_out, _ = load_images_to_train(given, recipe_from(given), whole_image((32, 32)))
         model = cifar.build_model(given, training)
         trainer = new_trainer(
             model, recipe_from(given), training, model.preprocess, given, device,

@@ -11,7 +11,8 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,16 @@ def _cache(name: str) -> Path:
     return Path(constants.HF_HUB_CACHE).parent / "resnet_hub_data" / name
 
 
+def _fill(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder of the cache, unless another run does so meanwhile."""
+    try:
+        with whole_folder(folder) as scratch:
+            write(scratch)
+    except Refusal:
+        if not folder.is_dir():
+            raise
+
+
 # Archives
 
 
@@ -72,8 +83,7 @@ def _from_archive(file: Path) -> Path:
     folder = _cache(f"{file.name.partition('.')[0]}-{zlib.crc32(known_by.encode()):08x}")
     if not folder.is_dir():
         try:
-            with whole_folder(folder) as scratch:
-                _extract(file, scratch)
+            _fill(folder, partial(_extract, file))
         except (*DAMAGED, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # the disk's
                 raise
@@ -124,8 +134,7 @@ def _from_hub(data: str) -> Path:
         except Exception as error:  # pyarrow's, fsspec's and its own errors
             why = first_line(error)
             raise Refusal(f"--data {data}: the datasets library cannot read it ({why})") from error
-        with whole_folder(folder) as scratch:
-            _write(parts, column, scratch, data)
+        _fill(folder, partial(_write, parts, column, data))
     return folder
 
 
@@ -143,7 +152,7 @@ def _snapshot(repo: str, revision: str | None) -> Path:
         raise Refusal(f"the data set {repo} could not be downloaded ({first_line(error)})") from error
 
 
-def _write(parts: Any, column: str | None, folder: Path, data: str) -> None:
+def _write(parts: Any, column: str | None, data: str, folder: Path) -> None:
     """Each image as a file of its class: below train/, val/ and test/, or of one part alone at the top."""
     named = {part: parts[name] for name in parts if (part := part_named(name))}
     if "train" not in named:

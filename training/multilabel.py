@@ -78,7 +78,7 @@ def best_threshold(shares: Tensor, present: Tensor) -> float:
     f1 = 2 * right / (called + present.sum())
     best = int(f1.argmax())
     below = levels[best + 1] if best + 1 < len(levels) else torch.zeros(())
-    return round(((levels[best] + below) / 2).item(), 4)
+    return ((levels[best].double() + below) / 2).item()
 
 
 def class_thresholds(probabilities: Tensor, labels: Tensor) -> tuple[float, ...]:

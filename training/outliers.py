@@ -21,7 +21,7 @@ from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, random_key
 from training.data import DataError, FolderSet, Images, ImageSet, find_data, in_memory
 from training.layout import parts_of
-from training.recipes import Recipe
+from training.recipes import Recipe, flag
 from training.tiny_imagenet import is_tiny_imagenet
 
 FLAGS = ("outlier_weight", "outlier_share", "outliers_except", "outlier_jpeg")
@@ -33,33 +33,30 @@ def add_outliers_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--outliers", type=Path, metavar="DIR", help=words)
 
 
-def load_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
-    """The images of `--outliers` as `view` cuts them; None without the flag.
+def find_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
+    """The images of `--outliers`, not yet read; None without the flag.
 
     Raises:
         DataError: when there are none, or a class to leave out is not there.
         ValueError: for flags about outliers where there are none.
     """
-    if options.outliers is None:
-        given = [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(options, name) is not None]
-        if given:
-            raise ValueError(f"{', '.join(given)} need --outliers DIR, the images of other things")
-        if recipe.outliers_except:
-            raise ValueError(
-                f"--recipe {options.recipe} learns from images of other things too; give --outliers DIR"
-            )
+    if options.outliers is not None:
+        return all_but(options.outliers, recipe.outliers_except, view)
+    if given := [flag(name) for name in FLAGS if getattr(options, name) is not None]:
+        raise ValueError(f"{', '.join(given)} need --outliers DIR, the images of other things")
+    if recipe.outliers_except:
+        raise ValueError(
+            f"--recipe {options.recipe} learns from images of other things too; give --outliers DIR"
+        )
+    return None
+
+
+def read_outliers(found: Images | None, recipe: Recipe, workers: int | None) -> Images | None:
+    """Those images, in memory where they fit, encoded as the recipe says."""
+    if found is None:
         return None
-    found = in_memory(find_outliers(options.outliers, recipe.outliers_except, view), options.workers)
-    return jpeg_encoded(found, recipe.outlier_jpeg) if recipe.outlier_jpeg else found
-
-
-def outlier_files(options, recipe: Recipe, view: Preprocess) -> tuple[Path, ...]:
-    """The files of `--outliers` that are learned from; none without the flag.
-
-    Raises:
-        DataError: as `find_outliers`.
-    """
-    return find_outliers(options.outliers, recipe.outliers_except, view).files if options.outliers else ()
+    read = in_memory(found, workers)
+    return jpeg_encoded(read, recipe.outlier_jpeg) if recipe.outlier_jpeg else read
 
 
 def facts(options, outliers: Images | None) -> dict:
@@ -70,7 +67,7 @@ def facts(options, outliers: Images | None) -> dict:
     return {"outliers": {"data": name, "images": len(outliers)}}
 
 
-def find_outliers(folder: Path, left_out: Sequence[str], view: Preprocess) -> Images:
+def all_but(folder: Path, left_out: Sequence[str], view: Preprocess) -> Images:
     """Images of other things: all below `folder`, or the training part of a data set, but for some classes.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
@@ -22,6 +23,13 @@ PALETTE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Class names may be Japanese; matplotlib's own font has no such letters.
 JAPANESE = ("Noto Sans CJK JP", "Noto Sans JP", "Hiragino Sans", "Yu Gothic", "Meiryo", "IPAexGothic")
 matplotlib.rcParams["font.family"] = ["DejaVu Sans", *sorted({*JAPANESE} & {*get_font_names()})]
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a file."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=110, format="png")
+    return file.getvalue()
 
 
 def shortened(name: str, most: int) -> str:

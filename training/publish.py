@@ -1,8 +1,8 @@
 """`python -m training.publish RUN --repo-id OWNER/NAME`: upload a finished run to the Hub and check it there.
 
-Everything is staged in a folder first and goes up in one commit. Safe to interrupt and to repeat: files that
-are there already are not sent again. The access token is the one that `hf auth login` stored, or HF_TOKEN; a
-flag would leave it in the shell's history.
+Everything is staged in a folder first; each repository gets one commit. Safe to interrupt and to repeat:
+files that are there already are not sent again. The access token is the one that `hf auth login` stored, or
+HF_TOKEN; a flag would leave it in the shell's history.
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ from training.label_table import LabelTable
 PHOTO_FILE = "photo.onnx"
 NEEDED = (CONFIG_FILE, WEIGHTS_FILE, CARD_FILE, RECORD, "history.jsonl", "curves.png")
 APP_FILES = ("app.py", "requirements.txt", "LICENSE", "resnet_hub", "training/results")
-TEXT = {".json", ".jsonl", ".md", ".py", ".txt"}
 # What ZeroGPU offers, in November 2026.
 ZERO_GPU = "zero-a10g"
 ZERO_GPU_PYTHON = "3.12.12"
@@ -90,6 +89,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--labels is the table of --data's labels; give --data too")
     if options.space_hardware and options.space != "gradio":
         parser.error("--space-hardware is for --space gradio; a static Space needs no machine")
+    options.run = options.run.resolve()  # "." has no name
     return options
 
 
@@ -219,17 +219,15 @@ def stage_more(options: argparse.Namespace, staged: Path, place: Path) -> dict[s
 
 
 def refuse_tokens(folder: Path) -> None:
-    """Refuse to upload a text file with an access token in it.
+    """Refuse to upload a file with an access token in it.
 
     Raises:
         PublishError: naming the file, not the token.
     """
-    mine = get_token()
-    for path in folder.rglob("*"):
-        if path.suffix not in TEXT or not path.is_file():
-            continue
-        text = path.read_text(encoding="utf-8", errors="replace")
-        if re.search(r"\bhf_[A-Za-z0-9]{20,}", text) or (mine and mine in text):
+    mine = (get_token() or "").encode()
+    for path in filter(Path.is_file, folder.rglob("*")):
+        content = path.read_bytes()
+        if re.search(rb"\bhf_[A-Za-z0-9]{20,}", content) or (mine and mine in content):
             raise PublishError(f"{path.relative_to(folder)} holds what looks like an access token; remove it")
 
 

@@ -58,7 +58,7 @@ def hardware(device: torch.device) -> str:
         for line in (Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else [])
         if line.startswith("model name")
     ]
-    used = torch.get_num_threads()
+    used = torch.get_num_threads() * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     threads = "" if used >= (os.cpu_count() or 1) else f", {used} used"
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores{threads}"
 

@@ -28,7 +28,7 @@ from training.command import choose_kernels
 from training.data import ImageSet
 from training.engine import Trainer, keep_freed_memory, training_flops
 from training.recipes import Recipe
-from training.record import hardware
+from training.record import command_line, hardware
 
 IMAGES, EPOCHS = 1_281_167, 90  # ILSVRC 2012's training set; the epochs of arXiv 1706.02677
 WIDTH, HEIGHT, BYTES = 500, 375, 110_000  # its average image; 138 GB in all
@@ -68,14 +68,14 @@ def decodes_per_second(seconds: float = 5.0) -> float:
     return count / passed
 
 
-def report(model: str, speed: float, decoding: float, device_name: str, precision: str) -> str:
+def report(model: str, speed: float, decoding: float, device_name: str, precision: str, command: str) -> str:
     """The estimate as Markdown.
 
     Args:
         model: a name of `list_models()`.
         speed: images trained a second.
         decoding: JPEG files decoded a second by one core.
-        device_name, precision: what `speed` was measured with.
+        device_name, precision, command: what `speed` was measured with.
     """
     shape = (3, *model_config(model).input_size)
     flops = training_flops(create_model(model), shape, torch.device("cpu"))
@@ -84,7 +84,7 @@ def report(model: str, speed: float, decoding: float, device_name: str, precisio
     lines = [
         f"# {model} on ImageNet, estimated from one machine",
         "",
-        f"`python -m training.scale {model}` on {device_name}, torch {torch.__version__}, {precision}: "
+        f"`{command}` on {device_name}, torch {torch.__version__}, {precision}: "
         f"**{speed:,.1f} images/s** of training, **{decoding:,.0f} JPEG files/s** decoded by one core.",
         "",
         f"{IMAGES:,} images x {EPOCHS} epochs = {seen:,} at {flops / 1e9:,.1f} GFLOPs each (torch's "
@@ -123,7 +123,7 @@ def notes(gradient_bytes: int) -> list[str]:
     ]
 
 
-def measure_and_report(options: argparse.Namespace) -> None:
+def measure_and_report(options: argparse.Namespace, command: str) -> None:
     """Measure both rates and print the estimate."""
     device = pick_device(options.device)
     keep_freed_memory()
@@ -132,7 +132,7 @@ def measure_and_report(options: argparse.Namespace) -> None:
     dtype = pick_precision(options.precision, device)
     speed = trained_per_second(options.model, device, dtype, options.batch_size, options.steps)
     precision = str(dtype or torch.float32).removeprefix("torch.")
-    print(report(options.model, speed, decoding, hardware(device), precision))
+    print(report(options.model, speed, decoding, hardware(device), precision, command))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -146,7 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=8)
     add_device_flags(parser)
     options = parser.parse_args(arguments)
-    return run_command("training.scale", lambda: measure_and_report(options))
+    command = command_line("training.scale", arguments)
+    return run_command("training.scale", lambda: measure_and_report(options, command))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 from resnet_hub.command import number_up_to, program_name, run_command
 from resnet_hub.errors import Refusal
+from resnet_hub.files import write_whole
 from resnet_hub.hub.figures import number
 from resnet_hub.hub.push import RECORD
 from resnet_hub.lab.fine_tuning import MODES
@@ -187,6 +188,13 @@ STUDIES = {
 }
 
 
+NOT_FOR_ARMS = {
+    "--seed": "which runs seeds 0 to N - 1; give --seeds N",
+    "--out": "which names its runs itself; give --runs DIR",
+    "--labels": "which compares top-1 accuracy; give class folders",
+}
+
+
 def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int) -> list[str]:
     """The trainer's arguments for one run, except `--out`."""
     common, own = shlex.split(study.common), shlex.split(study.arms[arm])
@@ -201,12 +209,17 @@ def arm_arguments(study: Study, arm: str, options: argparse.Namespace, seed: int
     return [*network, *common, *budget, *options.more, *own, "--data", options.data]
 
 
-def check_held_out(study: Study, options: argparse.Namespace) -> None:
-    """Refuse arms whose table and curves would lack the validation images, before one of them is run.
+def check_arms(study: Study, options: argparse.Namespace) -> None:
+    """Refuse what would spoil the comparison, before an arm is run.
 
     Raises:
-        Refusal: naming the first of them.
+        Refusal: for a flag that the study sets itself, and an arm whose table and curves would lack the
+            validation images.
     """
+    flags = {word.partition("=")[0] for word in options.more}
+    for flag, why in NOT_FOR_ARMS.items():
+        if flag in flags:
+            raise Refusal(f"{flag} is not for a study, {why}")
     parse = TRAINERS[study.trainer].parse_arguments
     for arm in study.arms:
         if parse([*arm_arguments(study, arm, options, 0), "--out", "RUN"]).held_out == 0:
@@ -220,7 +233,7 @@ def run_arms(name: str, options: argparse.Namespace) -> dict[str, list[dict]]:
         Refusal: when a run fails, or was made with other arguments.
     """
     study = STUDIES[name]
-    check_held_out(study, options)
+    check_arms(study, options)
     facts: dict[str, list[dict]] = {arm: [] for arm in study.arms}
     train = TRAINERS[study.trainer].main
     for seed in range(options.seeds):  # all arms with one seed first, so that half a study compares too
@@ -367,14 +380,14 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
 
 def record(name: str, facts: dict[str, list[dict]], command: str, results: Path) -> None:
     """Write NAME.json, NAME.md and NAME.png into `results`."""
-    from training.plots import study_curves
+    from training.plots import png, study_curves
 
     rows, behind = summary(facts), evidence(facts, command)
     histories = {arm: [run["history"] for run in runs] for arm, runs in facts.items()}
     document = {"study": name, "question": STUDIES[name].question, "evidence": behind, "rows": rows}
     text = markdown(name, STUDIES[name].question, rows, behind)
     write_record(name, results, document | {"histories": histories}, text)
-    study_curves(histories).savefig(results / f"{name}.png", dpi=110)
+    write_whole(results / f"{name}.png", png(study_curves(histories)))
     print(text)
 
 

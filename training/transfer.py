@@ -11,7 +11,6 @@ import re
 import sys
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ from training.inference import feature_engine
 from training.multilabel import is_multi
 from training.optim import freeze
 from training.outliers import facts as outlier_facts
-from training.outliers import load_outliers
+from training.outliers import read_outliers
 from training.recipes import Recipe, recipe_from, refuse_idle
 from training.sections import in_sections
 
@@ -177,10 +176,9 @@ def with_new_head(
     classes: tuple[str, ...],
     changes: dict,
     framing: str | None = None,
-    keep: bool | None = None,
+    keep: bool = False,
 ) -> Network:
-    """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them; by
-    default where these are its classes, in its order."""
+    """The same network and weights with a classifier for `classes`: fresh, or `keep` its rows for them."""
     config = pretrained.config.override(num_classes=len(classes), **changes)
     check_maps(config, config.input_size)  # what is trained has to load again
     model = build_network(config)
@@ -189,7 +187,7 @@ def with_new_head(
     kept = {k: v for k, v in pretrained.state_dict().items() if not k.startswith(head + ".")}
     result = model.load_state_dict(kept, strict=False)
     assert not result.unexpected_keys and all(key.startswith(head) for key in result.missing_keys)
-    if pretrained.labels == classes if keep is None else keep:
+    if keep:
         ours, theirs = (net.get_submodule(head) for net in (model, pretrained))
         rows = torch.tensor([pretrained.labels.index(name) for name in classes])
         ours.load_state_dict({name: value[rows] for name, value in theirs.state_dict().items()})
@@ -266,11 +264,6 @@ def given_rates(rates: list[str]) -> Rates:
     return pairs
 
 
-def cached_features(model: Network, data, device: torch.device, **options: Any) -> Tensor:
-    """What enters the classifier, for every image that can be read: (N, F) float32 on the CPU."""
-    return read_features(model, data, device, **options)[0]
-
-
 @torch.no_grad()
 def read_features(
     model: Network,
@@ -311,7 +304,10 @@ def feature_set(
     Raises:
         DataError: when none can be read.
     """
-    compute = partial(cached_features, model, engine=engine, dtype=dtype, batch_size=batch_size)
+
+    def compute(some, on: torch.device) -> Tensor:
+        return read_features(model, some, on, engine, dtype, batch_size)[0]
+
     features, read, seconds = stored_features(model, data, device, compute, f"{engine} {dtype}")
     if len(data) and not len(read):
         raise DataError(f"{data.source} holds no readable image")
@@ -394,7 +390,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     recipe = sized(recipe, pretrained, options)
     size = parse_size(options.input) if options.input else pretrained.config.input_size
     view = framed(pretrained, size, options.framing)
-    found, held_out = find_to_train(options, view)
+    found, held_out, outliers = find_to_train(options, recipe, view)
     if knows_all(pretrained, found.classes):
         several = is_multi(found.labels)
         found, held_out = (with_classes(data, pretrained.labels, several) for data in (found, held_out))
@@ -409,7 +405,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         raise ValueError(
             f"--engine {options.engine} has no effect here: it computes features; give --mode feature"
         )
-    outliers = load_outliers(options, recipe, view)
+    outliers = read_outliers(outliers, recipe, options.workers)
     training = in_memory(replace(found, whole=True) if cuts_whole_photos(recipe, model, found) else found)
     check_counts(training, options.data)
     held_out = in_memory(held_out)
@@ -492,7 +488,7 @@ def knows_all(pretrained: Network, classes: tuple[str, ...]) -> bool:
 
 
 def list_layers(model: Network) -> None:
-    """Print what `--rate` can name: each layer, its parameters, and how the modes let it learn."""
+    """Print what `--rate` can name: each layer and how many parameters it has."""
     head = model.classifier_name or ""
     counts: Counter[str] = Counter()
     for name, parameter in model.named_parameters():

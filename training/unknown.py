@@ -83,10 +83,13 @@ def unknown_set(text: str) -> UnknownSet:
         argparse.ArgumentTypeError: when there is no such folder.
     """
     what, _, place = text.rpartition("=")
-    folder, _, classes = (place, "", "") if Path(place).is_dir() else place.rpartition(":")
-    if not Path(folder).is_dir():
-        raise argparse.ArgumentTypeError(f"{folder or place} is not a folder")
-    return UnknownSet(what or Path(folder).name, Path(folder), tuple(filter(None, classes.split(","))))
+    folder, classes = place, ""
+    if ":" in place and not Path(place).is_dir():
+        folder, _, classes = place.rpartition(":")
+    if not folder or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"{folder or text} is not a folder")
+    name = what or Path(folder).resolve().name
+    return UnknownSet(name, Path(folder), tuple(filter(None, classes.split(","))))
 
 
 def measure_unknown(

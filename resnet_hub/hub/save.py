@@ -78,16 +78,16 @@ def check_is_loadable(model: Network, text: str) -> None:
     values = json.loads(text)
     read_preprocess(values, model.config)
     labels = read_labels(values, model.config)
-    if changed := [mine for mine, read in zip(model.labels, labels, strict=True) if mine != read]:
-        raise Refusal(
-            f"label {changed[0][:40]!r} would not be read back as it is; give printable labels of at most "
-            f"{MOST_NAME} characters"
-        )
     read_calibration(values, len(labels))
     if (size := len(text.encode())) > MOST_BYTES[CONFIG_FILE]:
         raise Refusal(
             f"{CONFIG_FILE} would have {size:,} bytes, more than {MOST_BYTES[CONFIG_FILE]:,}; shorten "
             "model.labels"
+        )
+    if changed := [mine for mine, read in zip(model.labels, labels, strict=True) if mine != read]:
+        raise Refusal(
+            f"label {changed[0][:40]!r} would not be read back as it is; give printable labels of at most "
+            f"{MOST_NAME} characters"
         )
     with SkipRandomFill():
         wanted = {key: tuple(value.shape) for key, value in build_network(model.config).state_dict().items()}

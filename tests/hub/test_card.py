@@ -577,6 +577,14 @@ def test_shipped_weights_that_are_pushed_on_keep_their_licence(name, licence):
     assert ("allow research and teaching" in text) == (licence == "other")
 
 
+def test_a_free_network_that_went_on_with_imagenet_has_imagenet_s_terms():
+    facts = FACTS | {"base_model": "plain20_cifar10", "mode": "full"}
+    for data, licence in (("tiny-imagenet-200", "other"), ("photos", "mit")):
+        text = render_card(trained(), facts | {"data": data}, load_from="somebody/net")
+        assert front_matter(text)["license"] == licence
+        assert ("allow research and teaching" in text) == (licence == "other")
+
+
 def test_a_hub_data_set_is_named_by_its_id_whatever_it_is_called():
     facts = FACTS | {"data": "me/cifar10-lt", "hub_dataset": "me/cifar10-lt"}
     fields = front_matter(render_card(trained(), facts, load_from="somebody/net"))

@@ -359,6 +359,15 @@ def test_labels_that_make_a_configuration_too_large_to_load_are_refused(tmp_path
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.parametrize("label", ["x" * 300, "a\x07b"])
+def test_labels_that_would_come_back_as_others_are_refused(tmp_path, label):
+    model = tiny()
+    model.labels = (label, *model.labels[1:])
+    with pytest.raises(Refusal, match="read back as it is; give printable labels of at most 256"):
+        model.save_pretrained(tmp_path / "net")
+    assert not (tmp_path / "net").exists()
+
+
 @pytest.mark.parametrize("name", ["w.pth", "w.onnx"])
 def test_a_file_in_a_checkpoint_s_place_is_one_line(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -614,7 +623,15 @@ def test_an_image_size_that_would_fill_the_memory_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "labels",
-    [["a"] * 9, ["a"] * 10, [*"abcdefghi", "a"], [*"abcdefghijk"], [], ["x" * 300 + c for c in "0123456789"]],
+    [
+        ["a"] * 9,
+        ["a"] * 10,
+        [*"abcdefghi", "a"],
+        [*"abcdefghijk"],
+        [],
+        ["x" * 300 + c for c in "0123456789"],
+        "0123456789",
+    ],
 )
 def test_labels_are_one_distinct_name_a_class(saved, labels):
     edit_config(saved, lambda values: values.update(label_names=labels))

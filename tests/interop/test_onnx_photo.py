@@ -1,6 +1,7 @@
 """The ONNX file that takes the photo, run by ONNX Runtime beside Python's own answers."""
 
 import json
+import re
 
 import numpy as np
 import onnx
@@ -12,9 +13,9 @@ from PIL import Image
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.errors import Refusal
 from resnet_hub.interop import convert, photo_graph
-from resnet_hub.interop.onnx import checked_images, onnx_metadata, photo_differences
+from resnet_hub.interop.onnx import check_photo_file, checked_images, onnx_metadata, photo_differences
 from resnet_hub.models.calibration import Calibration
-from resnet_hub.onnx_file import OnnxFile
+from resnet_hub.onnx_file import PREFIX, OnnxFile
 from resnet_hub.predict import classify, saliency
 from resnet_hub.preprocess import Preprocess
 
@@ -135,6 +136,37 @@ def test_check_refuses_a_file_with_another_threshold(photo_file, tmp_path, capsy
     assert "and Python disagree on whether" in capsys.readouterr().err
 
 
+def without_output(proto: onnx.ModelProto, name: str) -> None:
+    proto.graph.output.remove(next(each for each in proto.graph.output if each.name == name))
+
+
+def with_nan(proto: onnx.ModelProto, name: str) -> None:
+    """The output of that name times a NaN."""
+    node = next(each for each in proto.graph.node if name in each.output)
+    node.output[[*node.output].index(name)] = "before"
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32("nan"), "nan"))
+    proto.graph.node.append(onnx.helper.make_node("Mul", ["before", "nan"], [name]))
+
+
+def test_check_refuses_a_file_of_before_the_threshold_was_fitted(photo_file, tmp_path, capsys):
+    other = onnx.load(photo_file)
+    without_output(other, "familiar")
+    onnx.save(other, tmp_path / "other.onnx")
+    assert convert.main(["--check", str(tmp_path / "other.onnx")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "differ in having an energy threshold" in line
+
+
+def test_check_refuses_a_file_that_answers_no_numbers(tmp_path):
+    model = lively(create_model("resnet20_cifar", num_classes=3))
+    convert.save(model, tmp_path / "net.onnx", "onnx")
+    other = onnx.load(tmp_path / "net.onnx")
+    with_nan(other, "probabilities")
+    onnx.save(other, tmp_path / "net.onnx")
+    with pytest.raises(Refusal, match="by at most nan"):
+        check_photo_file(model, tmp_path / "net.onnx")
+
+
 def test_a_file_in_int8_keeps_the_thresholds_and_claims_nothing_that_was_measured_in_fp32():
     model = from_pretrained("resnet20_cifar10")
     whole, small = (json.loads(onnx_metadata(model, each)["calibration"]) for each in ("fp32", "int8"))
@@ -182,6 +214,25 @@ def test_what_onnx_cannot_resize_is_refused_by_name(tmp_path):
     with pytest.raises(Refusal, match=r"lanczos.*bicubic.*--normalised"):
         convert.save(model, tmp_path / "net.onnx", "onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"pretrained_cfg": []}, "its metadata cannot be read"),
+        ({"calibration": []}, "its metadata cannot be read"),
+        ({"labels": ["a", "b"]}, "2 distinct labels and probabilities of shape [10]"),
+        ({"labels": [*"abcdefghi", "a"]}, "9 distinct labels and probabilities of shape [10]"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_one_line(photo_file, tmp_path, facts, said):
+    other = onnx.load(photo_file)
+    for entry in other.metadata_props:
+        if (name := entry.key.removeprefix(PREFIX)) in facts:
+            entry.value = json.dumps(facts[name])
+    onnx.save(other, tmp_path / "other.onnx")
+    with pytest.raises(Refusal, match=re.escape(said)):
+        OnnxFile(tmp_path / "other.onnx")
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ import subprocess
 import pytest
 from helpers import ROOT
 from helpers.images import image
+from huggingface_hub import ModelCard
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
-from resnet_hub.interop import convert
+from resnet_hub.interop import convert, transformers_js
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
@@ -60,6 +61,15 @@ def test_what_its_processor_cannot_do_is_refused_and_nothing_written(tmp_path):
     with pytest.raises(Refusal, match="crop_mode=squash"):
         convert.save(model, tmp_path / "net", "transformers-js")
     assert not (tmp_path / "net").exists()
+
+
+def test_a_licence_s_name_does_not_break_the_card(tmp_path, monkeypatch):
+    name = "CC: BY-NC, see LICENSE"
+    monkeypatch.setattr(transformers_js, "licence_of", lambda model: name)
+    convert.save(from_pretrained("resnet20_cifar10"), tmp_path / "net", "transformers-js")
+    fields = ModelCard.load(tmp_path / "net" / "README.md").data.to_dict()
+    assert (fields["license"], fields["license_name"]) == ("other", name)
+    assert fields["pipeline_tag"] == "image-classification" and fields["library_name"] == "transformers.js"
 
 
 def test_a_network_that_answers_each_class_by_itself_is_refused(tmp_path):

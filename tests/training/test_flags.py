@@ -467,7 +467,7 @@ def test_a_large_jpeg_is_decoded_smaller_for_random_crops_alone(tmp_path, monkey
 def counted(model: Network, asked: list[int]):
     def compute(data, device):
         asked.append(len(data))
-        return transfer.cached_features(model, data, device)
+        return transfer.read_features(model, data, device)[0]
 
     return compute
 
@@ -477,7 +477,7 @@ def test_features_are_computed_once_for_every_image_and_network(start, tmp_path,
     model, asked = from_pretrained(start), []
     data = noise_set(10, 32, classes=3)
     first, _, seconds = features.stored_features(model, data, CPU, counted(model, asked))
-    torch.testing.assert_close(first, transfer.cached_features(model, data, CPU))
+    torch.testing.assert_close(first, transfer.read_features(model, data, CPU)[0])
     two = data.subset(torch.tensor([7, 2]))
     again, _, same = features.stored_features(model, two, CPU, counted(model, asked))
     assert torch.equal(again, first[[7, 2]]) and asked == [10] and 0 < same < seconds

@@ -121,6 +121,14 @@ def test_networks_of_other_blocks_are_refused_before_anything_is_measured(tmp_pa
     assert "give networks with the same blocks" in capsys.readouterr().err
 
 
+def test_networks_of_one_name_are_refused_before_anything_is_measured(tmp_path, capsys):
+    from training import ablation
+
+    given = ["resnet20_cifar10", str(tmp_path / "resnet20_cifar10"), "--data", "/no/such/folder"]
+    assert ablation.main([*given, "--results", str(tmp_path)]) == 2
+    assert "two checkpoints are called resnet20_cifar10" in capsys.readouterr().err
+
+
 def test_accuracy_without_a_block_is_counted_by_hand(tmp_path):
     from resnet_hub.lab.ablation import without
     from training import ablation

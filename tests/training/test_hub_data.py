@@ -8,6 +8,7 @@ import sys
 import tarfile
 import zipfile
 from io import BytesIO
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -16,7 +17,7 @@ from helpers.training import image_folders, noise_image
 from PIL import Image
 
 from resnet_hub.errors import Refusal
-from training import cifar
+from training import cifar, hub_data
 from training.command import data_source
 from training.data import find_data, whole_image
 from training.hub_data import dataset_id, local_folder
@@ -143,3 +144,26 @@ def test_an_archive_that_leads_out_or_is_cut_writes_nothing(hub, tmp_path):
     cache = tmp_path / "resnet_hub_data"
     assert not (tmp_path / "outside.png").exists() and not (tmp_path.parent / "outside.png").exists()
     assert not cache.exists() or not [*cache.iterdir()]
+
+
+def test_two_runs_that_unpack_one_archive_at_a_time_get_all_of_it(tmp_path, monkeypatch):
+    """The second begins while the first is in the middle, and ends first."""
+    monkeypatch.setattr(hub_data.constants, "HF_HUB_CACHE", str(tmp_path / "kept" / "hub"))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+            archive.writestr(name, b"")
+    given, extract, others = str(tmp_path / "photos.zip"), hub_data._extract, []
+
+    def begun_twice(file: Path, folder: Path) -> None:
+        (folder / "half").touch()
+        if not others:
+            others.append(None)
+            others[0] = local_folder(given)
+        extract(file, folder)
+        (folder / "half").unlink()
+
+    monkeypatch.setattr(hub_data, "_extract", begun_twice)
+    folder = local_folder(given)
+    assert others == [folder]
+    assert sorted(file.name for file in folder.rglob("*.png")) == ["1.png", "1.png", "2.png"]
+    assert [*folder.parent.iterdir()] == [folder]

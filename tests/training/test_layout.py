@@ -3,6 +3,7 @@ Each case is one that people report."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -30,7 +31,7 @@ from training.data import (
     whole_image,
 )
 from training.layout import DataError, left_out_words
-from training.unknown import check_unknown, unknown_set
+from training.unknown import UnknownSet, check_unknown, unknown_set
 
 VIEW = whole_image((8, 8))
 KINDS = {"circle": noise_image(0, 90), "line": noise_image(80, 170), "square": noise_image(160, 256)}
@@ -347,6 +348,16 @@ def test_unknown_sets_that_cannot_be_measured_are_refused_before_training(tmp_pa
     (tmp_path / "a" / "empty").mkdir()
     with pytest.raises(DataError, match=said):
         check_unknown([unknown_set(text) for text in sets])
+
+
+def test_unknown_sets_are_folders_and_called_like_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(folder(tmp_path / "bees", 1, ["images", "others"]))
+    assert unknown_set(".").what == "bees"
+    assert unknown_set("images") == UnknownSet("images", Path("images"), ())
+    assert unknown_set("x=.:images,others") == UnknownSet("x", Path(), ("images", "others"))
+    for text in ("nowhere", "images,others", "x=", ":images"):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a folder"):
+            unknown_set(text)
 
 
 def test_images_that_are_measured_on_are_not_unknown(trained, capsys):

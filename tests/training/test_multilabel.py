@@ -91,6 +91,13 @@ def test_a_threshold_is_the_best_of_all_that_could_be_drawn_also_among_ties():
         assert f1(found) == max(map(f1, shares))
 
 
+@pytest.mark.parametrize("shares", [[4e-5, 1e-5, 1e-5], [0.99999, 0.99998, 0.5]])
+def test_a_threshold_calls_those_it_was_fitted_to_also_among_extreme_shares(shares):
+    """Rounded to four digits, one would call everything and the other nothing."""
+    found = multilabel.best_threshold(torch.tensor(shares), torch.tensor([1.0, 0.0, 0.0]))
+    assert [share >= found for share in shares] == [True, False, False]
+
+
 def test_thresholds_of_many_images_take_memory_for_each_alone():
     shares = torch.rand(400_000, generator=torch.Generator().manual_seed(1))  # of pairs 160 GB
     assert multilabel.best_threshold(shares, (shares > 0.4).float()) == pytest.approx(0.4, abs=1e-3)

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
-from training import cifar, outliers, tiny_imagenet, transfer
+from training import cifar, command, outliers, tiny_imagenet, transfer
 from training.augment import Feed, Views
 from training.data import PhotoSet, find_data, val_for_test, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
@@ -206,7 +206,8 @@ def test_what_is_measured_is_not_among_the_outliers(
         (["--recipe", "short_outliers"], "short_outliers learns from images of other things too"),
     ],
 )
-def test_flags_about_outliers_need_outliers(colours, tmp_path, capsys, flags, said):
+def test_flags_about_outliers_need_outliers(colours, tmp_path, capsys, monkeypatch, flags, said):
+    monkeypatch.setattr(command, "in_memory", lambda data: pytest.fail("images were read"))
     assert cifar.main(arguments(colours, tmp_path / "run", *flags)) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
 
@@ -263,7 +264,7 @@ def test_tiny_imagenet_is_read_with_readable_names(miniature):
 
 
 def test_outliers_from_tiny_imagenet_are_its_training_part(miniature):
-    found = outliers.find_outliers(miniature, ["Egyptian cat"], whole_image((64, 64)))
+    found = outliers.all_but(miniature, ["Egyptian cat"], whole_image((64, 64)))
     assert sorted(file.name for file in found.files) == ["n1_0.JPEG", "n1_1.JPEG", "n2_0.JPEG", "n2_1.JPEG"]
 
 

@@ -200,12 +200,21 @@ def test_no_folder_of_this_machine_is_published(logged_in, run, data):
         assert str(data).encode() not in content and str(run.parent).encode() not in content, name
 
 
-def test_a_run_that_holds_a_token_is_refused(logged_in, run, capsys):
-    history = (run / "history.jsonl").read_text()
-    (run / "history.jsonl").write_text(history + json.dumps({"note": TOKEN}) + "\n")
+@pytest.mark.parametrize("name", ["history.jsonl", "confusion.png"])
+def test_a_run_that_holds_a_token_is_refused(logged_in, run, capsys, name):
+    """Also in the text fields of an image, for instance."""
+    with (run / name).open("ab") as file:
+        file.write(b"\n" + json.dumps({"note": TOKEN}).encode() + b"\n")
     assert command(run) == 2
     line = last_error(capsys)
-    assert "history.jsonl" in line and TOKEN not in line and not logged_in.repos
+    assert name in line and TOKEN not in line and not logged_in.repos
+
+
+def test_a_run_named_from_inside_is_published_under_its_name(run, monkeypatch, capsys):
+    monkeypatch.chdir(run)
+    assert publish.main([".", "--repo-id", "me/run", "--dry-run"]) == 0
+    assert (run.with_name(f"{run.name}-upload") / "README.md").is_file()
+    assert not [each for each in run.iterdir() if "upload" in each.name]
 
 
 def test_the_token_is_in_no_output_and_no_file(logged_in, run, capfd, tmp_path):

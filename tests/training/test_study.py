@@ -97,6 +97,16 @@ def test_a_study_without_held_out_images_is_refused_before_its_first_run(
     assert "--held-out 0: a study compares 'one' on held-out images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--seed", "5"], ["--seed=5"], ["--out", "x"], ["--labels", "t.csv"]])
+def test_flags_that_a_study_sets_itself_are_refused_before_its_first_run(
+    greys, tmp_path, tiny, capsys, monkeypatch, words
+):
+    """Each --seed would give one run several times, as several seeds."""
+    monkeypatch.setattr(cifar, "main", lambda arguments: pytest.fail("a run was begun"))
+    assert run_study(greys, tmp_path, "--seeds", "3", *words) == 2
+    assert f"{words[0].partition('=')[0]} is not for a study" in capsys.readouterr().err
+
+
 def test_finished_runs_of_another_budget_are_refused(greys, tmp_path, tiny, capsys):
     assert run_study(greys, tmp_path, "--epochs", "1", "--seeds", "1") == 0
     capsys.readouterr()
@@ -252,7 +262,9 @@ def test_benchmark_of_an_unknown_network_is_one_line(capsys):
 
 
 def test_scale_is_arithmetic_on_the_measured_rates():
-    text = scale.report("resnet18", speed=100.0, decoding=50.0, device_name="a machine", precision="fp32")
+    text = scale.report(
+        "resnet18", speed=100.0, decoding=50.0, device_name="x", precision="fp32", command="y"
+    )
     images = 1_281_167 * 90
     assert f"{images / 100 / 86_400:,.0f} days" in text
     assert f"| 1 | {images / 86_400:,.0f} |" in text

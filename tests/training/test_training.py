@@ -709,6 +709,14 @@ def test_changed_images_are_noticed(shapes, tmp_path):
     assert files.fingerprint() != again
 
 
+def test_streamed_images_are_the_same_wherever_they_lie(shapes, tmp_path, monkeypatch):
+    """A job's scratch folder is another one each time."""
+    copy = shutil.copytree(shapes / "train", tmp_path / "train")
+    monkeypatch.chdir(tmp_path)
+    found = [find_images(root, whole_image((32, 32))).fingerprint() for root in (copy, Path("train"))]
+    assert found == [find_images(shapes / "train", whole_image((32, 32))).fingerprint()] * 2
+
+
 def test_resumed_run_ends_in_the_same_bits(stopped, run, shapes):
     assert command(shapes, stopped, "--resume") == 0
     assert outcome(stopped) == outcome(run)

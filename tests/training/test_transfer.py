@@ -222,7 +222,7 @@ def test_cached_features_are_what_the_head_sees(photos, pretrained):
     """The head on cached features answers as the whole network does."""
     model = with_new_head(load_weights(str(pretrained)), ("bright", "dark"), {}).eval()
     data = load_data(str(photos), "test", whole_image((32, 32)))
-    features = transfer.cached_features(model, data, torch.device("cpu"))
+    features, _ = transfer.read_features(model, data, torch.device("cpu"))
     x = torch.stack(
         [model.preprocess.normalise(Image.fromarray(p.permute(1, 2, 0).numpy())) for p in data.images]
     )

@@ -8,13 +8,15 @@ from helpers.training import image_folders, noise_image, noise_set
 from torch import nn
 
 from resnet_hub import create_model
+from resnet_hub.errors import Refusal
 from resnet_hub.lab.fine_tuning import FAR_SHARE
 from resnet_hub.preprocess import Preprocess
 from training import cifar, transfer
 from training.cifar import parse_arguments
-from training.command import choose_kernels, find_to_train, new_trainer, read_by
+from training.command import choose_kernels, find_to_train, launcher, new_trainer, read_by
 from training.data import whole_image
-from training.engine import Trainer
+from training.distributed import process_group
+from training.engine import Trainer, predict_each
 from training.inference import feature_engine
 from training.optim import layer_shares
 from training.recipes import recipe_from
@@ -71,7 +73,8 @@ def test_workers_read_the_training_and_the_held_out_images(tmp_path):
     classes = {"bright": noise_image(150, 250), "dark": noise_image(0, 100)}
     root = image_folders(tmp_path, {"train": 6, "test": 2}, classes)
     for words, workers in ((["--workers", "0"], 0), (["--workers", "3"], 3), ([], None)):
-        parts = find_to_train(given(*words, data=str(root)), whole_image((16, 16)))
+        options = given(*words, data=str(root))
+        *parts, _ = find_to_train(options, recipe_from(options), whole_image((16, 16)))
         assert [part.workers for part in parts] == [workers] * 2
 
 
@@ -80,6 +83,36 @@ def test_workers_where_there_are_no_files_to_read_are_refused():
     assert read_by(None, data) is data is read_by(0, data)
     with pytest.raises(ValueError, match="--workers 2 has no effect here"):
         read_by(2, data)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({}, "python"),
+        ({"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}, "torchrun --nproc-per-node=2"),
+        ({"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4"}, "torchrun --nnodes=2 --nproc-per-node=4"),
+    ],
+)
+def test_the_recorded_launcher_is_what_started_the_processes(monkeypatch, environment, words):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert launcher() == words
+
+
+def test_more_processes_than_gpus_are_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_RANK", "2")):
+        monkeypatch.setenv(name, value)
+    said = "has 2 GPUs, too few for 3 processes; lower --nproc-per-node"
+    with pytest.raises(Refusal, match=said), process_group(CUDA):
+        pytest.fail("it joined")
+
+
+def test_who_joined_no_group_does_all_of_the_work(monkeypatch):
+    """As where a launcher of something else sets RANK."""
+    data, net = noise_set(600, classes=4), create_model("resnet8_cifar", input_size=12, num_classes=4)
+    monkeypatch.setenv("RANK", "1")
+    assert len(predict_each(net, data, VIEW).labels) == 600
 
 
 def test_far_goes_one_mode_further_and_teaches_early_layers_as_fast_as_late_ones():

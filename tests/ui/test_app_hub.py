@@ -118,7 +118,20 @@ def test_several_models_follow_one_flag_or_many(capsys):
 def test_a_list_with_a_bad_name_ends_with_one_line_and_2():
     command = [sys.executable, "app.py", "--models-only-from", "owner/a,/etc"]
     out = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert out.returncode == 2 and "'/etc' is not a Hub repository id" in out.stderr.splitlines()[-1]
+    *_, line = out.stderr.splitlines()
+    assert out.returncode == 2 and "'/etc' is neither a file nor a Hub repository id" in line
+
+
+def test_a_list_may_begin_as_notepad_saves_it_and_one_that_cannot_be_read_is_one_line(tmp_path, capsys):
+    from app import parse_arguments
+
+    (tmp_path / "list.txt").write_text("owner/a\n", encoding="utf-8-sig")
+    given = ["--models-only-from", str(tmp_path / "list.txt")]
+    assert parse_arguments(given).models_only_from == ("owner/a",)
+    (tmp_path / "list.txt").write_text("owner/a\n", encoding="utf-16")
+    with pytest.raises(SystemExit):
+        parse_arguments(given)
+    assert f"'{tmp_path}/list.txt' cannot be read: " in capsys.readouterr().err.splitlines()[-1]
 
 
 # The shelf

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from timm.data import ImageNetInfo, create_transform, resolve_data_config
 
 import resnet_hub
-from resnet_hub import from_pretrained, model_config
+from resnet_hub import create_model, from_pretrained, model_config
 from resnet_hub.geometry import counted_flops
 from resnet_hub.hub import fetch
 from resnet_hub.hub.card import card_results
@@ -31,6 +31,7 @@ from resnet_hub.interop import reference, side_by_side
 from resnet_hub.interop.parity import random_weights
 from resnet_hub.interop.reference import COUNTERPART, NoReference
 from resnet_hub.lab import family
+from resnet_hub.models.calibration import Calibration
 from resnet_hub.predict import DEFAULT_MODEL, classify, latency
 from resnet_hub.preprocess import load_image
 from resnet_hub.ui.compare import page as compare_page
@@ -425,6 +426,18 @@ def test_several_images_are_answered_as_each_alone_and_agreements_counted(hub, o
     assert mine["share"].endswith("% · unfamiliar") and "unfamiliar" not in str(theirs)
     other = sum(row.ours[0] == row.theirs[1][0] for row in rows)
     assert f"timm resnet18: {other} of 5 agree" in shown
+
+
+def test_networks_of_several_labels_agree_with_themselves_though_their_shares_are_small(ours):
+    model = create_model("resnet20_cifar", num_classes=3)
+    model.labels, model.calibration = ("a", "b", "c"), Calibration(class_thresholds=(0.5,) * 3)
+    with torch.no_grad():
+        model.fc.weight.zero_()
+        model.fc.bias.copy_(torch.tensor([-3.0, -2.0, -4.0]))  # sigmoids that add up to 0.18
+    (row,) = side_by_side.many(model, [reference.own(model, "net")], [image(0)])
+    assert row.ours[0] == row.theirs[0][0] == "b"
+    answer, (beside,) = side_by_side.compare(model, [reference.own(model, "net")], image(0))
+    assert beside.agrees(answer) is True
 
 
 def test_of_several_images_one_is_in_memory_at_a_time(ours, tmp_path, monkeypatch):

@@ -108,6 +108,15 @@ def test_a_day_s_answers_stand_beside_what_the_card_states(tmp_path):
     assert "60.0\N{NO-BREAK SPACE}%（カード 41.0\N{NO-BREAK SPACE}%）" in by_day("ja", recorder)
 
 
+def test_strangers_models_do_not_keep_the_owner_s_card_away(tmp_path):
+    recorder = Recorder(tmp_path)
+    for i in range(MOST_MODELS):
+        recorder.expects(f"stranger/{i}", "r1", Calibration(false_alarms=0.5))
+    recorder.expects("net", "r2", Calibration(false_alarms=0.05))
+    recorder.answered("net", "r2", 0.1, flagged=False, share=0.5)
+    assert "(card 5.0\N{NO-BREAK SPACE}%)" in by_day("en", recorder)
+
+
 def test_percentiles_of_a_day_are_right_to_a_tenth(tmp_path):
     recorder, draw = Recorder(tmp_path), np.random.default_rng(1)
     seconds = draw.lognormal(-1.5, 1, 400)

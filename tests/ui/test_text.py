@@ -88,7 +88,18 @@ def test_a_name_is_found_under_an_identifier_and_stands_for_itself_without_one()
 
 @pytest.mark.parametrize(
     ("header", "language"),
-    [("ja,en;q=0.8", "ja"), ("fr,ja;q=0.3,en;q=0.7", "en"), ("de", "en"), (None, "en"), ("ja;q=x", "en")],
+    [
+        ("ja,en;q=0.8", "ja"),
+        ("fr,ja;q=0.3,en;q=0.7", "en"),
+        ("de", "en"),
+        (None, "en"),
+        ("ja;q=x", "en"),
+        ("ja; q=0.8, en; q=0.5", "ja"),
+        ("ja;q=0, fr", "en"),
+        ("ja;q=0, en;q=0", "en"),
+        ("*", "en"),
+        ("ja-JP , en", "ja"),
+    ],
 )
 def test_the_browser_s_preferred_language_of_ours_is_taken(header, language):
     assert language_of(header) == language
