@@ -15,7 +15,6 @@ from PIL import Image
 
 from resnet_hub.command import printable
 from resnet_hub.errors import Refusal, first_line
-from resnet_hub.hub import commit_of
 from resnet_hub.models.calibration import Calibration
 from resnet_hub.preprocess import Preprocess
 
@@ -76,7 +75,7 @@ class OnnxFile:
                 f"{shapes.get('probabilities')}; write the file again"
             )
         self.revision: str = self.facts.get("revision", "local")
-        self.commit = commit_of(self.revision)
+        self.commit = None if self.revision in ("shipped", "local") else self.revision
         self.made_from: str = self.facts.get("source", "")
         self.size = Path(path).stat().st_size  # bytes
         self.outputs = [*shapes]

@@ -125,7 +125,10 @@ def test_a_zip_bomb_in_results_is_refused_in_little_memory(elsewhere):
     bomb = zipped({"cat/1.png": bytes(1_000_000_000)})
     lying = bomb.replace((1_000_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
     with watched_memory(address) as seen:
-        for data, said in ((bomb, say("en", "grid_too_large", most=60)), (lying, "is damaged or compressed")):
+        for data, said in (
+            (bomb, say("en", "grid_too_large", most=60)),
+            (lying, "is damaged, or its compression"),
+        ):
             reply = told(address, classify_zip(address, upload(address, "b.zip", data), "resnet20_cifar10"))
             assert said in json.dumps(reply, ensure_ascii=False), reply
     assert seen[-1] < before + 100_000_000 and max(seen) < before + 400_000_000

@@ -559,7 +559,7 @@ def test_references_that_cannot_be_had_leave_the_rest_standing(client, photo):
 
 
 def test_more_references_than_fit_side_by_side_are_refused(client, photo):
-    with pytest.raises(AppError, match="At most 4"):
+    with pytest.raises(AppError, match="at most 4 models"):
         client.predict(
             handle_file(str(photo)), SHIPPED, [f"resnet{i}" for i in range(5)], api_name="/compare"
         )
