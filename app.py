@@ -195,7 +195,7 @@ def build_app(shelf: "Shelf", with_operations: bool = False, recorder: "Recorder
         with gr.Row(elem_classes="title"):
             page.text(gr.Markdown(), value="intro")
             copy_link(page)
-        with gr.Tabs(overflow_behavior="wrap") as tabs:
+        with gr.Tabs(overflow_behavior="wrap") as tabs:  # address.js finds none that are in a menu
             for name, module in modules.items():
                 with gr.Tab(id=name) as tab:  # Gradio starts each listener once the one before has ended
                     tab.select(None, None, None, js=f"() => address.open('{name}')", api_visibility="private")

@@ -217,6 +217,8 @@ class Page {
     this.stream = null;
     this.rate = 0;
     this.turn = 0; // a newer choice of photos ends an older one
+    /** @type {symbol | null} */
+    this.asking = null; // the request for the camera that the browser still shows
     this.network = new Network((share) => {
       find("progress").hidden = false;
       find("progress").value = share;
@@ -259,6 +261,7 @@ class Page {
     put("problem", [...new Set(sentences)].join(" "));
     find("answer").hidden = this.shown.length !== 1 && !this.stream;
     find("several").hidden = this.shown.length < 2;
+    find("several").setAttribute("aria-label", this.say("answered", { count: this.shown.length }));
     if (this.shown.length === 1) this.renderOne(this.shown[0]);
     else find("rows").replaceChildren(...this.shown.map((each) => this.row(each)));
     this.tell();
@@ -283,22 +286,23 @@ class Page {
     const best = top(answer.probabilities, TOP);
     const named = (index) => labels[index][this.language];
     find("name").textContent = name ?? this.say("from_camera");
-    find("photo").setAttribute("aria-label", find("name").textContent);
+    for (const id of ["photo", "video"]) find(id).setAttribute("aria-label", find("name").textContent);
     find("sentence").textContent = sentence(this.model, answer, this.language);
     find("seen-words").textContent = this.say("seen", { width, height });
     find("seen").setAttribute("aria-label", find("seen-words").textContent);
     find("map-switch").hidden = !answer.cam;
     const milliseconds = Math.round(answer.milliseconds);
     const words = [this.say("details", { milliseconds })];
-    if (this.stream) words.push(this.say("rate", { rate: this.rate.toFixed(0) }));
+    if (this.stream) words.push(this.say("rate", { rate: this.rate.toFixed(this.rate < 10 ? 1 : 0) }));
     find("details").textContent = words.join(" · ");
-    this.renderBars(best.map(({ index, share }) => ({ index, share, name: named(index) })));
+    const bars = best.map(({ index, share }) => ({ index, share, name: named(index) }));
+    this.renderBars(bars, Boolean(answer.cam));
     if (!this.stream) draw(find("photo"), answer.photo);
     drawSeen(find("seen"), answer, find("map").checked ? this.chosen : null);
   }
 
-  /** @param {{ index: number, share: number, name: string }[]} best */
-  renderBars(best) {
+  /** @param {{ index: number, share: number, name: string }[]} best @param {boolean} hasMap to switch to */
+  renderBars(best, hasMap) {
     const list = find("bars");
     while (list.children.length > best.length) list.lastChild.remove();
     while (list.children.length < best.length) list.append(bar());
@@ -309,7 +313,9 @@ class Page {
       value.textContent = percent(share);
       line.style.width = `${100 * share}%`;
       button.dataset.index = index;
-      button.setAttribute("aria-pressed", String(index === this.chosen && find("map").checked));
+      button.disabled = !hasMap;
+      if (hasMap) button.setAttribute("aria-pressed", String(index === this.chosen && find("map").checked));
+      else button.removeAttribute("aria-pressed");
     });
   }
 
@@ -317,11 +323,12 @@ class Page {
   row({ name, answer, small }) {
     const [best] = top(answer.probabilities, 1);
     const familiar = answer.familiar === null ? "not_measured" : answer.familiar ? "yes" : "no";
+    const isUnfamiliar = answer.familiar === false;
     const cells = [
       small,
       name ?? "",
-      named(this.model, answer.probabilities, this.language),
-      percent(best.share),
+      isUnfamiliar ? "–" : named(this.model, answer.probabilities, this.language),
+      isUnfamiliar || this.model.class_thresholds ? "" : percent(best.share),
       this.say(familiar),
     ];
     const row = document.createElement("tr");
@@ -333,10 +340,15 @@ class Page {
     return row;
   }
 
-  /** @param {unknown} error @param {string} name */
-  fail(error, name = "") {
+  /** @param {unknown} error @param {string} name of a file */
+  note(error, name = "") {
     const code = error instanceof Error && error.message in TEXT ? error.message : "no_session";
     this.problems.push({ code, name });
+  }
+
+  /** @param {unknown} error */
+  fail(error) {
+    this.note(error);
     this.status = "";
     this.render();
   }
@@ -347,6 +359,7 @@ class Page {
    */
   async take(files) {
     this.stopCamera();
+    this.asking = null;
     const turn = ++this.turn;
     this.problems = [];
     this.status = "computing";
@@ -356,13 +369,11 @@ class Page {
         const answer = await this.network.ask(file);
         if (turn !== this.turn) return answer.photo.close();
         this.add(file.name, answer);
-        this.render();
       } catch (error) {
         if (turn !== this.turn) return;
-        this.fail(error, file.name);
-        this.status = "computing"; // the others
-        this.render();
+        this.note(error, file.name);
       }
+      this.render();
     }
     this.status = "";
     this.render();
@@ -387,19 +398,24 @@ class Page {
 
   /** Answer the camera's frames until it is stopped. */
   async startCamera() {
-    this.problems = [];
+    if (this.status !== "computing") this.problems = [];
     this.render();
-    const turn = ++this.turn;
+    const asking = Symbol("camera");
+    this.asking = asking;
     let stream;
     try {
       if (!navigator.mediaDevices) throw new Error("a page without https has no camera");
       stream = await navigator.mediaDevices.getUserMedia({ video: CAMERA });
     } catch (error) {
-      if (turn !== this.turn) return;
+      if (this.asking !== asking) return;
       const denied = error instanceof DOMException && error.name === "NotAllowedError";
-      return this.fail(new Error(denied ? "camera_denied" : "no_camera"));
+      this.note(new Error(denied ? "camera_denied" : "no_camera"));
+      if (this.status !== "computing") this.status = "";
+      return this.render(); // photos that are being answered go on
     }
-    if (turn !== this.turn) return stop(stream); // another choice was made while the browser asked
+    if (this.asking !== asking) return stop(stream); // another choice was made while the browser asked
+    this.turn++;
+    this.problems = [];
     this.stream = stream;
     this.forget();
     const video = find("video");
@@ -430,7 +446,8 @@ class Page {
         answer.photo.close(); // the video shows it
         if (this.stream !== stream) return;
         const now = performance.now();
-        this.rate = this.rate ? 0.8 * this.rate + 200 / (now - last) : 1000 / (now - last);
+        const each = 1000 / Math.max(now - last, 1); // a clock may be coarse
+        this.rate = this.rate ? 0.8 * this.rate + 0.2 * each : each;
         last = now;
         this.shown = [{ name: null, answer, small: null }];
         if (!this.picked) [{ index: this.chosen }] = top(answer.probabilities, 1);
@@ -448,7 +465,7 @@ class Page {
     if (this.stream) stop(this.stream);
     this.stream = null;
     this.rate = 0;
-    find("video").hidden = true;
+    Object.assign(find("video"), { hidden: true, srcObject: null });
     find("photo").hidden = false;
     this.forget();
     this.translate();
@@ -569,9 +586,10 @@ function wire(page) {
   });
   find("camera").addEventListener("click", () => (page.stream ? page.stopCamera() : page.startCamera()));
   find("map").addEventListener("change", () => page.render());
+  find("several").tabIndex = 0; // it scrolls on a phone, for the keyboard too
   find("bars").addEventListener("click", ({ target }) => {
     const button = target.closest("button");
-    if (!button || find("map-switch").hidden) return;
+    if (!button) return;
     page.chosen = Number(button.dataset.index);
     page.picked = true;
     find("map").checked = true;
@@ -594,6 +612,7 @@ function giveUp() {
     put("problem", say("no_model", language));
   };
   for (const id of ["file", "camera"]) find(id).disabled = true;
+  put("status", "");
   find("problem").hidden = false;
   onLanguage(speak);
   speak(remembered() ?? preferred(navigator.languages));

@@ -11,7 +11,6 @@ const MOST_PIXELS = 24_000_000; // a larger photo is decoded at half its size, a
 /**
  * @typedef {object} Answer
  * @property {Float32Array} probabilities one a class
- * @property {number} score
  * @property {boolean | null} familiar null where no threshold was measured
  * @property {{ values: Float32Array, shape: number[] } | null} cam (classes, h, w)
  * @property {{ values: Uint8Array, shape: number[] }} seen the network's input, (h, w, channels)
@@ -19,14 +18,8 @@ const MOST_PIXELS = 24_000_000; // a larger photo is decoded at half its size, a
  * @property {number} milliseconds in the network, decoding apart
  */
 
-/** A problem that the page has a sentence for. */
-class Problem extends Error {
-  /** @param {string} code @param {unknown} [cause] */
-  constructor(code, cause) {
-    super(code, { cause });
-    this.code = code;
-  }
-}
+/** A problem that the page has a sentence for: its message is the code. */
+class Problem extends Error {}
 
 /**
  * Download with progress.
@@ -65,12 +58,12 @@ async function load() {
   try {
     model = await download("model.onnx", (share) => postMessage({ progress: share }));
   } catch (error) {
-    throw error instanceof Problem ? error : new Problem("no_model", error);
+    throw error instanceof Problem ? error : new Problem("no_model", { cause: error });
   }
   try {
     return await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
   } catch (error) {
-    throw new Problem(problemOf(error), error);
+    throw new Problem(problemOf(error), { cause: error });
   }
 }
 
@@ -95,7 +88,7 @@ async function decode(photo) {
     }
     throw new Problem("too_large");
   } catch (error) {
-    throw error instanceof Problem ? error : new Problem("too_large", error);
+    throw error instanceof Problem ? error : new Problem("too_large", { cause: error });
   } finally {
     bitmap.close();
   }
@@ -104,13 +97,14 @@ async function decode(photo) {
 /** @param {Blob | ImageBitmap} photo @returns {Promise<ImageBitmap>} */
 async function opened(photo) {
   if (photo instanceof ImageBitmap) return photo;
+  const usual = { colorSpaceConversion: "none" };
   try {
-    return await createImageBitmap(photo, {
-      colorSpaceConversion: "none",
-      imageOrientation: "from-image",
+    return await createImageBitmap(photo, { ...usual, imageOrientation: "from-image" }).catch((error) => {
+      if (!(error instanceof TypeError)) throw error;
+      return createImageBitmap(photo, usual); // Chrome before 112 has no such word, and turns photos anyway
     });
   } catch (error) {
-    throw new Problem("not_an_image", error);
+    throw new Problem("not_an_image", { cause: error });
   }
 }
 
@@ -165,12 +159,12 @@ async function answer(session, photo) {
   const found = await session
     .run({ image: new ort.Tensor("uint8", pixels, [height, width, 3]) })
     .catch((error) => {
-      throw new Problem("too_large", error);
+      small.close();
+      throw new Problem("too_large", { cause: error });
     });
-  const { probabilities, score, familiar, cam, seen } = found;
+  const { probabilities, familiar, cam, seen } = found;
   return {
     probabilities: probabilities.data,
-    score: score.data[0],
     familiar: familiar ? Boolean(familiar.data[0]) : null,
     cam: cam ? { values: cam.data, shape: [...cam.dims] } : null,
     seen: { values: seen.data, shape: [...seen.dims] },
@@ -179,10 +173,15 @@ async function answer(session, photo) {
   };
 }
 
+/** @param {unknown} error @returns {string} */
+function codeOf(error) {
+  return error instanceof Problem ? error.message : "no_session";
+}
+
 const loaded = load();
 loaded.then(
   () => postMessage({ ready: true }),
-  (error) => postMessage({ problem: error.code ?? "no_session", cause: String(error.cause ?? error) }),
+  (error) => postMessage({ problem: codeOf(error), cause: String(error.cause ?? error) }),
 );
 
 /** @param {MessageEvent<{ id: number, photo: Blob | ImageBitmap }>} event */
@@ -191,7 +190,6 @@ self.onmessage = async ({ data: { id, photo } }) => {
     const result = await answer(await loaded, photo);
     postMessage({ id, answer: result }, { transfer: [result.photo] });
   } catch (error) {
-    const problem = error instanceof Problem ? error.code : "no_session";
-    postMessage({ id, problem, cause: String(error.cause ?? error) });
+    postMessage({ id, problem: codeOf(error), cause: String(error.cause ?? error) });
   }
 };

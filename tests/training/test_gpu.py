@@ -207,6 +207,7 @@ def test_a_resumed_runs_counts_of_steps_stay_on_the_cpu(tmp_path):
 def test_processes_wait_for_one_that_reads_for_two_hours(device, monkeypatch):
     store, joined = dist.HashStore(), {}
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(dist, "rendezvous", lambda url: iter([(store, 0, 2)]))
     monkeypatch.setattr(dist, "init_process_group", lambda backend, **more: joined.update(more))

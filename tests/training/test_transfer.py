@@ -242,7 +242,7 @@ def test_feature_mode_resumes_too(photos, pretrained, runs, tmp_path, monkeypatc
     assert "another precision of the features: float32, now bfloat16" in capsys.readouterr().err
     assert fine_tune(pretrained, photos, tmp_path / "run", *words, "--engine", "eager") == 2
     assert "another engine: auto, now eager" in capsys.readouterr().err
-    monkeypatch.setattr(transfer, "cached_features", power_cut)  # they are on the disk
+    monkeypatch.setattr(transfer, "read_features", power_cut)  # they are on the disk
     assert fine_tune(pretrained, photos, tmp_path / "run", *words) == 0
     ends = [load_file(d / "model.safetensors")["fc.weight"] for d in (tmp_path / "run", runs["feature"])]
     assert torch.equal(*ends)

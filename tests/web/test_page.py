@@ -39,8 +39,8 @@ ASK = """async photos => {
     const found = {};
     for (const [name, data] of Object.entries(photos)) {
         const bytes = Uint8Array.from(atob(data), each => each.charCodeAt(0));
-        const { probabilities, score, familiar } = await network.ask(new Blob([bytes]));
-        found[name] = { probabilities: [...probabilities], score, familiar };
+        const { probabilities, familiar } = await network.ask(new Blob([bytes]));
+        found[name] = { probabilities: [...probabilities], familiar };
     }
     return found;
 }"""

@@ -3,19 +3,23 @@ element.addEventListener("click", async (event) => {
   const button = event.target.closest("button");
   if (!button) return;
   const { copy, png } = button.dataset;
-  if (copy === "link") await address.copy(location.origin + location.pathname + panel().dataset.query);
-  if (copy === "python") await address.copy(button.closest(".design").querySelector("pre").textContent);
-  if (copy) say(button);
+  const texts = {
+    link: () => location.origin + location.pathname + panel().dataset.query,
+    python: () => button.closest(".design").querySelector("pre").textContent,
+  };
+  if (copy && await address.copy(texts[copy]())) say(button);
   if (png) draw(button.closest(".design").querySelector("[data-svg]").href, png);
 });
 
 const panel = () => element.querySelector("[data-query]");
 
 function say(button) {
-  const text = button.textContent;
-  if (text === panel().dataset.done) return;
-  button.textContent = panel().dataset.done;
-  setTimeout(() => (button.textContent = text), 1500);
+  const text = button.textContent, { done } = panel().dataset;
+  if (text === done) return;
+  button.textContent = done;
+  setTimeout(() => { // unless another language has taken its place
+    if (button.textContent === done) button.textContent = text;
+  }, 1500);
 }
 
 async function draw(svg, name) {

@@ -57,9 +57,13 @@ WORDS = {
     "stride_in": ("3x3", "1x1"),
     "shortcut": ("projection", "zeropad", "none"),
 }
-APPLY = """element.addEventListener("click", (event) => {
+# Advice that is followed takes its button away: the keyboard's place is then the panel.
+APPLY = """element.tabIndex = -1;
+element.addEventListener("click", (event) => {
   const button = event.target.closest("[data-apply]");
-  if (button) trigger("click", { address: button.dataset.apply });
+  if (!button) return;
+  element.focus({ preventScroll: true });
+  trigger("click", { address: button.dataset.apply });
 });"""
 # Maps of another design, or of another photo than the one that is there, are marked.
 MARK = """(query, photo) => {

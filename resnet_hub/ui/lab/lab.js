@@ -11,7 +11,7 @@ const ask = (kind, question) => {
 const put = (next) => { // a bar runs over the figure meanwhile; answers may take seconds
   questions.next = null;
   questions.open = next;
-  document.querySelector("#lab-image").ariaBusy = String(Boolean(next));
+  document.querySelector("#lab-image").setAttribute("aria-busy", String(Boolean(next)));
   next?.trigger(next.kind, next.question);
 };
 const isAbout = (topic) => document.querySelector("#lab-controls form")?.dataset.topic === topic;
@@ -101,7 +101,9 @@ const open = (topic, said, push) => {
     for (const hidden of form.querySelectorAll("[type=hidden]")) hidden.value = said[hidden.name] ?? hidden.dataset.first;
     showParts(form);
   }
-  document.querySelector("#lab-controls .topics").open = false;
+  const topics = document.querySelector("#lab-controls .topics"); // keep the keyboard's place: the button goes
+  if (document.activeElement?.matches("button[data-go]")) topics.querySelector("summary").focus();
+  topics.open = false;
   if (push) address.say("lab", query(topic, said), true);
   ask("click", { topic, values: said });
 };
@@ -126,8 +128,10 @@ const placeFault = () => {
   if (!fault) return;
   const part = document.querySelector(`#lab-controls [data-control="${fault.dataset.fault}"]`);
   if (!part) return;
-  const said = { id: "lab-fault", className: "notice wrong fault", role: "alert", textContent: fault.textContent };
-  part.append(Object.assign(document.createElement("p"), said));
+  const said = { id: "lab-fault", className: "notice wrong fault", textContent: fault.textContent };
+  const line = Object.assign(document.createElement("p"), said);
+  line.setAttribute("role", "alert");
+  part.append(line);
   for (const input of part.querySelectorAll("input, select")) {
     input.setAttribute("aria-invalid", "true");
     input.setAttribute("aria-describedby", said.id);

@@ -1,15 +1,18 @@
 // The tab's three panels: the form of a visitor's images, their predictions, the studies.
 
 // The form uploads a zip or the files of a folder, then asks for the grid.
+let isUploading = false;
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-run]");
-  if (!button) return;
+  if (!button || isUploading) return;
   const form = element.querySelector("form");
   const [zip] = form.elements.zip.files;
   const files = [...form.elements.folder.files].filter((file) => !file.name.startsWith(".")); // .DS_Store
   const model = form.elements.model.value;
-  const words = button.textContent;
-  [button.disabled, button.textContent] = [true, button.dataset.uploading];
+  isUploading = true;
+  const told = Object.assign(document.createElement("p"), { textContent: button.dataset.uploading });
+  told.setAttribute("role", "status");
+  button.after(told);
   try {
     const most = window.gradio_config?.max_file_size ?? Infinity;
     if ([zip, ...files].some((file) => file?.size > most)) trigger("click", { model, large: true });
@@ -20,8 +23,10 @@ element.addEventListener("click", async (event) => {
       for (const file of files) sent.push({ name: file.webkitRelativePath, path: (await upload(file)).path });
       trigger("click", { model, files: sent });
     }
+  } catch { // Gradio has said why
   } finally {
-    [button.disabled, button.textContent] = [false, words];
+    isUploading = false;
+    told.remove();
   }
 });
 

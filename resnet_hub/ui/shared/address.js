@@ -83,15 +83,19 @@
       query.set("lang", code);
       tell("?" + query, false);
     },
-    async copy(text) {
+    async copy(text) { // whether it was copied
       try {
         await navigator.clipboard.writeText(text);
+        return true;
       } catch { // a page served without https has no clipboard
+        const before = document.activeElement;
         const box = document.body.appendChild(document.createElement("textarea"));
         box.value = text;
         box.select();
-        document.execCommand("copy");
+        const isCopied = document.execCommand("copy");
         box.remove();
+        before?.focus({ preventScroll: true });
+        return isCopied;
       }
     },
   };

@@ -44,8 +44,8 @@ REFUSING = {"show_progress": "hidden", "api_visibility": "private", "concurrency
 
 
 COPY = """async () => {
-  await address.copy(location.href);
-  return %s[document.documentElement.lang];
+  const words = await address.copy(location.href) ? %s : %s;
+  return words[document.documentElement.lang];
 }"""
 COPY_AGAIN = """async () => {
   await new Promise((done) => setTimeout(done, 1500));
@@ -150,7 +150,7 @@ def copy_link(page: Page) -> gr.Button:
     copied, usual = (
         json.dumps({code: say(code, key) for code in LANGUAGES}) for key in ("copied", "copy_link")
     )
-    clicked = button.click(None, None, button, js=COPY % copied, api_visibility="private")
+    clicked = button.click(None, None, button, js=COPY % (copied, usual), api_visibility="private")
     clicked.then(None, None, button, js=COPY_AGAIN % usual, api_visibility="private")
     return button
 
