@@ -371,7 +371,7 @@ def test_a_visitor_s_images_are_predicted_with_wrong_ones_marked(open_page, pets
     page.locator("#grid-form [data-run]").click()
     expect(page.locator("#grid .tiles figure")).to_have_count(3)
     expect(page.locator("#grid .tiles figure.wrong")).to_have_count(3 - right)
-    expect(page.locator("#grid .says")).to_contain_text(f"{right} of 3 right")
+    expect(page.locator("#grid .says")).to_contain_text(f"{right} of 3 correct")
     page.get_by_label("日本語").check()
     expect(page.locator("#grid .says")).to_contain_text("3 枚中")
 

@@ -240,6 +240,21 @@ def test_several_photos_become_a_table_and_a_broken_file_a_sentence(visit):
     for name in ("notes.txt", "b.txt"):
         expect(page.locator("#problem")).to_contain_text(f"“{name}” is not an image")
     expect(page.locator("#rows tr").nth(1)).to_contain_text("b.png")
+    cells = (
+        "[...document.querySelectorAll('#rows tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    for _, _, answer, share, known in page.evaluate(cells):
+        assert (answer == "–") is (share == "") is (known == "no")
+
+
+def test_a_camera_that_is_refused_does_not_end_the_photos_under_way(visit, camera_browser):
+    page = visit(chromium=camera_browser)
+    page.set_input_files("#file", [photo(i, f"{i}.png") for i in range(12)])
+    page.locator("#camera").click()
+    expect(page.locator("#problem")).to_contain_text("did not allow the camera")
+    expect(page.locator("#rows tr")).to_have_count(12)
+    expect(page.locator("#status")).to_have_text("")
+    assert page.errors == []
 
 
 def test_the_language_changes_every_text_and_is_kept(visit):
