@@ -141,7 +141,7 @@ def model_list(text: str) -> tuple[str, ...]:
     try:
         lines = Path(text).read_text(encoding="utf-8-sig").splitlines() if is_file(text) else text.split(",")
     except (OSError, UnicodeDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"{text[:60]!r} cannot be read: {first_line(error)}") from error
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be read: {first_line(error)}") from error
     ids = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     wrong = [name for name in ids if not is_repository_id(name)]
     if wrong:

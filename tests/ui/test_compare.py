@@ -436,7 +436,7 @@ def test_networks_of_several_labels_agree_with_themselves_though_their_shares_ar
         model.fc.bias.copy_(torch.tensor([-3.0, -2.0, -4.0]))  # sigmoids that add up to 0.18
     (row,) = side_by_side.many(model, [reference.own(model, "net")], [image(0)])
     assert row.ours[0] == row.theirs[0][0] == "b"
-    answer, (beside,) = side_by_side.compare(model, [reference.own(model, "net")], image(0))
+    answer, [beside] = side_by_side.side_by_side(model, "net", [reference.own(model, "net")], image(0))
     assert beside.agrees(answer) is True
 
 
