@@ -178,7 +178,11 @@ class FolderSet:
         self, batches: Iterable[Tensor], seeds: Iterable[list[int]] | None = None
     ) -> Iterator[tuple[Any, Tensor]]:
         """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead and
-        cut, a broken file is reported and left out, so that a batch may be empty."""
+        cut, a broken file is reported and left out, so that a batch may be empty.
+
+        The workers end with the last batch. Starting one took 0.2 to 0.3 s on two busy cores, once an epoch
+        of minutes; kept, those of every set that was read once would stand by until the run ends.
+        """
         from torch.utils.data import DataLoader
 
         if seeds is not None:

@@ -52,7 +52,11 @@ class Recipe:
     warmup: float = option(0.05, "fraction of the run during which the learning rate rises from 0")
     clip_norm: float = option(0.0, "maximum gradient norm; 0: no clipping")
     label_smoothing: float = option(0.0, "share of each label spread over all classes")
-    augment: tuple[str, ...] = option(("crop", "flip"), "augmentations", AUGMENTATIONS)
+    augment: tuple[str, ...] = option(
+        ("crop", "flip"),
+        "augmentations; crop, flip, zoom and cutout work on whole batches, the others image by image",
+        AUGMENTATIONS,
+    )
     crop_padding: int = option(4, "reflected border in pixels that crops are cut from, at 32x32")
     mixup: float = option(0.0, "alpha of mixup, arXiv 1710.09412; 0 for none")
     cutmix: float = option(0.0, "alpha of CutMix, arXiv 1905.04899; 0 for none")
@@ -184,6 +188,8 @@ def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
         for name, recipe in fitting.items()
         for text, indent in ((f"{name}: {as_flags(recipe)}", "  "), (f"expected: {recipe.expects}", "    "))
     ]
+    others = f"what a recipe does not name: {as_flags(Recipe(epochs=1), whole=True)}"
+    said.append(textwrap.fill(others, 79, subsequent_indent="  ", break_on_hyphens=False))
     parser.epilog = "\n".join(["recipes:", *said])
     for each in options():
         words, choices = each.metadata["help"], each.metadata["choices"]
@@ -238,12 +244,12 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def as_flags(recipe: Recipe) -> str:
-    """A recipe as the flags that make it from the defaults of `Recipe`."""
+def as_flags(recipe: Recipe, whole: bool = False) -> str:
+    """A recipe as the flags that make it from the defaults of `Recipe`; `whole`: as those that it leaves."""
     words = []
     for each in options():
         value = getattr(recipe, each.name)
-        if value == each.default:
+        if (value == each.default) is not whole or (whole and value in (0, ())):
             continue
         words.append(flag(each.name))
         if isinstance(value, tuple):

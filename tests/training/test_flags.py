@@ -491,6 +491,24 @@ def test_features_are_computed_once_for_every_image_and_network(start, tmp_path,
     assert asked == [10, 1, 10, 10]  # another network, another engine
 
 
+@pytest.mark.parametrize("count", [7, 1])
+def test_each_process_computes_a_part_of_the_features(start, tmp_path, monkeypatch, count):
+    """Also where there are fewer images than processes; `summed` adds what is 0 on all others."""
+    model, data, asked, parts = from_pretrained(start), noise_set(count, 32), [], []
+    monkeypatch.setattr(features, "world_size", lambda: 2)
+    monkeypatch.setattr(features, "summed", lambda value: value)
+    for place in range(2):
+        monkeypatch.setenv("TORCH_HOME", str(tmp_path / str(place)))
+        monkeypatch.setattr(features, "place", lambda place=place: place)
+        parts.append(features.stored_features(model, data, CPU, counted(model, asked))[0])
+    whole, _ = transfer.read_features(model, data, CPU)
+    for place, part in enumerate(parts):
+        mine = torch.arange(count) % 2 == place
+        torch.testing.assert_close(part[mine], whole[mine], rtol=1e-4, atol=1e-5)
+        assert not part[~mine].any()
+    assert max(asked) == (count + 1) // 2
+
+
 def test_features_of_other_kernels_are_not_taken(start, tmp_path, monkeypatch, usual_kernels):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     model, asked, data = from_pretrained(start), [], noise_set(5, 32, classes=3)

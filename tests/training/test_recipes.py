@@ -28,7 +28,7 @@ from training.command import load_teacher
 from training.data import DataError, FolderSet, ImageSet, find_images, in_memory, normalise, whole_image
 from training.engine import Trainer, predict_logits, training_flops
 from training.optim import SCHEDULES, build_optimizers, whitening_filters
-from training.recipes import RECIPES, Recipe, options, recipe_from
+from training.recipes import RECIPES, Recipe, as_flags, options, recipe_from
 
 CPU = torch.device("cpu")
 SAME = Preprocess(input_size=(3, 16, 16), crop_pct=1.0, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -57,6 +57,8 @@ def test_help_shows_the_expected_result_of_its_own_recipes(capsys, command):
     for name, recipe in RECIPES.items():
         is_own = name.startswith("transfer") == (command is transfer)
         assert recipe.expects and ("".join(recipe.expects.split()) in shown) == is_own
+        assert not is_own or f"{name}:{as_flags(recipe)}expected".replace(" ", "") in shown
+    assert "whatarecipedoesnotname:--batch-size128--accumulate1--optimizersgd--lr0.1" in shown
     assert {"paper", "fast", "plain", "transfer"} <= RECIPES.keys()
 
 
