@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +19,7 @@ from resnet_hub.errors import Refusal, first_line
 
 Writer = Callable[[BinaryIO], Any]
 UNWRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EIO}
+CRASHED = 2 * 86_400  # seconds after which what a process was to fill is taken for a dead one's
 NEXT_STEP = "Make room or allow writing, then repeat the command, for a training run with --resume"
 
 
@@ -91,6 +94,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
             nothing new at `folder`.
     """
     check_is_free(folder)
+    for left in folder.parent.glob(f"{glob.escape(folder.name)}.{'[0-9a-f]' * 32}.tmp"):
+        if time.time() - left.stat().st_mtime > CRASHED:
+            shutil.rmtree(left, ignore_errors=True)
     temporary = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}.tmp")  # another process may do the same
     with ExitStack() as unfinished, _one_line(folder, is_ours=partial(_is_of_writing, folder=folder)):
         unfinished.callback(shutil.rmtree, temporary, ignore_errors=True)

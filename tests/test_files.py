@@ -9,6 +9,7 @@ import resource
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 from helpers import ROOT
@@ -81,6 +82,17 @@ def test_a_folder_that_is_not_free_is_refused_before_the_work(tmp_path):
         with pytest.raises(Refusal, match=said), whole_folder(tmp_path / name):
             pytest.fail("the work was begun")
     assert names(tmp_path) == ["file", "full"] and names(tmp_path / "full") == ["a"]
+
+
+def test_what_a_crash_left_beside_a_folder_goes_after_days_and_another_process_s_work_stays(tmp_path):
+    old, fresh = (tmp_path / f"out.{digit * 32}.tmp" for digit in "0f")
+    for left in (old, fresh):
+        left.mkdir()
+        (left / "half").touch()
+    os.utime(old, (time.time() - 3 * 86_400,) * 2)
+    with whole_folder(tmp_path / "out"):
+        pass
+    assert names(tmp_path) == [fresh.name, "out"] or names(tmp_path) == ["out", fresh.name]
 
 
 def test_a_checkpoint_is_written_with_the_users_umask(tmp_path):

@@ -130,16 +130,17 @@ def calibrate(model, held_out: Images, batch_size: int | None = None) -> tuple[C
     logits, labels = predict_logits(model, held_out, model.preprocess, batch_size=batch_size)
     if several:
         fit = useful_temperature(logits, labels, binary_cross_entropy)
-        shares = (logits / fit.value).sigmoid()
-        calibration = Calibration(round(fit.value, 4), class_thresholds=class_thresholds(shares, labels))
+        temperature = round(fit.value, 4)
+        shares = (logits / temperature).sigmoid()
+        calibration = Calibration(temperature, class_thresholds=class_thresholds(shares, labels))
         shown = labels.sum(0)
         range_shown = [int(shown.min()), int(shown.max())]
         return calibration, {"images": len(labels), "temperature": fit.interval, "shown": range_shown}
-    temperature, energy = useful_temperature(logits, labels), logits.logsumexp(1)
+    fit, energy = useful_temperature(logits, labels), logits.logsumexp(1)
     found = energy_threshold(energy)
-    said: dict[str, Any] = {"images": len(labels), "temperature": temperature.interval}
+    said: dict[str, Any] = {"images": len(labels), "temperature": fit.interval}
     said["false_alarms"] = found and found[1]
-    fitted: dict[str, Any] = {"temperature": round(temperature.value, 4)}
+    fitted: dict[str, Any] = {"temperature": round(fit.value, 4)}
     if found is not None:
         familiar = energy >= (threshold := round(found[0], 4))
         share, predicted = (logits / fitted["temperature"]).softmax(1).max(1)

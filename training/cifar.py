@@ -20,11 +20,11 @@ from resnet_hub.models.flags import add_override_flags, network_name, overrides_
 from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import FRAMINGS
 from training.augment import Feed
-from training.checkpoint import held
 from training.command import (
     add_run_flags,
     class_counts,
     fit,
+    goes_on,
     load_images_to_train,
     new_trainer,
     run_identity,
@@ -124,7 +124,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
     trainer = new_trainer(
         model, recipe, training, model.preprocess, options, device, identity=identity, outliers=outliers
     )
-    if recipe.whiten and not held(options.out):  # whose weights are about to be read
+    if recipe.whiten and not goes_on(options.out, device):  # from weights that are about to be read
         judges = [] if trainer.judge is None else [trainer.judge.net]
         for net in [*([] if options.extends else [model]), *judges]:
             first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))

@@ -525,13 +525,22 @@ def load_teacher(
     return lambda x: teacher(x * (std / its_std) + (mean - its_mean) / its_std)
 
 
+def goes_on(run: Path, device: torch.device) -> bool:
+    """Whether there is a checkpoint to go on from, which every process sees.
+
+    Raises:
+        TrainingError: when some do not.
+    """
+    is_here = bool(held(run))
+    (is_anywhere,) = any_process([is_here], device)
+    if is_here != is_anywhere:
+        raise TrainingError(f"{run}/last.ckpt is not on every machine; put --out on shared storage")
+    return is_here
+
+
 def fit(trainer: Trainer, held_out, options) -> None:
     """Train from the start or from the checkpoint, until the weights to keep are in the network."""
-    is_here = bool(held(options.out))
-    (is_anywhere,) = any_process([is_here], trainer.device)
-    if is_here != is_anywhere:
-        raise TrainingError(f"{options.out}/last.ckpt is not on every machine; put --out on shared storage")
-    if is_here:
+    if goes_on(options.out, trainer.device):
         trainer.load(options.out)
     elif options.extends:
         trainer.go_on(extend.history_of(options.out, options.extends), extend.read_record(options.out))

@@ -28,6 +28,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import listed
+from resnet_hub.folders import composed
 from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import available_cores, cores_of_each, first_on_machine, local_rank, read_once
@@ -211,8 +212,9 @@ class FolderSet:
         return self.shape[0] * 1.5 * _whole_side(self.view) ** 2 if are_whole else math.prod(self.shape)
 
     def fingerprint(self) -> str:
-        """As `ImageSet.fingerprint`, by the files' names and sizes."""
-        return _checksum(self.classes, self.labels, repr(names_and_sizes(self.files)).encode())
+        """As `ImageSet.fingerprint`, by the files' sizes and where they lie in the data set."""
+        found = [(os.path.relpath(file, self.source), file.stat().st_size) for file in self.files]
+        return _checksum(self.classes, self.labels, repr(found).encode())
 
 
 Images = ImageSet | PhotoSet | FolderSet
@@ -519,12 +521,13 @@ def with_classes(data: Images, labels: tuple[str, ...], several: bool = False) -
         return data
     if is_multi(data.labels) and not several:
         raise DataError(f"{data.source} has images with no label or several, and the model gives one answer")
-    if others := [repr(name) for name in data.classes if labels.count(name) != 1]:
+    known = [composed(name) for name in labels]
+    if others := [repr(name) for name in data.classes if known.count(name) != 1]:
         raise DataError(
             f"{data.source} has classes that the model does not have: {listed(others)}; it has "
             f"{listed(map(repr, labels))}"
         )
-    place = torch.tensor([labels.index(name) for name in data.classes])
+    place = torch.tensor([known.index(name) for name in data.classes])
     if not several:
         return replace(data, labels=place[data.labels], classes=labels)
     of_each = data.labels if is_multi(data.labels) else F.one_hot(data.labels, len(data.classes)).float()
@@ -571,13 +574,9 @@ def _keep_one_of_each(labels: Tensor, is_held: Tensor) -> None:
 def split_record(train: Images, held_out: Images) -> list:
     """What a run notes of its split to know it again: how many images each part has, and a checksum of the
     names and sizes of the files held out."""
-    checksum = zlib.crc32(repr(names_and_sizes(held_out.files)).encode())
-    return [len(train), len(held_out), f"{checksum:08x}"]
-
-
-def names_and_sizes(files: Iterable[Path]) -> list[str]:
-    """What tells a file from another, wherever its data set lies."""
-    return [f"{f.parent.name}/{f.name} {f.stat().st_size if f.exists() else 0}" for f in files]
+    sizes = [file.stat().st_size if file.exists() else 0 for file in held_out.files]
+    names = [f"{f.parent.name}/{f.name} {size}" for f, size in zip(held_out.files, sizes, strict=True)]
+    return [len(train), len(held_out), f"{zlib.crc32(repr(names).encode()):08x}"]
 
 
 def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:

@@ -71,7 +71,7 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
         if local_rank() >= (count := torch.cuda.device_count()):
             raise Refusal(
                 f"this machine has {count} GPU{'s' * (count != 1)}, too few for "
-                f"{local_rank() + 1} processes; lower --nproc-per-node"
+                f"{os.environ.get('LOCAL_WORLD_SIZE', local_rank() + 1)} processes; lower --nproc-per-node"
             )
         device = torch.device("cuda", local_rank())
         torch.cuda.set_device(device)

@@ -327,7 +327,7 @@ def run_facts(trainer: Trainer, train: Images, held_out: Images, options) -> dic
     history = trainer.history
     last = history[trainer.kept_epoch - 1]
     return {
-        "name": options.out.resolve().name,
+        "name": options.out.absolute().name,
         "command": options.command,
         "teacher": options.teacher,
         "data": options.data_name or train.source,

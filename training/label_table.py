@@ -20,8 +20,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from resnet_hub.command import printable
 from resnet_hub.errors import listed
-from resnet_hub.folders import SUFFIXES, part_named
+from resnet_hub.folders import SUFFIXES, composed, part_named
+from resnet_hub.hub.load import MOST_NAME
 from resnet_hub.preprocess import Preprocess
 from training.data import FolderSet
 from training.layout import TEST_ONE_IN, DataError, name_sum
@@ -102,11 +104,16 @@ class LabelTable:
         """Notice before training what would be missed after it.
 
         Raises:
-            DataError: for fewer than two labels, a label that no training image has, or a single-label class
-                without a test image.
+            DataError: for fewer than two labels, a label that no training image has, a single-label class
+                without a test image, or a label that no checkpoint could hold.
         """
         if len(self.classes) < 2:
             raise DataError(f"{self.file} has {len(self.classes)} label; a network tells two or more apart")
+        if odd := [name for name in self.classes if printable(name[:MOST_NAME]) != name]:
+            raise DataError(
+                f"{self.file}: the label {printable(odd[0])[:40]!r} has characters that cannot be "
+                f"shown, or more than {MOST_NAME}; rename it"
+            )
         for part in ("train", "test"):
             files = [file for file in self.labels if self.part_of(file) == part]
             if not files:
@@ -201,7 +208,7 @@ def _are_flags(file: Path, head: list[str], rows: list[list[str]], columns: list
 
 
 def _by_column(head: list[str], columns: list[int]) -> Callable[[list[str]], list[str]]:
-    return lambda row: [head[i] for i in columns if row[i].lower() in TRUE]
+    return lambda row: [composed(head[i]) for i in columns if row[i].lower() in TRUE]
 
 
 def _in_a_cell(rows: list[list[str]], column: int) -> Callable[[list[str]], list[str]]:
@@ -209,7 +216,7 @@ def _in_a_cell(rows: list[list[str]], column: int) -> Callable[[list[str]], list
 
     def labels(row: list[str]) -> list[str]:
         cells = row[column].split(joint) if joint else [row[column]]
-        return [label for cell in cells if (label := cell.strip())]
+        return [composed(label) for cell in cells if (label := cell.strip())]
 
     return labels
 

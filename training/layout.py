@@ -186,13 +186,13 @@ def _check_classes(folder: Path, found: ClassFolders) -> None:
     """Refuse what is no set of class folders: one folder only, or the parts of a split."""
     inner = {composed(each.name): inner_folders(each) for each in class_folders(folder)}
     if len(found.classes) == 1:
-        (name,) = found.classes
+        (name,), (path,) = found.classes, class_folders(folder)
         if any(map(part_named, inner[name])):
-            raise DataError(f"{folder} holds one folder, {name}, with the parts in it; use {folder / name}")
+            raise DataError(f"{folder} holds one folder, {name}, with the parts in it; use {path}")
         if len(inner[name]) > 1:
             raise DataError(
                 f"{folder} holds one folder, {name}, and the classes seem to lie in it "
-                f"({listed(inner[name])}): one level too deep; use {folder / name}, or move them up"
+                f"({listed(inner[name])}): one level too deep; use {path}, or move them up"
             )
         raise DataError(f"{folder} holds one class, {name}; a network needs two or more to tell apart")
     deep = [name for name in found.classes if len(inner[name]) >= HELD_ALIKE][:MOST_COMPARED]

@@ -98,7 +98,7 @@ def beside_loss(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
 def is_called(model, probabilities: Tensor) -> Tensor:
     """Which classes (N, C) the network calls present."""
-    return probabilities >= torch.tensor(model.calibration.class_thresholds)
+    return probabilities.double() >= torch.tensor(model.calibration.class_thresholds, dtype=torch.double)
 
 
 def measure(model, logits: Tensor, labels: Tensor) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from resnet_hub.errors import listed
-from resnet_hub.folders import image_files
+from resnet_hub.folders import composed, image_files
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, random_key
 from training.data import DataError, FolderSet, Images, ImageSet, find_data, in_memory
@@ -78,6 +78,7 @@ def all_but(folder: Path, left_out: Sequence[str], view: Preprocess) -> Images:
     """
     is_data_set = is_tiny_imagenet(folder) or "train" in parts_of(folder)
     data = find_data(str(folder), "train", view) if is_data_set else _any_images(folder, view)
+    left_out = [composed(name) for name in left_out]
     if missing := sorted(set(left_out) - set(data.classes)):
         raise DataError(f"{folder} has no class {listed(missing, 5)}; it has {listed(data.classes)}")
     kept = torch.tensor([name not in left_out for name in data.classes])[data.labels].nonzero()[:, 0]
@@ -89,7 +90,7 @@ def all_but(folder: Path, left_out: Sequence[str], view: Preprocess) -> Images:
 def _any_images(folder: Path, view: Preprocess) -> FolderSet:
     """Images below `folder`, each labelled by the sub-folder it is in; "" for those in none."""
     files = image_files(folder)
-    above = [file.relative_to(folder).parts[0] if file.parent != folder else "" for file in files]
+    above = [composed(file.relative_to(folder).parts[0]) if file.parent != folder else "" for file in files]
     classes = tuple(sorted(set(above)))
     labels = torch.tensor([classes.index(name) for name in above], dtype=torch.long)
     return FolderSet(tuple(files), labels, classes, str(folder), view)

@@ -89,7 +89,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         parser.error("--labels is the table of --data's labels; give --data too")
     if options.space_hardware and options.space != "gradio":
         parser.error("--space-hardware is for --space gradio; a static Space needs no machine")
-    options.run = options.run.resolve()  # "." has no name
+    options.run = options.run.absolute()  # "." has no name
     return options
 
 

@@ -216,13 +216,15 @@ def check_arms(study: Study, options: argparse.Namespace) -> None:
         Refusal: for a flag that the study sets itself, and an arm whose table and curves would lack the
             validation images.
     """
-    flags = {word.partition("=")[0] for word in options.more}
-    for flag, why in NOT_FOR_ARMS.items():
-        if flag in flags:
-            raise Refusal(f"{flag} is not for a study, {why}")
     parse = TRAINERS[study.trainer].parse_arguments
     for arm in study.arms:
-        if parse([*arm_arguments(study, arm, options, 0), "--out", "RUN"]).held_out == 0:
+        own = ["--seed", "0", "--out", "RUN"]
+        given = parse([*own, *arm_arguments(study, arm, options, 0)])
+        changed = {"--seed": given.seed, "--out": str(given.out), "--labels": given.labels}
+        for flag, why in NOT_FOR_ARMS.items():
+            if changed[flag] not in (0, "RUN", None):
+                raise Refusal(f"{flag} is not for a study, {why}")
+        if given.held_out == 0:
             raise Refusal(f"--held-out 0: a study compares {arm!r} on held-out images; give 1 or more")
 
 

@@ -26,7 +26,7 @@ class Tracked:
         self.package = import_module(package)
         project = os.environ.get(f"{package.upper()}_PROJECT", PROJECT)
         config = {"command": options.command, "recipe": options.recipe, "seed": options.seed}
-        self.package.init(project=project, name=options.out.resolve().name, config=config, resume="allow")
+        self.package.init(project=project, name=options.out.absolute().name, config=config, resume="allow")
 
     def __call__(self, name: str, value: float, images: int) -> None:
         self.package.log({name: value}, step=images)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from resnet_hub.errors import listed
-from resnet_hub.folders import image_files
+from resnet_hub.folders import composed, image_files, subfolders
 from training.data import DataError, FolderSet, in_memory
 from training.engine import predict_logits
 from training.layout import refuse_shared
@@ -34,9 +34,10 @@ class UnknownSet(NamedTuple):
         Raises:
             DataError: when a sub-folder is not there.
         """
-        if missing := [name for name in self.classes if not (self.folder / name).is_dir()]:
+        inside = {composed(each.name): each for each in subfolders(self.folder)}
+        if missing := [name for name in self.classes if composed(name) not in inside]:
             raise DataError(f"--unknown {self.what}: {self.folder} has no folder {listed(missing)}")
-        folders = [self.folder / name for name in self.classes] or [self.folder]
+        folders = [inside[composed(name)] for name in self.classes] or [self.folder]
         return [file for folder in folders for file in image_files(folder)]
 
 

@@ -65,9 +65,9 @@ def check_is_loadable(model: Network, text: str) -> None:
         text: its `config.json`.
 
     Raises:
-        Refusal: for labels that are not one distinct name a class, preprocessing and calibration that are not
-            allowed, a `config.json` that is too large, tensors of other shapes, and weights of another type
-            than float32, float16 and bfloat16.
+        Refusal: for labels that are not one distinct name a class or would be read back as others,
+            preprocessing and calibration that are not allowed, a `config.json` that is too large, tensors of
+            other shapes, and weights of another type than float32, float16 and bfloat16.
     """
     classes = model.config.num_classes
     if len(model.labels) != classes or len(set(model.labels)) != classes:
@@ -86,7 +86,7 @@ def check_is_loadable(model: Network, text: str) -> None:
         )
     if changed := [mine for mine, read in zip(model.labels, labels, strict=True) if mine != read]:
         raise Refusal(
-            f"label {changed[0][:40]!r} would not be read back as it is; give printable labels of at most "
+            f"label {str(changed[0])[:40]!r} would not be read back as it is; give printable text of at most "
             f"{MOST_NAME} characters"
         )
     with SkipRandomFill():

@@ -359,11 +359,11 @@ def test_labels_that_make_a_configuration_too_large_to_load_are_refused(tmp_path
     assert not (tmp_path / "net").exists()
 
 
-@pytest.mark.parametrize("label", ["x" * 300, "a\x07b"])
+@pytest.mark.parametrize("label", ["x" * 300, "a\x07b", 5])
 def test_labels_that_would_come_back_as_others_are_refused(tmp_path, label):
     model = tiny()
     model.labels = (label, *model.labels[1:])
-    with pytest.raises(Refusal, match="read back as it is; give printable labels of at most 256"):
+    with pytest.raises(Refusal, match="read back as it is; give printable text of at most 256"):
         model.save_pretrained(tmp_path / "net")
     assert not (tmp_path / "net").exists()
 

@@ -8,6 +8,7 @@ import json
 import math
 import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,11 +92,16 @@ def test_a_threshold_is_the_best_of_all_that_could_be_drawn_also_among_ties():
         assert f1(found) == max(map(f1, shares))
 
 
-@pytest.mark.parametrize("shares", [[4e-5, 1e-5, 1e-5], [0.99999, 0.99998, 0.5]])
+@pytest.mark.parametrize(
+    "shares", [[4e-5, 1e-5, 1e-5], [0.99999, 0.99998, 0.5], [1 - 2**-24, 1 - 2**-23, 0.5]]
+)
 def test_a_threshold_calls_those_it_was_fitted_to_also_among_extreme_shares(shares):
     """Rounded to four digits, one would call everything and the other nothing."""
-    found = multilabel.best_threshold(torch.tensor(shares), torch.tensor([1.0, 0.0, 0.0]))
-    assert [share >= found for share in shares] == [True, False, False]
+    given = torch.tensor(shares)
+    found = multilabel.best_threshold(given, torch.tensor([1.0, 0.0, 0.0]))
+    assert [share >= found for share in given.tolist()] == [True, False, False]
+    model = SimpleNamespace(calibration=Calibration(class_thresholds=(found,)))
+    assert multilabel.is_called(model, given[:, None])[:, 0].tolist() == [True, False, False]
 
 
 def test_thresholds_of_many_images_take_memory_for_each_alone():
@@ -212,6 +218,18 @@ def test_a_table_says_whether_its_validation_set_is_the_test_part(tmp_path, part
     rows = "".join(f"{name}.png,cat,{part}\n" for name, part in zip("ab", parts.split(), strict=True))
     read = table(tmp_path, f"file,label,split\n{rows}")
     assert read.val_for_test == val_for_test(read) == said
+
+
+@pytest.mark.parametrize("label", ["dog \x96 big", "d" * 300])
+def test_a_label_that_no_checkpoint_could_hold_is_refused_before_training(tmp_path, label):
+    read = table(tmp_path, f"file,labels,split\na.png,cat,train\nb.png,{label},train\nc.png,cat,test\n")
+    with pytest.raises(DataError, match="has characters that cannot be shown, or more than 256; rename it"):
+        read.check()
+
+
+def test_labels_of_a_mac_are_those_of_other_systems(tmp_path):
+    read = table(tmp_path, "file,labels\na.png,か\u3099\nb.png,が\nc.png,あ\n")
+    assert read.classes == ("あ", "が")
 
 
 def test_a_label_that_nothing_teaches_is_refused_before_training(tmp_path):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from helpers.training import image_folders, noise_image
 from PIL import Image
 
-from resnet_hub import from_pretrained, predict
+from resnet_hub import create_model, from_pretrained, predict
 from training import cifar, evaluate, transfer
 from training.data import _in_one, find_data, read_images, whole_image
 
@@ -80,6 +81,26 @@ def test_a_folder_is_predicted_and_tabled_with_the_classes_its_folders_name(run,
     one = str(photos / "test" / "dark" / "00.png")
     assert predict.main([one, "--model", str(run), "--csv", str(table), "--device", "cpu"]) == 0
     assert [(row["true"], row["loss"]) for row in rows(table)] == [("", "")]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"), [("が", "か\u3099"), ("か\u3099", "が"), ("か\u3099", "か\u3099")]
+)
+def test_a_class_folder_that_macos_wrote_is_the_label_of_that_name(tmp_path, label, name):
+    model = create_model("resnet20_cifar", num_classes=2)
+    model.labels = (label, "x")
+    model.save_pretrained(tmp_path / "net")
+    (tmp_path / "photos" / name).mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(tmp_path / "photos" / name / "1.png")
+    words = [str(tmp_path / "photos"), "--model", str(tmp_path / "net"), "--device", "cpu"]
+    assert predict.main([*words, "--csv", str(tmp_path / "t.csv")]) == 0
+    (row,) = rows(tmp_path / "t.csv")
+    assert row["true"] == label and float(row["loss"]) > 0
+    shutil.copytree(tmp_path / "photos", tmp_path / "test")
+    (tmp_path / "test" / "x").mkdir()
+    shutil.copy(tmp_path / "photos" / name / "1.png", tmp_path / "test" / "x")
+    words = [str(tmp_path / "net"), "--data", str(tmp_path / "test"), "--device", "cpu"]
+    assert evaluate.main(words) == 0
 
 
 def test_a_folder_without_images_or_a_table_that_cannot_be_written_is_one_line(run, tmp_path, capsys):

@@ -43,6 +43,7 @@ from training.data import (
     whole_image,
 )
 from training.engine import Trainer, TrainingError, training_flops
+from training.label_table import read_table
 from training.optim import Muon, build_optimizers, one_cycle, orthogonalise, set_lr_factor
 from training.recipes import RECIPES, Recipe
 
@@ -715,6 +716,21 @@ def test_streamed_images_are_the_same_wherever_they_lie(shapes, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     found = [find_images(root, whole_image((32, 32))).fingerprint() for root in (copy, Path("train"))]
     assert found == [find_images(shapes / "train", whole_image((32, 32))).fingerprint()] * 2
+
+
+def test_streamed_images_of_a_table_are_the_same_wherever_they_lie(tmp_path, monkeypatch):
+    """They lie in the data set's own folder."""
+    found = []
+    for name in ("photos", "scratch7"):
+        (tmp_path / name).mkdir()
+        for file in ("a.png", "b.png"):
+            Image.new("RGB", (8, 8)).save(tmp_path / name / file)
+        (tmp_path / name / "t.csv").write_text("file,labels\na,cat\nb,dog\n")
+        for root in (tmp_path / name, Path()):
+            monkeypatch.chdir(tmp_path / name)
+            images = read_table(tmp_path / name / "t.csv", root).images("train", whole_image((8, 8)))
+            found.append(images.fingerprint())
+    assert len({*found}) == 1
 
 
 def test_resumed_run_ends_in_the_same_bits(stopped, run, shapes):

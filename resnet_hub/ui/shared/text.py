@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
-WISH = re.compile(r"\s*([a-z]+)[a-z0-9-]*\s*(?:;\s*q=([01](?:\.\d*)?)\s*)?", re.IGNORECASE)  # "ja-JP;q=0.9"
+# "ja-JP;q=0.9"
+WISH = re.compile(r"\s*([a-z]+)(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.\d*)?)\s*)?", re.IGNORECASE)
 
 
 def read_texts(folder: Path) -> dict[str, dict[str, str]]:
