@@ -474,9 +474,9 @@ def _answer(path: str, folder: Path | None, prediction: Prediction) -> Answer:
     if prediction.present is not None:
         return Answer(path, None, JOINT.join(prediction.present), share, None, familiar)
     above = Path(path).relative_to(folder).parts[:-1] if folder else ()
-    known = {composed(label): (label, of_label) for label, of_label in prediction.top}
-    true, of_true = next((known[name] for name in map(composed, above) if name in known), (None, 0.0))
-    loss = None if true is None else -math.log(max(of_true, 1e-12))
+    known = {composed(label): (label, its_share) for label, its_share in prediction.top}
+    true, its_share = next((known[name] for name in map(composed, above) if name in known), (None, 0.0))
+    loss = None if true is None else -math.log(max(its_share, 1e-12))
     return Answer(path, true, best, share, loss, familiar)
 
 

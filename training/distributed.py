@@ -106,9 +106,8 @@ def any_process(flags: list[bool], device: torch.device) -> list[bool]:
 
 def share_buffers(module: torch.nn.Module) -> None:
     """Copy rank 0's buffers to every process, whose batch norms saw only its own micro-batches."""
-    if world_size() > 1:
-        for buffer in module.buffers():
-            dist.broadcast(buffer, 0)
+    for buffer in module.buffers():
+        share(buffer)
 
 
 def share(value: Tensor) -> None:

@@ -309,10 +309,8 @@ def keep(staged: Path, folder: Path) -> None:
     """Copy what would be uploaded to a new or empty folder.
 
     Raises:
-        PublishError: when it is not empty.
+        Refusal: when it is not empty.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise PublishError(f"--dry-run {folder}: not empty; name another folder")
     with whole_folder(folder) as temporary:
         shutil.copytree(staged, temporary, dirs_exist_ok=True)
     print(f"nothing uploaded; written to {folder}")

@@ -220,9 +220,13 @@ def check_arms(study: Study, options: argparse.Namespace) -> None:
     for arm in study.arms:
         own = ["--seed", "0", "--out", "RUN"]
         given = parse([*own, *arm_arguments(study, arm, options, 0)])
-        changed = {"--seed": given.seed, "--out": str(given.out), "--labels": given.labels}
+        is_given = {
+            "--seed": given.seed != 0,
+            "--out": given.out != Path("RUN"),
+            "--labels": given.labels is not None,
+        }
         for flag, why in NOT_FOR_ARMS.items():
-            if changed[flag] not in (0, "RUN", None):
+            if is_given[flag]:
                 raise Refusal(f"{flag} is not for a study, {why}")
         if given.held_out == 0:
             raise Refusal(f"--held-out 0: a study compares {arm!r} on held-out images; give 1 or more")

@@ -35,9 +35,10 @@ class UnknownSet(NamedTuple):
             DataError: when a sub-folder is not there.
         """
         inside = {composed(each.name): each for each in subfolders(self.folder)}
-        if missing := [name for name in self.classes if composed(name) not in inside]:
+        found = {name: inside.get(composed(name), self.folder / name) for name in self.classes}  # or deeper
+        if missing := [name for name, folder in found.items() if not folder.is_dir()]:
             raise DataError(f"--unknown {self.what}: {self.folder} has no folder {listed(missing)}")
-        folders = [inside[composed(name)] for name in self.classes] or [self.folder]
+        folders = [*found.values()] or [self.folder]
         return [file for folder in folders for file in image_files(folder)]
 
 

@@ -355,6 +355,9 @@ def test_unknown_sets_are_folders_and_called_like_them(tmp_path, monkeypatch):
     assert unknown_set(".").what == "bees"
     assert unknown_set("images") == UnknownSet("images", Path("images"), ())
     assert unknown_set("x=.:images,others") == UnknownSet("x", Path(), ("images", "others"))
+    folder(tmp_path / "bees", 1, ["か\u3099", "images/2026"])
+    deep, composed = unknown_set(".:images/2026"), unknown_set(".:が")
+    assert [file.parent.name for file in (*deep.files(), *composed.files())] == ["2026", "か\u3099"]
     for text in ("nowhere", "images,others", "x=", ":images"):
         with pytest.raises(argparse.ArgumentTypeError, match="is not a folder"):
             unknown_set(text)
