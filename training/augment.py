@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
-from training.data import DataError, Images, ImageSet, normalise, random_part, sent
+from training.data import DataError, FolderSet, Images, ImageSet, normalise, random_part, sent
 from training.metrics import balanced_draw
 from training.multilabel import is_multi
 from training.recipes import Recipe
@@ -179,6 +179,8 @@ class Feed:
     ) -> None:
         if device.type == "cuda" and isinstance(data, ImageSet):  # augmentation there keeps a GPU busy
             data = replace(data, images=data.images.to(device))
+        if isinstance(data, FolderSet):
+            data = replace(data, keeps_workers=True)  # from one epoch to the next
         self.data, self.preprocess, self.recipe = data, preprocess, recipe
         self.seed, self.device = seed, device
         if recipe.balance == "sampler" and is_multi(data.labels):

@@ -246,10 +246,17 @@ def load_images_to_train(options, recipe: Recipe, view: Preprocess):
     Raises:
         DataError: when something is missing, or what is asked for needs more held-out images.
     """
-    *found, outliers = find_to_train(options, recipe, view)
-    train, held_out = map(in_memory, found)
+    found, held_out, outliers = find_to_train(options, recipe, view)
+    train = read_to_train(found, recipe)
     check_counts(train, options.data)
-    return train, held_out, read_outliers(outliers, recipe, options.workers)
+    return train, in_memory(held_out), read_outliers(outliers, recipe, options.workers)
+
+
+def read_to_train(found: Images, recipe: Recipe) -> Images:
+    """The training images, in memory where they fit. Where the recipe cuts random crops, they are whole
+    photos, not the middle that the network sees of them."""
+    is_cut = "resized_crop" in recipe.augment and isinstance(found, FolderSet) and found.are_photos()
+    return in_memory(replace(found, whole=True) if is_cut and found.view.crop_mode == "center" else found)
 
 
 def find_to_train(options, recipe: Recipe, view: Preprocess):

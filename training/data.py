@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import repeat
 from pathlib import Path
@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from resnet_hub.errors import listed
-from resnet_hub.folders import composed
+from resnet_hub.folders import ARRAY, composed
 from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, Preprocess, load_image
 from training.distributed import available_cores, cores_of_each, first_on_machine, local_rank, read_once
@@ -148,6 +148,7 @@ class FolderSet:
     Args:
         whole: they are read whole, with a short side `WHOLE_SIDE` times that of `view`, or their own.
         workers: processes that read; None for all of this process's cores but one.
+        keeps_workers: they stand by for the next `fetch`; otherwise they end with the last batch.
     """
 
     files: tuple[Path, ...]
@@ -157,6 +158,8 @@ class FolderSet:
     view: Preprocess
     whole: bool = False
     workers: int | None = None
+    keeps_workers: bool = False
+    _kept: dict[tuple, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -181,35 +184,50 @@ class FolderSet:
         """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead and
         cut, a broken file is reported and left out, so that a batch may be empty.
 
-        The workers end with the last batch. Starting one took 0.2 to 0.3 s on two busy cores, once an epoch
-        of minutes; kept, those of every set that was read once would stand by until the run ends.
+        Where workers are kept, one `fetch` ends before the next begins.
         """
-        from torch.utils.data import DataLoader
-
         if seeds is not None:
             random_part(self.shape[1:])  # imported here, once, and not by every worker
         are_whole = self.whole and seeds is None
         drawn = zip(batches, repeat(repeat(None)) if seeds is None else seeds, strict=False)
         plan = [list(zip(index.tolist(), of_each, strict=False)) for index, of_each in drawn]
-        batch_bytes = max(map(len, plan), default=0) * self.bytes_of_each(are_whole)
-        workers = max(cores_of_each() - 1, 1) if self.workers is None else self.workers
-        loader: DataLoader = DataLoader(
-            self,  # type: ignore[arg-type]  # the sampler gives pairs
-            batch_sampler=plan,
-            num_workers=workers,
-            collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
-            prefetch_factor=_read_ahead(batch_bytes, workers) if workers else None,
-            worker_init_fn=_apart,
-        )
-        for pixels, index, broken in loader:
+        for pixels, index, broken in self._loader(plan, are_whole):
             for message in broken:
                 tqdm.write(message, file=sys.stderr)
             shown = [_as_tensor(image) for image in pixels] if are_whole else torch.from_numpy(pixels)
             yield shown, torch.tensor(index, dtype=torch.long)
 
+    def _loader(self, plan: list[list[tuple[int, int | None]]], are_whole: bool):
+        """torch's loader of (position, seed) batches: the kept one, if it reads as far ahead."""
+        from torch.utils.data import DataLoader
+
+        batch_bytes = max(map(len, plan), default=0) * self.bytes_of_each(are_whole)
+        workers = max(cores_of_each() - 1, 1) if self.workers is None else self.workers
+        how = are_whole, _read_ahead(batch_bytes, workers) if workers else None
+        if how in self._kept:
+            self._kept[how].batch_sampler[:] = plan
+            return self._kept[how]
+        loader: DataLoader = DataLoader(
+            replace(self),  # type: ignore[arg-type]  # the sampler gives pairs
+            batch_sampler=plan,
+            num_workers=workers,
+            collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
+            prefetch_factor=how[1],
+            worker_init_fn=_apart,
+            persistent_workers=self.keeps_workers and workers > 0,
+        )
+        if self.keeps_workers:
+            self._kept.clear()  # their workers end
+            self._kept[how] = loader
+        return loader
+
     def bytes_of_each(self, are_whole: bool) -> float:
         """What an image takes once it is read; whole photos are half as long again as high, more or less."""
         return self.shape[0] * 1.5 * _whole_side(self.view) ** 2 if are_whole else math.prod(self.shape)
+
+    def are_photos(self) -> bool:
+        """Whether the files are images of one or three channels, and no arrays."""
+        return self.shape[0] in (1, 3) and not any(file.suffix.lower() == ARRAY for file in self.files)
 
     def fingerprint(self) -> str:
         """As `ImageSet.fingerprint`, by the files' sizes and where they lie in the data set."""
@@ -406,20 +424,30 @@ def in_memory(data: Images, workers: int | None = None) -> Images:
     if len(data) * data.bytes_of_each(data.whole) > IN_MEMORY_BYTES:
         return data
     if data.whole:
-        photos, index = read_once(lambda: _read_whole(data))
+        read = read_once(lambda: _read_whole(data))
+        if read is None:
+            return data
+        photos, index = read
         return PhotoSet(tuple(photos), data.labels[index], data.classes, data.source, data.view)
     images, index = read_once(lambda: _read_all(data))
     files = tuple(data.files[i] for i in index.tolist())
     return ImageSet(images, data.labels[index], data.classes, data.source, files)
 
 
-def _read_whole(data: FolderSet) -> tuple[list[Tensor], Tensor]:
-    """(photos, positions of those that could be read)."""
-    read = _read_alone(data, 25)
-    photos = [photo for some, _ in read for photo in some]
+def _read_whole(data: FolderSet) -> tuple[list[Tensor], Tensor] | None:
+    """(photos, positions of those that could be read); None once they take more than `IN_MEMORY_BYTES`."""
+    photos: list[Tensor] = []
+    positions: list[Tensor] = []
+    taken = 0
+    for some, index in _read_alone(data, 25):
+        photos += some
+        positions.append(index)
+        taken += sum(photo.nbytes for photo in some)
+        if taken > IN_MEMORY_BYTES:
+            return None
     if not photos:
         raise DataError(f"{data.source} holds no readable image")
-    return photos, torch.cat([index for _, index in read])
+    return photos, torch.cat(positions)
 
 
 def _read_all(data: FolderSet) -> tuple[Tensor, Tensor]:
@@ -432,16 +460,16 @@ def _read_all(data: FolderSet) -> tuple[Tensor, Tensor]:
 
 def _read_by_processes(data: FolderSet) -> tuple[Tensor, Tensor]:
     """As `read_images`: decoding small files holds the interpreter's lock, so many need processes."""
-    read = _read_alone(data, 250)
+    read = list(_read_alone(data, 250))
     return torch.cat([pixels for pixels, _ in read]), torch.cat([index for _, index in read])
 
 
-def _read_alone(data: FolderSet, size: int) -> list[tuple[Any, Tensor]]:
+def _read_alone(data: FolderSet, size: int) -> Iterator[tuple[Any, Tensor]]:
     """All images, `size` at a time, on all cores: the other processes of this run wait meanwhile."""
     if data.workers is None:
         data = replace(data, workers=max(available_cores() - 1, 1))
     batches = torch.arange(len(data)).split(size)
-    return list(tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr))
+    yield from tqdm(data.fetch(batches), f"reading {data.source}", len(batches), file=sys.stderr)
 
 
 def read_images(files: Sequence[Path], view: Preprocess, what: str) -> tuple[Tensor, list[int]]:
@@ -580,14 +608,16 @@ def split_record(train: Images, held_out: Images) -> list:
 
 
 def measured_preprocess(data: Images, crop_mode: str = "center", most: int = 10_000) -> Preprocess:
-    """The whole image, normalised by channel means and deviations of `most` training images or all; with
-    borders, which are made in the colour of the mean, that of `whole_image`."""
+    """The whole image, normalised by channel means and deviations of `most` training images or all (of a
+    random crop of each whole photo); with borders, which are made in the colour of the mean, that of
+    `whole_image`."""
     channels, height, width = data.shape
     if crop_mode == "border":
         return whole_image((height, width), channels, crop_mode)
-    index = torch.arange(0, len(data), max(len(data) // most, 1))
+    batches = torch.arange(0, len(data), max(len(data) // most, 1)).split(250)
+    seeds = [index.tolist() for index in batches] if data.whole else None
     counts = torch.zeros(channels, 256, dtype=torch.double)
-    for pixels, _ in data.fetch(index.split(250)):
+    for pixels, _ in data.fetch(batches, seeds):
         values = pixels.transpose(0, 1).flatten(1)  # (C, N*H*W) uint8
         counts += torch.stack([torch.bincount(channel, minlength=256) for channel in values])
     levels = torch.arange(256, dtype=torch.double) / 255

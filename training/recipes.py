@@ -189,7 +189,7 @@ def add_recipe_flags(parser: argparse.ArgumentParser, default: str) -> None:
         for text, indent in ((f"{name}: {as_flags(recipe)}", "  "), (f"expected: {recipe.expects}", "    "))
     ]
     others = f"what a recipe does not name: {as_flags(Recipe(epochs=1), whole=True)}"
-    said.append(textwrap.fill(others, 79, subsequent_indent="  ", break_on_hyphens=False))
+    said.append(textwrap.fill(others, 79, subsequent_indent="    ", break_on_hyphens=False))
     parser.epilog = "\n".join(["recipes:", *said])
     for each in options():
         words, choices = each.metadata["help"], each.metadata["choices"]

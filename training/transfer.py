@@ -23,7 +23,6 @@ from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
 from resnet_hub.engine import add_engine_flags
 from resnet_hub.errors import first_line, listed
-from resnet_hub.folders import ARRAY
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub.bounds import check_maps
 from resnet_hub.lab.fine_tuning import FAR_SHARE, FEW, MODES, SOME, Rates, mode_for, mode_rates
@@ -39,6 +38,7 @@ from training.command import (
     fit,
     new_trainer,
     precision,
+    read_to_train,
     run_identity,
     run_training,
     sized,
@@ -46,7 +46,6 @@ from training.command import (
 from training.data import (
     DATA,
     DataError,
-    FolderSet,
     Images,
     ImageSet,
     in_memory,
@@ -406,7 +405,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
             f"--engine {options.engine} has no effect here: it computes features; give --mode feature"
         )
     outliers = read_outliers(outliers, recipe, options.workers)
-    training = in_memory(replace(found, whole=True) if cuts_whole_photos(recipe, model, found) else found)
+    training = read_to_train(found, recipe)
     check_counts(training, options.data)
     held_out = in_memory(held_out)
     facts: dict[str, Any] = {
@@ -444,17 +443,6 @@ def parameter_counts(model: Network, mode: str) -> dict[str, int]:
 def is_head_alone(model: Network, shares: dict[str, float]) -> bool:
     """Whether nothing below the classifier learns, so that its inputs stay the same."""
     return set(shares) <= {f"{model.classifier_name}.{name}" for name in ("weight", "bias")}
-
-
-def cuts_whole_photos(recipe: Recipe, model: Network, data: Images) -> bool:
-    """Whether random crops are cut from whole photos, not from the middle that the network sees of them."""
-    is_photos = isinstance(data, FolderSet) and are_photos(data)
-    return is_photos and "resized_crop" in recipe.augment and model.preprocess.crop_mode == "center"
-
-
-def are_photos(data: FolderSet) -> bool:
-    """Whether the files are images of one or three channels, and no arrays."""
-    return data.shape[0] in (1, 3) and not any(file.suffix.lower() == ARRAY for file in data.files)
 
 
 def head_trainer(options, recipe: Recipe, model: Network, parts, shares, identity):

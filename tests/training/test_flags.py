@@ -4,6 +4,7 @@ recipe is. Oracles: torchvision's stochastic depth, a registered network, and up
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +28,8 @@ from training import cifar, evaluate, features, transfer
 from training import data as data_module
 from training.augment import Feed
 from training.cifar import parse_arguments
-from training.command import new_trainer, sized
-from training.data import find_data, find_images, in_memory, whole_image
+from training.command import load_images_to_train, new_trainer, sized
+from training.data import FolderSet, PhotoSet, find_data, find_images, in_memory, whole_image
 from training.optim import Muon, drop_paths, layer_shares, orthogonalise
 from training.plots import curves
 from training.recipes import RECIPES, Recipe, as_flags, recipe_from
@@ -411,6 +412,34 @@ def test_whole_photos_are_counted_by_the_size_they_are_kept_at(wide_photos):
     assert data.bytes_of_each(are_whole=False) == 3 * 8 * 128
 
 
+def test_long_photos_that_take_more_memory_than_estimated_are_streamed(wide_photos, monkeypatch):
+    """The estimate is of photos half as long again as high; these are three times as long."""
+    data = replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0)
+    taken = 6 * 3 * 24 * 72
+    assert len(data) * data.bytes_of_each(are_whole=True) < taken
+    for most, kind in ((taken, PhotoSet), (taken - 1, FolderSet)):
+        monkeypatch.setattr(data_module, "IN_MEMORY_BYTES", most)
+        assert isinstance(in_memory(data), kind)
+
+
+@pytest.mark.parametrize("most", [1 << 30, 100])
+def test_training_from_scratch_cuts_whole_photos_too(wide_photos, tmp_path_factory, monkeypatch, most):
+    """And measures its normalisation on crops of them: the red ends are in it."""
+    monkeypatch.setattr("training.data.IN_MEMORY_BYTES", most)
+    run = tmp_path_factory.mktemp("beside") / "run"
+    words = ["resnet8_cifar", "--data", str(wide_photos), "--out", str(run), "--epochs", "1", "--input", "16"]
+    words += ["--batch-size", "2", "--workers", "0", "--held-out", "0", "--device", "cpu"]
+    reds = {}
+    for augment in ("flip", "resized_crop,flip"):
+        options = parse_arguments([*words, "--augment", augment])
+        view = whole_image((16, 16))
+        train, _, _ = load_images_to_train(options, recipe_from(options), view)
+        reds[augment] = cifar.build_model(options, train).preprocess.mean[0]
+        assert train.whole == (augment != "flip")
+    assert reds["resized_crop,flip"] > reds["flip"] + 0.1
+    assert cifar.main([*words, "--augment", "resized_crop,flip", "--whiten"]) == 0
+
+
 def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
     data = in_memory(replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0))
     feed = Feed(data, data.view, Recipe(epochs=1, augment=("resized_crop", "jitter")), 3, CPU)
@@ -435,6 +464,30 @@ def test_workers_cut_the_crops_of_whole_photos_and_cut_the_same_ones(wide_photos
     torch.manual_seed(10)
     theirs = v2.RandomResizedCrop((16, 16), scale=(0.35, 1.0), antialias=True)(held.photos[0])
     assert torch.equal(crops[0], theirs)
+
+
+@pytest.mark.parametrize(("workers", "readers"), [(2, 2), (0, 1)])
+def test_the_same_workers_read_every_epoch(wide_photos, tmp_path, monkeypatch, workers, readers):
+    """Also after an epoch that was left half-way; a batch of another size may start others."""
+
+    def noted(file, *how):
+        with (tmp_path / "readers").open("a") as notes:
+            notes.write(f"{os.getpid()}\n")
+        return read(file, *how)
+
+    read = data_module._read
+    monkeypatch.setattr(data_module, "_read", noted)
+    found = replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=workers)
+    feed = Feed(found, found.view, Recipe(epochs=3, augment=("resized_crop",)), 0, CPU)
+    alone = Feed(in_memory(replace(found, workers=0)), found.view, feed.recipe, 0, CPU)
+    (tmp_path / "readers").unlink()
+    numbered = [(i, index) for i, index in enumerate(torch.arange(6).split(2))]
+    next(feed.batches(0, numbered, 16))
+    for epoch in range(3):
+        pairs = zip(feed.batches(epoch, numbered, 16), alone.batches(epoch, numbered, 16), strict=True)
+        assert all(torch.equal(x, y) for (x, *_), (y, *_) in pairs)
+    seen = set((tmp_path / "readers").read_text().split())
+    assert len(seen) == readers and (str(os.getpid()) in seen) == (not workers)
 
 
 @pytest.mark.parametrize(
