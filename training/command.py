@@ -255,8 +255,9 @@ def load_images_to_train(options, recipe: Recipe, view: Preprocess):
 def read_to_train(found: Images, recipe: Recipe) -> Images:
     """The training images, in memory where they fit. Where the recipe cuts random crops, they are whole
     photos, not the middle that the network sees of them."""
-    is_cut = "resized_crop" in recipe.augment and isinstance(found, FolderSet) and found.are_photos()
-    return in_memory(replace(found, whole=True) if is_cut and found.view.crop_mode == "center" else found)
+    if "resized_crop" in recipe.augment and isinstance(found, FolderSet) and found.are_photos():
+        found = replace(found, whole=found.view.crop_mode == "center")
+    return in_memory(found)
 
 
 def find_to_train(options, recipe: Recipe, view: Preprocess):

@@ -61,6 +61,22 @@ class Waits(TorchDispatchMode):
         return out
 
 
+class Ops(TorchDispatchMode):
+    """Notes (name, types of the tensors it takes, devices of those it takes and gives) of each operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, set[torch.dtype], set[str]]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        taken = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        given = [x for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+        name, kinds = func.overloadpacket.__name__, {x.dtype for x in taken}
+        self.seen.append((name, kinds, {x.device.type for x in taken + given}))
+        return out
+
+
 @pytest.fixture
 def pretended_gpu(monkeypatch):
     """Tensors with sizes and no values, which may be on CUDA."""
@@ -148,6 +164,57 @@ def test_making_a_batch_does_not_wait_for_the_gpu(pretended_gpu, changes):
     with Waits() as waits:
         tensors = next(batches)
     assert {x.device.type for x in tensors} == {"cuda"} and not waits.seen
+
+
+def test_pinned_bytes_travel_to_the_gpu_and_are_widened_there(pretended_gpu, monkeypatch):
+    pinned: list[torch.dtype] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.dtype) or tensor)
+    pixels = torch.zeros(4, 3, 12, 12, dtype=torch.uint8)
+    data.normalise(pixels, VIEW, CUDA)  # which makes the constants there
+    pinned.clear()
+    with Ops() as ops:
+        x = data.normalise(pixels, VIEW, CUDA)
+    assert (x.dtype, x.device.type) == (torch.float32, "cuda")
+    assert [kinds for _, kinds, devices in ops.seen if len(devices) > 1] == [{torch.uint8}]
+    assert pinned == [torch.uint8]
+
+
+@pytest.mark.parametrize(("device", "products"), [("cuda", torch.bfloat16), ("cpu", torch.float32)])
+def test_a_gpu_turns_filters_by_nine_products_in_bfloat16(pretended_gpu, device, products):
+    """Three Newton-Schulz iterations of three products each, for all filter banks of one shape at once."""
+    weights = [nn.Parameter(torch.zeros(4, 3, 3, 3, device=device)) for _ in range(5)]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    optimizer = Muon(weights, lr=0.1)
+    with Ops() as ops:
+        optimizer.step()
+    assert [kinds for name, kinds, _ in ops.seen if name == "bmm"] == [{products}] * 9
+    assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+@pytest.mark.parametrize(("device", "computed_in"), [("cuda", torch.bfloat16), ("cpu", None)])
+def test_a_gpu_measures_held_out_images_in_the_precision_of_training(monkeypatch, device, computed_in):
+    asked: dict[str, torch.dtype | None] = {}
+
+    def answered(net, held_out, preprocess, **how):
+        asked.update(how)
+        return torch.zeros(len(held_out), 8), held_out.labels
+
+    trainer = small_trainer(torch.bfloat16)
+    trainer.device = torch.device(device)
+    monkeypatch.setattr(engine, "predict_logits", answered)
+    trainer._measured(noise_set(8))
+    assert asked["dtype"] is computed_in
+
+
+def test_answers_in_half_precision_are_those_of_autocast():
+    net, images = small_trainer().net.eval(), noise_set(8)
+    logits, _ = engine.predict_logits(net, images, VIEW, dtype=torch.bfloat16)
+    x = data.normalise(images.images, VIEW, CPU)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = net(x)
+    assert expected.dtype is torch.bfloat16 and torch.equal(logits, expected.float())
+    assert not torch.equal(logits, engine.predict_logits(net, images, VIEW)[0])
 
 
 def test_reading_pins_no_memory(tmp_path, monkeypatch):
