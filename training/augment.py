@@ -6,7 +6,6 @@ never of a process, so a resumed run, or the same run spread over more processes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -15,23 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resnet_hub.preprocess import Preprocess
+from training.batched import BATCHED
 from training.data import DataError, FolderSet, Images, ImageSet, normalise, random_part, sent
 from training.metrics import balanced_draw
 from training.multilabel import is_multi
 from training.recipes import Recipe
 
 CPU = torch.device("cpu")
-ZOOM_AREA, ZOOM_RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of "zoom": share of the area shown, width over height
-CUTOUT_SHARE = 0.25  # of the side, arXiv 1708.04552
 ONE_BY_ONE = {  # name -> how torchvision.transforms.v2 makes it for images of (H, W)
     "resized_crop": lambda v2, size: random_part(size),
     "trivial": lambda v2, size: v2.TrivialAugmentWide(),  # arXiv 2103.10158
     "rand": lambda v2, size: v2.RandAugment(),  # arXiv 1909.13719
-    "rotate": lambda v2, size: v2.RandomRotation(15),
-    "affine": lambda v2, size: v2.RandomAffine(10, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=5),
     "jitter": lambda v2, size: v2.ColorJitter(0.3, 0.3, 0.3, 0.05),
-    "blur": lambda v2, size: v2.RandomApply([v2.GaussianBlur(3)], p=0.3),
-    "erase": lambda v2, size: v2.RandomErasing(p=0.25),  # arXiv 1708.04896
 }
 
 
@@ -85,9 +79,11 @@ class Views:
         _, shift = epoch_draws(count, self.pad, seed, epoch)
         self.flip, self.shift = flip.to(device), shift.to(device)
         draw = torch.Generator().manual_seed(random_key(seed, epoch, 5))
-        has = recipe.augment
-        self.window = torch.rand(4, count, generator=draw).to(device) if "zoom" in has else None
-        self.hole = torch.rand(2, count, generator=draw).to(device) if "cutout" in has else None
+        self.draws = {
+            name: torch.rand(each.draws, count, generator=draw).to(device)
+            for name, each in BATCHED.items()
+            if name in recipe.augment
+        }
         self.one_by_one = _composed(recipe.augment, size)
 
     def crop_seeds(self, index: Tensor) -> list[int]:
@@ -100,10 +96,8 @@ class Views:
         if self.pad:
             images = self._cropped(images, at)
         images = torch.where(self.flip[at].view(-1, 1, 1, 1), images.flip(3), images)
-        if self.window is not None:
-            images = zoomed(images, self.window[:, at])
-        if self.hole is not None:
-            images = with_hole(images, self.hole[:, at])
+        for name, draws in self.draws.items():
+            images = BATCHED[name].change(images, draws[:, at])
         if self.one_by_one is None:
             return images
         pairs = zip(images, index.tolist(), strict=True)
@@ -119,32 +113,6 @@ class Views:
     def _drawn(self, change: Callable, image: Tensor, number: int) -> Tensor:
         torch.manual_seed(random_key(self.key, number))
         return change(image)
-
-
-def zoomed(images: Tensor, draws: Tensor) -> Tensor:
-    """A random window of each image uint8 (B, C, H, W), enlarged to its size: RandomResizedCrop for a batch.
-
-    Args:
-        draws: (4, B), 0 to 1: of the window's area, its shape, and its place in both directions.
-    """
-    area = ZOOM_AREA[0] + (ZOOM_AREA[1] - ZOOM_AREA[0]) * draws[0]
-    ratio = torch.exp(math.log(ZOOM_RATIO[0]) + math.log(ZOOM_RATIO[1] / ZOOM_RATIO[0]) * draws[1])
-    width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
-    left, top = (1 - width) * (2 * draws[2] - 1), (1 - height) * (2 * draws[3] - 1)
-    zero = torch.zeros_like(width)
-    theta = torch.stack([torch.stack([width, zero, left], 1), torch.stack([zero, height, top], 1)], 1)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    shown = F.grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
-    return shown.round().to(torch.uint8)
-
-
-def with_hole(images: Tensor, draws: Tensor) -> Tensor:
-    """Each image uint8 (B, C, H, W) with a grey square around a random point, which the border may cut."""
-    height, width = images.shape[-2:]
-    half = CUTOUT_SHARE * min(height, width) / 2
-    rows = (torch.arange(height, device=images.device) + 0.5 - height * draws[0][:, None]).abs() < half
-    columns = (torch.arange(width, device=images.device) + 0.5 - width * draws[1][:, None]).abs() < half
-    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 128)
 
 
 def _composed(chosen: Sequence[str], size: tuple[int, ...]) -> Callable | None:

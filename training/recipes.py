@@ -54,7 +54,8 @@ class Recipe:
     label_smoothing: float = option(0.0, "share of each label spread over all classes")
     augment: tuple[str, ...] = option(
         ("crop", "flip"),
-        "augmentations; crop, flip, zoom and cutout work on whole batches, the others image by image",
+        "augmentations; resized_crop, trivial, rand and jitter work image by image, the others on whole "
+        "batches",
         AUGMENTATIONS,
     )
     crop_padding: int = option(4, "reflected border in pixels that crops are cut from, at 32x32")

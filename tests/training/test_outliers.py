@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from resnet_hub import from_pretrained
 from resnet_hub.errors import Refusal
 from training import cifar, command, outliers, tiny_imagenet, transfer
-from training.augment import Feed, Views
+from training.augment import Feed
 from training.data import PhotoSet, find_data, val_for_test, whole_image
 from training.recipes import RECIPES, Recipe, recipe_from
 
@@ -281,39 +281,3 @@ def test_a_recipe_s_outliers_can_be_changed_by_flags():
     given = ["x", "--data", "d", "--out", "o", "--recipe", "short_outliers", "--outliers-except", "none"]
     options = cifar.parse_arguments(["lenet5", *given[1:]])
     assert recipe_from(options).outliers_except == ()
-
-
-# Augmentations for a whole batch
-
-
-@pytest.mark.parametrize("name", ["zoom", "cutout"])
-def test_zoom_and_cutout_follow_seed_epoch_and_image_not_the_batch(name):
-    images = noise_set(8, side=16).images
-    recipe = Recipe(epochs=2, augment=(name,))
-
-    def shown(seed: int, epoch: int, index: list[int]) -> torch.Tensor:
-        positions = torch.tensor(index)
-        return Views(8, recipe, SIDE, seed, epoch)(images[positions], positions)
-
-    together = shown(0, 0, list(range(8)))
-    assert together.dtype == torch.uint8 and together.shape == images.shape
-    assert not any(torch.equal(*pair) for pair in zip(together, images, strict=True))
-    alone = torch.cat([shown(0, 0, [i]) for i in reversed(range(8))]).flip(0)
-    assert torch.equal(alone, together)
-    assert not torch.equal(shown(0, 1, list(range(8))), together)
-    assert not torch.equal(shown(1, 0, list(range(8))), together)
-
-
-def test_cutout_hides_a_quarter_of_each_side_in_grey():
-    white = torch.full((4, 3, 32, 32), 255, dtype=torch.uint8)
-    hidden = Views(4, Recipe(epochs=1, augment=("cutout",)), (32, 32), 0, 0)(white, torch.arange(4))
-    assert set(hidden.unique().tolist()) == {128, 255}
-    assert all(0 < (each[0] == 128).sum() <= 8 * 8 for each in hidden)
-
-
-def test_zoom_shows_a_part_of_the_image_enlarged():
-    """On a ramp, a window has a smaller range of values and keeps their order."""
-    ramp = torch.arange(0, 256, 8, dtype=torch.uint8).expand(4, 3, 32, 32)
-    shown = Views(4, Recipe(epochs=1, augment=("zoom",)), (32, 32), 0, 0)(ramp, torch.arange(4)).int()
-    assert (shown.diff(dim=3) >= 0).all()
-    assert all(each.max() - each.min() < 31 * 8 for each in shown)

@@ -23,6 +23,7 @@ from resnet_hub.hub import card
 from resnet_hub.preprocess import Preprocess
 from training import cifar, data, evaluate, recipes, transfer
 from training.augment import ONE_BY_ONE, Feed, Views, epoch_order
+from training.batched import BATCHED
 from training.cifar import parse_arguments, whiten_stem
 from training.command import load_teacher
 from training.data import DataError, FolderSet, ImageSet, find_images, in_memory, normalise, whole_image
@@ -299,7 +300,7 @@ def order_of(one: Trainer) -> list[torch.Tensor]:
 # Augmentation
 
 
-@pytest.mark.parametrize("name", ONE_BY_ONE)
+@pytest.mark.parametrize("name", [*ONE_BY_ONE, *BATCHED])
 def test_augmentation_of_an_image_does_not_depend_on_its_batch(name):
     data = noise(20, side=32)
     views = Views(20, Recipe(epochs=1, augment=(name,)), (32, 32), seed=3, epoch=1)
@@ -462,6 +463,6 @@ def test_overrides_and_other_sizes_train(folder, tmp_path):
 
 
 def test_every_augmentation_and_schedule_is_made_and_named_on_the_card():
-    batched = {"crop", "flip", "zoom", "cutout"}  # in `Views`
+    batched = {"crop", "flip", *BATCHED}
     assert {*recipes.AUGMENTATIONS} == {*ONE_BY_ONE} | batched == {*card.AUGMENTATIONS}
     assert {*recipes.SCHEDULES} == {*SCHEDULES} == {*card.SCHEDULES}
