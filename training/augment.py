@@ -71,7 +71,8 @@ class Views:
         device: torch.device = CPU,
     ) -> None:
         self.key, self.device = random_key(seed, epoch), device
-        pad = round(recipe.crop_padding * min(size) / 32) if "crop" in recipe.augment else 0
+        border = recipe.crop_padding if "crop" in recipe.augment else 0
+        pad = max(round(border * min(size) / 32), 1) if border else 0
         self.pad = min(pad, min(size) - 1)  # reflecting needs more pixels than the border has
         first_side = torch.rand(count, generator=torch.Generator().manual_seed(seed)) < 0.5
         flips = "flip" in recipe.augment
@@ -96,12 +97,12 @@ class Views:
         if self.pad:
             images = self._cropped(images, at)
         images = torch.where(self.flip[at].view(-1, 1, 1, 1), images.flip(3), images)
+        if self.one_by_one is not None:
+            pairs = zip(images, index.tolist(), strict=True)
+            images = torch.stack([self._drawn(self.one_by_one, image, i) for image, i in pairs])
         for name, draws in self.draws.items():
             images = BATCHED[name].change(images, draws[:, at])
-        if self.one_by_one is None:
-            return images
-        pairs = zip(images, index.tolist(), strict=True)
-        return torch.stack([self._drawn(self.one_by_one, image, i) for image, i in pairs])
+        return images
 
     def _cropped(self, images: Tensor, at: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -159,6 +160,11 @@ class Feed:
                 f"--augment {','.join(colours)} changes colours, and there are {data.shape[0]} channels"
             )
         self.mixer = _mixer(recipe, len(data.classes))
+
+    def end_workers(self) -> None:
+        """End the processes that read, until the next epoch."""
+        if isinstance(self.data, FolderSet):
+            self.data.end_workers()
 
     def drawn(self, epoch: int) -> Tensor | None:
         """The image shown at each place of an epoch; None where each is shown at its own."""

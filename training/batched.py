@@ -98,7 +98,7 @@ def _warped(
 
 
 def blurred(images: Tensor, draws: Tensor) -> Tensor:
-    """torchvision's GaussianBlur(3) by chance; `draws` are of whether, and of the blur."""
+    """torchvision's GaussianBlur(3) by chance; `draws` say whether, and how strong it is."""
     beside = torch.exp(-0.5 / between(*BLUR_SIGMA, draws[1]) ** 2)
     beside = (beside / (1 + 2 * beside)).view(-1, 1, 1, 1)
     x = F.pad(images.float(), (1, 1, 1, 1), mode="reflect")
@@ -108,8 +108,8 @@ def blurred(images: Tensor, draws: Tensor) -> Tensor:
 
 
 def erased(images: Tensor, draws: Tensor) -> Tensor:
-    """torchvision's RandomErasing, a black rectangle by chance; `draws` are of whether, of the rectangle's
-    area, its shape, and its place down and across."""
+    """torchvision's RandomErasing, a black rectangle by chance: no larger than the image, where torchvision
+    draws another. `draws` say whether, the rectangle's area, its shape, and its place down and across."""
     height, width = images.shape[-2:]
     area, ratio = between(*ERASE_AREA, draws[1]) * height * width, between_logarithms(*ERASE_RATIO, draws[2])
     high, wide = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()

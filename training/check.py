@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from resnet_hub.command import printable, program_name, run_command
 from resnet_hub.device import add_device_flags, pick_device
-from resnet_hub.errors import listed
+from resnet_hub.errors import Refusal, listed
 from resnet_hub.files import write_whole
 from resnet_hub.geometry import times
 from resnet_hub.preprocess import ImageError, load_image
@@ -323,6 +323,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check(options: argparse.Namespace) -> None:
     """Look at the data set, say what is found, write the files."""
+    if options.device not in ("auto", "cpu") and not options.weights:
+        raise Refusal(f"--device {options.device} computes the features of --weights; give both, or none")
     root = options.data
     out = options.out or root.resolve().with_name(f"{root.resolve().name}-check")
     images, figures, rows = findings(root)

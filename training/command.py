@@ -45,12 +45,13 @@ from training.data import (
     is_folder,
     split_held_out,
     split_record,
+    whole_photos,
 )
 from training.distributed import any_process, first_on_machine, process_group, rank, restarts, world_size
 from training.engine import Stopped, Trainer, keep_freed_memory, weights_kept
 from training.label_table import LabelTable, read_table
 from training.layout import parts_of, refuse_shared
-from training.optim import BatchNorm, drop_paths, layer_shares
+from training.optim import BatchNorm, drop_paths, frozen_norms, layer_shares
 from training.outliers import add_outliers_flag, find_outliers, read_outliers
 from training.recipes import Recipe, add_recipe_flags, refuse_idle
 from training.unknown import add_unknown_flag, check_unknown
@@ -240,8 +241,8 @@ def is_finished(run: Path, options) -> bool:
 
 
 def load_images_to_train(options, recipe: Recipe, view: Preprocess):
-    """(training, validation, outlier) images as `view` cuts them, the last None where there are none; the
-    test part, needed at the end, is looked for now.
+    """(training, validation, outlier) images as `view` frames them, the last None where there are none, those
+    to train on as `read_to_train` reads them; the test part, needed at the end, is looked for now.
 
     Raises:
         DataError: when something is missing, or what is asked for needs more held-out images.
@@ -249,15 +250,13 @@ def load_images_to_train(options, recipe: Recipe, view: Preprocess):
     found, held_out, outliers = find_to_train(options, recipe, view)
     train = read_to_train(found, recipe)
     check_counts(train, options.data)
-    return train, in_memory(held_out), read_outliers(outliers, recipe, options.workers)
+    return train, in_memory(held_out), read_outliers(outliers, recipe, options.workers, train.whole)
 
 
 def read_to_train(found: Images, recipe: Recipe) -> Images:
     """The training images, in memory where they fit. Where the recipe cuts random crops, they are whole
     photos, not the middle that the network sees of them."""
-    if "resized_crop" in recipe.augment and isinstance(found, FolderSet) and found.are_photos():
-        found = replace(found, whole=found.view.crop_mode == "center")
-    return in_memory(found)
+    return in_memory(whole_photos(found) if "resized_crop" in recipe.augment else found)
 
 
 def find_to_train(options, recipe: Recipe, view: Preprocess):
@@ -464,8 +463,9 @@ def new_trainer(
     if options.sync_batch_norm:
         net = synchronised(net, device)
         identity = identity | {"processes": world_size()}  # whose images each batch norm sees together
-    if not any(isinstance(module, BatchNorm) for module in net.modules()):
-        why = "acts on batch norms, and what learns here has none"
+    frozen = frozen_norms(net)
+    if not any(isinstance(module, BatchNorm) and module not in frozen for module in net.modules()):
+        why = "acts on batch norms that learn, and there are none here"
         refuse_idle(options, ("bias_lr", "sync_batch_norm"), why)
     if recipe.drop_path:
         drop_paths(net, recipe.drop_path)

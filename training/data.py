@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import repeat
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 MOST_IN_THREADS = 5_000  # files
 IN_MEMORY_BYTES = 2 << 30  # a folder whose images take more is streamed
+SAMPLED = 25  # photos by whose size that of all is estimated
 READ_AHEAD_BYTES = 1 << 30  # of a folder that is streamed, unless a batch for each worker takes more
 DOWNLOADS = {  # what torchvision downloads: its class, what cards call it, (channels, height, width)
     "cifar10": ("CIFAR10", "CIFAR-10", (3, 32, 32)),
@@ -184,45 +185,55 @@ class FolderSet:
         """As `ImageSet.fetch`, or as `PhotoSet.fetch` where they are whole; worker processes read ahead and
         cut, a broken file is reported and left out, so that a batch may be empty.
 
-        Where workers are kept, one `fetch` ends before the next begins.
+        Kept workers serve one `fetch` at a time; a second one starts its own.
         """
         if seeds is not None:
             random_part(self.shape[1:])  # imported here, once, and not by every worker
         are_whole = self.whole and seeds is None
         drawn = zip(batches, repeat(repeat(None)) if seeds is None else seeds, strict=False)
         plan = [list(zip(index.tolist(), of_each, strict=False)) for index, of_each in drawn]
-        for pixels, index, broken in self._loader(plan, are_whole):
-            for message in broken:
-                tqdm.write(message, file=sys.stderr)
-            shown = [_as_tensor(image) for image in pixels] if are_whole else torch.from_numpy(pixels)
-            yield shown, torch.tensor(index, dtype=torch.long)
+        with self._loader(plan, are_whole) as loader:
+            for pixels, index, broken in loader:
+                for message in broken:
+                    tqdm.write(message, file=sys.stderr)
+                shown = [_as_tensor(image) for image in pixels] if are_whole else torch.from_numpy(pixels)
+                yield shown, torch.tensor(index, dtype=torch.long)
 
-    def _loader(self, plan: list[list[tuple[int, int | None]]], are_whole: bool):
-        """torch's loader of (position, seed) batches: the kept one, if it reads as far ahead."""
+    @contextmanager
+    def _loader(self, plan: list[list[tuple[int, int | None]]], are_whole: bool) -> Iterator[Iterable]:
+        """torch's loader of (position, seed) batches: the kept one, if it is free and reads as far ahead."""
         from torch.utils.data import DataLoader
 
         batch_bytes = max(map(len, plan), default=0) * self.bytes_of_each(are_whole)
         workers = max(cores_of_each() - 1, 1) if self.workers is None else self.workers
         how = are_whole, _read_ahead(batch_bytes, workers) if workers else None
-        if how in self._kept:
-            self._kept[how].batch_sampler[:] = plan
-            return self._kept[how]
-        loader: DataLoader = DataLoader(
-            replace(self),  # type: ignore[arg-type]  # the sampler gives pairs
-            batch_sampler=plan,
-            num_workers=workers,
-            collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
-            prefetch_factor=how[1],
-            worker_init_fn=_apart,
-            persistent_workers=self.keeps_workers and workers > 0,
-        )
-        if self.keeps_workers:
-            self._kept.clear()  # their workers end
-            self._kept[how] = loader
-        return loader
+        loader = self._kept.pop(how, None)
+        if loader is not None:
+            loader.batch_sampler[:] = plan
+        else:
+            loader = DataLoader(
+                replace(self),  # type: ignore[arg-type]  # the sampler gives pairs
+                batch_sampler=plan,
+                num_workers=workers,
+                collate_fn=_listed if are_whole else partial(_in_one, shape=self.shape),
+                prefetch_factor=how[1],
+                worker_init_fn=_apart,
+                persistent_workers=self.keeps_workers and workers > 0,
+            )
+        try:
+            yield loader
+        finally:
+            self.end_workers()
+            if self.keeps_workers:
+                self._kept[how] = loader
+
+    def end_workers(self) -> None:
+        """End those that stand by."""
+        self._kept.clear()
 
     def bytes_of_each(self, are_whole: bool) -> float:
-        """What an image takes once it is read; whole photos are half as long again as high, more or less."""
+        """What an image takes once it is read; a whole photo is taken to be 1.5 times as long as its short
+        side."""
         return self.shape[0] * 1.5 * _whole_side(self.view) ** 2 if are_whole else math.prod(self.shape)
 
     def are_photos(self) -> bool:
@@ -421,7 +432,8 @@ def in_memory(data: Images, workers: int | None = None) -> Images:
     if not isinstance(data, FolderSet) or not len(data):
         return data
     data = data if workers is None else replace(data, workers=workers)
-    if len(data) * data.bytes_of_each(data.whole) > IN_MEMORY_BYTES:
+    each = _whole_bytes(data) if data.whole else data.bytes_of_each(are_whole=False)
+    if len(data) * each > IN_MEMORY_BYTES:
         return data
     if data.whole:
         read = read_once(lambda: _read_whole(data))
@@ -432,6 +444,21 @@ def in_memory(data: Images, workers: int | None = None) -> Images:
     images, index = read_once(lambda: _read_all(data))
     files = tuple(data.files[i] for i in index.tolist())
     return ImageSet(images, data.labels[index], data.classes, data.source, files)
+
+
+def whole_photos(data: Images) -> Images:
+    """The images, to be read whole where they are photos of which the network sees the middle."""
+    if isinstance(data, FolderSet) and data.are_photos():
+        return replace(data, whole=data.view.crop_mode == "center")
+    return data
+
+
+def _whole_bytes(data: FolderSet) -> float:
+    """What a whole photo takes on average, by some of them."""
+    some = data.files[:: max(len(data) // SAMPLED, 1)]
+    read = [_read(file, data.view, whole=True) for file in some]
+    sizes = [image.nbytes for image in read if not isinstance(image, str)]
+    return sum(sizes) / max(len(sizes), 1)
 
 
 def _read_whole(data: FolderSet) -> tuple[list[Tensor], Tensor] | None:

@@ -286,6 +286,9 @@ class Trainer:
             while not self.is_done():
                 self.train_epoch(run, stop)
                 self.finish_epoch(held_out, run)
+        for feed in (self.feed, self.outliers):
+            if feed is not None:
+                feed.end_workers()
 
     def go_on(self, history: list[dict], record: dict[str, Any]) -> None:
         """Take up a finished run, whose weights the network has, after its last epoch.

@@ -50,6 +50,7 @@ from training.calibrate import (
 from training.command import (
     add_eval_batch_flag,
     add_labels_flag,
+    choose_kernels,
     data_source,
     find_images_to_train,
     has_held_out,
@@ -110,11 +111,13 @@ def measure(
         batch_size: images at once, as in `predict_each`.
         workers: processes that read `unknown`, as in `in_memory`.
     """
+    several = bool(model.calibration.class_thresholds)
+    if several and (shifts or unknown):
+        given = "--tta" if shifts else "--unknown"
+        raise DataError(f"{given} has no effect on a network that answers for each class by itself")
     ask = partial(predict_each, model, test, model.preprocess, batch_size=batch_size)
     logits, labels, _ = answered or ask()
-    if model.calibration.class_thresholds:
-        if unknown:
-            raise DataError("--unknown has no effect on a network that answers for each class by itself")
+    if several:
         return multilabel.measure(model, logits, labels) | {"unfamiliar": {}}
     mirrored = ask(view=mirror).logits
     results = figures(logits, mirrored, labels, len(test.classes), model.calibration.temperature)
@@ -403,6 +406,8 @@ def check_flags(options: argparse.Namespace) -> None:
     idle: tuple[str, ...]
     if is_onnx_file(options.checkpoint):
         idle = ("labels", "tta", "csv", "write", "half", "unknown", "eval_batch")
+        if options.device not in ("auto", "cpu"):
+            raise DataError(f"--device {options.device} has no effect on an ONNX file, which runs on the CPU")
         why = "has no effect on an ONNX file; measure the checkpoint it was made from"
     elif options.write:
         idle, why = ("tta", "csv", "json"), "has no effect beside --write; measure without it"
@@ -423,7 +428,9 @@ def evaluate(options: argparse.Namespace) -> int:
     options.data = data_source(options.data, options.labels)
     # With --write a run directory, also where a shipped checkpoint has its name.
     source = Path(options.checkpoint).resolve() if options.write else options.checkpoint
-    model = from_pretrained(source).to(pick_device(options.device))
+    device = pick_device(options.device)
+    choose_kernels(device, deterministic=False)
+    model = from_pretrained(source).to(device)
     if options.write:
         write_again(model, options)
         return 0

@@ -19,7 +19,7 @@ from resnet_hub.errors import listed
 from resnet_hub.folders import composed, image_files
 from resnet_hub.preprocess import Preprocess
 from training.augment import Feed, random_key
-from training.data import DataError, FolderSet, Images, ImageSet, find_data, in_memory
+from training.data import DataError, FolderSet, Images, ImageSet, find_data, in_memory, whole_photos
 from training.layout import parts_of
 from training.recipes import Recipe, flag
 from training.tiny_imagenet import is_tiny_imagenet
@@ -51,11 +51,18 @@ def find_outliers(options, recipe: Recipe, view: Preprocess) -> Images | None:
     return None
 
 
-def read_outliers(found: Images | None, recipe: Recipe, workers: int | None) -> Images | None:
-    """Those images, in memory where they fit, encoded as the recipe says."""
+def read_outliers(
+    found: Images | None, recipe: Recipe, workers: int | None, whole: bool = False
+) -> Images | None:
+    """Those images, in memory where they fit, encoded as the recipe says.
+
+    Args:
+        whole: the training images are whole photos, which random crops are cut from. Crops enlarged from what
+            the network sees would be less sharp, and so told apart from theirs.
+    """
     if found is None:
         return None
-    read = in_memory(found, workers)
+    read = in_memory(whole_photos(found) if whole else found, workers)
     return jpeg_encoded(read, recipe.outlier_jpeg) if recipe.outlier_jpeg else read
 
 
@@ -103,10 +110,11 @@ def jpeg_encoded(data: Images, quality: int) -> Images:
     apart by the blocks of the coding, and then calls every other photo unfamiliar.
 
     Raises:
-        DataError: for images that are streamed.
+        DataError: for images that are streamed, or whole photos.
     """
     if not isinstance(data, ImageSet):
-        raise DataError(f"{data.source} does not fit into memory; give --outlier-jpeg 0")
+        why = "is read whole, for random crops" if data.whole else "does not fit into memory"
+        raise DataError(f"{data.source} {why}; give --outlier-jpeg 0")
     from torchvision.io import decode_jpeg, encode_jpeg
 
     with ThreadPoolExecutor() as pool:

@@ -125,7 +125,7 @@ class Recipe:
 
 
 AT_LEAST_1 = ("epochs", "batch_size", "accumulate")
-LEAST = {"hard_share": 0.1}
+LEAST = {"hard_share": 0.1, "outlier_share": 0.01}
 BELOW_1 = ("warmup", "label_smoothing", "ema", "muon_momentum", "drop_path")
 MOST = {"low_res_until": 1, "hard_share": 1, "layer_decay": 1, "crop_padding": 31, "outlier_jpeg": 100}
 
@@ -142,7 +142,8 @@ def _bounds_words(name: str) -> str:
         return "1 or more"
     if name in BELOW_1:
         return "0 to less than 1"
-    return f"{LEAST.get(name, 0)} to {MOST[name]}" if name in MOST else "0 or more"
+    least = LEAST.get(name, 0)
+    return f"{least} to {MOST[name]}" if name in MOST else f"{least} or more"
 
 
 # (flags, when they do something, what they need); checked on what the command line gives alone

@@ -216,6 +216,8 @@ def check_arms(study: Study, options: argparse.Namespace) -> None:
         Refusal: for a flag that the study sets itself, and an arm whose table and curves would lack the
             validation images.
     """
+    if options.outliers is not None and not any(OUTLIERS in arm.split() for arm in study.arms.values()):
+        raise Refusal("--outliers has no effect on this study; leave it out")
     parse = TRAINERS[study.trainer].parse_arguments
     for arm in study.arms:
         own = ["--seed", "0", "--out", "RUN"]
@@ -376,10 +378,10 @@ def markdown(name: str, question: str, rows: list[dict], evidence: dict[str, Any
         )
     notes = (
         "Validation and test: the kept weights (the epoch with the best validation accuracy, or the last "
-        "epoch if there were few validation images). Training: the last epoch, on augmented images and in "
-        "training mode. Loss: validation cross entropy of the last epoch, without temperature. Epochs: until "
-        "validation accuracy is within one point of its best. s/epoch: the fastest epoch, since other work "
-        "may have slowed the rest."
+        "epoch if there were few validation images). Training: the last epoch, on the images as they "
+        "were shown and in training mode. Loss: validation cross entropy of the last epoch, without "
+        "temperature. Epochs: until validation accuracy is within one point of its best. s/epoch: the "
+        "fastest epoch, since other work may have slowed the rest."
     )
     return "\n".join([*lines, *unknown_table(rows), "", notes, "", f"![Curves]({name}.png)", ""])
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from resnet_hub import create_model, from_pretrained
 from resnet_hub.command import program_name, run_command
 from resnet_hub.config import ModelConfig, ResNetConfig
-from resnet_hub.engine import add_engine_flags
+from resnet_hub.engine import ENGINES
 from resnet_hub.errors import first_line, listed
 from resnet_hub.geometry import totals, trace
 from resnet_hub.hub.bounds import check_maps
@@ -99,7 +99,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "--far",
         action="store_true",
         help="the images are unlike those --weights learned from (scans, microscopy, much larger photos): "
-        f"auto goes one mode further, and full teaches every layer at {FAR_SHARE} of --lr",
+        f"mode full, with every layer at {FAR_SHARE} of --lr",
     )
     parser.add_argument(
         "--keep-head",
@@ -108,7 +108,8 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         "class of the data)",
     )
     parser.add_argument("--input", metavar="N|HxW", help="size in pixels (default: the network's own)")
-    add_engine_flags(parser, precision=False)
+    about = "what computes the features of mode feature (default: auto, the network with its norms folded)"
+    parser.add_argument("--engine", choices=ENGINES, default="auto", help=about)
     add_run_flags(parser, recipe="transfer")
     in_sections(parser, FIRST)
     return parser.parse_args(arguments)
@@ -240,9 +241,8 @@ def chosen_mode(mode: str, images: int, config: ModelConfig, similar: bool = Tru
             "partial": f"up to {SOME:,} images are enough for the last stage, not for all of it",
             "full": f"more than {SOME:,} images can teach every layer",
         }
-        unlike = "" if similar else "; with --far, one mode further"
-        shown = mode_for(images)
-        print(f"mode {mode}, because of {images:,} training images: {why[shown]}{unlike}")
+        by_number = f"because of {images:,} training images: {why[mode]}"
+        print(f"mode {mode}, {by_number if similar else 'because of --far'}")
     return mode
 
 
@@ -348,15 +348,18 @@ BELOW_HEAD = (
 
 
 def on_features(options, recipe: Recipe) -> Recipe:
-    """The recipe for a head alone, on features computed once: nothing that works on images or other layers.
+    """The recipe for a head alone, on features computed once: nothing that works on images or other layers,
+    so that SGD takes Muon's place.
 
     Raises:
         ValueError: for a flag that asks for it.
     """
     why = "works on images or on the layers below the head, which learns alone here; give --mode partial"
     refuse_idle(options, BELOW_HEAD, why)
-    recipe = replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, hard_share=1.0)
-    return replace(recipe, whiten=False, drop_path=0.0, layer_decay=1.0)
+    if recipe.optimizer == "muon":
+        recipe = replace(recipe, optimizer="sgd", muon_lr=0.0)
+    recipe = replace(recipe, augment=(), mixup=0.0, cutmix=0.0, low_res=0, low_res_until=0.0, hard_share=1.0)
+    return replace(recipe, whiten=False, drop_path=0.0, layer_decay=1.0, bias_lr=0.0)
 
 
 def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0) -> tuple[str, Rates]:
@@ -372,7 +375,7 @@ def chosen_rates(options, model: Network, images: int, layer_decay: float = 1.0)
     mode = chosen_mode(options.mode or "auto", images, model.config, not options.far)
     if options.far and options.mode in ("feature", "partial"):
         raise ValueError(f"--far has no effect on --mode {mode}; give --mode full or auto")
-    if options.far and layer_decay < 1 and mode == "full":
+    if options.far and layer_decay < 1:
         raise ValueError("--far and --layer-decay both say how fast --mode full learns; give one of them")
     if layer_decay < 1 and mode == "full":
         return mode, (("", 1.0),)  # the decay is the whole profile
@@ -404,8 +407,8 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         raise ValueError(
             f"--engine {options.engine} has no effect here: it computes features; give --mode feature"
         )
-    outliers = read_outliers(outliers, recipe, options.workers)
     training = read_to_train(found, recipe)
+    outliers = read_outliers(outliers, recipe, options.workers, training.whole)
     check_counts(training, options.data)
     held_out = in_memory(held_out)
     facts: dict[str, Any] = {

@@ -72,13 +72,12 @@ class Engine:
         return f"{self.name} {self.precision}"
 
 
-def add_engine_flags(parser: argparse.ArgumentParser, *, precision: bool = True) -> None:
-    """Add `--engine` and, where a command has no other use for the word, `--precision`."""
+def add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--engine` and `--precision`."""
     about = "what runs the network; auto: the fastest that agrees, by measurement (default: auto)"
     parser.add_argument("--engine", choices=ENGINES, default="auto", help=about)
-    if precision:
-        about = "auto: bf16 or fp16 only where it is faster and its answers were measured to agree"
-        parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=about)
+    about = "auto: bf16 or fp16 only where it is faster and its answers were measured to agree"
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help=about)
 
 
 def is_installed(engine: str) -> bool:

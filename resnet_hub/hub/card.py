@@ -126,6 +126,7 @@ def _network_context(model: Network, load_from: str) -> dict[str, Any]:
 def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """What the template needs to know of a run; its figures come as tables."""
     recipe, kept, held_out = run["recipe"], run.get("keep", "best"), run["held_out_images"]
+    patience = recipe.get("patience", 0)
     return {
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
@@ -140,9 +141,9 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
             metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
-            unchosen=f", not chosen on the {held_out} validation images" if held_out else "",
+            unchosen=f", not chosen on the {held_out} validation images" if held_out and not patience else "",
         ),
-        "choices": "the epoch, " * (kept == "best") + "the temperature, the thresholds",
+        "choices": _choices(run, kept),
         "calibration_words": _calibration_words(run),
         "alarm_words": _alarm_words(run.get("calibration") or {}),
         "firm_words": _firm_words(run.get("calibration") or {}),
@@ -380,6 +381,18 @@ def _loss_words(recipe: dict[str, Any], teacher: str | None, several: bool = Fal
         words += "small network trained alongside"
     words += f"; moving average of the weights (decay {recipe['ema']} per step)" if recipe.get("ema") else ""
     return words + (f"; stochastic depth {recipe['drop_path']}" if recipe.get("drop_path") else "")
+
+
+def _choices(run: dict[str, Any], kept: str) -> str:
+    """What was chosen on the validation set; cards of earlier runs do not say what it was too small for."""
+    fitted = run.get("calibration")
+    made = {
+        "the epoch": kept == "best",
+        "when to stop": run["recipe"].get("patience", 0) > 0,
+        "the temperature": fitted is None or fitted["images"] >= FOLDS,
+        "the thresholds": fitted is None or any(fitted.get(k) for k in ("false_alarms", "firm", "shown")),
+    }
+    return ", ".join(what for what, was_chosen in made.items() if was_chosen) or "none"
 
 
 def _calibration_words(run: dict[str, Any]) -> str:

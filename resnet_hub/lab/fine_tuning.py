@@ -25,12 +25,12 @@ FAR_SHARE = 0.3  # of it, for every layer, where early layers have much to learn
 
 
 def mode_for(images: int, similar: bool = True) -> str:
-    """The mode for a number of training images; one step further for images unlike those of the pretraining.
+    """The mode for a number of training images; `full` for images unlike those of the pretraining (`--far`).
 
-    Pretrained features fit such images less well, so more layers learn. `--mode auto` is told by `--far`.
+    Pretrained features fit such images less well: only `full` at one rate learned 220 of them
+    (training/results/small_sets.md).
     """
-    step = (images > FEW) + (images > SOME) + (not similar)
-    return MODES[min(step, len(MODES) - 1)]
+    return MODES[(images > FEW) + (images > SOME)] if similar else "full"
 
 
 def mode_rates(mode: str, config: ModelConfig, head: str, similar: bool = True) -> Rates:
@@ -114,7 +114,7 @@ def advise(images: int, classes: int, similar: bool, network: str = "resnet50") 
     within("classes", classes, 2, 10_000)
     one_of("network", network, RESNETS)
     config, mode = model_config(network, num_classes=classes), mode_for(images, similar)
-    far = " --far" if mode == "full" and not similar else ""
+    far = "" if similar else " --far"
     rows = [row for row in trace(config) if row.params]
     rates = mode_rates(mode, config, "fc", similar)
     shares = share_of_each((f"{row.name}." for row in rows), rates)

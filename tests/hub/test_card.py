@@ -286,6 +286,28 @@ def test_labels_with_bars_and_markup_keep_the_tables_whole():
 
 
 @pytest.mark.parametrize(
+    ("patience", "fitted", "choices", "weights"),
+    [
+        (
+            0,
+            {"images": 24, "false_alarms": [0.04, 0.0, 0.14]},
+            "the temperature, the thresholds",
+            ", not chosen on",
+        ),
+        (3, {"images": 24, "false_alarms": None}, "when to stop, the temperature", ""),
+        (0, {"images": 4, "false_alarms": None}, "none", ", not chosen on"),
+        (0, None, "the temperature, the thresholds", ", not chosen on"),
+    ],
+)
+def test_a_card_names_what_the_validation_images_chose(patience, fitted, choices, weights):
+    facts = copy.deepcopy(FACTS) | {"keep": "last", "held_out_images": 24, "calibration": fitted}
+    facts["recipe"]["patience"] = patience
+    text = render_card(trained(), facts, load_from="x/y")
+    assert re.search("a validation set of 24 more for every choice: (.*)", text)[1] == choices
+    assert f"(the last epoch{weights}" in text and ("not chosen on" in text) == bool(weights)
+
+
+@pytest.mark.parametrize(
     "path", ["/home/anna/photos", "data/photos", "data/photos/train", "../photos/", "C:\\anna\\photos"]
 )
 def test_a_card_names_no_folder_of_the_machine(path):

@@ -433,8 +433,11 @@ def test_advised_rates_and_counts_are_those_of_the_real_network(images, network)
     assert dict(found.rates) == pytest.approx({stage: 1e-3 * share[name] for stage, name in stages.items()})
 
 
-def test_images_unlike_imagenet_s_go_one_step_further():
-    assert [mode_for(n, similar=False) for n in (500, 5_000, 50_000)] == ["partial", "full", "full"]
+def test_images_unlike_imagenet_s_teach_every_layer_however_few_they_are():
+    assert {mode_for(n, similar=False) for n in (5, 500, 5_000, 50_000)} == {"full"}
+    assert fine_tuning.advise(500, 2, similar=False).rates == (
+        *((stage, pytest.approx(3e-4)) for stage in ("stem", "layer1", "layer2", "layer3", "layer4", "head")),
+    )
 
 
 def test_the_advised_command_is_one_the_trainer_takes():
@@ -442,7 +445,7 @@ def test_the_advised_command_is_one_the_trainer_takes():
 
     words = fine_tuning.advise(500, 2, False).command.split()
     assert words[:3] == ["python", "-m", "training.transfer"]
-    assert parse_arguments(words[3:]).mode == "partial"
+    assert (parse_arguments(words[3:]).mode, parse_arguments(words[3:]).far) == ("full", True)
 
 
 def test_bounds_name_the_value_and_what_is_allowed():

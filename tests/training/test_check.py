@@ -41,6 +41,11 @@ def test_a_clean_set_has_no_copies(data, capsys):
     assert check.summary(data) == []
 
 
+def test_a_device_without_a_network_is_refused(data, capsys):
+    assert check.main([str(data), "--device", "cuda"]) == 2
+    assert "--device cuda computes the features of --weights" in capsys.readouterr().err
+
+
 def test_a_copy_in_another_part_is_named_also_at_the_start_of_a_run(data, capsys):
     shutil.copy(data / "train/a/1.png", data / "test/a/new.png")
     (line,) = found(data, capsys)["exact"]

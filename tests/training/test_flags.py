@@ -4,6 +4,7 @@ recipe is. Oracles: torchvision's stochastic depth, a registered network, and up
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 from dataclasses import replace
@@ -26,7 +27,7 @@ from resnet_hub.models.registry import model_config
 from resnet_hub.preprocess import Preprocess, load_image
 from training import cifar, evaluate, features, transfer
 from training import data as data_module
-from training.augment import Feed
+from training.augment import Feed, Views
 from training.cifar import parse_arguments
 from training.command import load_images_to_train, new_trainer, sized
 from training.data import FolderSet, PhotoSet, find_data, find_images, in_memory, whole_image
@@ -125,6 +126,21 @@ def test_batch_norms_are_not_synchronised_in_one_process():
             new_trainer(nn.Identity(), RECIPES["plain"], None, None, options, torch.device(kind), identity={})
 
 
+def test_a_rate_of_batch_norms_of_which_none_learns_is_refused(photos, start, tmp_path, capsys):
+    flags = ["--weights", str(start), "--data", str(photos), "--out", str(tmp_path / "run"), *QUICK]
+    assert (
+        transfer.main([*flags, "--rate", "conv1=1", "--rate", "fc=1", "--rate", "=0", "--bias-lr", "1"]) == 2
+    )
+    assert "--bias-lr 1.0 has no effect here: it acts on batch norms that learn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("side", "border"), [(8, 1), (16, 1), (32, 1), (64, 2)])
+def test_a_border_that_is_asked_for_has_at_least_one_pixel(side, border):
+    recipe = Recipe(epochs=1, augment=("crop",), crop_padding=1)
+    assert Views(4, recipe, (side, side), 0, 0).pad == border
+    assert Views(4, replace(recipe, crop_padding=0), (side, side), 0, 0).pad == 0
+
+
 def rates(*words: str, decay: float = 1.0, images: int = 100):
     options = transfer.parse_arguments(["--weights", "w", "--data", "d", "--out", "o", *words])
     return chosen_rates(options, create_model("resnet20_cifar"), images, decay)
@@ -202,6 +218,7 @@ def test_an_engine_where_no_features_are_computed_is_refused(photos, start, tmp_
         ("resnet20_cifar10 --half", "--half says how --write stores the weights"),
         ("resnet20_cifar10 --write --tta --json", "--tta, --json has no effect beside --write"),
         ("photo.onnx --csv all.csv", "--csv has no effect on an ONNX file"),
+        ("photo.onnx --device cuda", "--device cuda has no effect on an ONNX file, which runs on the CPU"),
     ],
 )
 def test_evaluate_refuses_what_it_would_not_do(words, message, capsys):
@@ -413,13 +430,22 @@ def test_whole_photos_are_counted_by_the_size_they_are_kept_at(wide_photos):
 
 
 def test_long_photos_that_take_more_memory_than_estimated_are_streamed(wide_photos, monkeypatch):
-    """The estimate is of photos half as long again as high; these are three times as long."""
+    """The estimate is by the sizes of some, here of one that is small."""
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(wide_photos / "a" / "-.png")
     data = replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0)
-    taken = 6 * 3 * 24 * 72
-    assert len(data) * data.bytes_of_each(are_whole=True) < taken
+    taken = 3 * (6 * 24 * 72 + 8 * 8)
+    monkeypatch.setattr(data_module, "SAMPLED", 1)
+    assert len(data) * data_module._whole_bytes(data) == 7 * 3 * 8 * 8
     for most, kind in ((taken, PhotoSet), (taken - 1, FolderSet)):
         monkeypatch.setattr(data_module, "IN_MEMORY_BYTES", most)
         assert isinstance(in_memory(data), kind)
+
+
+def test_small_photos_are_counted_as_they_are_not_enlarged(wide_photos, monkeypatch):
+    data = replace(find_images(wide_photos, whole_image((64, 64))), whole=True, workers=0)
+    monkeypatch.setattr(data_module, "IN_MEMORY_BYTES", 6 * 3 * 40 * 120)
+    assert len(data) * data.bytes_of_each(are_whole=True) > data_module.IN_MEMORY_BYTES
+    assert isinstance(in_memory(data), PhotoSet)
 
 
 @pytest.mark.parametrize("most", [1 << 30, 100])
@@ -466,14 +492,15 @@ def test_workers_cut_the_crops_of_whole_photos_and_cut_the_same_ones(wide_photos
     assert torch.equal(crops[0], theirs)
 
 
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="workers are told by a patch")
 @pytest.mark.parametrize(("workers", "readers"), [(2, 2), (0, 1)])
 def test_the_same_workers_read_every_epoch(wide_photos, tmp_path, monkeypatch, workers, readers):
     """Also after an epoch that was left half-way; a batch of another size may start others."""
 
-    def noted(file, *how):
+    def noted(file, *how, **more):
         with (tmp_path / "readers").open("a") as notes:
             notes.write(f"{os.getpid()}\n")
-        return read(file, *how)
+        return read(file, *how, **more)
 
     read = data_module._read
     monkeypatch.setattr(data_module, "_read", noted)
@@ -488,6 +515,34 @@ def test_the_same_workers_read_every_epoch(wide_photos, tmp_path, monkeypatch, w
         assert all(torch.equal(x, y) for (x, *_), (y, *_) in pairs)
     seen = set((tmp_path / "readers").read_text().split())
     assert len(seen) == readers and (str(os.getpid()) in seen) == (not workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_two_epochs_read_at_once_do_not_mix(wide_photos, workers):
+    found = replace(find_images(wide_photos, whole_image((16, 16))), workers=workers)
+    feed = Feed(found, found.view, Recipe(epochs=3, augment=()), 0, CPU)
+    orders = [torch.arange(6).split(2), torch.arange(5, -1, -1).split(2)]
+    both = zip(*(feed.batches(i, list(enumerate(order)), 16) for i, order in enumerate(orders)), strict=True)
+    for batches, places in zip(both, zip(*orders, strict=True), strict=True):
+        assert all(
+            torch.equal(batch[2], found.labels[index]) for batch, index in zip(batches, places, strict=True)
+        )
+
+
+def test_readers_end_with_the_training(wide_photos, tmp_path, monkeypatch):
+    """What measures and writes afterwards has readers of its own."""
+    monkeypatch.setattr("training.data.IN_MEMORY_BYTES", 100)
+    standing: list[int] = []
+    finish = cifar.finish_run
+
+    def noted(*anything):
+        standing.append(len(multiprocessing.active_children()))
+        return finish(*anything)
+
+    monkeypatch.setattr(cifar, "finish_run", noted)
+    words = ["resnet8_cifar", "--data", str(wide_photos), "--out", str(tmp_path.parent / "run-readers")]
+    words += ["--epochs", "2", "--input", "16", "--batch-size", "2", "--workers", "1", "--held-out", "0"]
+    assert cifar.main([*words, "--device", "cpu"]) == 0 and standing == [0]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import Preprocess
-from training import bench, data, engine, gpu, scale
+from training import bench, data, engine, evaluate, gpu, scale
 from training.augment import Feed
 from training.command import choose_kernels
 from training.distributed import process_group
@@ -111,6 +112,16 @@ def test_the_estimate_is_measured_with_the_trainers_kernels(usual_kernels, monke
     assert "a GPU" in capsys.readouterr().out
 
 
+def test_a_checkpoint_is_evaluated_with_the_trainers_kernels(usual_kernels, monkeypatch):
+    def asked(source):
+        assert torch.backends.cudnn.benchmark and torch.get_float32_matmul_precision() == "high"
+        raise Refusal("far enough")
+
+    monkeypatch.setattr(evaluate, "pick_device", lambda name: CUDA)
+    monkeypatch.setattr(evaluate, "from_pretrained", asked)
+    assert evaluate.main(["net", "--data", "photos"]) == 2
+
+
 def test_figures_are_printed_although_a_later_one_fails(monkeypatch, capsys):
     monkeypatch.setattr(gpu, "pick_precision", lambda name, device: None)
 
@@ -155,7 +166,9 @@ def test_the_gradients_scale_follows_the_precision_of_a_resumed_run(then, today,
     assert second.scaler.state_dict() == first.scaler.state_dict()
 
 
-@pytest.mark.parametrize("changes", [("crop", "flip"), ("zoom", "cutout")])
+@pytest.mark.parametrize(
+    "changes", [("crop", "flip"), ("zoom", "cutout"), ("rotate", "affine"), ("blur", "erase")]
+)
 def test_making_a_batch_does_not_wait_for_the_gpu(pretended_gpu, changes):
     recipe = Recipe(epochs=1, batch_size=4, augment=changes)
     feed = Feed(noise_set(8), VIEW, recipe, 0, CUDA)

@@ -293,6 +293,13 @@ def test_a_run_learns_each_label_and_its_card_says_how_well(run, photos):
     assert evaluate.main(words) == 0
 
 
+@pytest.mark.parametrize("flags", [["--tta"], ["--unknown", "."]])
+def test_what_is_of_one_answer_is_refused_where_its_labels_are_measured(run, photos, capsys, flags):
+    words = [str(run), "--data", str(photos), "--labels", str(photos / "labels.csv"), "--device", "cpu"]
+    assert evaluate.main([*words, *flags]) == 2
+    assert f"{flags[0]} has no effect on a network that answers for each class" in capsys.readouterr().err
+
+
 def test_its_card_says_on_how_many_images_the_thresholds_were_fitted(run):
     facts = json.loads((run / "run.json").read_text())
     fewest, most = facts["calibration"]["shown"]

@@ -92,6 +92,7 @@ def test_every_field_has_a_flag_with_help(capsys, command):
         ({"crop_padding": 32}, "crop_padding=32 is not allowed; give 0 to 31"),
         ({"optimizer": "muon"}, "needs a muon_lr"),
         ({"hard_share": 0.0}, "hard_share=0.0 is not allowed; give 0.1 to 1"),
+        ({"outlier_share": 0.0}, "outlier_share=0.0 is not allowed; give 0.01 or more"),
         ({"hard_share": 0.5, "cutmix": 1.0}, "give one or the other"),
     ],
 )

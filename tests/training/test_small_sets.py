@@ -346,6 +346,16 @@ def test_cards_of_feature_mode_tell_what_was_computed_and_how(photos, tmp_path):
     assert "top-5" not in card
 
 
+def test_a_head_alone_learns_by_sgd_where_the_recipe_has_muon_for_convolutions(photos, tmp_path):
+    create_model("resnet20_cifar").save_pretrained(tmp_path / "start")
+    words = ["--weights", str(tmp_path / "start"), "--data", str(photos), "--mode", "feature", *QUICK]
+    words += ["--recipe", "long", "--no-whiten", "--out", str(tmp_path / "run")]
+    assert transfer.main(words) == 0
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert "- optimizer: SGD with Nesterov momentum" in card
+    assert "Muon" not in card and "for batch-norm biases" not in card
+
+
 # Memory
 
 

@@ -88,6 +88,12 @@ def test_other_flags_go_to_every_arm(greys, tmp_path, tiny):
     assert facts["epochs_run"] == 1
 
 
+def test_outliers_for_a_study_without_any_are_refused(greys, tmp_path, tiny, capsys, monkeypatch):
+    monkeypatch.setattr(cifar, "main", lambda arguments: pytest.fail("a run was begun"))
+    assert run_study(greys, tmp_path, "--outliers", str(greys)) == 2
+    assert "--outliers has no effect on this study" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--held-out", "0"], ["--held-out=0"]])
 def test_a_study_without_held_out_images_is_refused_before_its_first_run(
     greys, tmp_path, tiny, capsys, monkeypatch, words

@@ -115,15 +115,16 @@ def test_who_joined_no_group_does_all_of_the_work(monkeypatch):
     assert len(predict_each(net, data, VIEW).labels) == 600
 
 
-def test_far_goes_one_mode_further_and_teaches_early_layers_as_fast_as_late_ones():
-    model = create_model("resnet20_cifar")
+@pytest.mark.parametrize("name", ["resnet20_cifar", "vgg_cifar"])
+def test_far_teaches_every_layer_early_ones_as_fast_as_late_ones(name):
+    model = create_model(name)
 
     def chosen(*words: str):
         options = transfer.parse_arguments(["--weights", "w", "--data", "d", "--out", "o", *words])
         return transfer.chosen_rates(options, model, 100)
 
-    assert (chosen()[0], chosen("--far")[0]) == ("feature", "partial")
-    assert chosen("--mode", "full", "--far") == ("full", (("", FAR_SHARE),))
+    assert chosen()[0] == "feature"
+    assert chosen("--far") == chosen("--mode", "full", "--far") == ("full", (("", FAR_SHARE),))
     with pytest.raises(ValueError, match="--far has no effect on --mode feature"):
         chosen("--mode", "feature", "--far")
 

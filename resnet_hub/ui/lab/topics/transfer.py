@@ -19,9 +19,7 @@ def draw(language: str, values: Values) -> list[Markup]:
         "total": f"{found.total:,}",
         "share": percent(found.trainable / found.total, 2),
     }
-    why = found.mode
-    if not values["similar"]:
-        why = {"partial": "partial_far", "full": "far"}.get(why, why)
+    why = found.mode if values["similar"] else "far"
     rates = [[stage, number(rate) if rate else word(language, "frozen")] for stage, rate in found.rates]
     return [
         says(language, "transfer", **facts),
