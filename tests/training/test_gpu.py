@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from resnet_hub.errors import Refusal
 from resnet_hub.preprocess import Preprocess
-from training import bench, data, engine, evaluate, gpu, scale
+from training import bench, data, engine, evaluate, gpu, scale, transfer
 from training.augment import Feed
 from training.command import choose_kernels
 from training.distributed import process_group
@@ -218,6 +219,24 @@ def test_a_gpu_measures_held_out_images_in_the_precision_of_training(monkeypatch
     monkeypatch.setattr(engine, "predict_logits", answered)
     trainer._measured(noise_set(8))
     assert asked["dtype"] is computed_in
+
+
+@pytest.mark.parametrize(("device", "computed_in"), [(CUDA, torch.bfloat16), (CPU, None)])
+def test_a_gpu_computes_features_in_its_precision_unasked(monkeypatch, device, computed_in):
+    """On a CPU the engines choose."""
+    asked: list[torch.dtype | None] = []
+
+    def computed(model, part, where, engine, dtype, batch_size):
+        asked.append(dtype)
+        raise Refusal("far enough")
+
+    monkeypatch.setattr(transfer, "feature_set", computed)
+    monkeypatch.setattr(transfer, "precision", lambda options, where: torch.bfloat16)
+    there = SimpleNamespace(parameters=lambda: iter([SimpleNamespace(device=device)]))
+    options = argparse.Namespace(precision="auto", engine="auto", eval_batch=None)
+    with pytest.raises(Refusal, match="far enough"):
+        transfer.head_trainer(options, Recipe(epochs=1), there, (noise_set(4),) * 2, {}, {})
+    assert asked == [computed_in]
 
 
 def test_answers_in_half_precision_are_those_of_autocast():
