@@ -466,6 +466,23 @@ def test_training_from_scratch_cuts_whole_photos_too(wide_photos, tmp_path_facto
     assert cifar.main([*words, "--augment", "resized_crop,flip", "--whiten"]) == 0
 
 
+def test_outliers_are_read_whole_where_the_training_images_are(wide_photos, tmp_path_factory):
+    """Random crops of what the network sees of them would be less sharp, and told apart by that."""
+    others = image_folders(tmp_path_factory.mktemp("others"), {"x": 3}, {"y": noise_image(0, 256, (40, 60))})
+    words = ["resnet8_cifar", "--data", str(wide_photos), "--out", "run", "--input", "16", "--workers", "0"]
+    words += ["--held-out", "0", "--outliers", str(others)]
+
+    def read(*more: str):
+        options = parse_arguments([*words, *more])
+        return load_images_to_train(options, recipe_from(options), whole_image((16, 16)))
+
+    for augment, are_whole in (("flip", False), ("resized_crop,flip", True)):
+        train, _, outliers = read("--augment", augment)
+        assert train.whole == outliers.whole == are_whole
+    with pytest.raises(Refusal, match="is read whole, for random crops; give --outlier-jpeg 0"):
+        read("--augment", "resized_crop", "--outlier-jpeg", "75")
+
+
 def test_a_crop_of_a_whole_photo_does_not_depend_on_its_batch(wide_photos):
     data = in_memory(replace(find_images(wide_photos, whole_image((16, 16))), whole=True, workers=0))
     feed = Feed(data, data.view, Recipe(epochs=1, augment=("resized_crop", "jitter")), 3, CPU)
