@@ -247,16 +247,15 @@ def load_images_to_train(options, recipe: Recipe, view: Preprocess):
     Raises:
         DataError: when something is missing, or what is asked for needs more held-out images.
     """
-    found, held_out, outliers = find_to_train(options, recipe, view)
-    train = read_to_train(found, recipe)
+    return read_to_train(options, recipe, *find_to_train(options, recipe, view))
+
+
+def read_to_train(options, recipe: Recipe, found: Images, held_out: Images, outliers: Images | None):
+    """What `find_to_train` found, in memory where it fits. Where the recipe cuts random crops, training and
+    outlier images are whole photos, not the middle that the network sees of them."""
+    train = in_memory(whole_photos(found) if "resized_crop" in recipe.augment else found)
     check_counts(train, options.data)
     return train, in_memory(held_out), read_outliers(outliers, recipe, options.workers, train.whole)
-
-
-def read_to_train(found: Images, recipe: Recipe) -> Images:
-    """The training images, in memory where they fit. Where the recipe cuts random crops, they are whole
-    photos, not the middle that the network sees of them."""
-    return in_memory(whole_photos(found) if "resized_crop" in recipe.augment else found)
 
 
 def find_to_train(options, recipe: Recipe, view: Preprocess):

@@ -432,8 +432,10 @@ def in_memory(data: Images, workers: int | None = None) -> Images:
     if not isinstance(data, FolderSet) or not len(data):
         return data
     data = data if workers is None else replace(data, workers=workers)
-    each = _whole_bytes(data) if data.whole else data.bytes_of_each(are_whole=False)
-    if len(data) * each > IN_MEMORY_BYTES:
+    too_many = len(data) * data.bytes_of_each(data.whole) > IN_MEMORY_BYTES
+    if too_many and data.whole:  # unless they are small, which are not enlarged
+        too_many = len(data) * _whole_bytes(data) > IN_MEMORY_BYTES
+    if too_many:
         return data
     if data.whole:
         read = read_once(lambda: _read_whole(data))

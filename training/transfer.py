@@ -32,7 +32,6 @@ from resnet_hub.models.flags import parse_size
 from resnet_hub.preprocess import FRAMINGS, Preprocess
 from training.command import (
     add_run_flags,
-    check_counts,
     class_counts,
     find_to_train,
     fit,
@@ -48,7 +47,6 @@ from training.data import (
     DataError,
     Images,
     ImageSet,
-    in_memory,
     normalise,
     whole_image,
     with_classes,
@@ -61,7 +59,6 @@ from training.inference import feature_engine
 from training.multilabel import is_multi
 from training.optim import freeze
 from training.outliers import facts as outlier_facts
-from training.outliers import read_outliers
 from training.recipes import Recipe, recipe_from, refuse_idle
 from training.sections import in_sections
 
@@ -407,10 +404,7 @@ def train(options: argparse.Namespace, device: torch.device) -> None:
         raise ValueError(
             f"--engine {options.engine} has no effect here: it computes features; give --mode feature"
         )
-    training = read_to_train(found, recipe)
-    outliers = read_outliers(outliers, recipe, options.workers, training.whole)
-    check_counts(training, options.data)
-    held_out = in_memory(held_out)
+    training, held_out, outliers = read_to_train(options, recipe, found, held_out, outliers)
     facts: dict[str, Any] = {
         "base_model": base_model(pretrained, options.weights),
         "mode": mode,

@@ -126,7 +126,7 @@ def _network_context(model: Network, load_from: str) -> dict[str, Any]:
 def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
     """What the template needs to know of a run; its figures come as tables."""
     recipe, kept, held_out = run["recipe"], run.get("keep", "best"), run["held_out_images"]
-    patience = recipe.get("patience", 0)
+    is_unchosen = held_out and not recipe.get("patience")
     return {
         "facts": run | {"data": inline(run["data"])},
         "stated": stated,
@@ -141,7 +141,7 @@ def _run_context(run: dict[str, Any], stated: dict[str, Any]) -> dict[str, Any]:
         "seconds_words": _seconds_words(run),
         "kept_words": KEPT[kept].format(
             metric=(run.get("metric") or recipe.get("metric", "accuracy")).replace("_", " "),
-            unchosen=f", not chosen on the {held_out} validation images" if held_out and not patience else "",
+            unchosen=f", not chosen on the {held_out} validation images" if is_unchosen else "",
         ),
         "choices": _choices(run, kept),
         "calibration_words": _calibration_words(run),
